@@ -1,0 +1,75 @@
+# Everything is installed into this folder: .venv/ (Python), .venv/emulator/ (the local cloud's own Python)
+# and node_modules/ (the CDK CLI). Needed beforehand: Python 3.11 or later, git and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := -m pip --disable-pip-version-check --quiet --quiet install
+REQUIREMENTS := requirements.txt requirements-dev.txt requirements-emulator.txt requirements-lambda.txt
+CDK := $(BIN)/python -I backhaul/toolchain.py cdk
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check synth deploy down clean lock
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.installed .venv/emulator/.installed node_modules/.installed ## Install everything into this folder
+
+demo: setup ## Start the local cloud and process a real file
+	@$(BIN)/python scripts/demo.py
+
+test: setup ## Run all tests, end to end included, with coverage
+	@$(BIN)/pytest --cov --cov-report=term $(ARGS)
+
+check: setup ## Lint, format, types, architecture
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest --quiet tests/architecture
+
+synth: setup ## Write the CloudFormation templates to cdk.out/ (ARGS="-c stage=...")
+	@$(CDK) synth --quiet $(ARGS)
+
+deploy: setup ## Deploy to the AWS account of your credentials (ARGS="-c stage=...")
+	@$(CDK) deploy $(ARGS)
+
+down: ## Stop this folder's local cloud
+	@if [ -x $(BIN)/backhaul ]; then $(BIN)/backhaul local down; fi
+
+clean: down ## Stop the local cloud and remove everything that was generated
+	@rm -rf .venv node_modules .backhaul cdk.out build *.egg-info htmlcov .coverage .coverage.* \
+		.hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Resolves all requirements anew, in an environment of their own, and writes down what came out.
+lock: ## Renew constraints.txt and package-lock.json after a change of requirements or package.json
+	@echo "Resolving requirements*.txt"
+	@rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
+	@.venv/lock/bin/python $(PIP) $(REQUIREMENTS:%=-r %)
+	@.venv/lock/bin/python -m pip check
+	@{ echo "# The version of every package, direct or not. Generated: change requirements*.txt, then run make lock."; \
+		.venv/lock/bin/python -m pip freeze; } > constraints.txt
+	@.venv/lock/bin/python -I backhaul/toolchain.py npm install --package-lock-only --omit-lockfile-registry-resolved
+	@rm -rf .venv/lock
+
+# A stamp is touched last, so an interrupted set-up is taken up again.
+
+.venv/.installed: requirements.txt requirements-dev.txt constraints.txt pyproject.toml
+	@echo "Installing the Python packages into .venv/ (takes a minute or two)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Backhaul needs Python 3.11 or later; \
+this is %s. Name another with make PYTHON=..." % sys.version.split()[0])'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python $(PIP) -c constraints.txt -r requirements.txt -r requirements-dev.txt
+	@$(BIN)/python $(PIP) --no-deps --editable .
+	@touch $@
+
+.venv/emulator/.installed: requirements-emulator.txt constraints.txt | .venv/.installed
+	@echo "Installing the local cloud's own Python packages into .venv/emulator/"
+	@$(PYTHON) -m venv .venv/emulator
+	@.venv/emulator/bin/python $(PIP) -c constraints.txt -r requirements-emulator.txt
+	@touch $@
+
+node_modules/.installed: package.json package-lock.json | .venv/.installed
+	@echo "Installing the CDK CLI into node_modules/"
+	@$(BIN)/python -I backhaul/toolchain.py npm ci --silent --no-audit --no-fund
+	@touch $@

@@ -1,0 +1,103 @@
+"""The shapes that the HTTP API answers with: written by the functions, read by the client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from backhaul.job import Cause, Counts, Job, JobState
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job as its owner sees it; progress runs from 0 to 1, size is in bytes."""
+
+    job_id: str
+    state: JobState
+    progress: float
+    cause: Cause | None
+    processor: str
+    options: Mapping[str, Any]
+    file_name: str
+    size: int
+    counts: Counts
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    upload_until: datetime | None
+    output_size: int | None
+
+    @classmethod
+    def of(cls, job: Job) -> JobView:
+        """Return the view of a job."""
+        counts = job.counts or Counts()
+        return cls(
+            job_id=job.ref.job_id,
+            state=job.state,
+            progress=progress_of(job.state, counts),
+            cause=job.cause,
+            processor=job.processor,
+            options=job.options,
+            file_name=job.file_name,
+            size=job.declared_size,
+            counts=counts,
+            created_at=job.created_at,
+            updated_at=job.updated_at,
+            started_at=job.started_at,
+            ended_at=job.ended_at,
+            upload_until=job.due_at if job.state is JobState.AWAITING_UPLOAD else None,
+            output_size=job.output.size if job.output else None,
+        )
+
+
+def progress_of(state: JobState, counts: Counts) -> float:
+    """Return the share of chunks that are settled; a job that ended well is at 1."""
+    if state in (JobState.SUCCEEDED, JobState.PARTIAL):
+        return 1.0
+    settled = counts.chunks_done + counts.chunks_failed
+    return round(settled / counts.chunks, 4) if counts.chunks else 0.0
+
+
+@dataclass(frozen=True)
+class UploadForm:
+    """Where to post the file, and the form fields to send before it."""
+
+    url: str
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SubmittedView:
+    """The answer to `POST /jobs`."""
+
+    job: JobView
+    upload: UploadForm
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """The answer to `GET /jobs`; `next` goes into the query parameter `after`."""
+
+    jobs: tuple[JobView, ...]
+    next: str | None
+
+
+@dataclass(frozen=True)
+class Download:
+    """Where an output or a receipt can be fetched for a while; size in bytes."""
+
+    url: str
+    size: int
+    expires_in_seconds: int
+    file_name: str
+
+
+@dataclass(frozen=True)
+class ErrorBody:
+    """What every refused request is answered with: a stable code, and a sentence that says what to do."""
+
+    code: str
+    message: str

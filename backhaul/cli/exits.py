@@ -1,0 +1,42 @@
+"""Exit codes: what a script may rely on."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from backhaul.errors import BackhaulError, CallerError
+from backhaul.job import JobState
+
+
+class Exit(IntEnum):
+    """How a command ended."""
+
+    SUCCEEDED = 0
+    FAILED = 1
+    USAGE = 2
+    PARTIAL = 3
+    REFUSED = 4
+    UNREACHABLE = 5
+    INTERRUPTED = 130
+
+
+MEANINGS = {
+    Exit.SUCCEEDED: "done; with --wait: the job SUCCEEDED",
+    Exit.FAILED: "the job ended FAILED, CANCELLED or EXPIRED",
+    Exit.USAGE: "the command line is wrong",
+    Exit.PARTIAL: "the job ended PARTIAL: part of the output is missing, and the receipt names it",
+    Exit.REFUSED: "the request was refused: unknown job or processor, bad option, unsuitable file",
+    Exit.UNREACHABLE: "no deployment was found, or it does not work",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C; a job that was submitted goes on",
+}
+
+EPILOG = "**Exit codes:** " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
+
+
+def exit_of(ended: BackhaulError | JobState) -> Exit:
+    """Return the exit code for an error, or for a job's terminal state."""
+    if isinstance(ended, CallerError):
+        return Exit.REFUSED
+    if isinstance(ended, BackhaulError):
+        return Exit.UNREACHABLE
+    return {JobState.SUCCEEDED: Exit.SUCCEEDED, JobState.PARTIAL: Exit.PARTIAL}.get(ended, Exit.FAILED)

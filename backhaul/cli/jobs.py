@@ -1,0 +1,212 @@
+"""Commands about jobs: submit, status, watch, list, result, processors."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from rich.markup import escape
+
+from backhaul.api import JobView
+from backhaul.cli.exits import exit_of
+from backhaul.cli.screen import (
+    JobProgress,
+    age,
+    describe,
+    emit_json,
+    plain_table,
+    say,
+    show,
+    styled,
+    transfer,
+)
+from backhaul.client import Backhaul
+from backhaul.discovery import connect
+from backhaul.job import JobState
+
+Stack = Annotated[
+    str | None,
+    typer.Option(
+        "--stack",
+        envvar="BACKHAUL_STACK",
+        help="CloudFormation stack to talk to; without it the API at BACKHAUL_API_URL, else the local cloud.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's ID.", show_default=False)]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the processor; repeatable."),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("submit")(submit)
+    app.command("status")(status)
+    app.command("watch")(watch)
+    app.command("list")(list_jobs)
+    app.command("result")(result)
+    app.command("processors")(processors)
+
+
+def submit(
+    file: Annotated[Path, typer.Argument(help="The file to process.", show_default=False)],
+    processor: Annotated[
+        str, typer.Option("--processor", "-p", help="What to do with it.", show_default=False)
+    ],
+    option: Options = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it has ended.")] = False,
+    json: Json = False,
+    stack: Stack = None,
+) -> int:
+    """Upload a file and start its job.
+
+    Example: `backhaul submit app.log --processor redact -o types=EMAIL,IPV4 --wait`
+    """
+    client = connect(stack)
+    options = parse_options(option or [])
+    size = file.stat().st_size if file.is_file() else 0
+    with transfer("uploading", size) as moved:
+        job = client.submit(file, processor, options, progress=moved)
+    say(f"Job [bold]{job.job_id}[/bold] submitted. Follow it with: backhaul watch {job.job_id}")
+    if wait:
+        return _follow(client, job.job_id, json=json)
+    if json:
+        emit_json(job)
+    else:
+        show(job.job_id)
+    return 0
+
+
+def status(job_id: JobId, json: Json = False, stack: Stack = None) -> int:
+    """Show where a job stands."""
+    _show(connect(stack).job(job_id), json=json)
+    return 0
+
+
+def watch(job_id: JobId, json: Json = False, stack: Stack = None) -> int:
+    """Follow a job until it has ended; the exit code tells how."""
+    return _follow(connect(stack), job_id, json=json)
+
+
+def list_jobs(
+    state: Annotated[
+        JobState | None, typer.Option(help="Only jobs in this state.", case_sensitive=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(help="How many jobs at most.", min=1)] = 20,
+    json: Json = False,
+    stack: Stack = None,
+) -> int:
+    """List your jobs, newest first."""
+    found = _newest(connect(stack), state, limit)
+    if json:
+        emit_json({"jobs": found})
+        return 0
+    table = plain_table("JOB", "STATE", "PROCESSOR", "PROGRESS", "AGE", "FILE")
+    for job in found:
+        row = (job.job_id, styled(job.state), job.processor, f"{job.progress:.0%}", age(job.created_at))
+        table.add_row(*row, escape(job.file_name))
+    show(table)
+    return 0
+
+
+def result(
+    job_id: JobId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write it; default: stdout.")
+    ] = None,
+    receipt: Annotated[
+        bool, typer.Option("--receipt", help="Fetch the receipt instead of the output.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Write only where it can be fetched, as JSON.")
+    ] = False,
+    stack: Stack = None,
+) -> int:
+    """Fetch the output of a job."""
+    client = connect(stack)
+    download = client.receipt(job_id) if receipt else client.result(job_id)
+    if json:
+        emit_json(download)
+        return 0
+    if output is None:
+        client.fetch(download, sys.stdout.buffer)
+        return 0
+    with transfer("downloading", download.size) as moved, whole_file(output) as file:
+        client.fetch(download, file, progress=moved)
+    say(f"Wrote {download.size:,} bytes to {escape(str(output))}.")
+    return 0
+
+
+def processors(json: Json = False, stack: Stack = None) -> int:
+    """List the processors that the deployment offers, and their options."""
+    found = connect(stack).processors()
+    if json:
+        emit_json({"processors": found})
+        return 0
+    table = plain_table("PROCESSOR", "OPTION", "TYPE", "DEFAULT", "DESCRIPTION")
+    for each in found:
+        table.add_row(f"[bold]{each.name}[/bold]", "", "", "", escape(each.summary))
+        for option in each.options:
+            limits = f" ({option.limits})" if option.limits else ""
+            default = "" if option.default is None else str(option.default)
+            table.add_row("", option.name, option.type, escape(default), escape(option.description + limits))
+    show(table)
+    return 0
+
+
+def parse_options(pairs: list[str]) -> dict[str, str]:
+    """Return options written as KEY=VALUE; the deployment turns each text into the option's type."""
+    options: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator or not name:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE.", param_hint="--option")
+        options[name] = text
+    return options
+
+
+def _follow(client: Backhaul, job_id: str, *, json: bool) -> int:
+    with JobProgress() as shown:
+        for job in client.follow(job_id):
+            shown.update(job)
+    _show(job, json=json)
+    return exit_of(job.state)
+
+
+def _show(job: JobView, *, json: bool) -> None:
+    if json:
+        emit_json(job)
+    else:
+        show(describe(job))
+
+
+def _newest(client: Backhaul, state: JobState | None, limit: int) -> tuple[JobView, ...]:
+    found: tuple[JobView, ...] = ()
+    after: str | None = None
+    while len(found) < limit:
+        page = client.jobs(state=state, after=after, limit=min(limit - len(found), 100))
+        found, after = found + page.jobs, page.next
+        if after is None:
+            break
+    return found
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only once it is whole."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

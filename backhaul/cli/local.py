@@ -1,0 +1,72 @@
+"""Commands about the local cloud: up, down, status, logs, env."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from backhaul.cli.exits import Exit
+from backhaul.cli.screen import emit_json, say, show
+from backhaul.local import LocalCloud
+from backhaul.local.status import State
+
+app = typer.Typer(
+    no_args_is_help=True, help="Run the whole pipeline on this machine: no AWS account, no Docker."
+)
+
+
+def report(step: str, seconds: float) -> None:
+    """Tell of one finished step and how long it took."""
+    say(f"  [dim]{seconds:6.1f} s[/dim]  {escape(step)}")
+
+
+@app.command()
+def up() -> int:
+    """Start the local cloud and deploy this checkout to it; again after a change of code."""
+    connection = LocalCloud().up(report)
+    say(f"The local cloud is up at {connection.endpoint_url}.")
+    say("Try: backhaul submit README.md -p text-stats --wait")
+    return 0
+
+
+@app.command()
+def down() -> int:
+    """Stop this checkout's local cloud and remove what it held."""
+    stopped = LocalCloud().down()
+    say("The local cloud is down." if stopped else "The local cloud was not running.")
+    return 0
+
+
+@app.command()
+def status(
+    json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
+) -> int:
+    """Say whether the local cloud runs, and where."""
+    found = LocalCloud().status()
+    if json:
+        emit_json(found)
+    else:
+        show(escape(str(found)))
+    return Exit.SUCCEEDED if found.state is State.RUNNING else Exit.FAILED
+
+
+@app.command()
+def logs(
+    function: Annotated[
+        str | None, typer.Argument(help="A stage, such as process; default: the emulator.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new lines come.")] = False,
+) -> int:
+    """Show what a function, or the emulator itself, has logged."""
+    for line in LocalCloud().logs(function, follow=follow):
+        show(escape(line))
+    return 0
+
+
+@app.command()
+def env() -> int:
+    """Print the variables that point AWS tools at the local cloud: eval "$(backhaul local env)"."""
+    show(escape(LocalCloud().env()))
+    return 0

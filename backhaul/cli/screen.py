@@ -1,0 +1,168 @@
+"""What people see: messages, tables and progress bars, all on stderr; and JSON for programs, on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from backhaul.api import JobView
+from backhaul.job import JobState
+
+console = Console(stderr=True, highlight=False)
+
+STATE_STYLES = {
+    JobState.SUCCEEDED: "green",
+    JobState.PARTIAL: "yellow",
+    JobState.FAILED: "red",
+    JobState.CANCELLED: "red",
+    JobState.EXPIRED: "red",
+}
+
+
+def say(markup: str) -> None:
+    """Tell the person at the terminal."""
+    console.print(markup, soft_wrap=True)
+
+
+def emit_json(value: Any) -> None:
+    """Write one JSON document to stdout."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+    sys.stdout.flush()
+
+
+def show(answer: Table | str) -> None:
+    """Write what was asked for to stdout, never folded where a program reads it."""
+    stdout = Console(file=sys.stdout, highlight=False)
+    if not stdout.is_terminal:
+        stdout = Console(file=sys.stdout, highlight=False, width=250, color_system=None)
+    stdout.print(answer, soft_wrap=isinstance(answer, str))
+
+
+def plain_table(*columns: str) -> Table:
+    """Return an empty table with these columns, without frames."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def styled(state: JobState) -> str:
+    """Return a state in its colour."""
+    style = STATE_STYLES.get(state, "cyan")
+    return f"[{style}]{state}[/{style}]"
+
+
+def describe(job: JobView) -> str:
+    """Return a job in one paragraph."""
+    counts = job.counts
+    lines = [
+        f"[bold]{job.job_id}[/bold]  {styled(job.state)}  {escape(job.processor)}  {escape(job.file_name)}"
+    ]
+    if counts.chunks:
+        failed = f", {counts.chunks_failed} failed" if counts.chunks_failed else ""
+        lines.append(f"  {counts.chunks_done} of {counts.chunks} chunks{failed}, {counts.records:,} records")
+    if counts.tallies:
+        lines.append(
+            "  " + ", ".join(f"{escape(name)} {amount:,}" for name, amount in counts.tallies.items())
+        )
+    if job.cause is not None:
+        detail = f" ({escape(job.cause.detail)})" if job.cause.detail else ""
+        lines.append(f"  {escape(job.cause.message)}{detail}")
+    if job.upload_until is not None:
+        lines.append(f"  waiting for the upload until {job.upload_until:%H:%M:%S} UTC")
+    return "\n".join(lines)
+
+
+def age(moment: datetime) -> str:
+    """Return how long ago something was, in the largest unit that fits."""
+    seconds = int((datetime.now(UTC) - moment).total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{max(seconds, 0)} s"
+
+
+@contextmanager
+def transfer(title: str, size: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar for bytes; yields a function to tell how many were moved so far."""
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        task = bars.add_task(title, total=size)
+        yield lambda moved: bars.update(task, completed=moved)
+
+
+class JobProgress:
+    """A live line for one job: chunks, records per second and the time that is left."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("chunks"),
+            _RecordRate(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bars.add_task("", total=None, records=0)
+        self._state: JobState | None = None
+
+    def __enter__(self) -> JobProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def update(self, job: JobView) -> None:
+        """Show the job as it now stands; without a terminal, say only when its state changes."""
+        if not console.is_terminal and job.state is not self._state:
+            say(f"{job.job_id} {job.state}")
+        self._state = job.state
+        settled = job.counts.chunks_done + job.counts.chunks_failed
+        self._bars.update(
+            self._task,
+            description=job.state.lower().replace("_", " "),
+            total=job.counts.chunks or None,
+            completed=settled,
+            records=job.counts.records,
+        )
+
+
+class _RecordRate(ProgressColumn):
+    """Records per second since the job was first seen."""
+
+    def render(self, task: Task) -> Text:
+        records, seconds = task.fields.get("records", 0), task.elapsed or 0
+        return Text(f"{records / seconds:,.0f} records/s" if records and seconds >= 1 else "")

@@ -1,0 +1,183 @@
+"""The Python client: submit a file, follow its job, fetch the result."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+from urllib.parse import quote
+
+import httpx
+import msgspec
+from httpx_retries import Retry, RetryTransport
+
+from backhaul.api import Download, ErrorBody, JobPage, JobView, SubmittedView, UploadForm
+from backhaul.errors import DeploymentUnreachable, InvalidRequest, RequestRefused
+from backhaul.registry import Description
+from backhaul.signing import SigV4
+
+T = TypeVar("T")
+Progress = Callable[[int], None]
+"""Told how many bytes were moved so far."""
+
+BLOCK = 1024**2
+API_SECONDS = 35.0
+"""An HTTP API answers within 30 seconds or not at all."""
+TRANSFER_SECONDS = 300.0
+"""How long S3 may be silent, for example while it stores an upload."""
+POLL_FIRST_SECONDS = 0.3
+POLL_LAST_SECONDS = 3.0
+
+
+class Backhaul:
+    """A deployment of Backhaul, as its callers see it.
+
+    Every method raises `RequestRefused` when the deployment refuses, and `DeploymentUnreachable` when
+    it does not answer. Plain reads are retried.
+    """
+
+    def __init__(self, api_url: str, auth: SigV4, *, ca_bundle: str | None = None) -> None:
+        trusted = ssl.create_default_context(cafile=ca_bundle)
+        retrying = RetryTransport(
+            httpx.HTTPTransport(verify=trusted), retry=Retry(total=4, backoff_factor=0.3)
+        )
+        self._api = httpx.Client(base_url=api_url, auth=auth, transport=retrying, timeout=API_SECONDS)
+        self._transfer = httpx.Client(verify=trusted, timeout=TRANSFER_SECONDS)
+
+    def submit(
+        self,
+        path: Path,
+        processor: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        progress: Progress = lambda _: None,
+    ) -> JobView:
+        """Create a job for a file and upload it; returns the job as it was created."""
+        size = _size_of(path)
+        body = {
+            "processor": processor,
+            "options": dict(options or {}),
+            "file_name": path.name,
+            "size": size,
+            "sha256": _sha256_of(path),
+        }
+        made = _decoded(self._ask("POST", "/jobs", json=body), SubmittedView)
+        self._upload(made.upload, path, progress)
+        return made.job
+
+    def job(self, job_id: str) -> JobView:
+        """Return a job as it now stands."""
+        return _decoded(self._ask("GET", f"/jobs/{quote(job_id, safe='')}"), JobView)
+
+    def jobs(self, *, state: str | None = None, after: str | None = None, limit: int = 20) -> JobPage:
+        """Return a page of the caller's jobs, newest first."""
+        wanted = {"state": state, "after": after, "limit": str(limit)}
+        query = {name: value for name, value in wanted.items() if value is not None}
+        return _decoded(self._ask("GET", "/jobs", params=query), JobPage)
+
+    def processors(self) -> tuple[Description, ...]:
+        """Return the processors that the deployment offers, with their options."""
+        return _decoded(self._ask("GET", "/processors"), dict[str, tuple[Description, ...]])["processors"]
+
+    def follow(self, job_id: str, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[JobView]:
+        """Yield the job now, and again and again until it has ended."""
+        pause = POLL_FIRST_SECONDS
+        while True:
+            job = self.job(job_id)
+            yield job
+            if job.state.is_terminal:
+                return
+            sleep(pause)
+            pause = min(pause * 1.3, POLL_LAST_SECONDS)
+
+    def result(self, job_id: str) -> Download:
+        """Return where to fetch the job's output."""
+        return _decoded(self._ask("GET", f"/jobs/{quote(job_id, safe='')}/result"), Download)
+
+    def receipt(self, job_id: str) -> Download:
+        """Return where to fetch the job's receipt."""
+        return _decoded(self._ask("GET", f"/jobs/{quote(job_id, safe='')}/receipt"), Download)
+
+    def fetch(self, download: Download, to: BinaryIO, *, progress: Progress = lambda _: None) -> None:
+        """Write what the download holds into an open file."""
+        try:
+            with self._transfer.stream("GET", download.url) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _refusal(answer)
+                for block in answer.iter_bytes(BLOCK):
+                    to.write(block)
+                    progress(answer.num_bytes_downloaded)
+        except httpx.TransportError as error:
+            raise DeploymentUnreachable(f"The download broke off: {error}. Try again.") from error
+
+    def _upload(self, form: UploadForm, path: Path, progress: Progress) -> None:
+        with path.open("rb") as file:
+            try:
+                tracked = cast(BinaryIO, _Tracked(file, progress))
+                answer = self._transfer.post(
+                    form.url, data=dict(form.fields), files={"file": (path.name, tracked)}
+                )
+            except httpx.TransportError as error:
+                raise DeploymentUnreachable(f"The upload broke off: {error}. Submit again.") from error
+        if answer.is_error:
+            raise _refusal(answer)
+
+    def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            answer = self._api.request(method, path, **request)
+        except httpx.TransportError as error:
+            where = self._api.base_url
+            raise DeploymentUnreachable(f"{where} does not answer: {error}. Is the deployment up?") from error
+        if answer.is_error:
+            raise _refusal(answer)
+        return answer
+
+
+class _Tracked:
+    """A file that tells how much of it was read; httpx learns its length by `seek` and `tell`."""
+
+    def __init__(self, file: BinaryIO, progress: Progress) -> None:
+        self._file = file
+        self._progress = progress
+        self.seek, self.tell, self.fileno = file.seek, file.tell, file.fileno
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._file.read(size)
+        self._progress(self._file.tell())
+        return block
+
+
+def _size_of(path: Path) -> int:
+    if not path.is_file():
+        raise InvalidRequest(f"{path} is not a file.")
+    size = path.stat().st_size
+    if size == 0:
+        raise InvalidRequest(f"{path} is empty; there is nothing to process.")
+    return size
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _decoded(answer: httpx.Response, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(answer.content, type=kind)
+    except msgspec.DecodeError as error:
+        raise DeploymentUnreachable(f"{answer.url} does not answer as Backhaul does: {error}.") from error
+
+
+def _refusal(answer: httpx.Response) -> RequestRefused:
+    try:
+        error = msgspec.json.decode(answer.content, type=dict[str, ErrorBody])["error"]
+    except (msgspec.DecodeError, KeyError):
+        text = answer.text.strip()[:300]
+        return RequestRefused(
+            "refused", f"{answer.status_code} {answer.reason_phrase}: {text}", answer.status_code
+        )
+    return RequestRefused(error.code, error.message, answer.status_code)

@@ -1,0 +1,132 @@
+"""Every error Backhaul raises, in one tree, sorted by who must act.
+
+BackhaulError
+├── CallerError                the caller: change the request or the file
+│   ├── InvalidRequest         400  a field is missing, unknown or out of range
+│   │   ├── UnknownProcessor   400  no processor of that name
+│   │   └── InvalidOption      400  unknown option, or a value it does not take
+│   ├── JobNotFound            404  no such job, or another tenant's
+│   ├── ResultNotReady         409  the job has no output (yet, or for ever)
+│   ├── UnsuitableInput             the file is not what the processor reads
+│   └── RequestRefused              the API, or S3, refused what a client sent
+├── OperatorError              the operator: mend the deployment
+│   ├── InvalidSettings             an environment variable is missing or wrong
+│   ├── InvalidProcessor            a processor file breaks the contract
+│   ├── DeploymentUnreachable       no deployment was found, or it does not answer
+│   └── MalformedMessage            a queue message nobody can understand
+├── StoreUnavailable           nobody: the retry mends it
+└── Superseded                 nobody: a newer attempt owns the shard
+"""
+
+from collections.abc import Iterable
+
+
+class BackhaulError(Exception):
+    """The root of every error that Backhaul raises on purpose."""
+
+    code = "internal"
+    status = 500
+
+
+class CallerError(BackhaulError):
+    """The caller can mend this by changing the request or the file."""
+
+    code = "bad_request"
+    status = 400
+
+
+class InvalidRequest(CallerError):
+    """A field of the request is missing, unknown or out of range."""
+
+    code = "invalid_request"
+
+
+class UnknownProcessor(InvalidRequest):
+    """No processor has this name."""
+
+    code = "unknown_processor"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"There is no processor {name!r}. Use one of: {', '.join(sorted(known))}.")
+
+
+class InvalidOption(InvalidRequest):
+    """A processor does not take this option, or not this value."""
+
+    code = "invalid_option"
+
+
+class JobNotFound(CallerError):
+    """The tenant has no such job; another tenant's jobs look the same."""
+
+    code = "job_not_found"
+    status = 404
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id!r}. List your jobs to find its ID.")
+
+
+class ResultNotReady(CallerError):
+    """The job has no output to fetch."""
+
+    code = "result_not_ready"
+    status = 409
+
+
+class UnsuitableInput(CallerError):
+    """The file is not what the processor reads; `position` is the offending byte's offset."""
+
+    code = "unsuitable_input"
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class RequestRefused(CallerError):
+    """The API, or S3, refused a request; `code` is the stable code of the answer."""
+
+    def __init__(self, code: str, message: str, status: int) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+class OperatorError(BackhaulError):
+    """The operator can mend this by changing the deployment."""
+
+
+class InvalidSettings(OperatorError):
+    """An environment variable is missing or has a value that cannot be used."""
+
+    code = "invalid_settings"
+
+
+class InvalidProcessor(OperatorError):
+    """A processor file breaks the contract of `backhaul.processor`."""
+
+    code = "invalid_processor"
+
+
+class DeploymentUnreachable(OperatorError):
+    """No deployment of Backhaul was found, or it does not answer."""
+
+    code = "deployment_unreachable"
+
+
+class MalformedMessage(OperatorError):
+    """A queue message or event is not of the form that its sender promised."""
+
+    code = "malformed_message"
+
+
+class StoreUnavailable(BackhaulError):
+    """S3 did not deliver, even after its client's retries."""
+
+    code = "store_unavailable"
+
+
+class Superseded(BackhaulError):
+    """A newer attempt has claimed the shard; this worker's writes no longer count."""
+
+    code = "superseded"

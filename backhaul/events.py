@@ -1,0 +1,83 @@
+"""The events that tell the world of a job's changes; `docs/events.md` is their contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from backhaul.job import Cause, Counts, Job, JobState, ObjectRef
+
+SOURCE = "backhaul"
+SCHEMA_VERSION = 1
+
+DETAIL_TYPES = {
+    JobState.QUEUED: "Job Queued",
+    JobState.RUNNING: "Job Started",
+    JobState.SUCCEEDED: "Job Succeeded",
+    JobState.PARTIAL: "Job Partial",
+    JobState.FAILED: "Job Failed",
+    JobState.CANCELLED: "Job Cancelled",
+    JobState.EXPIRED: "Job Expired",
+}
+"""The states whose beginning is announced, and under which name."""
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What an event says; its schema is `docs/schemas/job-event.v1.json`."""
+
+    schema_version: int
+    event_id: str
+    """The same for every copy of an event, so that a duplicate is recognisable."""
+    job_id: str
+    tenant: str
+    state: JobState
+    processor: str
+    file_name: str
+    counts: Counts | None
+    output: Location | None
+    receipt: Location | None
+    cause: Cause | None
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where an object lies, pinned to its version; size in bytes."""
+
+    bucket: str
+    key: str
+    version_id: str
+    size: int
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """One event, ready for the bus."""
+
+    detail_type: str
+    time: datetime
+    detail: Detail
+
+
+def event_of(job: Job, bucket: str) -> JobEvent | None:
+    """Return the event that announces the job's present state, or None if it is not announced."""
+    if job.state not in DETAIL_TYPES:
+        return None
+    detail = Detail(
+        schema_version=SCHEMA_VERSION,
+        event_id=f"{job.ref.job_id}.{job.moves}",
+        job_id=job.ref.job_id,
+        tenant=job.ref.tenant,
+        state=job.state,
+        processor=job.processor,
+        file_name=job.file_name,
+        counts=job.counts,
+        output=_location(bucket, job.output),
+        receipt=_location(bucket, job.receipt),
+        cause=job.cause and replace(job.cause, detail=None),
+    )
+    return JobEvent(DETAIL_TYPES[job.state], job.updated_at, detail)
+
+
+def _location(bucket: str, ref: ObjectRef | None) -> Location | None:
+    return None if ref is None else Location(bucket, ref.key, ref.version_id, ref.size)

@@ -1,0 +1,130 @@
+"""A job: its states, the moves between them, and the values that describe it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class JobState(StrEnum):
+    """Where a job stands; the last five are terminal."""
+
+    AWAITING_UPLOAD = "AWAITING_UPLOAD"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    MERGING = "MERGING"
+    SUCCEEDED = "SUCCEEDED"
+    PARTIAL = "PARTIAL"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job can never change again."""
+        return not MOVES[self]
+
+    @property
+    def predecessors(self) -> frozenset[JobState]:
+        """The states from which a job may move here."""
+        return frozenset(state for state, targets in MOVES.items() if self in targets)
+
+
+_ENDED_BADLY = frozenset({JobState.FAILED, JobState.CANCELLED})
+
+MOVES: Mapping[JobState, frozenset[JobState]] = {
+    JobState.AWAITING_UPLOAD: frozenset({JobState.QUEUED, JobState.EXPIRED}) | _ENDED_BADLY,
+    JobState.QUEUED: frozenset({JobState.RUNNING}) | _ENDED_BADLY,
+    JobState.RUNNING: frozenset({JobState.MERGING}) | _ENDED_BADLY,
+    JobState.MERGING: frozenset({JobState.SUCCEEDED, JobState.PARTIAL}) | _ENDED_BADLY,
+    JobState.SUCCEEDED: frozenset(),
+    JobState.PARTIAL: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+    JobState.EXPIRED: frozenset(),
+}
+
+
+@dataclass(frozen=True, order=True)
+class JobRef:
+    """Which job: the tenant that owns it and its ID."""
+
+    tenant: str
+    job_id: str
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a job, shard or chunk ended as it did: a stable code and a sentence for people."""
+
+    code: str
+    message: str
+    position: int | None = None
+    """Byte offset in the input, where the cause has one."""
+    detail: str | None = None
+    """What the processor's exception said; it may quote the input, so only the job's owner sees it."""
+
+
+@dataclass(frozen=True)
+class ObjectRef:
+    """One immutable object: its key, its S3 version and its size in bytes."""
+
+    key: str
+    version_id: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a job has done so far; `tallies` are the processor's own, by name."""
+
+    shards: int = 0
+    chunks: int = 0
+    chunks_done: int = 0
+    chunks_failed: int = 0
+    records: int = 0
+    bytes_done: int = 0
+    attempts: int = 0
+    tallies: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One submitted input and the processor that is to handle it."""
+
+    ref: JobRef
+    state: JobState
+    moves: int
+    """How often the state has changed; numbers the job's events."""
+    processor: str
+    options: Mapping[str, Any]
+    file_name: str
+    """The caller's name for the file: shown, never part of a key."""
+    declared_size: int
+    declared_sha256: str | None
+    created_at: datetime
+    updated_at: datetime
+    due_at: datetime | None
+    """When the sweep must look at the job; none once it is terminal."""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    input: ObjectRef | None = None
+    output: ObjectRef | None = None
+    receipt: ObjectRef | None = None
+    run: int = 0
+    """Runs ordered so far; a run's name is `<job>-<run>`."""
+    counts: Counts | None = None
+    cause: Cause | None = None
+
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_job_id(now: datetime) -> str:
+    """Return a new job ID: 26 characters that sort by time (a ULID in lower case)."""
+    number = int(now.astimezone(UTC).timestamp() * 1000) << 80 | secrets.randbits(80)
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

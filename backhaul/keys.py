@@ -1,0 +1,82 @@
+"""Names of everything stored: DynamoDB keys and S3 keys, all beginning with the tenant."""
+
+from __future__ import annotations
+
+import re
+
+from backhaul.errors import MalformedMessage
+from backhaul.job import JobRef
+
+JOB_SORT_KEY = "JOB"
+SHARD_PREFIX = "SHARD#"
+INPUT_PREFIX = "t/"
+INPUT_SUFFIX = "/input/data"
+
+_INPUT_KEY = re.compile(r"t/([A-Za-z0-9]{1,64})/j/([0-9a-z]{26})/input/data")
+_PARTITION = re.compile(r"T#([A-Za-z0-9]{1,64})#J#([0-9a-z]{26})")
+
+
+def partition(job: JobRef) -> str:
+    """Return the DynamoDB partition key of everything that belongs to the job."""
+    return f"T#{job.tenant}#J#{job.job_id}"
+
+
+def job_of_partition(key: str) -> JobRef:
+    """Return the job that a partition key names."""
+    match = _PARTITION.fullmatch(key)
+    if match is None:
+        raise MalformedMessage(f"{key!r} is not the partition key of a job.")
+    return JobRef(*match.groups())
+
+
+def tenant_partition(tenant: str) -> str:
+    """Return the key under which a tenant's jobs are listed by time."""
+    return f"T#{tenant}"
+
+
+def shard_sort_key(shard: int) -> str:
+    """Return the sort key of a shard record; shards sort by number."""
+    return f"{SHARD_PREFIX}{shard:06d}"
+
+
+def job_prefix(job: JobRef) -> str:
+    """Return the S3 prefix of everything that belongs to the job, with its final slash."""
+    return f"t/{job.tenant}/j/{job.job_id}/"
+
+
+def input_key(job: JobRef) -> str:
+    """Return where the caller uploads the file; the caller's file name is no part of it."""
+    return f"t/{job.tenant}/j/{job.job_id}{INPUT_SUFFIX}"
+
+
+def job_of_input(key: str) -> JobRef:
+    """Return the job whose input an S3 key names."""
+    match = _INPUT_KEY.fullmatch(key)
+    if match is None:
+        raise MalformedMessage(f"{key!r} is not the key of a job's input.")
+    return JobRef(*match.groups())
+
+
+def plan_key(job: JobRef, run: int) -> str:
+    """Return where the plan of a run is stored: JSON Lines, one shard a line."""
+    return f"{job_prefix(job)}plan/r{run}.jsonl"
+
+
+def result_key(job: JobRef, shard: int, attempt: int, part: int) -> str:
+    """Return where one commit's results go; the attempt keeps a zombie's apart."""
+    return f"{job_prefix(job)}results/{shard:06d}.a{attempt}.p{part}"
+
+
+def output_key(job: JobRef, run: int) -> str:
+    """Return where the output of a run is stored."""
+    return f"{job_prefix(job)}output/r{run}"
+
+
+def receipt_key(job: JobRef, run: int) -> str:
+    """Return where the receipt of a run is stored."""
+    return f"{job_prefix(job)}receipt/r{run}.json"
+
+
+def run_name(job: JobRef, run: int) -> str:
+    """Return the name of a run's execution; the same run always has the same name."""
+    return f"{job.job_id}-{run}"

@@ -1,0 +1,148 @@
+"""One local cloud: starts it, stops it, and tells how it is."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from backhaul.local import developer, logs
+from backhaul.local.connection import REGION, ClientArguments, Connection, as_root
+from backhaul.local.deployment import Deployment, check_project, fingerprint
+from backhaul.local.emulator import Emulator
+from backhaul.local.errors import LocalCloudError
+from backhaul.local.folder import Folder
+from backhaul.local.status import State, Status
+from backhaul.toolchain import PROJECT
+
+Report = Callable[[str, float], None]
+"""Is told each step that is done, and the seconds it took."""
+
+
+@dataclass(frozen=True)
+class LocalCloud:
+    """The local cloud with its state under `home`; by default BACKHAUL_HOME, else the checkout's `.backhaul/`."""
+
+    home: Path = field(default_factory=lambda: Folder.default().home)
+
+    def up(self, report: Report = lambda _step, _seconds: None) -> Connection:
+        """Start the cloud and deploy the project to it; where both are done already, do nothing.
+
+        Raises `LocalCloudError`, which names the log to read. Whatever ends it early, a cloud that this call
+        started does not stay.
+        """
+        check_project()
+        with self._folder.locked():
+            if running := self._running():
+                return self._update(running, report)
+            self._emulator.stop()
+            self._folder.renew()
+            try:
+                return self._start(report)
+            except BaseException:
+                self._emulator.stop()
+                raise
+
+    def down(self) -> bool:
+        """Stop exactly this cloud and remove its state; returns whether it ran."""
+        if not self.home.exists():
+            return False
+        with self._folder.locked():
+            ran = self._emulator.stop()
+            self._folder.discard()
+            return ran
+
+    def status(self) -> Status:
+        """Return whether the cloud runs, does not, or died."""
+        running = self._running()
+        if running:
+            state = State.RUNNING
+        elif self._folder.is_locked():
+            state = State.BUSY
+        elif self._folder.connection.exists() or self._emulator.processes():
+            state = State.DIED
+        else:
+            state = State.STOPPED
+        return Status(state, running, self._folder.emulator_log)
+
+    def connection(self) -> Connection:
+        """Return how to reach the running cloud; raises `LocalCloudError` if it does not run."""
+        if running := self._running():
+            return running
+        raise LocalCloudError(f"No local cloud runs in {self.home}. Start it with `backhaul local up`.")
+
+    def env(self) -> str:
+        """Return shell lines that point the AWS CLI, any SDK and `backhaul` at the running cloud."""
+        return self.connection().exports()
+
+    def logs(self, function: str | None = None, *, follow: bool = False) -> Iterator[str]:
+        """Yield log lines of the functions with `function` in their names, or else of the emulator."""
+        if function is None:
+            if not self._folder.emulator_log.exists():
+                raise LocalCloudError(f"No local cloud has left a log in {self.home}.")
+            return logs.of_emulator(self._folder.emulator_log, follow)
+        reached = self.connection()
+        return logs.of_function(as_root(reached.endpoint_url, reached.ca_bundle), function, follow)
+
+    @property
+    def _folder(self) -> Folder:
+        return Folder(self.home.resolve())
+
+    @property
+    def _emulator(self) -> Emulator:
+        return Emulator(self._folder)
+
+    def _running(self) -> Connection | None:
+        stored = Connection.load(self._folder.connection)
+        return stored if stored and self._emulator.answers(stored.port) else None
+
+    def _start(self, report: Report) -> Connection:
+        with _step("Started the emulator", report):
+            endpoint_url = self._emulator.start()
+        root = as_root(endpoint_url, self._folder.tls / "ca.pem")
+        with _step("Bootstrapped the account", report):
+            Deployment(self._folder, endpoint_url).bootstrap()
+        outputs = self._deploy(root, report)
+        access_key_id, secret_access_key = developer.issue_access_key(root)
+        connection = Connection(
+            endpoint_url=endpoint_url,
+            api_url=_api_url(endpoint_url, outputs),
+            region=REGION,
+            access_key_id=access_key_id,
+            secret_access_key=secret_access_key,
+            ca_bundle=self._folder.tls / "ca.pem",
+            outputs=outputs,
+        )
+        connection.save(self._folder.connection)
+        return connection
+
+    def _update(self, running: Connection, report: Report) -> Connection:
+        if Deployment(self._folder, running.endpoint_url).is_of(fingerprint(PROJECT)):
+            return running
+        outputs = self._deploy(as_root(running.endpoint_url, running.ca_bundle), report)
+        connection = replace(running, api_url=_api_url(running.endpoint_url, outputs), outputs=outputs)
+        connection.save(self._folder.connection)
+        return connection
+
+    def _deploy(self, root: ClientArguments, report: Report) -> dict[str, str]:
+        deployment = Deployment(self._folder, root["endpoint_url"])
+        sources = fingerprint(PROJECT)  # before synth: a file changed from here on means another deployment
+        with _step("Synthesized the stack", report):
+            deployment.synthesize()
+        with _step("Deployed the stack", report):
+            outputs = deployment.deploy()
+        developer.allow(root, outputs["ClientPolicyArn"])
+        deployment.record(sources)
+        return outputs
+
+
+def _api_url(endpoint_url: str, outputs: dict[str, str]) -> str:
+    # The host name that the emulator puts into ApiUrl resolves nowhere; this is its path to the same API.
+    return f"{endpoint_url}/_aws/execute-api/{outputs['ApiId']}/$default"
+
+
+@contextmanager
+def _step(done: str, report: Report) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    report(done, time.monotonic() - began)

@@ -1,0 +1,137 @@
+"""Deploys the project's own CDK app to the emulator, by the real CDK CLI."""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from backhaul import toolchain
+from backhaul.local.connection import REGION
+from backhaul.local.emulator import ACCOUNT, OWNER
+from backhaul.local.errors import LocalCloudError, failure
+from backhaul.local.folder import Folder
+from backhaul.toolchain import PROJECT
+
+STAGE = "local"
+STACK = f"Backhaul-{STAGE}"
+
+# The developer's settings of these must not change what is deployed. Those of pip and of proxies stay: bundling
+# may have to fetch wheels.
+FOREIGN = ("AWS_", "PYTHON", "CDK_", "JSII_", "NODE_OPTIONS")
+
+# Folders at the top that no deployment is made from. All others count: to deploy once too often is no harm.
+NO_SOURCE = {"build", "cdk.out", "docs", "htmlcov", "node_modules", "tests"}
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The stack as deployed to the emulator at `endpoint_url`."""
+
+    folder: Folder
+    endpoint_url: str
+
+    def synthesize(self) -> None:
+        """Turn `app.py` into templates and assets."""
+        mine = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+        arguments = ["--quiet", "-c", f"stage={STAGE}", "--output", str(self._assembly)]
+        self._cdk("synth", *arguments, environment=mine, where=PROJECT)
+
+    def bootstrap(self) -> None:
+        """Make what every CDK deployment to an account needs; does nothing the second time."""
+        self._cdk(
+            "bootstrap", f"aws://{ACCOUNT}/{REGION}", environment=self._account, where=self.folder.state
+        )
+
+    def deploy(self) -> dict[str, str]:
+        """Deploy what was synthesized, and return the stack's outputs."""
+        outputs = self.folder.state / "outputs.json"
+        arguments = [
+            "--app",
+            str(self._assembly),
+            "--all",
+            "--require-approval",
+            "never",
+            "--method",
+            "direct",
+        ]
+        reports = ["--progress", "events", "--outputs-file", str(outputs)]
+        self._cdk("deploy", *arguments, *reports, environment=self._account, where=self.folder.state)
+        return msgspec.json.decode(outputs.read_bytes(), type=dict[str, dict[str, str]])[STACK]
+
+    def is_of(self, sources: str) -> bool:
+        """Return whether what was last deployed was made from the sources of this fingerprint."""
+        return self._record.exists() and self._record.read_text() == sources
+
+    def record(self, sources: str) -> None:
+        """Remember the fingerprint of the sources that were deployed."""
+        self._record.write_text(sources)
+
+    @property
+    def _assembly(self) -> Path:
+        return self.folder.state / "cdk.out"
+
+    @property
+    def _record(self) -> Path:
+        return self.folder.state / "deployed"
+
+    @property
+    def _account(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": REGION,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "NODE_EXTRA_CA_CERTS": str(self.folder.tls / "ca.pem"),
+        }
+
+    def _cdk(self, action: str, *arguments: str, environment: Mapping[str, str], where: Path) -> None:
+        own = {
+            OWNER: str(self.folder.home),
+            "HOME": str(self.folder.state / "home"),
+            "TMPDIR": str(self.folder.state / "tmp"),
+            "CDK_DISABLE_CLI_TELEMETRY": "true",
+        }
+        with self.folder.cdk_log.open("ab") as log:
+            exit_code = subprocess.call(
+                toolchain.command("cdk", action, *arguments, "--no-notices"),
+                cwd=where,
+                env=toolchain.environment({**environment, **own}),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        if exit_code != 0:
+            raise failure(f"`cdk {action}` failed with exit code {exit_code}", self.folder.cdk_log)
+
+
+def fingerprint(project: Path) -> str:
+    """Return a digest of the names, sizes and times of all files that a deployment could be made from."""
+    digest = hashlib.sha256()
+    for path in sorted(_sources(project)):
+        with suppress(FileNotFoundError):  # an editor's temporary file, gone again
+            status = path.stat()
+            digest.update(f"{path.relative_to(project)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _sources(project: Path) -> Iterator[Path]:
+    for entry in project.iterdir():
+        if entry.name.startswith(".") or entry.name in NO_SOURCE or entry.suffix == ".egg-info":
+            continue
+        files = entry.rglob("*") if entry.is_dir() else [entry]
+        yield from (file for file in files if file.is_file() and "__pycache__" not in file.parts)
+
+
+def check_project() -> None:
+    """Raise unless this package lies in a checkout, which the local cloud is deployed from."""
+    if not (PROJECT / "app.py").exists():
+        raise LocalCloudError(
+            f"There is no app.py in {PROJECT}. The local cloud needs a checkout of Backhaul."
+        )

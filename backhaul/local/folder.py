@@ -1,0 +1,73 @@
+"""Where one local cloud keeps everything it writes."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from backhaul.toolchain import PROJECT
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files of the local cloud whose home is `home`."""
+
+    home: Path
+
+    @classmethod
+    def default(cls) -> "Folder":
+        """Return the folder named by BACKHAUL_HOME, else `.backhaul` in the checkout."""
+        return cls(Path(os.environ.get("BACKHAUL_HOME") or PROJECT / ".backhaul").resolve())
+
+    @property
+    def connection(self) -> Path:
+        return self.home / "connection.json"
+
+    @property
+    def state(self) -> Path:
+        """All that lives and dies with one emulator."""
+        return self.home / "state"
+
+    @property
+    def tls(self) -> Path:
+        return self.state / "tls"
+
+    @property
+    def emulator_log(self) -> Path:
+        return self.state / "emulator.log"
+
+    @property
+    def cdk_log(self) -> Path:
+        return self.state / "cdk.log"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let one command at a time start or stop this cloud; the others wait."""
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.home / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def is_locked(self) -> bool:
+        """Return whether a command is starting or stopping this cloud right now."""
+        if not (self.home / "lock").exists():
+            return False
+        with (self.home / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def renew(self) -> None:
+        """Remove what an earlier cloud left, and make room for a new one."""
+        self.discard()
+        self.state.mkdir(mode=0o700)
+
+    def discard(self) -> None:
+        """Remove all state; the lock stays, because another command may be waiting for it."""
+        self.connection.unlink(missing_ok=True)
+        shutil.rmtree(self.state, ignore_errors=True)

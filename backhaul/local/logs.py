@@ -1,0 +1,59 @@
+"""Reads the logs of a local cloud: the emulator's own, or a function's as CloudWatch keeps them."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+
+from backhaul.local.connection import ClientArguments
+from backhaul.local.errors import LocalCloudError
+
+POLL_SECONDS = 0.5
+
+
+def of_emulator(log: Path, follow: bool) -> Iterator[str]:
+    """Yield the lines of the emulator's log, and with `follow` those to come."""
+    with log.open(errors="replace") as file:
+        while True:
+            if line := file.readline():
+                yield line.rstrip("\n")
+            elif follow:
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+
+
+def of_function(root: ClientArguments, name: str, follow: bool) -> Iterator[str]:
+    """Yield what the functions with `name` in their names have logged, and with `follow` what they will."""
+    groups = _log_groups(root, name)
+    logs = boto3.client("logs", **root)
+    seen: set[str] = set()
+    while True:
+        pages = logs.get_paginator("filter_log_events")
+        fresh = [
+            event
+            for group in groups
+            for page in pages.paginate(logGroupName=group)
+            for event in page["events"]
+            if event["eventId"] not in seen
+        ]
+        for event in sorted(fresh, key=lambda event: event["timestamp"]):
+            seen.add(event["eventId"])
+            yield event["message"].rstrip("\n")
+        if not follow:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _log_groups(root: ClientArguments, name: str) -> list[str]:
+    pages = boto3.client("lambda", **root).get_paginator("list_functions").paginate()
+    functions = [function for page in pages for function in page["Functions"]]
+    matching = [function for function in functions if name.lower() in function["FunctionName"].lower()]
+    if not matching:
+        known = ", ".join(sorted(function["FunctionName"] for function in functions))
+        raise LocalCloudError(f"No function has {name!r} in its name. There are: {known}.")
+    return [
+        function.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{function['FunctionName']}"
+        for function in matching
+    ]

@@ -1,0 +1,90 @@
+"""The processor contract: what you write to make Backhaul do your work.
+
+    from backhaul import Lines, Processor
+
+    class Shout(Processor):
+        \"""Write every line in capitals.\"""
+
+        name = "shout"
+        reads = Lines()
+
+        def process(self, record, ctx):
+            return record.upper()
+
+Three methods, each with a default: `split` cuts the input into chunks, `process` handles one record,
+`merge` combines the chunks' results. Everything else (parallelism, retries, checkpoints) is Backhaul's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+
+from backhaul.reading import Chunk, Lines, Reader, Record, Source
+
+CHUNK_BYTES_MAX = 64 * 1024**2
+
+
+class Context:
+    """What a processor may use while it works on one chunk."""
+
+    def __init__(self) -> None:
+        self.tallies: Counter[str] = Counter()
+
+    def tally(self, name: str, amount: int = 1) -> None:
+        """Add to a count that the receipt shows; amounts of a chunk count only once it is committed."""
+        self.tallies[name] += amount
+
+
+class Processor:
+    """One way to handle a file; subclass it, set `name`, and override `process`."""
+
+    name: ClassVar[str] = ""
+    """What callers write to choose it: lower-case letters, digits and hyphens."""
+    reads: ClassVar[Reader] = Lines()
+    """How the input is cut and what a record is: `Lines`, `JsonLines`, `Csv` or `Bytes`."""
+    content_type: ClassVar[str] = "application/octet-stream"
+    """The media type of the output."""
+
+    class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+        """What callers may set with `-o`; subclass it to add your own typed, documented fields."""
+
+        chunk_bytes: (
+            Annotated[
+                int,
+                msgspec.Meta(
+                    ge=1, le=CHUNK_BYTES_MAX, description="Nominal chunk size; default: by file size."
+                ),
+            ]
+            | None
+        ) = None
+
+    def __init__(self, options: Options) -> None:
+        self.options: Any = options
+
+    def split(self, source: Source, chunk_bytes: int) -> Iterable[Chunk]:
+        """Yield the input's chunks in order; raises `UnsuitableInput` when the file cannot be read."""
+        return self.reads.split(source, chunk_bytes)
+
+    def process(self, record: Any, ctx: Context) -> Any:
+        """Return what becomes of one record, or None to drop it; what `reads` says is how it is written."""
+        raise NotImplementedError(f"{type(self).__name__} overrides neither process nor process_chunk")
+
+    def process_chunk(self, records: Iterator[Record], ctx: Context) -> Iterable[bytes]:
+        """Yield a chunk's result in pieces; override it where one record at a time is too slow."""
+        for record in records:
+            value = self.process(record.value, ctx)
+            if value is not None:
+                yield self.reads.encode(value, record)
+
+    def merge(self, results: Iterator[bytes], ctx: Context) -> Iterable[bytes]:
+        """Yield the output from the chunks' results, in the input's order; by default they are joined."""
+        return results
+
+    @classmethod
+    def joins_results(cls) -> bool:
+        """Whether the output is the results end to end, so that S3 can join them without reading them."""
+        return cls.merge is Processor.merge

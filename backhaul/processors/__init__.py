@@ -1,0 +1,1 @@
+"""The processors that Backhaul brings along: ordinary plug-ins, one file each."""

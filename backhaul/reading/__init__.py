@@ -1,0 +1,20 @@
+"""Cutting an input into chunks and reading them as records, wherever the borders fall."""
+
+from backhaul.reading.chunk import Chunk, Reader, Record, Source
+from backhaul.reading.delimited import Csv
+from backhaul.reading.lines import JsonLines, Lines
+from backhaul.reading.raw import Bytes
+from backhaul.reading.window import FileSource, Window
+
+__all__ = [
+    "Bytes",
+    "Chunk",
+    "Csv",
+    "FileSource",
+    "JsonLines",
+    "Lines",
+    "Reader",
+    "Record",
+    "Source",
+    "Window",
+]

@@ -1,0 +1,224 @@
+"""Rows of delimited text with a header, whose quoted fields may hold anything (RFC 4180)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from backhaul.errors import InvalidProcessor, UnsuitableInput
+from backhaul.reading.chunk import Chunk, Record, Source
+from backhaul.reading.lines import MAX_RECORD_BYTES, to_json
+from backhaul.reading.raw import cut
+from backhaul.reading.text import BOM, decode, refuse_other_encodings, too_long
+from backhaul.reading.window import Window
+
+_PIECE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class _Header:
+    names: tuple[str, ...]
+    end: int
+    """Offset of the first byte after the header."""
+
+
+class Csv:
+    """Read rows of UTF-8 text; a record's value is a `dict` from the header's names to the row's fields.
+
+    Quoted fields may hold delimiters, line breaks and doubled quotes; blank lines between rows are skipped.
+    What has no single meaning is refused with its byte position: a quote inside an unquoted field, text
+    after a closing quote, a lone CR outside quotes, a row that does not fit the header.
+    """
+
+    def __init__(self, delimiter: str = ",", max_record_bytes: int = MAX_RECORD_BYTES) -> None:
+        if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
+            raise ValueError(
+                f"a delimiter is one ASCII character and no quote or line break, not {delimiter!r}"
+            )
+        self.delimiter = delimiter
+        self.max_record_bytes = max_record_bytes
+        self._grammar = _Grammar(delimiter)
+        self._latest: tuple[Source, _Header] | None = None
+
+    def split(self, source: Source, chunk_bytes: int) -> Iterator[Chunk]:
+        """Yield nominal chunks, streaming the file once to count its quotes; raises `UnsuitableInput`."""
+        refuse_other_encodings(source)
+        self._header(source)
+        quotes = 0
+        with closing(Window(source)) as window:
+            for chunk in cut(source.size, chunk_bytes):
+                yield replace(chunk, quoted=quotes % 2 == 1)
+                while window.position < chunk.end:
+                    quotes += window.read(min(_PIECE, chunk.end - window.position)).count(b'"')
+        if quotes % 2:
+            self._raise_first_fault(source)
+
+    def read(self, window: Window, chunk: Chunk) -> Iterator[Record]:
+        """Yield the rows whose first byte lies in the chunk; raises `UnsuitableInput` for a bad row."""
+        header = self._header(window.source)
+        if not _seek_first_row(window, chunk, header.end):
+            return
+        while window.position < chunk.end:
+            start = window.position
+            row, ending = self._next_row(window)
+            size = window.position - start
+            if not size:
+                break
+            if row:
+                yield Record(start, size, self._value(row, start, header), ending=ending)
+        window.note_border(chunk.end)
+
+    def encode(self, value: Any, record: Record) -> bytes:
+        """Return a `dict` or `list` as a line of JSON, and `str` or `bytes` as they are with a line ending."""
+        if isinstance(value, (dict, list)):
+            return to_json(value, record) + b"\n"
+        if isinstance(value, str):
+            return value.encode() + b"\n"
+        if isinstance(value, bytes):
+            return value + b"\n"
+        raise InvalidProcessor(
+            f"Return dict, list, str, bytes or None for a row, not {type(value).__name__} (row at byte {record.start})."
+        )
+
+    def _header(self, source: Source) -> _Header:
+        latest = self._latest
+        if latest is None or latest[0] is not source:
+            latest = self._latest = source, self._read_header(source)
+        return latest[1]
+
+    def _read_header(self, source: Source) -> _Header:
+        with closing(Window(source, 0, 0)) as window:
+            row, start = b"", 0
+            while not row and window.position < source.size:
+                start = window.position
+                row, _ = self._next_row(window)
+            if start == 0 and row.startswith(BOM):
+                row, start = row[len(BOM) :], len(BOM)
+            names = self._grammar.fields(decode(row, start), start)
+            _check_names(names, start)
+            return _Header(tuple(names), window.position)
+
+    def _value(self, row: bytes, start: int, header: _Header) -> dict[str, str]:
+        fields = self._grammar.fields(decode(row, start), start)
+        if len(fields) != len(header.names):
+            raise UnsuitableInput(
+                f"The row that begins at byte {start} has {len(fields)} fields, but the header names "
+                f"{len(header.names)}. Mend the row, or quote the delimiters inside its fields.",
+                start,
+            )
+        return dict(zip(header.names, fields, strict=True))
+
+    def _next_row(self, window: Window) -> tuple[bytes, bytes]:
+        """Read lines until their quotes balance; return the row and its line ending."""
+        start, limit = window.position, self.max_record_bytes + 1
+        row = window.readline(limit)
+        quotes = row.count(b'"')
+        if quotes % 2:
+            lines = [row]
+            while quotes % 2 and (line := window.readline(start + limit - window.position)):
+                lines.append(line)
+                quotes += line.count(b'"')
+            row = b"".join(lines)
+        if len(row) == limit:
+            raise too_long(start, self.max_record_bytes, "; perhaps a quote in it is never closed")
+        if row.endswith(b"\r\n"):
+            return row[:-2], b"\r\n"
+        return (row[:-1], b"\n") if row.endswith(b"\n") else (row, b"")
+
+    def _raise_first_fault(self, source: Source) -> None:
+        # An odd number of quotes says that a quote is wrong, but only reading says which.
+        with closing(Window(source)) as window:
+            for _ in self.read(window, Chunk(0, 0, source.size)):
+                pass
+
+
+def _seek_first_row(window: Window, chunk: Chunk, header_end: int) -> bool:
+    """Go to where the chunk's first row begins; false if none begins in it."""
+    border = header_end if chunk.start <= header_end else window.known_border(chunk.start)
+    if border is None:
+        border = _find_border(window, chunk)
+    if border is None or border >= chunk.end:
+        return False
+    window.seek(border)
+    return True
+
+
+def _find_border(window: Window, chunk: Chunk) -> int | None:
+    """Read to the first line break outside quotes; the plan says whether the chunk begins inside them."""
+    window.seek(chunk.start - 1)
+    quoted = chunk.quoted
+    if window.read(1) == b"\n" and not quoted:
+        return window.position
+    while left := chunk.end - 1 - window.position:
+        line = window.readline(left)
+        quoted ^= line.count(b'"') % 2 == 1
+        if line.endswith(b"\n") and not quoted:
+            return window.position
+        if not line:
+            break
+    return None
+
+
+def _check_names(names: list[str], start: int) -> None:
+    if any(not name.strip() for name in names):
+        raise UnsuitableInput(
+            f"The header at byte {start} leaves a column without a name; name every column.", start
+        )
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise UnsuitableInput(
+            f"The header at byte {start} repeats {', '.join(map(repr, repeated))}; give every column its own name.",
+            start,
+        )
+
+
+class _Grammar:
+    """What a row may look like with one delimiter.
+
+    The csv module is no help here: even when strict it takes a quote inside an unquoted field as text,
+    and its limit on a field's length is one for the whole process.
+    """
+
+    def __init__(self, delimiter: str) -> None:
+        mark = re.escape(delimiter)
+        quoted = '"(?:[^"]++|"")*+"'
+        self._delimiter = delimiter
+        self._field = re.compile(rf'{quoted}|[^{mark}"\r\n]*+')
+        self._row = re.compile(rf'(?:{quoted}|[^{mark}"\r\n]*+)(?:{mark}(?:{quoted}|[^{mark}"\r\n]*+))*+')
+        self._fields = re.compile(rf'(?:\A|{mark})(?:"((?:[^"]++|"")*+)"|([^{mark}]*+))')
+
+    def fields(self, row: str, start: int) -> list[str]:
+        """Return the fields of a row that begins at byte `start`; raises `UnsuitableInput` at its first fault."""
+        if '"' not in row and "\r" not in row:
+            return row.split(self._delimiter)
+        if not self._row.fullmatch(row):
+            raise self._fault(row, start)
+        return [quoted.replace('""', '"') or plain for quoted, plain in self._fields.findall(row)]
+
+    def _fault(self, row: str, start: int) -> UnsuitableInput:
+        begin, end = 0, self._field_end(row, 0)
+        while row[end : end + 1] == self._delimiter:
+            begin, end = end + 1, self._field_end(row, end + 1)
+        position = start + len(row[:end].encode())
+        return UnsuitableInput(
+            f"The row that begins at byte {start} is not CSV: {_problem(row, begin, end)}, at position {position}.",
+            position,
+        )
+
+    def _field_end(self, row: str, begin: int) -> int:
+        match = self._field.match(row, begin)
+        return match.end() if match else begin
+
+
+def _problem(row: str, begin: int, end: int) -> str:
+    if row[end] == "\r":
+        return "a carriage return without a line feed outside quotes; end lines with LF or CRLF"
+    if row[end] != '"':
+        return "text after a closing quote; write a quote inside a quoted field twice"
+    if begin == end:
+        return "a quoted field that is never closed; close it"
+    return "a quote inside an unquoted field; quote the whole field and write the quote twice"

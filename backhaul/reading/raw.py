@@ -1,0 +1,40 @@
+"""Chunks as they are: plain cutting, and bytes as records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from backhaul.errors import InvalidProcessor
+from backhaul.reading.chunk import Chunk, Record, Source
+from backhaul.reading.window import Window
+
+
+def cut(size: int, chunk_bytes: int) -> Iterator[Chunk]:
+    """Yield nominal chunks of `chunk_bytes` that cover `size` bytes; the last may be shorter."""
+    for index, start in enumerate(range(0, size, chunk_bytes)):
+        yield Chunk(index, start, min(start + chunk_bytes, size))
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Read each chunk as one record; its value is `bytes`."""
+
+    def split(self, source: Source, chunk_bytes: int) -> Iterator[Chunk]:
+        """Yield chunks of `chunk_bytes` without reading anything."""
+        return cut(source.size, chunk_bytes)
+
+    def read(self, window: Window, chunk: Chunk) -> Iterator[Record]:
+        """Yield the chunk's bytes."""
+        window.seek(chunk.start)
+        data = window.read(chunk.end - chunk.start)
+        yield Record(chunk.start, len(data), data)
+
+    def encode(self, value: Any, record: Record) -> bytes:
+        """Return the bytes as they are; raises `InvalidProcessor` for anything else."""
+        if not isinstance(value, bytes):
+            raise InvalidProcessor(
+                f"Return bytes for what Bytes reads, not {type(value).__name__} (chunk at byte {record.start})."
+            )
+        return value

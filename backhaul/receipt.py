@@ -1,0 +1,122 @@
+"""The receipt: what became of every chunk of a job, and what the job took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from backhaul.job import Cause, Counts, Job, JobState, ObjectRef
+from backhaul.shard import FailedChunk, Shard, ShardRecord, sum_tallies
+
+SCHEMA_VERSION = 1
+
+_NO_WORKER = Cause("not_processed", "No worker finished the chunk.")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a job's owner can check: every missing chunk is named, with its byte range and cause."""
+
+    schema_version: int
+    job_id: str
+    tenant: str
+    state: JobState
+    processor: str
+    options: Mapping[str, Any]
+    file_name: str
+    input: ObjectRef | None
+    output: ObjectRef | None
+    counts: Counts
+    missing: tuple[FailedChunk, ...]
+    cause: Cause | None
+    run: int
+    created_at: datetime
+    started_at: datetime | None
+    merged_at: datetime
+
+    def to_json(self) -> bytes:
+        """Return the receipt as one JSON document."""
+        return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a run ended: the state its job deserves, what is missing and why."""
+
+    state: JobState
+    counts: Counts
+    missing: tuple[FailedChunk, ...]
+    cause: Cause | None
+
+
+def judge(plan: Iterable[Shard], records: Mapping[int, ShardRecord]) -> Verdict:
+    """Return how a run ended, from its plan and from what was committed.
+
+    An input that the processor cannot read fails the job, however much of it was read; a chunk that
+    is missing for another reason makes it PARTIAL; a job of which nothing succeeded is FAILED.
+    """
+    shards = tuple(plan)
+    missing = tuple(chunk for shard in shards for chunk in _missing(shard, records.get(shard.index)))
+    counts = Counts(
+        shards=len(shards),
+        chunks=sum(len(shard.chunks) for shard in shards),
+        chunks_done=sum(record.chunks_done for record in records.values()),
+        chunks_failed=len(missing),
+        records=sum(record.records for record in records.values()),
+        bytes_done=sum(record.bytes_done for record in records.values()),
+        attempts=sum(record.attempt for record in records.values()),
+        tallies=sum_tallies(record.tallies for record in records.values()),
+    )
+    state, cause = _ending(missing, counts)
+    return Verdict(state, counts, missing, cause)
+
+
+def receipt_of(job: Job, verdict: Verdict, output: ObjectRef | None, merged_at: datetime) -> Receipt:
+    """Return the receipt of a job that ends with this verdict."""
+    return Receipt(
+        schema_version=SCHEMA_VERSION,
+        job_id=job.ref.job_id,
+        tenant=job.ref.tenant,
+        state=verdict.state,
+        processor=job.processor,
+        options=job.options,
+        file_name=job.file_name,
+        input=job.input,
+        output=output,
+        counts=verdict.counts,
+        missing=verdict.missing,
+        cause=verdict.cause,
+        run=job.run,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        merged_at=merged_at,
+    )
+
+
+def _missing(shard: Shard, record: ShardRecord | None) -> Iterator[FailedChunk]:
+    done = {index for part in record.parts for index, _ in part.lengths} if record else set()
+    failed = {chunk.index: chunk for chunk in record.failed} if record else {}
+    otherwise = record.crash if record and record.crash else _NO_WORKER
+    for chunk in shard.chunks:
+        if chunk.index in failed:
+            yield failed[chunk.index]
+        elif chunk.index not in done:
+            yield FailedChunk(chunk.index, chunk.start, chunk.end, otherwise)
+
+
+def _ending(missing: tuple[FailedChunk, ...], counts: Counts) -> tuple[JobState, Cause | None]:
+    if not missing:
+        return JobState.SUCCEEDED, None
+    unsuitable = [chunk.cause for chunk in missing if chunk.cause.code == "unsuitable_input"]
+    if unsuitable:
+        return JobState.FAILED, min(unsuitable, key=lambda cause: cause.position or 0)
+    first = missing[0].cause
+    if counts.chunks_done == 0:
+        return JobState.FAILED, first
+    share = f"{len(missing)} of {counts.chunks}"
+    message = f"{share} chunks are missing; the receipt names them. The first: {first.message}"
+    return JobState.PARTIAL, Cause("chunks_missing", message, first.position, first.detail)

@@ -1,0 +1,63 @@
+"""The environment as a type: written by the stacks, read by the functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from backhaul.errors import InvalidSettings
+
+PREFIX = "BACKHAUL_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a function must be told; a stage that never uses a value leaves it at its default."""
+
+    data_bucket: str = ""
+    jobs_table: str = ""
+    flow_table: str = ""
+    event_bus: str = ""
+    state_machine_arn: str = ""
+    max_upload_bytes: int = 5 * 1024**3
+    """The largest input a caller may upload; a presigned POST takes 5 GiB at most."""
+    upload_window_seconds: int = 3600
+    """How long an upload may take before its job expires."""
+    result_window_seconds: int = 900
+    """How long a presigned download stays valid."""
+    retention_days: int = 30
+    """How long a job's record is kept after it was created."""
+
+    def to_env(self) -> dict[str, str]:
+        """Return the environment variables that `from_env` turns back into these settings."""
+        return {
+            PREFIX + item.name.upper(): str(getattr(self, item.name))
+            for item in fields(self)
+            if getattr(self, item.name) != item.default
+        }
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Read settings from environment variables; raises `InvalidSettings` naming the bad one."""
+        values: dict[str, str | int] = {}
+        for item in fields(cls):
+            name = PREFIX + item.name.upper()
+            if name not in environ:
+                continue
+            values[item.name] = environ[name]
+            if item.type == "int":
+                values[item.name] = _positive(name, environ[name])
+        return cls(**values)  # type: ignore[arg-type]  # the fields' own types, checked just above
+
+    def require(self, *names: str) -> Settings:
+        """Return these settings if every named one is set; raises `InvalidSettings` otherwise."""
+        for name in names:
+            if not getattr(self, name):
+                raise InvalidSettings(f"{PREFIX}{name.upper()} is not set; deploy the stack again.")
+        return self
+
+
+def _positive(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise InvalidSettings(f"{name}={text!r} is not a positive whole number.")
+    return int(text)

@@ -1,0 +1,32 @@
+"""Record what Step Functions says of a worker or a run that died, so that nothing stays RUNNING for ever."""
+
+from __future__ import annotations
+
+from backhaul.job import Cause, Job, JobState
+from backhaul.store import JobStore, ShardStore
+from backhaul.task import RunTask, ShardTask
+
+_CAUSE_LONGEST = 500
+
+
+def cause_of(error: str, cause: str) -> Cause:
+    """Return Step Functions' error name and explanation as a cause."""
+    kind = error or "unknown error"
+    return Cause("run_failed", f"The run ended with {kind}.", detail=cause[:_CAUSE_LONGEST] or None)
+
+
+def conclude_shard(task: ShardTask, error: str, cause: str, *, shards: ShardStore) -> None:
+    """Record why the workers of a shard kept dying; the rest of the job goes on."""
+    kind = error or "unknown error"
+    message = f"Every worker on the shard died; the last one with {kind}."
+    shards.note_crash(
+        task.job, task.shard, Cause("worker_died", message, detail=cause[:_CAUSE_LONGEST] or None)
+    )
+
+
+def conclude_run(task: RunTask, cause: Cause, *, jobs: JobStore) -> Job:
+    """End the job as FAILED, unless it has ended or begun another run; return it as it then stands."""
+    job = jobs.get(task.job)
+    if job.run != task.run or job.state.is_terminal:
+        return job
+    return jobs.move(job.ref, JobState.FAILED, cause=cause)

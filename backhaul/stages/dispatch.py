@@ -1,0 +1,95 @@
+"""Claim an upload once, whatever the duplicates, and start its run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_plus
+
+import msgspec
+
+from backhaul import keys
+from backhaul.clock import Clock
+from backhaul.errors import MalformedMessage
+from backhaul.flow.admission import CHECK_EVERY, admit
+from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef
+from backhaul.store import JobStore, ObjectStore, RunStore
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One object that S3 says was created as the input of a job."""
+
+    job: JobRef
+    object: ObjectRef
+
+
+def uploads_in(message: str) -> tuple[Upload, ...]:
+    """Return the uploads that an S3 event notification names; raises `MalformedMessage`."""
+    try:
+        body = msgspec.json.decode(message, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise MalformedMessage(f"The message is not JSON: {error}.") from None
+    if body.get("Event") == "s3:TestEvent":
+        return ()
+    try:
+        records = msgspec.convert(body, _Notification).records
+    except msgspec.ValidationError as error:
+        raise MalformedMessage(f"The message is not an S3 event notification: {error}.") from None
+    return tuple(_upload(record.s3.object) for record in records)
+
+
+def dispatch(upload: Upload, *, jobs: JobStore, objects: ObjectStore, runs: RunStore, clock: Clock) -> Job:
+    """Pin the uploaded version to its job and start the run; return the job as it then stands.
+
+    The first upload wins: a duplicate event finds it pinned and only makes sure that the run was
+    started, and an overwrite is ignored. Raises `JobNotFound` for an upload that belongs to no job.
+    """
+    job = jobs.get(upload.job)
+    if job.state is JobState.AWAITING_UPLOAD:
+        job = _claim(job, upload.object, jobs, objects, clock)
+    if job.input != upload.object:
+        return job
+    return admit(job, jobs=jobs, runs=runs, clock=clock)
+
+
+def _claim(job: Job, found: ObjectRef, jobs: JobStore, objects: ObjectStore, clock: Clock) -> Job:
+    problem = _problem(job, found, objects)
+    if problem is not None:
+        return jobs.move(job.ref, JobState.FAILED, input=found, cause=problem)
+    return jobs.move(job.ref, JobState.QUEUED, input=found, due_at=clock.now() + CHECK_EVERY)
+
+
+def _problem(job: Job, found: ObjectRef, objects: ObjectStore) -> Cause | None:
+    if found.size != job.declared_size:
+        said = f"{job.declared_size:,} bytes were declared and {found.size:,} arrived"
+        return Cause("size_mismatch", f"The upload is not the declared file: {said}. Submit it again.")
+    if job.declared_sha256 is None:
+        return None
+    sha256 = objects.sha256_of(found)
+    if sha256 is not None and sha256 != job.declared_sha256:
+        return Cause("checksum_mismatch", "The upload's SHA-256 is not the declared one. Submit it again.")
+    return None
+
+
+class _Object(msgspec.Struct, frozen=True):
+    key: str
+    size: int
+    version_id: str = msgspec.field(name="versionId")
+
+
+class _S3(msgspec.Struct, frozen=True):
+    object: _Object
+
+
+class _Record(msgspec.Struct, frozen=True):
+    s3: _S3
+
+
+class _Notification(msgspec.Struct, frozen=True):
+    records: list[_Record] = msgspec.field(name="Records")
+
+
+def _upload(found: _Object) -> Upload:
+    key = unquote_plus(found.key)
+    return Upload(keys.job_of_input(key), ObjectRef(key, found.version_id, found.size))

@@ -1,0 +1,75 @@
+"""Answer a tenant's questions about its jobs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from backhaul.api import Download
+from backhaul.errors import InvalidRequest, ResultNotReady
+from backhaul.job import Counts, Job, JobRef, JobState, ObjectRef
+from backhaul.settings import Settings
+from backhaul.shard import sum_tallies
+from backhaul.store import JobStore, ObjectStore, Page, ShardStore
+
+PAGE_LARGEST = 100
+
+
+def job_status(ref: JobRef, *, jobs: JobStore, shards: ShardStore) -> Job:
+    """Return the job with its counts as of now; raises `JobNotFound`."""
+    job = jobs.get(ref)
+    if job.state not in (JobState.RUNNING, JobState.MERGING):
+        return job
+    return replace(job, counts=_live_counts(job, shards))
+
+
+def list_jobs(tenant: str, *, state: str | None, after: str | None, limit: int, jobs: JobStore) -> Page:
+    """Return a page of the tenant's jobs, newest first; raises `InvalidRequest`."""
+    if not 1 <= limit <= PAGE_LARGEST:
+        raise InvalidRequest(f"limit must be 1 to {PAGE_LARGEST}.")
+    if state is not None and state not in JobState.__members__:
+        raise InvalidRequest(f"There is no state {state!r}. Use one of: {', '.join(JobState)}.")
+    return jobs.list(tenant, state=JobState(state) if state else None, after=after, limit=limit)
+
+
+def job_result(ref: JobRef, *, jobs: JobStore, objects: ObjectStore, settings: Settings) -> Download:
+    """Return where to fetch the job's output; raises `JobNotFound` and `ResultNotReady`."""
+    job = jobs.get(ref)
+    return _download(job, job.output, f"{job.processor}-{job.file_name}", objects, settings)
+
+
+def job_receipt(ref: JobRef, *, jobs: JobStore, objects: ObjectStore, settings: Settings) -> Download:
+    """Return where to fetch the job's receipt; raises `JobNotFound` and `ResultNotReady`."""
+    job = jobs.get(ref)
+    return _download(job, job.receipt, f"{job.ref.job_id}-receipt.json", objects, settings)
+
+
+def _download(
+    job: Job, ref: ObjectRef | None, name: str, objects: ObjectStore, settings: Settings
+) -> Download:
+    if ref is None:
+        raise ResultNotReady(_why_not_ready(job))
+    seconds = settings.result_window_seconds
+    url = objects.presign_download(ref, file_name=name, seconds=seconds)
+    return Download(url, ref.size, seconds, name)
+
+
+def _why_not_ready(job: Job) -> str:
+    if not job.state.is_terminal:
+        return f"Job {job.ref.job_id} is {job.state}. Ask again once it has ended."
+    cause = f": {job.cause.message}" if job.cause else "."
+    return f"Job {job.ref.job_id} is {job.state} and has no output{cause}"
+
+
+def _live_counts(job: Job, shards: ShardStore) -> Counts:
+    records = list(shards.all(job.ref, consistent=False))
+    planned = job.counts or Counts()
+    return Counts(
+        shards=planned.shards,
+        chunks=planned.chunks,
+        chunks_done=sum(record.chunks_done for record in records),
+        chunks_failed=sum(len(record.failed) for record in records),
+        records=sum(record.records for record in records),
+        bytes_done=sum(record.bytes_done for record in records),
+        attempts=sum(record.attempt for record in records),
+        tallies=sum_tallies(record.tallies for record in records),
+    )

@@ -1,0 +1,119 @@
+"""Fan in: join or reduce what was committed, write the receipt, and decide how the job ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+import msgspec
+
+from backhaul import keys
+from backhaul.clock import Clock
+from backhaul.flow.failure import Watched, processor_cause
+from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef
+from backhaul.processor import Context, Processor
+from backhaul.receipt import Verdict, judge, receipt_of
+from backhaul.registry import Registry
+from backhaul.shard import Shard, ShardRecord
+from backhaul.store import JobStore, ObjectStore, OutputWriter, ShardStore
+from backhaul.task import RunTask
+
+MERGE_LONGEST = timedelta(minutes=20)
+"""When the sweep asks whether a merge still lives: longer than its function may run."""
+
+
+def merge(
+    task: RunTask,
+    *,
+    jobs: JobStore,
+    shards: ShardStore,
+    objects: ObjectStore,
+    registry: Registry,
+    clock: Clock,
+) -> Job:
+    """End the job as it deserves and return it; a job that has ended already is left as it is.
+
+    Only the results that shard records point to are read, never a listing: what a superseded worker
+    left behind is no part of the output. Merging again writes the same output.
+    """
+    job = jobs.get(task.job)
+    if job.run != task.run or job.state.is_terminal:
+        return job
+    job = jobs.move(job.ref, JobState.MERGING, due_at=clock.now() + MERGE_LONGEST)
+    if job.state is not JobState.MERGING:
+        return job
+    plan = [
+        Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(keys.plan_key(job.ref, job.run))
+    ]
+    records = {record.index: record for record in shards.all(job.ref)}
+    verdict = judge(plan, records)
+    output, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects)
+    receipt = receipt_of(job, verdict, output, clock.now())
+    stored = objects.put(
+        keys.receipt_key(job.ref, job.run), receipt.to_json(), content_type="application/json"
+    )
+    return jobs.move(
+        job.ref, verdict.state, output=output, receipt=stored, counts=verdict.counts, cause=verdict.cause
+    )
+
+
+Result = tuple[int, str, int, int]
+"""Where one chunk's result lies: (chunk, key, first byte, length)."""
+
+
+def _results(job: JobRef, records: Mapping[int, ShardRecord]) -> list[Result]:
+    found: list[Result] = []
+    for record in records.values():
+        for part in record.parts:
+            key, start = keys.result_key(job, record.index, part.attempt, part.number), 0
+            for index, length in part.lengths:
+                found.append((index, key, start, length))
+                start += length
+    return sorted(found)
+
+
+def _write_output(
+    job: Job, verdict: Verdict, results: list[Result], registry: Registry, objects: ObjectStore
+) -> tuple[ObjectRef | None, Verdict]:
+    if verdict.state is JobState.FAILED:
+        return None, verdict
+    processor = registry.create(job.processor, job.options)
+    with OutputWriter(objects, keys.output_key(job.ref, job.run), processor.content_type) as output:
+        if processor.joins_results():
+            for _, key, start, length in _adjacent(results):
+                output.append(key, start, length)
+            return output.close(), verdict
+        cause = _reduce(processor, results, objects, output)
+        if cause is not None:
+            output.discard()
+            return None, replace(verdict, state=JobState.FAILED, cause=cause)
+        return output.close(), verdict
+
+
+def _reduce(
+    processor: Processor, results: list[Result], objects: ObjectStore, output: OutputWriter
+) -> Cause | None:
+    watched = Watched(objects.read(key, start, length) for _, key, start, length in results)
+    try:
+        for piece in processor.merge(watched, Context()):
+            output.write(piece)
+    except Exception as error:  # the processor's own code may raise anything
+        watched.raise_failure()
+        return processor_cause(error)
+    watched.raise_failure()
+    return None
+
+
+def _adjacent(results: list[Result]) -> Iterator[Result]:
+    """Yield the results with neighbours in one object put together, so that one copy moves them all."""
+    joined: Result | None = None
+    for index, key, start, length in results:
+        if joined is not None and joined[1] == key and joined[2] + joined[3] == start:
+            joined = (joined[0], key, joined[2], joined[3] + length)
+            continue
+        if joined is not None:
+            yield joined
+        joined = (index, key, start, length)
+    if joined is not None:
+        yield joined

@@ -1,0 +1,71 @@
+"""Cut the input into chunks and write the plan: one line for each shard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from backhaul import keys
+from backhaul.errors import StoreUnavailable, UnsuitableInput
+from backhaul.flow.failure import processor_cause
+from backhaul.job import Cause, Counts, Job, JobState
+from backhaul.processor import Processor
+from backhaul.reading import Chunk, Source
+from backhaul.registry import Registry
+from backhaul.shard import CHUNKS_MAX, choose_chunk_bytes, plan_shards
+from backhaul.store import JobStore, ObjectStore, S3Source
+from backhaul.task import RunTask
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Whether there is a plan to follow, and where it lies."""
+
+    outcome: Literal["planned", "ended"]
+    plan_key: str = ""
+    shards: int = 0
+    chunks: int = 0
+
+
+def plan(task: RunTask, *, jobs: JobStore, objects: ObjectStore, registry: Registry) -> Planned:
+    """Write the run's plan; a file that the processor cannot read ends the job as FAILED.
+
+    Planning again writes the same plan.
+    """
+    job = jobs.get(task.job)
+    if job.state is not JobState.RUNNING or job.run != task.run or job.input is None:
+        return Planned("ended")
+    processor = registry.create(job.processor, job.options)
+    chunks = _split(processor, S3Source(objects, job.input))
+    if isinstance(chunks, Cause):
+        jobs.move(job.ref, JobState.FAILED, cause=chunks)
+        return Planned("ended")
+    planned = _write(job, chunks, objects)
+    jobs.note(job, counts=Counts(shards=planned.shards, chunks=planned.chunks))
+    return planned
+
+
+def _split(processor: Processor, source: Source) -> list[Chunk] | Cause:
+    chunk_bytes = processor.options.chunk_bytes or choose_chunk_bytes(source.size)
+    try:
+        chunks = list(islice(processor.split(source, chunk_bytes), CHUNKS_MAX + 1))
+    except UnsuitableInput as error:
+        return Cause(error.code, str(error), error.position)
+    except StoreUnavailable:
+        raise
+    except Exception as error:  # the processor's own code may raise anything
+        return processor_cause(error)
+    if not chunks or len(chunks) > CHUNKS_MAX:
+        return Cause(
+            "bad_split",
+            f"The processor split the file into {len(chunks):,} chunks; 1 to {CHUNKS_MAX:,} work.",
+        )
+    return chunks
+
+
+def _write(job: Job, chunks: list[Chunk], objects: ObjectStore) -> Planned:
+    lines = [shard.to_line() for shard in plan_shards(chunks)]
+    key = keys.plan_key(job.ref, job.run)
+    objects.put(key, b"".join(lines), content_type="application/jsonl")
+    return Planned("planned", key, len(lines), len(chunks))

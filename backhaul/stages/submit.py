@@ -1,0 +1,109 @@
+"""Create a job and hand out the form that uploads its file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from backhaul.clock import Clock
+from backhaul.errors import InvalidOption, InvalidRequest
+from backhaul.job import Job, JobRef, JobState, new_job_id
+from backhaul.registry import Registry
+from backhaul.settings import Settings
+from backhaul.shard import CHUNKS_MAX
+from backhaul.store import JobStore, ObjectStore, PresignedUpload
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FILE_NAME_LONGEST = 255
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a caller asks for; size in bytes, SHA-256 in hexadecimal."""
+
+    processor: str
+    file_name: str
+    size: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str | None = None
+
+    @classmethod
+    def from_json(cls, body: str | bytes) -> Submission:
+        """Read a request body; raises `InvalidRequest` naming the field that is wrong."""
+        try:
+            return msgspec.convert(msgspec.json.decode(body), _Body).checked()
+        except msgspec.DecodeError as error:
+            raise InvalidRequest(f"The request body is not what POST /jobs takes: {error}.") from None
+
+
+class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    processor: str
+    file_name: str
+    size: int
+    options: dict[str, Any] = {}
+    sha256: str | None = None
+
+    def checked(self) -> Submission:
+        if not 0 < len(self.file_name) <= _FILE_NAME_LONGEST or not self.file_name.isprintable():
+            raise InvalidRequest(
+                "file_name must be 1 to 255 printable characters; it is only shown, never a path."
+            )
+        if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
+            raise InvalidRequest("sha256 must be 64 hexadecimal digits in lower case.")
+        return Submission(self.processor, self.file_name, self.size, self.options, self.sha256)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The new job and the form that uploads its file."""
+
+    job: Job
+    upload: PresignedUpload
+
+
+def submit(
+    request: Submission,
+    tenant: str,
+    *,
+    registry: Registry,
+    jobs: JobStore,
+    objects: ObjectStore,
+    settings: Settings,
+    clock: Clock,
+) -> Submitted:
+    """Create the job in AWAITING_UPLOAD and return the form; raises a `CallerError` for a bad request."""
+    processor = registry.create(request.processor, request.options)
+    _check_size(request.size, settings.max_upload_bytes, processor.options.chunk_bytes)
+    now = clock.now()
+    job = Job(
+        ref=JobRef(tenant, new_job_id(now)),
+        state=JobState.AWAITING_UPLOAD,
+        moves=0,
+        processor=request.processor,
+        options=msgspec.to_builtins(processor.options),
+        file_name=request.file_name,
+        declared_size=request.size,
+        declared_sha256=request.sha256,
+        created_at=now,
+        updated_at=now,
+        due_at=now + timedelta(seconds=settings.upload_window_seconds),
+    )
+    jobs.create(job, keep_for=timedelta(days=settings.retention_days))
+    return Submitted(job, objects.presign_upload(job, seconds=settings.upload_window_seconds))
+
+
+def _check_size(size: int, largest: int, chunk_bytes: int | None) -> None:
+    if size < 1:
+        raise InvalidRequest("The file is empty; there is nothing to process.")
+    if size > largest:
+        raise InvalidRequest(f"The file has {size:,} bytes; this deployment takes {largest:,} at most.")
+    if chunk_bytes is not None and size > chunk_bytes * CHUNKS_MAX:
+        raise InvalidOption(
+            f"chunk_bytes={chunk_bytes} would cut the file into more than {CHUNKS_MAX:,} chunks; "
+            f"use at least {-(-size // CHUNKS_MAX)}."
+        )

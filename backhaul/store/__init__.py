@@ -1,0 +1,81 @@
+"""The one place that talks to AWS: jobs and shards in DynamoDB, objects in S3, runs, and the event bus."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from backhaul.clock import Clock, SystemClock
+from backhaul.settings import Settings
+from backhaul.store.bus import EventBus
+from backhaul.store.jobs import JobStore, Page
+from backhaul.store.objects import ObjectStore, PresignedUpload, S3Source
+from backhaul.store.output import OutputWriter
+from backhaul.store.runs import RunStatus, RunStore
+from backhaul.store.shards import ShardStore
+
+__all__ = [
+    "EventBus",
+    "JobStore",
+    "ObjectStore",
+    "OutputWriter",
+    "Page",
+    "PresignedUpload",
+    "RunStatus",
+    "RunStore",
+    "S3Source",
+    "ShardStore",
+    "Store",
+]
+
+# Presigned forms and URLs must be signed the same way wherever a bucket lives, hence s3v4 by name.
+_CONFIG = Config(
+    retries={"mode": "standard", "max_attempts": 5},
+    connect_timeout=5,
+    read_timeout=60,
+    signature_version="v4",
+)
+_S3_CONFIG = _CONFIG.merge(Config(signature_version="s3v4"))
+
+
+class Store:
+    """Everything a deployment stores; each client is made when it is first used."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+
+    @cached_property
+    def jobs(self) -> JobStore:
+        """The job records."""
+        return JobStore(self._dynamodb, self._settings.require("jobs_table").jobs_table, self._clock)
+
+    @cached_property
+    def shards(self) -> ShardStore:
+        """The shard records."""
+        return ShardStore(self._dynamodb, self._settings.require("jobs_table").jobs_table)
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        """The data bucket."""
+        client = boto3.client("s3", config=_S3_CONFIG)
+        return ObjectStore(client, self._settings.require("data_bucket").data_bucket)
+
+    @cached_property
+    def runs(self) -> RunStore:
+        """The state machine."""
+        client = boto3.client("stepfunctions", config=_CONFIG)
+        return RunStore(client, self._settings.require("state_machine_arn").state_machine_arn)
+
+    @cached_property
+    def bus(self) -> EventBus:
+        """The event bus."""
+        client = boto3.client("events", config=_CONFIG)
+        return EventBus(client, self._settings.require("event_bus").event_bus)
+
+    @cached_property
+    def _dynamodb(self) -> Any:
+        return boto3.client("dynamodb", config=_CONFIG)

@@ -1,0 +1,73 @@
+"""A streamed body that survives a broken connection."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from backhaul.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_BREAKS_MOST = 5
+
+
+class ResumingBody(io.RawIOBase):
+    """The bytes [start, end) of an object, re-opened where the connection broke.
+
+    `get(position)` opens the stream from `position` on. Raises `StoreUnavailable` after five breaks
+    without progress, or when S3 answers with an error.
+    """
+
+    def __init__(self, get: Callable[[int], BinaryIO], start: int, end: int) -> None:
+        super().__init__()
+        self._get = get
+        self._position = start
+        self._end = end
+        self._body: BinaryIO | None = None
+        self._breaks = 0
+
+    def readable(self) -> bool:
+        """Whether it can be read: always."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill the buffer as far as the next piece goes."""
+        view = memoryview(buffer).cast("B")
+        wanted = min(len(view), self._end - self._position)
+        if wanted == 0:
+            return 0
+        piece = self._piece(wanted)
+        view[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self._body is not None:
+            self._body.close()
+            self._body = None
+        super().close()
+
+    def _piece(self, wanted: int) -> bytes:
+        while True:
+            try:
+                if self._body is None:
+                    self._body = self._get(self._position)
+                piece = self._body.read(wanted)
+                if not piece:
+                    raise ConnectionResetError(f"the body ended at byte {self._position} of {self._end}")
+            except ClientError as error:
+                raise StoreUnavailable(str(error)) from error
+            except (BotoCoreError, OSError) as error:
+                self._body = None
+                self._breaks += 1
+                if self._breaks >= _BREAKS_MOST:
+                    raise StoreUnavailable(f"Reading broke off {self._breaks} times: {error}") from error
+            else:
+                self._breaks = 0
+                return piece

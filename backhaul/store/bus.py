@@ -1,0 +1,40 @@
+"""The event bus: where the world hears of a job's changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backhaul.events import SOURCE, JobEvent
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
+
+ENTRIES_MOST = 10
+"""EventBridge takes no more in one request."""
+
+
+class EventBus:
+    """The custom bus of one deployment."""
+
+    def __init__(self, client: EventBridgeClient, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def publish(self, events: Sequence[JobEvent]) -> list[JobEvent]:
+        """Publish at most ten events and return those that the bus refused."""
+        answer = self._client.put_events(Entries=[self._entry(event) for event in events])
+        pairs = zip(events, answer["Entries"], strict=True)
+        return [event for event, entry in pairs if "ErrorCode" in entry]
+
+    def _entry(self, event: JobEvent) -> PutEventsRequestEntryTypeDef:
+        return {
+            "EventBusName": self._name,
+            "Source": SOURCE,
+            "DetailType": event.detail_type,
+            "Detail": msgspec.json.encode(event.detail).decode(),
+            "Time": event.time,
+        }

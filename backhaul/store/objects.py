@@ -1,0 +1,121 @@
+"""Objects in S3: presigned transfers, pinned reads, results and receipts."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, cast
+from urllib.parse import quote
+
+from backhaul import keys
+from backhaul.job import Job, ObjectRef
+from backhaul.store.body import ResumingBody
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@dataclass(frozen=True)
+class PresignedUpload:
+    """A form that uploads exactly one file, to exactly one key, for a while."""
+
+    url: str
+    fields: dict[str, str]
+
+
+class S3Source:
+    """A pinned input: every read names its version, so an overwrite changes nothing."""
+
+    def __init__(self, objects: ObjectStore, ref: ObjectRef) -> None:
+        self._objects = objects
+        self._ref = ref
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self._ref.size
+
+    def open(self, start: int, end: int) -> BinaryIO:
+        """Stream the bytes [start, end)."""
+        return self._objects.open(self._ref, start, end)
+
+
+class ObjectStore:
+    """The data bucket of one deployment."""
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self.client = client
+        self.bucket = bucket
+
+    def presign_upload(self, job: Job, *, seconds: int) -> PresignedUpload:
+        """Return a form that takes the job's file: its key, its size and, if declared, its checksum."""
+        fields = {"Content-Type": "application/octet-stream"}
+        if job.declared_sha256 is not None:
+            fields["x-amz-checksum-algorithm"] = "SHA256"
+            fields["x-amz-checksum-sha256"] = _base64_of(job.declared_sha256)
+        answer = self.client.generate_presigned_post(
+            Bucket=self.bucket,
+            Key=keys.input_key(job.ref),
+            Fields=dict(fields),
+            Conditions=[
+                ["content-length-range", job.declared_size, job.declared_size],
+                *({name: value} for name, value in fields.items()),
+            ],
+            ExpiresIn=seconds,
+        )
+        return PresignedUpload(answer["url"], answer["fields"])
+
+    def presign_download(self, ref: ObjectRef, *, file_name: str, seconds: int) -> str:
+        """Return a URL that downloads the object until it expires."""
+        return self.client.generate_presigned_url(
+            "get_object",
+            Params={
+                "Bucket": self.bucket,
+                "Key": ref.key,
+                "VersionId": ref.version_id,
+                "ResponseContentDisposition": f"attachment; filename*=UTF-8''{quote(file_name, safe='')}",
+            },
+            ExpiresIn=seconds,
+        )
+
+    def sha256_of(self, ref: ObjectRef) -> str | None:
+        """Return the SHA-256 that S3 verified at upload, in hexadecimal, or None if it keeps none."""
+        head = self.client.head_object(
+            Bucket=self.bucket, Key=ref.key, VersionId=ref.version_id, ChecksumMode="ENABLED"
+        )
+        checksum = head.get("ChecksumSHA256")
+        return base64.b64decode(checksum).hex() if checksum else None
+
+    def put(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> ObjectRef:
+        """Store an object whole."""
+        answer = self.client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
+        return ObjectRef(key, answer["VersionId"], len(body))
+
+    def open(self, ref: ObjectRef, start: int, end: int) -> BinaryIO:
+        """Stream the bytes [start, end) of a version; a connection that breaks is taken up where it broke."""
+
+        def get(position: int) -> BinaryIO:
+            answer = self.client.get_object(
+                Bucket=self.bucket, Key=ref.key, VersionId=ref.version_id, Range=f"bytes={position}-{end - 1}"
+            )
+            return cast(BinaryIO, answer["Body"])
+
+        return cast(BinaryIO, ResumingBody(get, start, end))
+
+    def read(self, key: str, start: int, length: int) -> bytes:
+        """Return part of an object that is written once only: a result."""
+        if length == 0:
+            return b""
+        answer = self.client.get_object(
+            Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + length - 1}"
+        )
+        return answer["Body"].read()
+
+    def lines(self, key: str) -> Iterator[bytes]:
+        """Yield an object's lines, without their endings."""
+        return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].iter_lines()
+
+
+def _base64_of(sha256: str) -> str:
+    return base64.b64encode(bytes.fromhex(sha256)).decode()

@@ -1,0 +1,132 @@
+"""Writing an output of any size with bounded memory, copying inside S3 what is large enough."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from backhaul.job import ObjectRef
+from backhaul.store.objects import ObjectStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+MIB = 1024**2
+PART_SMALLEST = 5 * MIB
+"""S3 takes no smaller part, but for the last."""
+PART_WRITTEN = 8 * MIB
+"""Bytes gathered before they are written as a part."""
+PART_COPIED_LARGEST = 5 * 1024 * MIB
+COPY_GAIN = 8 * MIB
+"""Below this a copy saves too little to be worth a part of its own."""
+
+
+class OutputWriter:
+    """An object written piece by piece; nothing is visible before it is complete.
+
+    Use it as a context manager: leaving by an error removes what was uploaded. `close` returns the object.
+    """
+
+    def __init__(self, objects: ObjectStore, key: str, content_type: str) -> None:
+        self._s3 = objects.client
+        self._objects = objects
+        self._key = key
+        self._content_type = content_type
+        self._upload_id: str | None = None
+        self._parts: list[CompletedPartTypeDef] = []
+        self._buffer = bytearray()
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove what was uploaded so far; the object never comes to be."""
+        if self._upload_id is not None:
+            self._s3.abort_multipart_upload(
+                Bucket=self._objects.bucket, Key=self._key, UploadId=self._upload_id
+            )
+
+    def write(self, piece: bytes) -> None:
+        """Append bytes."""
+        self._buffer += piece
+        self._size += len(piece)
+        while len(self._buffer) >= PART_WRITTEN:
+            self._upload_part(bytes(self._buffer[:PART_WRITTEN]))
+            del self._buffer[:PART_WRITTEN]
+
+    def append(self, key: str, start: int, length: int) -> None:
+        """Append part of another object, inside S3 where its size allows it."""
+        missing = PART_SMALLEST - len(self._buffer) if self._buffer else 0
+        head = max(missing, 0)
+        if length - head < COPY_GAIN:
+            self._write_from(key, start, length)
+            return
+        self._write_from(key, start, head)
+        self._flush()
+        self._copy(key, start + head, length - head)
+
+    def close(self) -> ObjectRef:
+        """Complete the object and return it."""
+        if self._upload_id is None:
+            return self._objects.put(self._key, bytes(self._buffer), content_type=self._content_type)
+        self._flush()
+        answer = self._s3.complete_multipart_upload(
+            Bucket=self._objects.bucket,
+            Key=self._key,
+            UploadId=self._upload_id,
+            MultipartUpload={"Parts": self._parts},
+        )
+        return ObjectRef(self._key, answer["VersionId"], self._size)
+
+    def _write_from(self, key: str, start: int, length: int) -> None:
+        for offset in range(0, length, PART_WRITTEN):
+            self.write(self._objects.read(key, start + offset, min(PART_WRITTEN, length - offset)))
+
+    def _copy(self, key: str, start: int, length: int) -> None:
+        # A final piece of less than 5 MiB would end as a part that S3 refuses, so it goes through the buffer.
+        while length >= PART_SMALLEST:
+            size = min(length, PART_COPIED_LARGEST)
+            number = len(self._parts) + 1
+            answer = self._s3.upload_part_copy(
+                Bucket=self._objects.bucket,
+                Key=self._key,
+                UploadId=self._started(),
+                PartNumber=number,
+                CopySource={"Bucket": self._objects.bucket, "Key": key},
+                CopySourceRange=f"bytes={start}-{start + size - 1}",
+            )
+            self._parts.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
+            self._size += size
+            start, length = start + size, length - size
+        self._write_from(key, start, length)
+
+    def _flush(self) -> None:
+        if self._buffer:
+            self._upload_part(bytes(self._buffer))
+            self._buffer.clear()
+
+    def _upload_part(self, body: bytes) -> None:
+        number = len(self._parts) + 1
+        answer = self._s3.upload_part(
+            Bucket=self._objects.bucket,
+            Key=self._key,
+            UploadId=self._started(),
+            PartNumber=number,
+            Body=body,
+        )
+        self._parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+
+    def _started(self) -> str:
+        if self._upload_id is None:
+            answer = self._s3.create_multipart_upload(
+                Bucket=self._objects.bucket, Key=self._key, ContentType=self._content_type
+            )
+            self._upload_id = answer["UploadId"]
+        return self._upload_id

@@ -1,0 +1,54 @@
+"""What Step Functions hands to the stages of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from backhaul.errors import MalformedMessage
+from backhaul.job import JobRef
+from backhaul.shard import Shard
+
+
+@dataclass(frozen=True)
+class RunTask:
+    """Which run of which job a stage is to work on."""
+
+    job: JobRef
+    run: int
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> RunTask:
+        """Read the state machine's input."""
+        try:
+            order = msgspec.convert(state, _Order)
+        except msgspec.ValidationError as error:
+            raise MalformedMessage(f"The run's input is not what dispatch writes: {error}.") from None
+        return cls(JobRef(order.tenant, order.job_id), order.run)
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Which shard of which run a worker is to handle."""
+
+    job: JobRef
+    run: int
+    shard: Shard
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> ShardTask:
+        """Read the input of a Map child: the run's input and one line of its plan."""
+        task = RunTask.from_state(state)
+        try:
+            return cls(task.job, task.run, Shard.from_value(state.get("shard")))
+        except msgspec.ValidationError as error:
+            raise MalformedMessage(f"The shard is not a line of the plan: {error}.") from None
+
+
+class _Order(msgspec.Struct, frozen=True):
+    tenant: str
+    job_id: str
+    run: int

@@ -1,0 +1,38 @@
+"""What Step Functions says of a shard or a run that died: from a Catch, or from its status-change event."""
+
+import json
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from backhaul.stages.conclude import cause_of, conclude_run, conclude_shard
+from backhaul.task import RunTask, ShardTask
+from lambdas.runtime import logger, measure, store
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    if event.get("source") == "aws.states":
+        detail = event["detail"]
+        return _run(
+            json.loads(detail["input"]), detail.get("error") or detail["status"], detail.get("cause") or ""
+        )
+    error, cause = event["error"]["Error"], event["error"]["Cause"]
+    if "shard" in event:
+        task = ShardTask.from_state(event)
+        logger.append_keys(
+            tenant=task.job.tenant, job_id=task.job.job_id, run=task.run, shard=task.shard.index
+        )
+        logger.error("every worker on the shard died", error=error)
+        conclude_shard(task, error, cause, shards=store.shards)
+        return {"outcome": "died"}
+    return _run(event, error, cause)
+
+
+def _run(state: dict[str, Any], error: str, cause: str) -> dict[str, Any]:
+    task = RunTask.from_state(state)
+    logger.append_keys(tenant=task.job.tenant, job_id=task.job.job_id, run=task.run)
+    job = conclude_run(task, cause_of(error, cause), jobs=store.jobs)
+    logger.error("the run ended badly", error=error, state=job.state)
+    measure(job.processor, RunsDied=1)
+    return {"state": job.state}

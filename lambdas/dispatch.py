@@ -1,0 +1,27 @@
+"""The intake queue: claim each upload that S3 tells of, and start its run."""
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from backhaul.stages.dispatch import dispatch, uploads_in
+from lambdas.runtime import clock, logger, measure, store
+
+batch = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+
+
+def handle(record: SQSRecord) -> None:
+    for upload in uploads_in(record.body):
+        with logger.append_context_keys(tenant=upload.job.tenant, job_id=upload.job.job_id):
+            job = dispatch(upload, jobs=store.jobs, objects=store.objects, runs=store.runs, clock=clock)
+            logger.info("upload dispatched", state=job.state, run=job.run)
+            measure(job.processor, JobsDispatched=1, QueueAge=(clock.now() - job.created_at).total_seconds())
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return dict(
+        process_partial_response(event=event, record_handler=handle, processor=batch, context=context)
+    )

@@ -1,0 +1,58 @@
+"""Answers of the HTTP API: JSON of frozen values, and errors that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+
+from backhaul.api import ErrorBody
+from backhaul.errors import CallerError, InvalidRequest
+from backhaul.tenancy import tenant_of
+from lambdas.runtime import logger
+
+
+def answer(status: int, value: Any) -> Response[str]:
+    """Return a JSON answer."""
+    return Response(status, "application/json", msgspec.json.encode(value).decode())
+
+
+def resolver() -> APIGatewayHttpResolver:
+    """Return a router whose errors are JSON with a stable code and a sentence."""
+    app = APIGatewayHttpResolver()
+
+    @app.exception_handler(CallerError)  # type: ignore[untyped-decorator]
+    def refuse(error: CallerError) -> Response[str]:
+        return answer(error.status, {"error": ErrorBody(error.code, str(error))})
+
+    @app.exception_handler(Exception)  # type: ignore[untyped-decorator]
+    def fail(error: Exception) -> Response[str]:
+        logger.exception("request failed", exc_info=error)
+        message = "Something went wrong here, and it has been logged. Try again."
+        return answer(500, {"error": ErrorBody("internal", message)})
+
+    @app.not_found
+    def no_route(_: NotFoundError) -> Response[str]:
+        return answer(404, {"error": ErrorBody("no_such_route", "There is no such route; see docs/api.md.")})
+
+    return app
+
+
+def caller(app: APIGatewayHttpResolver) -> str:
+    """Return the tenant that signed the request being handled."""
+    identity: Mapping[str, Any] = app.current_event.request_context.authorizer.raw_event.get("iam") or {}
+    tenant = tenant_of(identity)
+    logger.append_keys(tenant=tenant)
+    return tenant
+
+
+def whole_number(text: str | None, name: str, default: int) -> int:
+    """Return a query parameter's number; raises `InvalidRequest`."""
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit():
+        raise InvalidRequest(f"{name} must be a whole number.")
+    return int(text)

@@ -1,0 +1,58 @@
+"""GET /jobs, /jobs/{id}, /jobs/{id}/result, /jobs/{id}/receipt and /processors."""
+
+from typing import Any
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from backhaul.api import JobPage, JobView
+from backhaul.job import JobRef
+from backhaul.registry import find_processors
+from backhaul.stages.inquire import job_receipt, job_result, job_status, list_jobs
+from lambdas.http import answer, caller, resolver, whole_number
+from lambdas.runtime import PROCESSORS, logger, settings, store
+
+app = resolver()
+registry = find_processors(PROCESSORS)
+
+
+@app.get("/jobs")
+def jobs() -> Response[str]:
+    query = app.current_event.get_query_string_value
+    page = list_jobs(
+        caller(app),
+        state=query("state"),
+        after=query("after"),
+        limit=whole_number(query("limit"), "limit", 20),
+        jobs=store.jobs,
+    )
+    return answer(200, JobPage(tuple(JobView.of(job) for job in page.jobs), page.next_job_id))
+
+
+@app.get("/jobs/<job_id>")
+def job(job_id: str) -> Response[str]:
+    ref = JobRef(caller(app), job_id)
+    return answer(200, JobView.of(job_status(ref, jobs=store.jobs, shards=store.shards)))
+
+
+@app.get("/jobs/<job_id>/result")
+def result(job_id: str) -> Response[str]:
+    ref = JobRef(caller(app), job_id)
+    return answer(200, job_result(ref, jobs=store.jobs, objects=store.objects, settings=settings))
+
+
+@app.get("/jobs/<job_id>/receipt")
+def receipt(job_id: str) -> Response[str]:
+    ref = JobRef(caller(app), job_id)
+    return answer(200, job_receipt(ref, jobs=store.jobs, objects=store.objects, settings=settings))
+
+
+@app.get("/processors")
+def processors() -> Response[str]:
+    caller(app)
+    return answer(200, {"processors": [registry.describe(name) for name in registry.names()]})
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)

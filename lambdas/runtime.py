@@ -1,0 +1,33 @@
+"""What every function is made of, built once when its environment starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from backhaul.clock import SystemClock
+from backhaul.settings import Settings
+from backhaul.store import Store
+
+ASSET = Path(__file__).resolve().parent.parent
+PROCESSORS = ASSET / "processors"
+"""Where the asset carries the user's own processors."""
+
+settings = Settings.from_env(os.environ)
+clock = SystemClock()
+store = Store(settings, clock)
+logger = Logger(service="backhaul")
+
+_UNITS = {"Bytes": MetricUnit.Bytes, "QueueAge": MetricUnit.Seconds}
+
+
+def measure(processor: str, **amounts: float) -> None:
+    """Write metrics of one processor in the embedded format; whatever has no unit here is a count."""
+    metrics = EphemeralMetrics(namespace="Backhaul", service="backhaul")
+    metrics.add_dimension("processor", processor)
+    for name, amount in amounts.items():
+        metrics.add_metric(name, _UNITS.get(name, MetricUnit.Count), amount)
+    metrics.flush_metrics()
