@@ -41,9 +41,7 @@ class Backhaul:
 
     def __init__(self, api_url: str, auth: SigV4, *, ca_bundle: str | None = None) -> None:
         trusted = ssl.create_default_context(cafile=ca_bundle)
-        retrying = RetryTransport(
-            httpx.HTTPTransport(verify=trusted), retry=Retry(total=4, backoff_factor=0.3)
-        )
+        retrying = RetryTransport(httpx.HTTPTransport(verify=trusted), retry=Retry(total=4, backoff_factor=0.3))
         self._api = httpx.Client(base_url=api_url, auth=auth, transport=retrying, timeout=API_SECONDS)
         self._transfer = httpx.Client(verify=trusted, timeout=TRANSFER_SECONDS)
 
@@ -118,9 +116,7 @@ class Backhaul:
         with path.open("rb") as file:
             try:
                 tracked = cast(BinaryIO, _Tracked(file, progress))
-                answer = self._transfer.post(
-                    form.url, data=dict(form.fields), files={"file": (path.name, tracked)}
-                )
+                answer = self._transfer.post(form.url, data=dict(form.fields), files={"file": (path.name, tracked)})
             except httpx.TransportError as error:
                 raise DeploymentUnreachable(f"The upload broke off: {error}. Submit again.") from error
         if answer.is_error:
@@ -177,7 +173,5 @@ def _refusal(answer: httpx.Response) -> RequestRefused:
         error = msgspec.json.decode(answer.content, type=dict[str, ErrorBody])["error"]
     except (msgspec.DecodeError, KeyError):
         text = answer.text.strip()[:300]
-        return RequestRefused(
-            "refused", f"{answer.status_code} {answer.reason_phrase}: {text}", answer.status_code
-        )
+        return RequestRefused("refused", f"{answer.status_code} {answer.reason_phrase}: {text}", answer.status_code)
     return RequestRefused(error.code, error.message, answer.status_code)

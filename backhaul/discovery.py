@@ -42,12 +42,8 @@ def _with_credentials(api_url: str) -> Backhaul:
     session = boto3.Session()
     credentials = session.get_credentials()
     if credentials is None or session.region_name is None:
-        raise DeploymentUnreachable(
-            "AWS credentials or region are not set. Run `aws configure`, or set AWS_PROFILE."
-        )
-    return Backhaul(
-        api_url, SigV4(credentials, session.region_name), ca_bundle=os.environ.get("AWS_CA_BUNDLE") or None
-    )
+        raise DeploymentUnreachable("AWS credentials or region are not set. Run `aws configure`, or set AWS_PROFILE.")
+    return Backhaul(api_url, SigV4(credentials, session.region_name), ca_bundle=os.environ.get("AWS_CA_BUNDLE") or None)
 
 
 def _api_of(stack: str) -> str:

@@ -55,9 +55,7 @@ class Processor:
         chunk_bytes: (
             Annotated[
                 int,
-                msgspec.Meta(
-                    ge=1, le=CHUNK_BYTES_MAX, description="Nominal chunk size; default: by file size."
-                ),
+                msgspec.Meta(ge=1, le=CHUNK_BYTES_MAX, description="Nominal chunk size; default: by file size."),
             ]
             | None
         ) = None

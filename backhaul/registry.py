@@ -109,9 +109,7 @@ def _sort_out(found: list[tuple[str, type[Processor]]], broken: list[Broken]) ->
             usable[name] = place, processor
     # Of two with one name neither is used: which one was meant is not for us to guess.
     ambiguous = {name for each in broken for name in each.names}
-    return Registry(
-        {name: each for name, (_, each) in usable.items() if name not in ambiguous}, tuple(broken)
-    )
+    return Registry({name: each for name, (_, each) in usable.items() if name not in ambiguous}, tuple(broken))
 
 
 _Load = Callable[[], "list[type[Processor]] | Broken"]
@@ -171,11 +169,7 @@ def _defined_in(module: ModuleType) -> list[type[Processor]]:
 
 def _problem(processor: type[Processor]) -> str:
     """Return how the class breaks the contract, or nothing."""
-    if (
-        "name" not in vars(processor)
-        or not isinstance(processor.name, str)
-        or not _NAME.fullmatch(processor.name)
-    ):
+    if "name" not in vars(processor) or not isinstance(processor.name, str) or not _NAME.fullmatch(processor.name):
         return (
             "Give it a name of its own: a lower-case letter, then up to 63 lower-case letters, digits or hyphens "
             "(a class that is only a base for others begins with an underscore)."
@@ -193,9 +187,7 @@ def _problem(processor: type[Processor]) -> str:
 def _line_in(path: Path, error: BaseException) -> int:
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return error.lineno or 1
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
-    ]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return (lines[-1] if lines else None) or 1
 
 

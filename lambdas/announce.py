@@ -13,9 +13,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     changes = [_change(record["dynamodb"]) for record in event["Records"]]
     failed = announce(changes, bus=store.bus, bucket=settings.data_bucket)
     if failed is not None:
-        logger.warning(
-            "the bus refused an event; the stream is read again from there", sequence_number=failed
-        )
+        logger.warning("the bus refused an event; the stream is read again from there", sequence_number=failed)
     return {"batchItemFailures": [{"itemIdentifier": failed}] if failed else []}
 
 

@@ -14,15 +14,11 @@ from lambdas.runtime import logger, measure, store
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if event.get("source") == "aws.states":
         detail = event["detail"]
-        return _run(
-            json.loads(detail["input"]), detail.get("error") or detail["status"], detail.get("cause") or ""
-        )
+        return _run(json.loads(detail["input"]), detail.get("error") or detail["status"], detail.get("cause") or "")
     error, cause = event["error"]["Error"], event["error"]["Cause"]
     if "shard" in event:
         task = ShardTask.from_state(event)
-        logger.append_keys(
-            tenant=task.job.tenant, job_id=task.job.job_id, run=task.run, shard=task.shard.index
-        )
+        logger.append_keys(tenant=task.job.tenant, job_id=task.job.job_id, run=task.run, shard=task.shard.index)
         logger.error("every worker on the shard died", error=error)
         conclude_shard(task, error, cause, shards=store.shards)
         return {"outcome": "died"}

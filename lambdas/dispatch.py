@@ -22,6 +22,4 @@ def handle(record: SQSRecord) -> None:
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    return dict(
-        process_partial_response(event=event, record_handler=handle, processor=batch, context=context)
-    )
+    return dict(process_partial_response(event=event, record_handler=handle, processor=batch, context=context))

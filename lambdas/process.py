@@ -26,9 +26,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         remaining=lambda: context.get_remaining_time_in_millis() / 1000,
     )
     done = outcome.work
-    logger.info(
-        "shard left", outcome=outcome.outcome, attempt=done.attempt, chunks=done.chunks, records=done.records
-    )
+    logger.info("shard left", outcome=outcome.outcome, attempt=done.attempt, chunks=done.chunks, records=done.records)
     measure(
         done.processor,
         Chunks=done.chunks,

@@ -29,9 +29,7 @@ def try_processor(
     processor: Annotated[str, typer.Argument(help="A processor's name.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="The file to process.", show_default=False)],
     option: Options = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="Where to write it; default: stdout.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Where to write it; default: stdout.")] = None,
     folder: Annotated[Path, typer.Option(help="Where your own processors lie.")] = PROCESSORS,
 ) -> int:
     """Run a processor on a file in this process: no cloud, the same output, and your own traceback.

@@ -58,9 +58,7 @@ def add_to(app: typer.Typer) -> None:
 
 def submit(
     file: Annotated[Path, typer.Argument(help="The file to process.", show_default=False)],
-    processor: Annotated[
-        str, typer.Option("--processor", "-p", help="What to do with it.", show_default=False)
-    ],
+    processor: Annotated[str, typer.Option("--processor", "-p", help="What to do with it.", show_default=False)],
     option: Options = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it has ended.")] = False,
     json: Json = False,
@@ -97,9 +95,7 @@ def watch(job_id: JobId, json: Json = False, stack: Stack = None) -> int:
 
 
 def list_jobs(
-    state: Annotated[
-        JobState | None, typer.Option(help="Only jobs in this state.", case_sensitive=False)
-    ] = None,
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.", case_sensitive=False)] = None,
     limit: Annotated[int, typer.Option(help="How many jobs at most.", min=1)] = 20,
     json: Json = False,
     stack: Stack = None,
@@ -119,15 +115,9 @@ def list_jobs(
 
 def result(
     job_id: JobId,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write it; default: stdout.")
-    ] = None,
-    receipt: Annotated[
-        bool, typer.Option("--receipt", help="Fetch the receipt instead of the output.")
-    ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Write only where it can be fetched, as JSON.")
-    ] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it; default: stdout.")] = None,
+    receipt: Annotated[bool, typer.Option("--receipt", help="Fetch the receipt instead of the output.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write only where it can be fetched, as JSON.")] = False,
     stack: Stack = None,
 ) -> int:
     """Fetch the output of a job."""

@@ -12,9 +12,7 @@ from backhaul.cli.screen import emit_json, say, show
 from backhaul.local import LocalCloud
 from backhaul.local.status import State
 
-app = typer.Typer(
-    no_args_is_help=True, help="Run the whole pipeline on this machine: no AWS account, no Docker."
-)
+app = typer.Typer(no_args_is_help=True, help="Run the whole pipeline on this machine: no AWS account, no Docker.")
 
 
 def report(step: str, seconds: float) -> None:
@@ -54,9 +52,7 @@ def status(
 
 @app.command()
 def logs(
-    function: Annotated[
-        str | None, typer.Argument(help="A stage, such as process; default: the emulator.")
-    ] = None,
+    function: Annotated[str | None, typer.Argument(help="A stage, such as process; default: the emulator.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new lines come.")] = False,
 ) -> int:
     """Show what a function, or the emulator itself, has logged."""

@@ -77,16 +77,12 @@ def styled(state: JobState) -> str:
 def describe(job: JobView) -> str:
     """Return a job in one paragraph."""
     counts = job.counts
-    lines = [
-        f"[bold]{job.job_id}[/bold]  {styled(job.state)}  {escape(job.processor)}  {escape(job.file_name)}"
-    ]
+    lines = [f"[bold]{job.job_id}[/bold]  {styled(job.state)}  {escape(job.processor)}  {escape(job.file_name)}"]
     if counts.chunks:
         failed = f", {counts.chunks_failed} failed" if counts.chunks_failed else ""
         lines.append(f"  {counts.chunks_done} of {counts.chunks} chunks{failed}, {counts.records:,} records")
     if counts.tallies:
-        lines.append(
-            "  " + ", ".join(f"{escape(name)} {amount:,}" for name, amount in counts.tallies.items())
-        )
+        lines.append("  " + ", ".join(f"{escape(name)} {amount:,}" for name, amount in counts.tallies.items()))
     if job.cause is not None:
         detail = f" ({escape(job.cause.detail)})" if job.cause.detail else ""
         lines.append(f"  {escape(job.cause.message)}{detail}")

@@ -68,8 +68,7 @@ class GroupCommit:
             parts=self._record.parts + self._store_part(),
             failed=self._record.failed + tuple(self._failed),
             records=self._record.records + sum(each.records for each in self._results),
-            bytes_done=self._record.bytes_done
-            + sum(each.chunk.end - each.chunk.start for each in self._results),
+            bytes_done=self._record.bytes_done + sum(each.chunk.end - each.chunk.start for each in self._results),
             tallies=sum_tallies([self._record.tallies, *(each.tallies for each in self._results)]),
         )
         self._shards.commit(self._job, record)

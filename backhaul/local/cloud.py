@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backhaul.local import developer, logs
-from backhaul.local.connection import REGION, ClientArguments, Connection, as_root
+from backhaul.local.access import REGION, Access
+from backhaul.local.connection import Connection
 from backhaul.local.deployment import Deployment, check_project, fingerprint
 from backhaul.local.emulator import Emulator
 from backhaul.local.errors import LocalCloudError
@@ -21,7 +22,7 @@ Report = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class LocalCloud:
-    """The local cloud with its state under `home`; by default BACKHAUL_HOME, else the checkout's `.backhaul/`."""
+    """A local cloud with its state under `home`; by default BACKHAUL_HOME or the checkout's `.backhaul/`."""
 
     home: Path = field(default_factory=lambda: Folder.default().home)
 
@@ -82,7 +83,8 @@ class LocalCloud:
                 raise LocalCloudError(f"No local cloud has left a log in {self.home}.")
             return logs.of_emulator(self._folder.emulator_log, follow)
         reached = self.connection()
-        return logs.of_function(as_root(reached.endpoint_url, reached.ca_bundle), function, follow)
+        root = Access.as_root(reached.endpoint_url, reached.ca_bundle)
+        return logs.of_function(root, function, follow)
 
     @property
     def _folder(self) -> Folder:
@@ -99,7 +101,7 @@ class LocalCloud:
     def _start(self, report: Report) -> Connection:
         with _step("Started the emulator", report):
             endpoint_url = self._emulator.start()
-        root = as_root(endpoint_url, self._folder.tls / "ca.pem")
+        root = Access.as_root(endpoint_url, self._folder.tls / "ca.pem")
         with _step("Bootstrapped the account", report):
             Deployment(self._folder, endpoint_url).bootstrap()
         outputs = self._deploy(root, report)
@@ -119,13 +121,14 @@ class LocalCloud:
     def _update(self, running: Connection, report: Report) -> Connection:
         if Deployment(self._folder, running.endpoint_url).is_of(fingerprint(PROJECT)):
             return running
-        outputs = self._deploy(as_root(running.endpoint_url, running.ca_bundle), report)
+        root = Access.as_root(running.endpoint_url, running.ca_bundle)
+        outputs = self._deploy(root, report)
         connection = replace(running, api_url=_api_url(running.endpoint_url, outputs), outputs=outputs)
         connection.save(self._folder.connection)
         return connection
 
-    def _deploy(self, root: ClientArguments, report: Report) -> dict[str, str]:
-        deployment = Deployment(self._folder, root["endpoint_url"])
+    def _deploy(self, root: Access, report: Report) -> dict[str, str]:
+        deployment = Deployment(self._folder, root.options["endpoint_url"])
         sources = fingerprint(PROJECT)  # before synth: a file changed from here on means another deployment
         with _step("Synthesized the stack", report):
             deployment.synthesize()

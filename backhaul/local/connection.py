@@ -4,43 +4,11 @@ import os
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
 from urllib.parse import urlsplit
 
 import msgspec
-from botocore.config import Config
 
-REGION = "us-east-1"
-
-
-class ClientArguments(TypedDict):
-    """Keyword arguments of a boto3 client for the emulator, whatever the developer's own settings are."""
-
-    endpoint_url: str
-    verify: str
-    region_name: str
-    aws_access_key_id: str
-    aws_secret_access_key: str
-    config: Config
-
-
-def as_user(
-    endpoint_url: str, ca_bundle: Path, access_key_id: str, secret_access_key: str
-) -> ClientArguments:
-    """Return arguments for a client with the given access key; a proxy never stands before loopback."""
-    return ClientArguments(
-        endpoint_url=endpoint_url,
-        verify=str(ca_bundle),
-        region_name=REGION,
-        aws_access_key_id=access_key_id,
-        aws_secret_access_key=secret_access_key,
-        config=Config(proxies={}),
-    )
-
-
-def as_root(endpoint_url: str, ca_bundle: Path) -> ClientArguments:
-    """Return arguments for a client that may do everything: the emulator takes the key `test` for root."""
-    return as_user(endpoint_url, ca_bundle, "test", "test")
+from backhaul.local.access import Access
 
 
 @dataclass(frozen=True)
@@ -62,11 +30,15 @@ class Connection:
         assert port is not None  # noqa: S101  # written by us, with its port
         return port
 
+    def access(self) -> Access:
+        """Return what makes boto3 clients for this connection."""
+        return Access.of(self.endpoint_url, self.ca_bundle, self.access_key_id, self.secret_access_key)
+
     @classmethod
     def load(cls, path: Path) -> "Connection | None":
         """Return the connection stored at `path`, or None if there is none of this version."""
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
+            return msgspec.json.decode(path.read_bytes(), type=cls, dec_hook=lambda _kind, text: Path(text))
         except (FileNotFoundError, msgspec.MsgspecError):
             return None
 
@@ -75,7 +47,7 @@ class Connection:
         draft = path.with_suffix(".draft")
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(self)))
+            file.write(msgspec.json.format(msgspec.json.encode(self, enc_hook=str)))
         draft.replace(path)
 
     def environment(self) -> dict[str, str]:
@@ -91,5 +63,6 @@ class Connection:
         }
 
     def exports(self) -> str:
-        """Return `environment` as lines for a shell."""
-        return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in self.environment().items())
+        """Return shell lines that set `environment` and clear what would overrule it."""
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in self.environment().items()]
+        return "\n".join(["unset AWS_PROFILE AWS_SESSION_TOKEN", *lines])

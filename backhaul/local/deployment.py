@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from backhaul import toolchain
-from backhaul.local.connection import REGION
+from backhaul.local.access import REGION
 from backhaul.local.emulator import ACCOUNT, OWNER
 from backhaul.local.errors import LocalCloudError, failure
 from backhaul.local.folder import Folder
@@ -20,8 +20,8 @@ from backhaul.toolchain import PROJECT
 STAGE = "local"
 STACK = f"Backhaul-{STAGE}"
 
-# The developer's settings of these must not change what is deployed. Those of pip and of proxies stay: bundling
-# may have to fetch wheels.
+# The developer's settings of these must not change what is deployed. Those of pip and of proxies stay, because
+# bundling may fetch wheels, and HOME, because jsii keeps a large cache there.
 FOREIGN = ("AWS_", "PYTHON", "CDK_", "JSII_", "NODE_OPTIONS")
 
 # Folders at the top that no deployment is made from. All others count: to deploy once too often is no harm.
@@ -43,9 +43,7 @@ class Deployment:
 
     def bootstrap(self) -> None:
         """Make what every CDK deployment to an account needs; does nothing the second time."""
-        self._cdk(
-            "bootstrap", f"aws://{ACCOUNT}/{REGION}", environment=self._account, where=self.folder.state
-        )
+        self._cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}", environment=self._account, where=self.folder.state)
 
     def deploy(self) -> dict[str, str]:
         """Deploy what was synthesized, and return the stack's outputs."""
@@ -86,15 +84,14 @@ class Deployment:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_REGION": REGION,
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "HOME": str(self.folder.state / "home"),
             "NODE_EXTRA_CA_CERTS": str(self.folder.tls / "ca.pem"),
         }
 
     def _cdk(self, action: str, *arguments: str, environment: Mapping[str, str], where: Path) -> None:
         own = {
             OWNER: str(self.folder.home),
-            "HOME": str(self.folder.state / "home"),
+            "CDK_HOME": str(self.folder.state / "cdk"),
             "TMPDIR": str(self.folder.state / "tmp"),
             "CDK_DISABLE_CLI_TELEMETRY": "true",
         }
@@ -132,6 +129,4 @@ def _sources(project: Path) -> Iterator[Path]:
 def check_project() -> None:
     """Raise unless this package lies in a checkout, which the local cloud is deployed from."""
     if not (PROJECT / "app.py").exists():
-        raise LocalCloudError(
-            f"There is no app.py in {PROJECT}. The local cloud needs a checkout of Backhaul."
-        )
+        raise LocalCloudError(f"There is no app.py in {PROJECT}. The local cloud needs a checkout of Backhaul.")

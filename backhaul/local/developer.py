@@ -2,22 +2,21 @@
 
 from contextlib import suppress
 
-import boto3
-
-from backhaul.local.connection import ClientArguments
+from backhaul.local.access import Access
 
 USER = "developer"
 
 
-def allow(root: ClientArguments, policy_arn: str) -> None:
+def allow(root: Access, policy_arn: str) -> None:
     """Let the user `developer` do what the policy allows; makes the user if need be."""
-    iam = boto3.client("iam", **root)
+    iam = root.session.client("iam", **root.options)
     with suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_user(UserName=USER)
     iam.attach_user_policy(UserName=USER, PolicyArn=policy_arn)
 
 
-def issue_access_key(root: ClientArguments) -> tuple[str, str]:
+def issue_access_key(root: Access) -> tuple[str, str]:
     """Return the ID and the secret of a new access key of the user `developer`."""
-    key = boto3.client("iam", **root).create_access_key(UserName=USER)["AccessKey"]
+    iam = root.session.client("iam", **root.options)
+    key = iam.create_access_key(UserName=USER)["AccessKey"]
     return key["AccessKeyId"], key["SecretAccessKey"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psutil
 
 from backhaul.local import certificate
-from backhaul.local.connection import REGION
+from backhaul.local.access import REGION
 from backhaul.local.errors import LocalCloudError, failure
 from backhaul.local.folder import Folder
 from backhaul.toolchain import PROJECT
@@ -68,7 +68,7 @@ class Emulator:
         return [process for process in found if (process.info["environ"] or {}).get(OWNER) == owner]
 
     def stop(self) -> bool:
-        """Kill all processes of this cloud, whose state is thrown away anyway; returns whether there were any."""
+        """Kill all processes of this cloud, whose state is disposable; returns whether there were any."""
         running = self.processes()
         while remaining := self.processes():  # again, for a worker born while its parent was dying
             for process in remaining:
@@ -78,7 +78,7 @@ class Emulator:
         return bool(running)
 
     def environment(self, port: int) -> dict[str, str]:
-        """Return the emulator's whole environment: nothing of the developer's, because functions inherit it."""
+        """Return the emulator's whole environment; functions inherit it, so nothing of the developer's."""
         state, tls = self.folder.state, self.folder.tls
         return {
             OWNER: str(self.folder.home),

@@ -1,12 +1,12 @@
 """Reads the logs of a local cloud: the emulator's own, or a function's as CloudWatch keeps them."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 
-import boto3
-
-from backhaul.local.connection import ClientArguments
+from backhaul.local.access import Access
 from backhaul.local.errors import LocalCloudError
 
 POLL_SECONDS = 0.5
@@ -24,30 +24,30 @@ def of_emulator(log: Path, follow: bool) -> Iterator[str]:
                 return
 
 
-def of_function(root: ClientArguments, name: str, follow: bool) -> Iterator[str]:
+def of_function(root: Access, name: str, follow: bool) -> Iterator[str]:
     """Yield what the functions with `name` in their names have logged, and with `follow` what they will."""
     groups = _log_groups(root, name)
-    logs = boto3.client("logs", **root)
-    seen: set[str] = set()
+    logs = root.session.client("logs", **root.options)
+    pages = logs.get_paginator("filter_log_events")
+    seen: Counter[tuple[int, str, str]] = Counter()  # the emulator's events have no IDs
     while True:
-        pages = logs.get_paginator("filter_log_events")
-        fresh = [
-            event
+        logged = Counter(
+            (event["timestamp"], event["logStreamName"], event["message"])
             for group in groups
             for page in pages.paginate(logGroupName=group)
             for event in page["events"]
-            if event["eventId"] not in seen
-        ]
-        for event in sorted(fresh, key=lambda event: event["timestamp"]):
-            seen.add(event["eventId"])
-            yield event["message"].rstrip("\n")
+        )
+        for _time, _stream, message in sorted((logged - seen).elements(), key=itemgetter(0)):
+            yield message.rstrip("\n")
         if not follow:
             return
+        seen = logged
         time.sleep(POLL_SECONDS)
 
 
-def _log_groups(root: ClientArguments, name: str) -> list[str]:
-    pages = boto3.client("lambda", **root).get_paginator("list_functions").paginate()
+def _log_groups(root: Access, name: str) -> list[str]:
+    client = root.session.client("lambda", **root.options)
+    pages = client.get_paginator("list_functions").paginate()
     functions = [function for page in pages for function in page["Functions"]]
     matching = [function for function in functions if name.lower() in function["FunctionName"].lower()]
     if not matching:

@@ -27,9 +27,7 @@ class TextStats(Processor):
     class Options(Processor.Options, frozen=True):
         """How much the answer holds."""
 
-        top: Annotated[int, Meta(ge=0, le=10_000, description="How many of the commonest words to list.")] = (
-            20
-        )
+        top: Annotated[int, Meta(ge=0, le=10_000, description="How many of the commonest words to list.")] = 20
 
     def process_chunk(self, records: Iterator[Record], ctx: Context) -> Iterable[bytes]:
         """Yield the chunk's counts as JSON, with every word that occurs in it."""
@@ -37,13 +35,14 @@ class TextStats(Processor):
         words: Counter[str] = Counter()
         while batch := list(islice(records, _LINES_AT_ONCE)):
             texts = [record.value for record in batch]
-            lengths = [len(text) for text in texts]
+            endings = b"".join([record.ending for record in batch])
+            text = "\n".join(texts)
             # A file that is nothing but a byte-order mark is one record, and no line.
-            lines += sum(1 for record in batch if record.ending or record.value)
-            characters += sum(lengths) + sum(len(record.ending) for record in batch)
-            size += sum(record.size for record in batch)
-            longest = max(longest, *lengths)
-            words.update("\n".join(texts).split())
+            lines += len(batch) if text or endings else 0
+            characters += len(text) - (len(batch) - 1) + len(endings)
+            size += batch[-1].start + batch[-1].size - batch[0].start
+            longest = max(longest, *map(len, texts))
+            words.update(text.split())
         yield _json(lines=lines, characters=characters, bytes=size, longest_line=longest, words=words)
 
     def merge(self, results: Iterator[bytes], ctx: Context) -> Iterable[bytes]:

@@ -36,9 +36,7 @@ class Csv:
 
     def __init__(self, delimiter: str = ",", max_record_bytes: int = MAX_RECORD_BYTES) -> None:
         if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
-            raise ValueError(
-                f"a delimiter is one ASCII character and no quote or line break, not {delimiter!r}"
-            )
+            raise ValueError(f"a delimiter is one ASCII character and no quote or line break, not {delimiter!r}")
         self.delimiter = delimiter
         self.max_record_bytes = max_record_bytes
         self._grammar = _Grammar(delimiter)
@@ -165,9 +163,7 @@ def _find_border(window: Window, chunk: Chunk) -> int | None:
 
 def _check_names(names: list[str], start: int) -> None:
     if any(not name.strip() for name in names):
-        raise UnsuitableInput(
-            f"The header at byte {start} leaves a column without a name; name every column.", start
-        )
+        raise UnsuitableInput(f"The header at byte {start} leaves a column without a name; name every column.", start)
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise UnsuitableInput(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,10 +43,9 @@ class Lines:
             lines = window.readlines(chunk.end, limit + 1)
             if not lines:
                 break
-            for record in _records(lines, start):
-                if record.size > limit:
-                    raise too_long(record.start, limit)
-                yield record
+            if len(lines) > limit:
+                _refuse_long(lines, start, limit)
+            yield from _records(lines, start)
         window.note_border(chunk.end)
 
     def encode(self, value: Any, record: Record) -> bytes:
@@ -76,6 +76,13 @@ def _records(lines: bytes, start: int) -> Iterator[Record]:
         prefix = b""
     if last:
         yield Record(start, len(last), texts[-1], prefix)
+
+
+def _refuse_long(lines: bytes, start: int, limit: int) -> None:
+    for line in io.BytesIO(lines):
+        if len(line) > limit:
+            raise too_long(start, limit)
+        start += len(line)
 
 
 def _seek_first_line(window: Window, chunk: Chunk) -> bool:

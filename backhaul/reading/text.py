@@ -24,9 +24,7 @@ def refuse_other_encodings(source: Source) -> None:
         head = stream.read()
     for mark, encoding in _OTHER_MARKS.items():
         if head.startswith(mark):
-            raise UnsuitableInput(
-                f"The file is {encoding} text (byte-order mark at byte 0); convert it to UTF-8.", 0
-            )
+            raise UnsuitableInput(f"The file is {encoding} text (byte-order mark at byte 0); convert it to UTF-8.", 0)
 
 
 def decode(data: bytes, start: int) -> str:

@@ -19,9 +19,7 @@ def conclude_shard(task: ShardTask, error: str, cause: str, *, shards: ShardStor
     """Record why the workers of a shard kept dying; the rest of the job goes on."""
     kind = error or "unknown error"
     message = f"Every worker on the shard died; the last one with {kind}."
-    shards.note_crash(
-        task.job, task.shard, Cause("worker_died", message, detail=cause[:_CAUSE_LONGEST] or None)
-    )
+    shards.note_crash(task.job, task.shard, Cause("worker_died", message, detail=cause[:_CAUSE_LONGEST] or None))
 
 
 def conclude_run(task: RunTask, cause: Cause, *, jobs: JobStore) -> Job:

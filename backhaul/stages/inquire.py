@@ -43,9 +43,7 @@ def job_receipt(ref: JobRef, *, jobs: JobStore, objects: ObjectStore, settings: 
     return _download(job, job.receipt, f"{job.ref.job_id}-receipt.json", objects, settings)
 
 
-def _download(
-    job: Job, ref: ObjectRef | None, name: str, objects: ObjectStore, settings: Settings
-) -> Download:
+def _download(job: Job, ref: ObjectRef | None, name: str, objects: ObjectStore, settings: Settings) -> Download:
     if ref is None:
         raise ResultNotReady(_why_not_ready(job))
     seconds = settings.result_window_seconds

@@ -43,19 +43,13 @@ def merge(
     job = jobs.move(job.ref, JobState.MERGING, due_at=clock.now() + MERGE_LONGEST)
     if job.state is not JobState.MERGING:
         return job
-    plan = [
-        Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(keys.plan_key(job.ref, job.run))
-    ]
+    plan = [Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(keys.plan_key(job.ref, job.run))]
     records = {record.index: record for record in shards.all(job.ref)}
     verdict = judge(plan, records)
     output, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects)
     receipt = receipt_of(job, verdict, output, clock.now())
-    stored = objects.put(
-        keys.receipt_key(job.ref, job.run), receipt.to_json(), content_type="application/json"
-    )
-    return jobs.move(
-        job.ref, verdict.state, output=output, receipt=stored, counts=verdict.counts, cause=verdict.cause
-    )
+    stored = objects.put(keys.receipt_key(job.ref, job.run), receipt.to_json(), content_type="application/json")
+    return jobs.move(job.ref, verdict.state, output=output, receipt=stored, counts=verdict.counts, cause=verdict.cause)
 
 
 Result = tuple[int, str, int, int]
@@ -91,9 +85,7 @@ def _write_output(
         return output.close(), verdict
 
 
-def _reduce(
-    processor: Processor, results: list[Result], objects: ObjectStore, output: OutputWriter
-) -> Cause | None:
+def _reduce(processor: Processor, results: list[Result], objects: ObjectStore, output: OutputWriter) -> Cause | None:
     watched = Watched(objects.read(key, start, length) for _, key, start, length in results)
     try:
         for piece in processor.merge(watched, Context()):

@@ -50,9 +50,7 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def checked(self) -> Submission:
         if not 0 < len(self.file_name) <= _FILE_NAME_LONGEST or not self.file_name.isprintable():
-            raise InvalidRequest(
-                "file_name must be 1 to 255 printable characters; it is only shown, never a path."
-            )
+            raise InvalidRequest("file_name must be 1 to 255 printable characters; it is only shown, never a path.")
         if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
             raise InvalidRequest("sha256 must be 64 hexadecimal digits in lower case.")
         return Submission(self.processor, self.file_name, self.size, self.options, self.sha256)

@@ -45,9 +45,7 @@ class JobStore:
     def create(self, job: Job, *, keep_for: timedelta) -> None:
         """Store a new job; an ID that exists already is an error."""
         item = item_of(job) | to_item({"expires_at": int((job.created_at + keep_for).timestamp())})
-        self._client.put_item(
-            TableName=self._table, Item=item, ConditionExpression="attribute_not_exists(pk)"
-        )
+        self._client.put_item(TableName=self._table, Item=item, ConditionExpression="attribute_not_exists(pk)")
 
     def get(self, ref: JobRef) -> Job:
         """Return the job as last written; raises `JobNotFound`."""
@@ -137,8 +135,7 @@ class JobStore:
                 Key=_key(ref),
                 UpdateExpression=expression,
                 ConditionExpression=condition,
-                ExpressionAttributeNames={f"#{name}": name for name in stored}
-                | {name: name[1:] for name in names},
+                ExpressionAttributeNames={f"#{name}": name for name in stored} | {name: name[1:] for name in names},
                 ExpressionAttributeValues={f":{name}": value for name, value in stored.items()}
                 | to_item(arguments)
                 | (to_item({":one": 1}) if counted else {}),

@@ -107,9 +107,7 @@ class ObjectStore:
         """Return part of an object that is written once only: a result."""
         if length == 0:
             return b""
-        answer = self.client.get_object(
-            Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + length - 1}"
-        )
+        answer = self.client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + length - 1}")
         return answer["Body"].read()
 
     def lines(self, key: str) -> Iterator[bytes]:

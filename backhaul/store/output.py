@@ -49,9 +49,7 @@ class OutputWriter:
     def discard(self) -> None:
         """Remove what was uploaded so far; the object never comes to be."""
         if self._upload_id is not None:
-            self._s3.abort_multipart_upload(
-                Bucket=self._objects.bucket, Key=self._key, UploadId=self._upload_id
-            )
+            self._s3.abort_multipart_upload(Bucket=self._objects.bucket, Key=self._key, UploadId=self._upload_id)
 
     def write(self, piece: bytes) -> None:
         """Append bytes."""

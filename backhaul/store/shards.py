@@ -36,9 +36,7 @@ class ShardStore:
             Key=_key(ref, shard.index),
             UpdateExpression="SET #index = :index, chunks = :chunks ADD attempt :one",
             ExpressionAttributeNames={"#index": "index"},
-            ExpressionAttributeValues=to_item(
-                {":index": shard.index, ":chunks": len(shard.chunks), ":one": 1}
-            ),
+            ExpressionAttributeValues=to_item({":index": shard.index, ":chunks": len(shard.chunks), ":one": 1}),
             ReturnValues="ALL_NEW",
         )
         return _record_of(answer["Attributes"])

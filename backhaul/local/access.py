@@ -1,0 +1,42 @@
+"""AWS calls to the emulator, whatever the developer's own AWS settings are."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import boto3
+import botocore.session
+from botocore.config import Config
+
+REGION = "us-east-1"
+
+
+class Options(TypedDict):
+    """What every client of the emulator is made with, besides its service's name."""
+
+    endpoint_url: str
+    verify: str
+    config: Config
+
+
+@dataclass(frozen=True)
+class Access:
+    """Makes clients of one identity: `access.session.client("s3", **access.options)`."""
+
+    session: boto3.Session
+    options: Options
+
+    @classmethod
+    def of(cls, endpoint_url: str, ca_bundle: Path, access_key_id: str, secret_access_key: str) -> "Access":
+        """Return access with this key. No profile, no file in ~/.aws and no proxy has a say in it."""
+        unset = (None, None, None, None)
+        core = botocore.session.Session({"profile": unset, "config_file": (None, None, os.devnull, None)})
+        core.set_credentials(access_key_id, secret_access_key)
+        session = boto3.Session(botocore_session=core, region_name=REGION)
+        return cls(session, Options(endpoint_url=endpoint_url, verify=str(ca_bundle), config=Config(proxies={})))
+
+    @classmethod
+    def as_root(cls, endpoint_url: str, ca_bundle: Path) -> "Access":
+        """Return access to everything: the emulator takes the key `test` for the account's root user."""
+        return cls.of(endpoint_url, ca_bundle, "test", "test")

@@ -1,0 +1,62 @@
+"""From a job's change to an event: the jobs table's stream → announce → bus."""
+
+from __future__ import annotations
+
+from aws_cdk import Duration
+from aws_cdk import aws_events as events
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_event_sources as sources
+from constructs import Construct
+
+from backhaul.keys import JOB_SORT_KEY
+from backhaul.settings import Settings
+from stacks.function import Functions
+from stacks.grants import allow
+from stacks.monitoring import dead_letters
+from stacks.storage import Storage
+
+
+class Announcements(Construct):
+    """The event bus that others subscribe to, and the function that feeds it."""
+
+    def __init__(self, scope: Construct, name: str, *, storage: Storage, functions: Functions) -> None:
+        super().__init__(scope, name)
+        self.bus = events.EventBus(self, "bus")
+        self.dead_letters = dead_letters(self, "dead-letters")
+        stream = storage.jobs.table_stream_arn or ""
+
+        self.announce = functions.declare(
+            self,
+            "announce",
+            settings=Settings(data_bucket=storage.bucket.bucket_name, event_bus=self.bus.event_bus_name),
+            grants=[
+                allow(
+                    "dynamodb:DescribeStream",
+                    "dynamodb:GetRecords",
+                    "dynamodb:GetShardIterator",
+                    "dynamodb:ListStreams",
+                    on=stream,
+                ),
+                allow("events:PutEvents", on=self.bus.event_bus_arn),
+                allow("sqs:SendMessage", on=self.dead_letters.queue_arn),
+            ],
+            timeout=Duration.seconds(30),
+        )
+        self.announce.add_event_source(
+            sources.DynamoEventSource(
+                storage.jobs,
+                starting_position=lambda_.StartingPosition.TRIM_HORIZON,
+                filters=[lambda_.FilterCriteria.filter(_JOB_WRITTEN)],
+                bisect_batch_on_error=True,
+                report_batch_item_failures=True,
+                retry_attempts=25,
+                on_failure=sources.SqsDlq(self.dead_letters),
+            )
+        )
+
+
+_JOB_WRITTEN = {
+    # Not REMOVE: a record that expired is no change of the job's state.
+    "eventName": lambda_.FilterRule.or_("INSERT", "MODIFY"),
+    "dynamodb": {"Keys": {"sk": {"S": lambda_.FilterRule.is_equal(JOB_SORT_KEY)}}},
+}

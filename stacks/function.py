@@ -1,0 +1,68 @@
+"""The one way to declare a function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aws_cdk import Duration, Validations
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from backhaul.settings import Settings
+from stacks.grants import allow, closed_role
+from stacks.monitoring import log_group
+from stacks.stage import StageSettings
+
+WHOLE_CPU = 1769
+"""Megabytes of memory at which Lambda gives one whole processor."""
+
+
+@dataclass(frozen=True)
+class Functions:
+    """Declares functions, all of one asset, each named after its file in `lambdas/`."""
+
+    stage: StageSettings
+    code: lambda_.Code
+
+    def declare(
+        self,
+        scope: Construct,
+        name: str,
+        *,
+        settings: Settings,
+        grants: Sequence[iam.PolicyStatement],
+        timeout: Duration,
+        memory: int = 256,
+    ) -> lambda_.Function:
+        """Declare the function of `lambdas/<name>.py`: it may do what `grants` say, and log and trace itself."""
+        logs = log_group(scope, f"{name}-logs", self.stage)
+        role = closed_role(
+            scope,
+            f"{name}-role",
+            "lambda.amazonaws.com",
+            [
+                *grants,
+                allow("logs:CreateLogStream", "logs:PutLogEvents", on=logs.log_group_arn),
+                allow("xray:PutTraceSegments", "xray:PutTelemetryRecords", on="*"),
+            ],
+            wildcards="X-Ray knows no narrower resource. Every other pattern is one kind of object, execution or "
+            "log stream, of any job: jobs are made at run time.",
+        )
+        function = lambda_.Function(
+            scope,
+            name,
+            description=f"Backhaul: {name}",
+            runtime=lambda_.Runtime.PYTHON_3_13,
+            architecture=lambda_.Architecture.ARM_64,
+            code=self.code,
+            handler=f"lambdas.{name}.handler",
+            environment={**settings.to_env(), "POWERTOOLS_LOG_LEVEL": "INFO"},
+            timeout=timeout,
+            memory_size=memory,
+            role=role,
+            log_group=logs,
+            tracing=lambda_.Tracing.ACTIVE,
+        )
+        return function

@@ -1,0 +1,31 @@
+"""Roles that hold what is written beside their resource, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aws_cdk import Validations
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+
+def allow(*actions: str, on: str | Sequence[str]) -> iam.PolicyStatement:
+    """Return a grant of actions on the named resources."""
+    return iam.PolicyStatement(actions=list(actions), resources=[on] if isinstance(on, str) else list(on))
+
+
+def closed_role(
+    scope: Construct, name: str, service: str, grants: Sequence[iam.PolicyStatement], *, wildcards: str
+) -> iam.IRole:
+    """Declare a role for an AWS service with exactly these grants; constructs that use it cannot add any.
+
+    `wildcards` is the reason for each `*` in its resources.
+    """
+    role = iam.Role(
+        scope,
+        name,
+        assumed_by=iam.ServicePrincipal(service),
+        inline_policies={"grants": iam.PolicyDocument(statements=list(grants))},
+    )
+    Validations.of(role).acknowledge(id="AwsSolutions-IAM5", reason=wildcards)
+    return role.without_policy_updates()

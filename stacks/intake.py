@@ -1,0 +1,94 @@
+"""From an upload to a run: S3 → queue (→ dead letters) → dispatch."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from aws_cdk import Aws, Duration
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from backhaul.keys import INPUT_PREFIX, INPUT_SUFFIX
+from backhaul.settings import Settings
+from stacks.function import Functions
+from stacks.grants import allow
+from stacks.monitoring import dead_letters
+from stacks.storage import Storage
+from stacks.workflow import Workflow
+
+DISPATCH_TIMEOUT = Duration.seconds(30)
+
+
+class Intake(Construct):
+    """The queue of finished uploads, and the function that claims them."""
+
+    def __init__(
+        self, scope: Construct, name: str, *, storage: Storage, workflow: Workflow, functions: Functions
+    ) -> None:
+        super().__init__(scope, name)
+        self.dead_letters = dead_letters(self, "dead-letters")
+        self.queue = sqs.Queue(
+            self,
+            "queue",
+            enforce_ssl=True,
+            # Six times the function's timeout, as Lambda advises: throttled batches come back later.
+            visibility_timeout=Duration.seconds(6 * DISPATCH_TIMEOUT.to_seconds()),
+            retention_period=Duration.days(14),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=5),
+        )
+        _notify(storage, self.queue)
+
+        self.dispatch = functions.declare(
+            self,
+            "dispatch",
+            settings=Settings(
+                data_bucket=storage.bucket.bucket_name,
+                jobs_table=storage.jobs.table_name,
+                state_machine_arn=workflow.state_machine.state_machine_arn,
+            ),
+            grants=[
+                allow(
+                    "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", on=self.queue.queue_arn
+                ),
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.jobs.table_arn),
+                allow("s3:GetObjectVersion", on=storage.objects("input/data")),
+                allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
+            ],
+            timeout=DISPATCH_TIMEOUT,
+        )
+        self.dispatch.add_event_source(sources.SqsEventSource(self.queue, report_batch_item_failures=True))
+
+
+def _notify(storage: Storage, queue: sqs.Queue) -> None:
+    """Send each finished upload to the queue, without the CDK's custom resource and the grants it would need."""
+    allowed = queue.add_to_resource_policy(
+        iam.PolicyStatement(
+            actions=["sqs:SendMessage"],
+            principals=[iam.ServicePrincipal("s3.amazonaws.com")],
+            resources=[queue.queue_arn],
+            conditions={
+                "ArnEquals": {"aws:SourceArn": storage.bucket_arn},
+                "StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID},
+            },
+        )
+    )
+    bucket = cast(s3.CfnBucket, storage.bucket.node.default_child)
+    rule = s3.CfnBucket.FilterRuleProperty
+    bucket.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
+        queue_configurations=[
+            s3.CfnBucket.QueueConfigurationProperty(
+                event="s3:ObjectCreated:*",
+                queue=queue.queue_arn,
+                filter=s3.CfnBucket.NotificationFilterProperty(
+                    s3_key=s3.CfnBucket.S3KeyFilterProperty(
+                        rules=[rule(name="prefix", value=INPUT_PREFIX), rule(name="suffix", value=INPUT_SUFFIX)]
+                    )
+                ),
+            )
+        ]
+    )
+    # S3 asks the queue when the bucket is made.
+    bucket.node.add_dependency(cast(Construct, allowed.policy_dependable))

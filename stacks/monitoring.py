@@ -1,0 +1,20 @@
+"""Where an operator looks: logs, and messages that nobody could handle."""
+
+from __future__ import annotations
+
+from aws_cdk import Duration
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from stacks.stage import StageSettings
+
+
+def log_group(scope: Construct, name: str, stage: StageSettings) -> logs.LogGroup:
+    """Declare a log group that forgets, and that goes with its stack unless the stage keeps data."""
+    return logs.LogGroup(scope, name, retention=stage.log_retention, removal_policy=stage.removal_policy)
+
+
+def dead_letters(scope: Construct, name: str) -> sqs.Queue:
+    """Declare a queue that holds what failed for as long as SQS can."""
+    return sqs.Queue(scope, name, enforce_ssl=True, retention_period=Duration.days(14))

@@ -1,0 +1,51 @@
+"""Nothing stays RUNNING for ever: runs that ended badly are concluded, and a sweep finds what fell between."""
+
+from __future__ import annotations
+
+from aws_cdk import Duration
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from constructs import Construct
+
+from backhaul.settings import Settings
+from backhaul.store.jobs import DUE
+from stacks.function import Functions
+from stacks.grants import allow
+from stacks.storage import Storage
+from stacks.workflow import Workflow
+
+
+class Recovery(Construct):
+    """The rule on runs that ended badly, and the sweep. Each finds what the other missed, so neither has dead letters."""
+
+    def __init__(
+        self, scope: Construct, name: str, *, storage: Storage, workflow: Workflow, functions: Functions
+    ) -> None:
+        super().__init__(scope, name)
+        ended_badly = events.EventPattern(
+            source=["aws.states"],
+            detail_type=["Step Functions Execution Status Change"],
+            detail={
+                "status": ["FAILED", "TIMED_OUT", "ABORTED"],
+                "stateMachineArn": [workflow.state_machine.state_machine_arn],
+            },
+        )
+        conclude = targets.LambdaFunction(workflow.conclude)
+        events.Rule(self, "run-ended-badly", event_pattern=ended_badly, targets=[conclude])
+
+        self.sweep = functions.declare(
+            self,
+            "sweep",
+            settings=Settings(
+                jobs_table=storage.jobs.table_name, state_machine_arn=workflow.state_machine.state_machine_arn
+            ),
+            grants=[
+                allow("dynamodb:Query", on=storage.index(DUE)),
+                allow("dynamodb:UpdateItem", on=storage.jobs.table_arn),
+                allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
+                allow("states:DescribeExecution", on=workflow.executions),
+            ],
+            timeout=Duration.seconds(50),
+        )
+        every_minute = events.Schedule.rate(Duration.minutes(1))
+        events.Rule(self, "every-minute", schedule=every_minute, targets=[targets.LambdaFunction(self.sweep)])

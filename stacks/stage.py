@@ -1,0 +1,129 @@
+"""What a deployment may be told, by CDK context: `cdk deploy -c stage=prod -c retention_days=90`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from aws_cdk import RemovalPolicy
+from aws_cdk import aws_logs as logs
+
+GIB = 1024**3
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,23}")
+_ORIGIN = re.compile(r"https?://[^\s/*]+|\*")
+
+
+class InvalidContext(Exception):
+    """A context value that a deployment cannot be made of; says which and what would do."""
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """One deployment: `dev` is thrown away with its data, `prod` keeps it, `local` runs on the local cloud.
+
+    All that differs between the three is in this class.
+    """
+
+    stage: Literal["dev", "prod", "local"] = "dev"
+    name: str = "Backhaul"
+    """First part of the stack's name; another one makes a second deployment in the same account."""
+    max_upload_bytes: int = 5 * GIB
+    upload_window_seconds: int = 3600
+    retention_days: int = 30
+    """How long a job, its files and its access logs are kept."""
+    max_concurrency: int | None = None
+    """Workers of one job at a time."""
+    cors_origins: tuple[str, ...] = ()
+    """Web origins whose pages may call the API and upload; none by default."""
+    processors: Path = field(default=Path("processors"))
+    """Folder of the user's own processors; it need not exist."""
+
+    @classmethod
+    def from_context(cls, read: Callable[[str], Any]) -> StageSettings:
+        """Read every setting by its name; raises `InvalidContext`."""
+        given = {item.name: read(item.name) for item in fields(cls)}
+        return cls(**{name: _CHECKS[name](name, value) for name, value in given.items() if value is not None})
+
+    @property
+    def stack_name(self) -> str:
+        """Name of the stack."""
+        return f"{self.name}-{self.stage}"
+
+    @property
+    def keeps_data(self) -> bool:
+        """Whether data outlives the stack, and the stack cannot be deleted by mistake."""
+        return self.stage == "prod"
+
+    @property
+    def removal_policy(self) -> RemovalPolicy:
+        """What becomes of data and logs when their stack goes."""
+        return RemovalPolicy.RETAIN if self.keeps_data else RemovalPolicy.DESTROY
+
+    @property
+    def log_retention(self) -> logs.RetentionDays:
+        """How long logs are kept."""
+        return logs.RetentionDays.THREE_MONTHS if self.keeps_data else logs.RetentionDays.ONE_WEEK
+
+    @property
+    def workers(self) -> int:
+        """Map children at a time. The local cloud runs each in a process of one machine, so four there."""
+        return self.max_concurrency or (4 if self.stage == "local" else 100)
+
+    @property
+    def runs_on_host(self) -> bool:
+        """Whether functions run on this machine's Python, as the local cloud's do, and need its wheels."""
+        return self.stage == "local"
+
+
+def _choice(*allowed: str) -> Callable[[str, Any], str]:
+    def check(name: str, value: Any) -> str:
+        if value not in allowed:
+            raise InvalidContext(f"Context {name}={value!r}: use one of {', '.join(allowed)}.")
+        return str(value)
+
+    return check
+
+
+def _number(least: int, most: int) -> Callable[[str, Any], int]:
+    def check(name: str, value: Any) -> int:
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            raise InvalidContext(f"Context {name}={value!r}: use a whole number from {least:,} to {most:,}.")
+        return int(text)
+
+    return check
+
+
+def _name(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise InvalidContext(f"Context {name}={value!r}: use up to 24 letters, digits and hyphens.")
+    return value
+
+
+def _origins(name: str, value: Any) -> tuple[str, ...]:
+    origins = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
+    for origin in origins:
+        if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
+            raise InvalidContext(f"Context {name}: {origin!r} is no origin; use for example https://app.example.com.")
+    return origins
+
+
+def _folder(name: str, value: Any) -> Path:
+    if not Path(value).is_dir():
+        raise InvalidContext(f"Context {name}={value!r}: there is no such folder.")
+    return Path(value)
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "stage": _choice("dev", "prod", "local"),
+    "name": _name,
+    "max_upload_bytes": _number(1, 5 * GIB),  # a presigned POST takes no more
+    "upload_window_seconds": _number(60, 12 * 3600),  # a presigned form dies with its function's credentials
+    "retention_days": _number(1, 3650),
+    "max_concurrency": _number(1, 10_000),  # Step Functions' own limit
+    "cors_origins": _origins,
+    "processors": _folder,
+}

@@ -1,0 +1,136 @@
+"""What the pipeline stores: files in one bucket, jobs in one table, flow control in another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aws_cdk import Aws, Duration, Stack, Validations
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from backhaul.job import JobRef
+from backhaul.keys import INPUT_PREFIX, job_prefix
+from backhaul.store.jobs import BY_TENANT, DUE
+from stacks.stage import StageSettings
+
+ANY_JOB = JobRef("*", "*")
+SCRATCH_PREFIX = "scratch/"
+"""What nobody reads after the run. Not below the job's own prefix, because a lifecycle rule goes by prefix."""
+
+
+class Storage(Construct):
+    """The data bucket and the two tables."""
+
+    def __init__(self, scope: Construct, name: str, *, stage: StageSettings) -> None:
+        super().__init__(scope, name)
+        self._stage = stage
+        bucket_name = f"{Stack.of(self).stack_name.lower()}-data-{Aws.ACCOUNT_ID}-{Aws.REGION}"
+        self.bucket_arn = f"arn:{Aws.PARTITION}:s3:::{bucket_name}"
+        """The bucket's ARN, for what must exist before it: the bucket has a name of our own for that reason."""
+        self.bucket = self._data_bucket(bucket_name)
+        self.jobs = self._jobs_table()
+        self.flow = self._table("flow")
+
+    def objects(self, kind: str) -> str:
+        """Return the ARN pattern of one kind of object of any job."""
+        return self.bucket.arn_for_objects(job_prefix(ANY_JOB) + kind)
+
+    def index(self, name: str) -> str:
+        """Return the ARN of an index of the jobs table."""
+        return f"{self.jobs.table_arn}/index/{name}"
+
+    def _data_bucket(self, name: str) -> s3.Bucket:
+        return self._bucket(
+            "data",
+            bucket_name=name,
+            versioned=True,
+            access_logs=self._access_logs(),
+            lifecycle_rules=[
+                s3.LifecycleRule(id="uploads", abort_incomplete_multipart_upload_after=Duration.days(1)),
+                s3.LifecycleRule(id="scratch", prefix=SCRATCH_PREFIX, expiration=Duration.days(1)),
+                s3.LifecycleRule(
+                    id="jobs", prefix=INPUT_PREFIX, expiration=Duration.days(self._stage.retention_days)
+                ),
+                # A running job may read an overwritten version: the one it pinned. None runs for a week.
+                s3.LifecycleRule(id="overwritten", noncurrent_version_expiration=Duration.days(7)),
+                s3.LifecycleRule(id="markers", expired_object_delete_marker=True),
+            ],
+            cors=self._cors(),
+        )
+
+    def _access_logs(self) -> s3.Bucket:
+        bucket = self._bucket(
+            "access-logs",
+            lifecycle_rules=[s3.LifecycleRule(expiration=Duration.days(self._stage.retention_days))],
+        )
+        Validations.of(bucket).acknowledge(
+            id="AwsSolutions-S1", reason="It holds the access logs; logging it would log every log it takes."
+        )
+        return bucket
+
+    def _bucket(
+        self,
+        name: str,
+        *,
+        lifecycle_rules: Sequence[s3.LifecycleRule],
+        bucket_name: str | None = None,
+        versioned: bool = False,
+        access_logs: s3.Bucket | None = None,
+        cors: Sequence[s3.CorsRule] | None = None,
+    ) -> s3.Bucket:
+        return s3.Bucket(
+            self,
+            name,
+            bucket_name=bucket_name,
+            versioned=versioned,
+            # Not KMS: callers' presigned uploads and downloads would depend on grants on a key as well.
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            server_access_logs_bucket=access_logs,
+            lifecycle_rules=lifecycle_rules,
+            cors=cors,
+            removal_policy=self._stage.removal_policy,
+        )
+
+    def _cors(self) -> list[s3.CorsRule] | None:
+        if not self._stage.cors_origins:
+            return None
+        methods = [s3.HttpMethods.GET, s3.HttpMethods.POST]
+        return [
+            s3.CorsRule(allowed_origins=list(self._stage.cors_origins), allowed_methods=methods, allowed_headers=["*"])
+        ]
+
+    def _jobs_table(self) -> dynamodb.Table:
+        table = self._table("jobs", stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES)
+        table.add_global_secondary_index(
+            index_name=BY_TENANT, partition_key=_string("tenant"), sort_key=_string("job_id")
+        )
+        table.add_global_secondary_index(
+            index_name=DUE, partition_key=_string("open_state"), sort_key=_string("due_at")
+        )
+        return table
+
+    def _table(self, name: str, *, stream: dynamodb.StreamViewType | None = None) -> dynamodb.Table:
+        return dynamodb.Table(
+            self,
+            name,
+            partition_key=_string("pk"),
+            sort_key=_string("sk"),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            time_to_live_attribute="expires_at",
+            stream=stream,
+            # The flow table's too: it will hold budgets, which are money, and is too small to cost anything.
+            point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
+                point_in_time_recovery_enabled=True
+            ),
+            deletion_protection=self._stage.keeps_data,
+            removal_policy=self._stage.removal_policy,
+        )
+
+
+def _string(name: str) -> dynamodb.Attribute:
+    return dynamodb.Attribute(name=name, type=dynamodb.AttributeType.STRING)

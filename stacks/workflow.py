@@ -1,0 +1,236 @@
+"""One run of a job: plan → process, in parallel → merge. The order of the stages is written here only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aws_cdk import ArnFormat, Duration, Stack, Validations
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_stepfunctions as sfn
+from aws_cdk import aws_stepfunctions_tasks as tasks
+from constructs import Construct
+
+from backhaul.settings import Settings
+from stacks.function import WHOLE_CPU, Functions
+from stacks.grants import allow, closed_role
+from stacks.monitoring import log_group
+from stacks.storage import SCRATCH_PREFIX, Storage
+
+DEADLINE = Duration.hours(24)
+
+
+class Workflow(Construct):
+    """The state machine and the functions of its states.
+
+    A Task state is named after its function's file, or after the function in the stage's file that it calls.
+    """
+
+    def __init__(self, scope: Construct, name: str, *, storage: Storage, functions: Functions) -> None:
+        super().__init__(scope, name)
+        self._storage = storage
+        stored = Settings(data_bucket=storage.bucket.bucket_name, jobs_table=storage.jobs.table_name)
+
+        self.plan = functions.declare(
+            self,
+            "plan",
+            settings=stored,
+            grants=[
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.jobs.table_arn),
+                allow("s3:GetObjectVersion", on=storage.objects("input/data")),
+                allow("s3:PutObject", on=storage.objects("plan/*")),
+            ],
+            timeout=Duration.minutes(5),
+            memory=WHOLE_CPU,  # quoted CSV is read through once
+        )
+        self.process = functions.declare(
+            self,
+            "process",
+            settings=stored,
+            grants=[
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.jobs.table_arn),
+                allow("s3:GetObjectVersion", on=storage.objects("input/data")),
+                allow("s3:PutObject", on=storage.objects("results/*")),
+            ],
+            timeout=Duration.minutes(5),
+            memory=WHOLE_CPU,
+        )
+        self.merge = functions.declare(
+            self,
+            "merge",
+            settings=stored,
+            grants=[
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
+                allow("s3:GetObject", on=[storage.objects("plan/*"), storage.objects("results/*")]),
+                allow("s3:PutObject", on=[storage.objects("output/*"), storage.objects("receipt/*")]),
+                allow("s3:AbortMultipartUpload", on=storage.objects("output/*")),
+            ],
+            timeout=Duration.minutes(15),
+            memory=WHOLE_CPU,
+        )
+        self.conclude = functions.declare(
+            self,
+            "conclude",
+            settings=Settings(jobs_table=storage.jobs.table_name),
+            grants=[allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.jobs.table_arn)],
+            timeout=Duration.seconds(30),
+        )
+
+        logs = log_group(self, "run-logs", functions.stage)
+        role = self._role()
+        self.state_machine = sfn.StateMachine(
+            self,
+            "run",
+            definition_body=sfn.DefinitionBody.from_chainable(self._run(functions.stage.workers)),
+            timeout=DEADLINE,
+            role=role,
+            tracing_enabled=True,
+            logs=sfn.LogOptions(destination=logs, level=sfn.LogLevel.ERROR, include_execution_data=False),
+        )
+        # A policy of its own: inside the role it would name the machine, which needs the role first.
+        children = iam.Policy(
+            self,
+            "children",
+            statements=[
+                allow("states:StartExecution", on=self.state_machine.state_machine_arn),
+                allow("states:DescribeExecution", "states:StopExecution", on=self.executions),
+            ],
+            roles=[role],
+        )
+        Validations.of(children).acknowledge(
+            id="AwsSolutions-IAM5", reason="The machine's own executions: they are named at run time."
+        )
+
+    @property
+    def executions(self) -> str:
+        """The ARN pattern of every run."""
+        name = f"{self.state_machine.state_machine_name}:*"
+        return Stack.of(self).format_arn(
+            service="states", resource="execution", resource_name=name, arn_format=ArnFormat.COLON_RESOURCE_NAME
+        )
+
+    def _run(self, workers: int) -> sfn.IChainable:
+        plan = self._task("plan", self.plan, result_path="$.plan")
+        shards = self._shards(workers)
+        merge = self._task("merge", self.merge)
+        plan.next(
+            sfn.Choice(self, "planned?")
+            .when(sfn.Condition.string_equals("$.plan.outcome", "planned"), shards.next(merge))
+            .otherwise(sfn.Succeed(self, "ended"))
+        )
+        conclude = self._task("conclude_run", self.conclude, result_path=sfn.JsonPath.DISCARD)
+        conclude.next(sfn.Fail(self, "failed", error_path="$.error.Error", cause_path="$.error.Cause"))
+        for state in (plan, shards, merge):
+            _catch(state, conclude)
+        return plan
+
+    def _shards(self, workers: int) -> sfn.DistributedMap:
+        """Hand each line of the plan to a child; one that fails fails nothing else, and merge says what is missing."""
+        tenant, job_id = sfn.JsonPath.string_at("$.tenant"), sfn.JsonPath.string_at("$.job_id")
+        shards = sfn.DistributedMap(
+            self,
+            "shards",
+            label="shards",
+            # Not Express: a child may wait, and work for longer than five minutes.
+            map_execution_type=sfn.StateMachineType.STANDARD,
+            max_concurrency=workers,
+            tolerated_failure_percentage=100,
+            item_reader=sfn.S3JsonLItemReader(
+                bucket=self._storage.bucket, key=sfn.JsonPath.string_at("$.plan.plan_key")
+            ),
+            item_selector={
+                "tenant": tenant,
+                "job_id": job_id,
+                "run": sfn.JsonPath.number_at("$.run"),
+                "shard": sfn.JsonPath.object_at("$$.Map.Item.Value"),
+            },
+            # Together the children's answers could pass the payload limit. Nobody needs them: shard records tell all.
+            result_writer_v2=sfn.ResultWriterV2(
+                bucket=self._storage.bucket,
+                prefix=sfn.JsonPath.format(f"{SCRATCH_PREFIX}t/{{}}/j/{{}}", tenant, job_id),
+            ),
+            result_path=sfn.JsonPath.DISCARD,
+        )
+        shards.item_processor(self._shard())
+        _retry(shards, ["States.ItemReaderFailed", "States.ResultWriterFailed"])
+        return shards
+
+    def _shard(self) -> sfn.IChainable:
+        process = self._task("process", self.process, result_path="$.last")
+        wait = sfn.Wait(self, "wait", time=sfn.WaitTime.seconds_path("$.last.seconds"))
+        process.next(
+            sfn.Choice(self, "finished?")
+            .when(sfn.Condition.string_equals("$.last.outcome", "continue"), process)
+            .when(sfn.Condition.string_equals("$.last.outcome", "wait"), wait.next(process))
+            .otherwise(sfn.Succeed(self, "done"))
+        )
+        _catch(process, self._task("conclude_shard", self.conclude))
+        return process
+
+    def _task(self, name: str, function: lambda_.IFunction, **options: Any) -> tasks.LambdaInvoke:
+        task = tasks.LambdaInvoke(
+            self,
+            name,
+            lambda_function=function,
+            payload_response_only=True,
+            retry_on_service_exceptions=False,  # the retries below cover them
+            **options,
+        )
+        # A throttled call has done nothing, so asking again costs no attempt that a crash may need.
+        _retry(task, ["Lambda.TooManyRequestsException"], attempts=1000)
+        _retry(task, ["States.ALL"])
+        return task
+
+    def _role(self) -> iam.IRole:
+        storage, scratch = self._storage, self._storage.bucket.arn_for_objects(f"{SCRATCH_PREFIX}*")
+        stages = (self.plan, self.process, self.merge, self.conclude)
+        return closed_role(
+            self,
+            "run-role",
+            "states.amazonaws.com",
+            [
+                allow("lambda:InvokeFunction", on=[stage.function_arn for stage in stages]),
+                allow("s3:GetObject", on=storage.objects("plan/*")),
+                allow(
+                    "s3:PutObject",
+                    "s3:GetObject",
+                    "s3:ListMultipartUploadParts",
+                    "s3:AbortMultipartUpload",
+                    on=scratch,
+                ),
+                allow(*_LOG_DELIVERY, "xray:PutTraceSegments", "xray:PutTelemetryRecords", on="*"),
+                allow("xray:GetSamplingRules", "xray:GetSamplingTargets", on="*"),
+            ],
+            wildcards="X-Ray and log delivery know no narrower resource. The other patterns are plans and "
+            "scratch objects of any job: jobs are made at run time.",
+        )
+
+
+_LOG_DELIVERY = (
+    "logs:CreateLogDelivery",
+    "logs:GetLogDelivery",
+    "logs:UpdateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:DescribeResourcePolicies",
+    "logs:DescribeLogGroups",
+)
+
+
+def _retry(state: tasks.LambdaInvoke | sfn.DistributedMap, errors: Sequence[str], attempts: int = 5) -> None:
+    state.add_retry(
+        errors=errors,
+        interval=Duration.seconds(1),
+        backoff_rate=2,
+        max_delay=Duration.seconds(60),
+        jitter_strategy=sfn.JitterType.FULL,
+        max_attempts=attempts,
+    )
+
+
+def _catch(state: tasks.LambdaInvoke | sfn.DistributedMap, handler: sfn.IChainable) -> None:
+    # Step Functions leaves a payload that is too large out of States.ALL.
+    for error in ("States.DataLimitExceeded", "States.ALL"):
+        state.add_catch(handler, errors=[error], result_path="$.error")

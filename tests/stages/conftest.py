@@ -1,0 +1,194 @@
+"""The real stages over moto: one deployment in this process, driven by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import msgspec
+import pytest
+from moto import mock_aws
+
+from backhaul import keys
+from backhaul.job import Job, JobRef, JobState, ObjectRef
+from backhaul.registry import Registry, find_processors
+from backhaul.settings import Settings
+from backhaul.shard import Shard
+from backhaul.stages.dispatch import Upload, dispatch
+from backhaul.stages.merge import merge
+from backhaul.stages.plan import Planned, plan
+from backhaul.stages.process import Outcome, process
+from backhaul.stages.submit import Submission, Submitted, submit
+from backhaul.store import Store
+from backhaul.task import RunTask, ShardTask
+
+TENANT = "AIDAEXAMPLE"
+
+
+class FakeClock:
+    """A clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time.timestamp()
+
+    def advance(self, **step: float) -> None:
+        self.time += timedelta(**step)
+
+
+@dataclass
+class Deployment:
+    """Everything a deployment has, and a call for each stage."""
+
+    settings: Settings
+    store: Store
+    clock: FakeClock
+    registry: Registry
+    s3: Any
+    remaining: float = 300.0
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def submit(self, processor: str, data: bytes, *, tenant: str = TENANT, **request: Any) -> Submitted:
+        wanted = Submission(processor, request.pop("file_name", "file.txt"), len(data), **request)
+        return submit(
+            wanted,
+            tenant,
+            registry=self.registry,
+            jobs=self.store.jobs,
+            objects=self.store.objects,
+            settings=self.settings,
+            clock=self.clock,
+        )
+
+    def put_input(self, job: JobRef, data: bytes) -> Upload:
+        key = keys.input_key(job)
+        version = self.s3.put_object(Bucket=self.settings.data_bucket, Key=key, Body=data)["VersionId"]
+        return Upload(job, ObjectRef(key, version, len(data)))
+
+    def dispatch(self, upload: Upload) -> Job:
+        store = self.store
+        return dispatch(upload, jobs=store.jobs, objects=store.objects, runs=store.runs, clock=self.clock)
+
+    def plan(self, task: RunTask) -> Planned:
+        return plan(task, jobs=self.store.jobs, objects=self.store.objects, registry=self.registry)
+
+    def shard_tasks(self, task: RunTask) -> list[ShardTask]:
+        lines = self.store.objects.lines(keys.plan_key(task.job, task.run))
+        return [ShardTask(task.job, task.run, Shard.from_value(msgspec.json.decode(line))) for line in lines]
+
+    def process(self, task: ShardTask, **changes: Any) -> Outcome:
+        store = self.store
+        tools: dict[str, Any] = {
+            "jobs": store.jobs,
+            "shards": store.shards,
+            "objects": store.objects,
+            "registry": self.registry,
+            "clock": self.clock,
+            "remaining": lambda: self.remaining,
+        }
+        outcome = process(task, **(tools | changes))
+        self.outcomes.append(outcome)
+        return outcome
+
+    def merge(self, task: RunTask) -> Job:
+        store = self.store
+        return merge(
+            task,
+            jobs=store.jobs,
+            shards=store.shards,
+            objects=store.objects,
+            registry=self.registry,
+            clock=self.clock,
+        )
+
+    def start(self, processor: str, data: bytes, **request: Any) -> RunTask:
+        """Bring a job to RUNNING."""
+        job = self.submit(processor, data, **request).job
+        started = self.dispatch(self.put_input(job.ref, data))
+        assert started.state is JobState.RUNNING
+        return RunTask(job.ref, started.run)
+
+    def finish(self, task: RunTask) -> Job:
+        """Bring a running job to its end, shard after shard."""
+        if self.plan(task).outcome == "planned":
+            for shard in self.shard_tasks(task):
+                while self.process(shard).outcome == "continue":
+                    pass
+            return self.merge(task)
+        return self.store.jobs.get(task.job)
+
+    def run(self, processor: str, data: bytes, **request: Any) -> Job:
+        return self.finish(self.start(processor, data, **request))
+
+    def read(self, ref: ObjectRef | None) -> bytes:
+        assert ref is not None
+        got = self.s3.get_object(Bucket=self.settings.data_bucket, Key=ref.key, VersionId=ref.version_id)
+        body: bytes = got["Body"].read()
+        assert len(body) == ref.size
+        return body
+
+    def receipt(self, job: Job) -> dict[str, Any]:
+        document: dict[str, Any] = msgspec.json.decode(self.read(job.receipt))
+        return document
+
+    def with_processors(self, *processors: Any) -> Deployment:
+        known = {**self.registry.processors, **{each.name: each for each in processors}}
+        return replace(self, registry=replace(self.registry, processors=known))
+
+
+@pytest.fixture
+def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """A deployment of its own, empty."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket="data")
+        s3.put_bucket_versioning(Bucket="data", VersioningConfiguration={"Status": "Enabled"})
+        _create_jobs_table()
+        boto3.client("events").create_event_bus(Name="bus")
+        settings = Settings(
+            data_bucket="data", jobs_table="jobs", event_bus="bus", state_machine_arn=_create_state_machine()
+        )
+        clock = FakeClock()
+        yield Deployment(settings, Store(settings, clock), clock, find_processors(), s3)
+
+
+def _create_jobs_table() -> None:
+    strings = ("pk", "sk", "tenant", "job_id", "open_state", "due_at")
+    boto3.client("dynamodb").create_table(
+        TableName="jobs",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in strings],
+        KeySchema=_keys("pk", "sk"),
+        GlobalSecondaryIndexes=[
+            {"IndexName": "by-tenant", "KeySchema": _keys("tenant", "job_id"), "Projection": {"ProjectionType": "ALL"}},
+            {"IndexName": "due", "KeySchema": _keys("open_state", "due_at"), "Projection": {"ProjectionType": "ALL"}},
+        ],
+    )
+
+
+def _keys(partition: str, sort: str) -> Any:
+    return [{"AttributeName": partition, "KeyType": "HASH"}, {"AttributeName": sort, "KeyType": "RANGE"}]
+
+
+def _create_state_machine() -> str:
+    wait = '{"StartAt": "wait", "States": {"wait": {"Type": "Wait", "Seconds": 60, "End": true}}}'
+    made = boto3.client("stepfunctions").create_state_machine(
+        name="runs", definition=wait, roleArn="arn:aws:iam::123456789012:role/runs"
+    )
+    return made["stateMachineArn"]
