@@ -16,7 +16,7 @@ help: ## Show this list
 setup: .venv/.installed .venv/emulator/.installed node_modules/.installed ## Install everything into this folder
 
 demo: setup ## Start the local cloud and process a real file
-	@$(BIN)/python scripts/demo.py
+	@$(BIN)/python -m scripts.demo
 
 test: setup ## Run all tests, end to end included, with coverage
 	@$(BIN)/pytest --cov --cov-report=term $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -54,7 +55,7 @@ class Backhaul:
         progress: Progress = lambda _: None,
     ) -> JobView:
         """Create a job for a file and upload it; returns the job as it was created."""
-        size = _size_of(path)
+        size = size_of(path)
         body = {
             "processor": processor,
             "options": dict(options or {}),
@@ -103,7 +104,7 @@ class Backhaul:
         """Write what the download holds into an open file."""
         try:
             with self._transfer.stream("GET", download.url) as answer:
-                if answer.is_error:
+                if not answer.is_success:
                     answer.read()
                     raise _refusal(answer)
                 for block in answer.iter_bytes(BLOCK):
@@ -119,7 +120,7 @@ class Backhaul:
                 answer = self._transfer.post(form.url, data=dict(form.fields), files={"file": (path.name, tracked)})
             except httpx.TransportError as error:
                 raise DeploymentUnreachable(f"The upload broke off: {error}. Submit again.") from error
-        if answer.is_error:
+        if not answer.is_success:
             raise _refusal(answer)
 
     def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
@@ -128,7 +129,7 @@ class Backhaul:
         except httpx.TransportError as error:
             where = self._api.base_url
             raise DeploymentUnreachable(f"{where} does not answer: {error}. Is the deployment up?") from error
-        if answer.is_error:
+        if not answer.is_success:
             raise _refusal(answer)
         return answer
 
@@ -147,9 +148,12 @@ class _Tracked:
         return block
 
 
-def _size_of(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Return the size of a file that can be submitted; raises `InvalidRequest`."""
     if not path.is_file():
         raise InvalidRequest(f"{path} is not a file.")
+    if not os.access(path, os.R_OK):
+        raise InvalidRequest(f"{path} cannot be read.")
     size = path.stat().st_size
     if size == 0:
         raise InvalidRequest(f"{path} is empty; there is nothing to process.")
@@ -168,10 +172,13 @@ def _decoded(answer: httpx.Response, kind: type[T]) -> T:
         raise DeploymentUnreachable(f"{answer.url} does not answer as Backhaul does: {error}.") from error
 
 
-def _refusal(answer: httpx.Response) -> RequestRefused:
+def _refusal(answer: httpx.Response) -> RequestRefused | DeploymentUnreachable:
+    """Return what an answer other than a success means: the caller's mistake, or the deployment's."""
     try:
         error = msgspec.json.decode(answer.content, type=dict[str, ErrorBody])["error"]
     except (msgspec.DecodeError, KeyError):
         text = answer.text.strip()[:300]
-        return RequestRefused("refused", f"{answer.status_code} {answer.reason_phrase}: {text}", answer.status_code)
+        error = ErrorBody("refused", f"{answer.status_code} {answer.reason_phrase}: {text}")
+    if answer.is_server_error:
+        return DeploymentUnreachable(f"{answer.url.host} does not work: {error.message}")
     return RequestRefused(error.code, error.message, answer.status_code)

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from backhaul.client import Backhaul
 from backhaul.errors import DeploymentUnreachable
 from backhaul.local import LocalCloud, LocalCloudError
+from backhaul.local.connection import Connection
 from backhaul.signing import SigV4
 
 _NONE_FOUND = (
@@ -33,6 +34,11 @@ def connect(stack: str | None = None, environ: Mapping[str, str] = os.environ) -
         connection = LocalCloud().connection()
     except LocalCloudError:
         raise DeploymentUnreachable(_NONE_FOUND) from None
+    return client_of(connection)
+
+
+def client_of(connection: Connection) -> Backhaul:
+    """Return a client of a local cloud."""
     credentials = Credentials(connection.access_key_id, connection.secret_access_key)
     auth = SigV4(credentials, connection.region)
     return Backhaul(connection.api_url, auth, ca_bundle=str(connection.ca_bundle))

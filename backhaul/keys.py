@@ -12,6 +12,7 @@ SHARD_PREFIX = "SHARD#"
 INPUT_PREFIX = "t/"
 INPUT_SUFFIX = "/input/data"
 
+_JOB_ID = re.compile(r"[0-9a-z]{26}")
 _INPUT_KEY = re.compile(r"t/([A-Za-z0-9]{1,64})/j/([0-9a-z]{26})/input/data")
 _PARTITION = re.compile(r"T#([A-Za-z0-9]{1,64})#J#([0-9a-z]{26})")
 
@@ -29,9 +30,9 @@ def job_of_partition(key: str) -> JobRef:
     return JobRef(*match.groups())
 
 
-def tenant_partition(tenant: str) -> str:
-    """Return the key under which a tenant's jobs are listed by time."""
-    return f"T#{tenant}"
+def is_job_id(text: str) -> bool:
+    """Return whether the text has the form of a job ID; what has not is no key to look up."""
+    return _JOB_ID.fullmatch(text) is not None
 
 
 def shard_sort_key(shard: int) -> str:

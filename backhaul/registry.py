@@ -178,8 +178,8 @@ def _problem(processor: type[Processor]) -> str:
         return "Its Options must subclass Processor.Options."
     if processor.process is Processor.process and processor.process_chunk is Processor.process_chunk:
         return "Override process or process_chunk."
-    methods = (getattr(processor.reads, method, None) for method in ("split", "read", "encode"))
-    if isinstance(processor.reads, type) or not all(map(callable, methods)):
+    methods = ("split", "read", "encode")
+    if inspect.isclass(processor.reads) or not all(hasattr(processor.reads, method) for method in methods):
         return "Set reads to a reader, with its parentheses: Lines(), JsonLines(), Csv() or Bytes()."
     return ""
 

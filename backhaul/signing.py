@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import httpx
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.exceptions import BotoCoreError
+
+from backhaul.errors import DeploymentUnreachable
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -29,7 +32,10 @@ class SigV4(httpx.Auth):
         unsigned = AWSRequest(request.method, str(request.url), data=request.content)
         if "content-type" in request.headers:
             unsigned.headers["Content-Type"] = request.headers["content-type"]
-        frozen = self._credentials.get_frozen_credentials()
+        try:
+            frozen = self._credentials.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise DeploymentUnreachable(f"The AWS credentials cannot be used: {error}. Log in again.") from error
         SigV4Auth(frozen, "execute-api", self._region).add_auth(unsigned)
         for name in _SIGNED:
             if name in unsigned.headers:

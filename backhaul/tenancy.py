@@ -16,9 +16,13 @@ def tenant_of(identity: Mapping[str, Any]) -> str:
 
     It is the unique ID that IAM gave the user or role (AIDA…, AROA…), so every session of a role is
     the same tenant, and a role made anew under an old name is not. The root user's tenant is the
-    account ID. `identity` is `requestContext.authorizer.iam` of an HTTP API event.
+    account ID; a federated user, whose ID begins with it too, has none.
+
+    `identity` is `requestContext.authorizer.iam` of an HTTP API event.
     """
-    unique_id = str(identity.get("userId") or "").partition(":")[0]
+    unique_id, session, _ = str(identity.get("userId") or "").partition(":")
+    if unique_id.isdigit() and session:
+        raise InvalidRequest("A federated user has no identity of its own. Sign the request as an IAM role or user.")
     if not _UNIQUE_ID.fullmatch(unique_id):
         raise InvalidRequest("The request carries no IAM identity. Sign it with AWS Signature Version 4.")
     return unique_id

@@ -15,7 +15,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if event.get("source") == "aws.states":
         detail = event["detail"]
         return _run(json.loads(detail["input"]), detail.get("error") or detail["status"], detail.get("cause") or "")
-    error, cause = event["error"]["Error"], event["error"]["Cause"]
+    error, cause = event["error"].get("Error") or "", event["error"].get("Cause") or ""
     if "shard" in event:
         task = ShardTask.from_state(event)
         logger.append_keys(tenant=task.job.tenant, job_id=task.job.job_id, run=task.run, shard=task.shard.index)

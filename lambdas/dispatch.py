@@ -9,7 +9,11 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from backhaul.stages.dispatch import dispatch, uploads_in
 from lambdas.runtime import clock, logger, measure, store
 
-batch = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+batch = BatchProcessor(
+    event_type=EventType.SQS,
+    raise_on_entire_batch_failure=False,
+    logger=logger,  # type: ignore[arg-type]  # it has the methods of a standard logger, which is all that is used
+)
 
 
 def handle(record: SQSRecord) -> None:

@@ -53,6 +53,6 @@ def whole_number(text: str | None, name: str, default: int) -> int:
     """Return a query parameter's number; raises `InvalidRequest`."""
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit():
+    if len(text) > 9 or not text.isascii() or not text.isdigit():
         raise InvalidRequest(f"{name} must be a whole number.")
     return int(text)

@@ -1,5 +1,6 @@
 """POST /jobs: create a job and answer with the form that uploads its file."""
 
+from base64 import b64decode
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
@@ -17,9 +18,10 @@ registry = find_processors(PROCESSORS)
 
 @app.post("/jobs")
 def create_job() -> Response[str]:
-    request = Submission.from_json(app.current_event.decoded_body or "")
+    event = app.current_event
+    body = event.body or ""
     made = submit(
-        request,
+        Submission.from_json(b64decode(body) if event.is_base64_encoded else body),
         caller(app),
         registry=registry,
         jobs=store.jobs,

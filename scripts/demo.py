@@ -12,26 +12,22 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import msgspec
-from botocore.config import Config
-from rich.table import Table
 
 from backhaul.api import JobView
 from backhaul.cli.local import report
-from backhaul.cli.screen import JobProgress, plain_table, say, transfer
+from backhaul.cli.screen import JobProgress, console, plain_table, say, transfer
 from backhaul.client import Backhaul
 from backhaul.discovery import connect
 from backhaul.job import JobState
 from backhaul.local import LocalCloud
-from backhaul.local.connection import Connection, as_root
+from scripts.subscriber import subscription
 
 SIZE_LEAST = 5_000_000
-EVENT_SECONDS = 30
+EVENT_SECONDS = 60
 
 
 def main() -> int:
@@ -39,7 +35,7 @@ def main() -> int:
     began = time.monotonic()
     say("[bold]1. A local cloud[/bold], to which the CDK CLI deploys the stack of app.py (TLS and IAM are on)")
     connection = LocalCloud().up(report)
-    with tempfile.TemporaryDirectory() as folder, subscription(connection) as events:
+    with tempfile.TemporaryDirectory() as folder, subscription(connection, seconds=EVENT_SECONDS) as events:
         text = Path(folder) / "standard-library.txt"
         write_text(text)
         client = connect()
@@ -87,48 +83,6 @@ def process(client: Backhaul, text: Path) -> JobView:
     return job
 
 
-@contextmanager
-def subscription(connection: Connection) -> Iterator[Iterator[dict[str, Any]]]:
-    """Subscribe a queue to the bus, as docs/events.md shows; yields the events that arrive."""
-    admin: dict[str, Any] = {**as_root(connection.endpoint_url, connection.ca_bundle)}
-    events, sqs = boto3.client("events", **admin), boto3.client("sqs", **admin)
-    bus, name = connection.outputs["EventBusName"], f"backhaul-demo-{time.time_ns()}"
-    queue = sqs.create_queue(QueueName=name)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    rule = events.put_rule(Name=name, EventBusName=bus, EventPattern='{"source": ["backhaul"]}')["RuleArn"]
-    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": queue_policy(arn, rule)})
-    events.put_targets(Rule=name, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
-    try:
-        yield receive(sqs, queue)
-    finally:
-        events.remove_targets(Rule=name, EventBusName=bus, Ids=["queue"])
-        events.delete_rule(Name=name, EventBusName=bus)
-        sqs.delete_queue(QueueUrl=queue)
-
-
-def queue_policy(queue_arn: str, rule_arn: str) -> str:
-    """Return a policy that lets one rule send to one queue."""
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": queue_arn,
-        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
-    }
-    return msgspec.json.encode({"Version": "2012-10-17", "Statement": [statement]}).decode()
-
-
-def receive(sqs: Any, queue: str) -> Iterator[dict[str, Any]]:
-    """Yield events as they arrive, for half a minute."""
-    until = time.monotonic() + EVENT_SECONDS
-    while time.monotonic() < until:
-        for message in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=2, MaxNumberOfMessages=10).get(
-            "Messages", []
-        ):
-            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-            yield msgspec.json.decode(message["Body"])
-
-
 def show_events(events: Iterator[dict[str, Any]], job: JobView) -> bool:
     """Show the job's events until the one that ends it; returns whether it came."""
     for event in events:
@@ -161,7 +115,7 @@ def independent_counts(text: Path) -> dict[str, int]:
         text=True,
     )
     lines, characters, size = map(int, counted.stdout.split()[:3])
-    words = len(text.read_text(encoding="utf-8", newline="").split())
+    words = len(text.read_bytes().decode().split())
     return {"lines": lines, "words": words, "characters": characters, "bytes": size}
 
 
@@ -171,18 +125,11 @@ def show_result(result: dict[str, Any], expected: dict[str, int]) -> bool:
     for name, count in expected.items():
         mark = "[green]equal[/green]" if result[name] == count else "[red]DIFFERENT[/red]"
         table.add_row(f"  {name}", f"{result[name]:,}", f"{count:,}  {mark}")
-    show_on_screen(table)
+    console.print(table)
     top = ", ".join(f"{word} {count:,}" for word, count in result["top_words"])
     say(f"  longest line {result['longest_line']:,} characters; most frequent words: ")
     say(f"  {top}")
     return all(result[name] == count for name, count in expected.items())
-
-
-def show_on_screen(table: Table) -> None:
-    """Show a table where the rest of the demo's output goes."""
-    from backhaul.cli.screen import console
-
-    console.print(table)
 
 
 if __name__ == "__main__":

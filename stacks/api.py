@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
-from aws_cdk import Duration, Stack
+from aws_cdk import Acknowledgment, Duration, Stack, Validations
 from aws_cdk import aws_apigatewayv2 as http
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
@@ -54,7 +55,7 @@ class Api(Construct):
             ],
             timeout=Duration.seconds(10),
         )
-        self.api = http.HttpApi(
+        self.http = http.HttpApi(
             self,
             "http",
             api_name=Stack.of(self).stack_name,
@@ -62,10 +63,10 @@ class Api(Construct):
             default_authorizer=HttpIamAuthorizer(),
             cors_preflight=_cors(stage),
         )
-        self.stage = self._stage(stage)
-        self._route("POST", self.submit, "/jobs")
+        self.stage = self._logged_stage(stage)
+        self._route(http.HttpMethod.POST, self.submit, "/jobs")
         self._route(
-            "GET",
+            http.HttpMethod.GET,
             self.inquire,
             "/jobs",
             "/jobs/{job_id}",
@@ -74,3 +75,61 @@ class Api(Construct):
             "/processors",
         )
         self.client_policy = self._client_policy()
+
+    def _logged_stage(self, stage: StageSettings) -> http.HttpStage:
+        deployed = http.HttpStage(
+            self,
+            "stage",
+            http_api=self.http,
+            stage_name="$default",
+            auto_deploy=True,
+            throttle=http.ThrottleSettings(rate_limit=100, burst_limit=200),
+        )
+        cast(http.CfnStage, deployed.node.default_child).access_log_settings = http.CfnStage.AccessLogSettingsProperty(
+            destination_arn=log_group(self, "access-logs", stage).log_group_arn,
+            format=json.dumps({name: f"$context.{name}" for name in _LOGGED}),
+        )
+        return deployed
+
+    def _route(self, method: http.HttpMethod, function: lambda_.Function, *paths: str) -> None:
+        # One permission for the function instead of one for each of its routes.
+        integration = HttpLambdaIntegration(function.node.id, function, scope_permission_to_route=False)
+        for path in paths:
+            self.http.add_routes(path=path, methods=[method], integration=integration)
+
+    def _client_policy(self) -> iam.ManagedPolicy:
+        policy = iam.ManagedPolicy(
+            self,
+            "client",
+            description=f"Lets its bearer use the API of {Stack.of(self).stack_name}.",
+            statements=[allow("execute-api:Invoke", on=self.http.arn_for_execute_api("*", "/*", "$default"))],
+        )
+        Validations.of(policy).acknowledge(
+            Acknowledgment(
+                id="AwsSolutions-IAM5", reason="Every route of this one API; whose job it is, the functions check."
+            )
+        )
+        return policy
+
+
+_LOGGED = (
+    "requestId",
+    "requestTime",
+    "httpMethod",
+    "routeKey",
+    "status",
+    "responseLatency",
+    "integrationErrorMessage",
+    "identity.sourceIp",
+    "identity.userArn",
+)
+
+
+def _cors(stage: StageSettings) -> http.CorsPreflightOptions | None:
+    if not stage.cors_origins:
+        return None
+    return http.CorsPreflightOptions(
+        allow_origins=list(stage.cors_origins),
+        allow_methods=[http.CorsHttpMethod.GET, http.CorsHttpMethod.POST],
+        allow_headers=["authorization", "content-type", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"],
+    )

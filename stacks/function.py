@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aws_cdk import Duration, Validations
+from aws_cdk import Duration
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
@@ -50,7 +50,7 @@ class Functions:
             wildcards="X-Ray knows no narrower resource. Every other pattern is one kind of object, execution or "
             "log stream, of any job: jobs are made at run time.",
         )
-        function = lambda_.Function(
+        return lambda_.Function(
             scope,
             name,
             description=f"Backhaul: {name}",
@@ -65,4 +65,3 @@ class Functions:
             log_group=logs,
             tracing=lambda_.Tracing.ACTIVE,
         )
-        return function

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aws_cdk import Validations
+from aws_cdk import Acknowledgment, Validations
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
@@ -27,5 +27,5 @@ def closed_role(
         assumed_by=iam.ServicePrincipal(service),
         inline_policies={"grants": iam.PolicyDocument(statements=list(grants))},
     )
-    Validations.of(role).acknowledge(id="AwsSolutions-IAM5", reason=wildcards)
+    Validations.of(role).acknowledge(Acknowledgment(id="AwsSolutions-IAM5", reason=wildcards))
     return role.without_policy_updates()

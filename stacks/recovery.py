@@ -12,14 +12,25 @@ from backhaul.store.jobs import DUE
 from stacks.function import Functions
 from stacks.grants import allow
 from stacks.storage import Storage
+from stacks.workers import Workers
 from stacks.workflow import Workflow
 
 
 class Recovery(Construct):
-    """The rule on runs that ended badly, and the sweep. Each finds what the other missed, so neither has dead letters."""
+    """The rule on runs that ended badly, and the sweep.
+
+    Neither has dead letters: the sweep finds each run that the rule missed, and the next sweep what one missed.
+    """
 
     def __init__(
-        self, scope: Construct, name: str, *, storage: Storage, workflow: Workflow, functions: Functions
+        self,
+        scope: Construct,
+        name: str,
+        *,
+        storage: Storage,
+        workers: Workers,
+        workflow: Workflow,
+        functions: Functions,
     ) -> None:
         super().__init__(scope, name)
         ended_badly = events.EventPattern(
@@ -30,7 +41,7 @@ class Recovery(Construct):
                 "stateMachineArn": [workflow.state_machine.state_machine_arn],
             },
         )
-        conclude = targets.LambdaFunction(workflow.conclude)
+        conclude = targets.LambdaFunction(workers.conclude)
         events.Rule(self, "run-ended-badly", event_pattern=ended_badly, targets=[conclude])
 
         self.sweep = functions.declare(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aws_cdk import Aws, Duration, Stack, Validations
+from aws_cdk import Acknowledgment, Aws, Duration, Stack, Validations
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
@@ -49,9 +49,7 @@ class Storage(Construct):
             lifecycle_rules=[
                 s3.LifecycleRule(id="uploads", abort_incomplete_multipart_upload_after=Duration.days(1)),
                 s3.LifecycleRule(id="scratch", prefix=SCRATCH_PREFIX, expiration=Duration.days(1)),
-                s3.LifecycleRule(
-                    id="jobs", prefix=INPUT_PREFIX, expiration=Duration.days(self._stage.retention_days)
-                ),
+                s3.LifecycleRule(id="jobs", prefix=INPUT_PREFIX, expiration=Duration.days(self._stage.retention_days)),
                 # A running job may read an overwritten version: the one it pinned. None runs for a week.
                 s3.LifecycleRule(id="overwritten", noncurrent_version_expiration=Duration.days(7)),
                 s3.LifecycleRule(id="markers", expired_object_delete_marker=True),
@@ -65,7 +63,9 @@ class Storage(Construct):
             lifecycle_rules=[s3.LifecycleRule(expiration=Duration.days(self._stage.retention_days))],
         )
         Validations.of(bucket).acknowledge(
-            id="AwsSolutions-S1", reason="It holds the access logs; logging it would log every log it takes."
+            Acknowledgment(
+                id="AwsSolutions-S1", reason="It holds the access logs; logging it would log every log it takes."
+            )
         )
         return bucket
 

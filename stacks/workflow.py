@@ -5,84 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aws_cdk import ArnFormat, Duration, Stack, Validations
+from aws_cdk import Acknowledgment, ArnFormat, Duration, Stack, Validations
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 from constructs import Construct
 
-from backhaul.settings import Settings
-from stacks.function import WHOLE_CPU, Functions
 from stacks.grants import allow, closed_role
 from stacks.monitoring import log_group
+from stacks.stage import StageSettings
 from stacks.storage import SCRATCH_PREFIX, Storage
+from stacks.workers import Workers
 
 DEADLINE = Duration.hours(24)
 
 
 class Workflow(Construct):
-    """The state machine and the functions of its states.
+    """The state machine.
 
     A Task state is named after its function's file, or after the function in the stage's file that it calls.
     """
 
-    def __init__(self, scope: Construct, name: str, *, storage: Storage, functions: Functions) -> None:
+    def __init__(
+        self, scope: Construct, name: str, *, stage: StageSettings, storage: Storage, workers: Workers
+    ) -> None:
         super().__init__(scope, name)
         self._storage = storage
-        stored = Settings(data_bucket=storage.bucket.bucket_name, jobs_table=storage.jobs.table_name)
-
-        self.plan = functions.declare(
-            self,
-            "plan",
-            settings=stored,
-            grants=[
-                allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.jobs.table_arn),
-                allow("s3:GetObjectVersion", on=storage.objects("input/data")),
-                allow("s3:PutObject", on=storage.objects("plan/*")),
-            ],
-            timeout=Duration.minutes(5),
-            memory=WHOLE_CPU,  # quoted CSV is read through once
-        )
-        self.process = functions.declare(
-            self,
-            "process",
-            settings=stored,
-            grants=[
-                allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.jobs.table_arn),
-                allow("s3:GetObjectVersion", on=storage.objects("input/data")),
-                allow("s3:PutObject", on=storage.objects("results/*")),
-            ],
-            timeout=Duration.minutes(5),
-            memory=WHOLE_CPU,
-        )
-        self.merge = functions.declare(
-            self,
-            "merge",
-            settings=stored,
-            grants=[
-                allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
-                allow("s3:GetObject", on=[storage.objects("plan/*"), storage.objects("results/*")]),
-                allow("s3:PutObject", on=[storage.objects("output/*"), storage.objects("receipt/*")]),
-                allow("s3:AbortMultipartUpload", on=storage.objects("output/*")),
-            ],
-            timeout=Duration.minutes(15),
-            memory=WHOLE_CPU,
-        )
-        self.conclude = functions.declare(
-            self,
-            "conclude",
-            settings=Settings(jobs_table=storage.jobs.table_name),
-            grants=[allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.jobs.table_arn)],
-            timeout=Duration.seconds(30),
-        )
-
-        logs = log_group(self, "run-logs", functions.stage)
+        self._workers = workers
+        logs = log_group(self, "run-logs", stage)
         role = self._role()
         self.state_machine = sfn.StateMachine(
             self,
             "run",
-            definition_body=sfn.DefinitionBody.from_chainable(self._run(functions.stage.workers)),
+            definition_body=sfn.DefinitionBody.from_chainable(self._run(stage.workers)),
             timeout=DEADLINE,
             role=role,
             tracing_enabled=True,
@@ -99,7 +55,7 @@ class Workflow(Construct):
             roles=[role],
         )
         Validations.of(children).acknowledge(
-            id="AwsSolutions-IAM5", reason="The machine's own executions: they are named at run time."
+            Acknowledgment(id="AwsSolutions-IAM5", reason="The machine's own executions: they are named at run time.")
         )
 
     @property
@@ -110,22 +66,22 @@ class Workflow(Construct):
             service="states", resource="execution", resource_name=name, arn_format=ArnFormat.COLON_RESOURCE_NAME
         )
 
-    def _run(self, workers: int) -> sfn.IChainable:
-        plan = self._task("plan", self.plan, result_path="$.plan")
-        shards = self._shards(workers)
-        merge = self._task("merge", self.merge)
+    def _run(self, concurrency: int) -> sfn.IChainable:
+        plan = self._task("plan", self._workers.plan, result_path="$.plan")
+        shards = self._shards(concurrency)
+        merge = self._task("merge", self._workers.merge)
         plan.next(
             sfn.Choice(self, "planned?")
             .when(sfn.Condition.string_equals("$.plan.outcome", "planned"), shards.next(merge))
             .otherwise(sfn.Succeed(self, "ended"))
         )
-        conclude = self._task("conclude_run", self.conclude, result_path=sfn.JsonPath.DISCARD)
+        conclude = self._task("conclude_run", self._workers.conclude, result_path=sfn.JsonPath.DISCARD)
         conclude.next(sfn.Fail(self, "failed", error_path="$.error.Error", cause_path="$.error.Cause"))
         for state in (plan, shards, merge):
             _catch(state, conclude)
         return plan
 
-    def _shards(self, workers: int) -> sfn.DistributedMap:
+    def _shards(self, concurrency: int) -> sfn.DistributedMap:
         """Hand each line of the plan to a child; one that fails fails nothing else, and merge says what is missing."""
         tenant, job_id = sfn.JsonPath.string_at("$.tenant"), sfn.JsonPath.string_at("$.job_id")
         shards = sfn.DistributedMap(
@@ -134,7 +90,7 @@ class Workflow(Construct):
             label="shards",
             # Not Express: a child may wait, and work for longer than five minutes.
             map_execution_type=sfn.StateMachineType.STANDARD,
-            max_concurrency=workers,
+            max_concurrency=concurrency,
             tolerated_failure_percentage=100,
             item_reader=sfn.S3JsonLItemReader(
                 bucket=self._storage.bucket, key=sfn.JsonPath.string_at("$.plan.plan_key")
@@ -157,7 +113,7 @@ class Workflow(Construct):
         return shards
 
     def _shard(self) -> sfn.IChainable:
-        process = self._task("process", self.process, result_path="$.last")
+        process = self._task("process", self._workers.process, result_path="$.last")
         wait = sfn.Wait(self, "wait", time=sfn.WaitTime.seconds_path("$.last.seconds"))
         process.next(
             sfn.Choice(self, "finished?")
@@ -165,7 +121,7 @@ class Workflow(Construct):
             .when(sfn.Condition.string_equals("$.last.outcome", "wait"), wait.next(process))
             .otherwise(sfn.Succeed(self, "done"))
         )
-        _catch(process, self._task("conclude_shard", self.conclude))
+        _catch(process, self._task("conclude_shard", self._workers.conclude))
         return process
 
     def _task(self, name: str, function: lambda_.IFunction, **options: Any) -> tasks.LambdaInvoke:
@@ -184,13 +140,12 @@ class Workflow(Construct):
 
     def _role(self) -> iam.IRole:
         storage, scratch = self._storage, self._storage.bucket.arn_for_objects(f"{SCRATCH_PREFIX}*")
-        stages = (self.plan, self.process, self.merge, self.conclude)
         return closed_role(
             self,
             "run-role",
             "states.amazonaws.com",
             [
-                allow("lambda:InvokeFunction", on=[stage.function_arn for stage in stages]),
+                allow("lambda:InvokeFunction", on=[worker.function_arn for worker in self._workers.all]),
                 allow("s3:GetObject", on=storage.objects("plan/*")),
                 allow(
                     "s3:PutObject",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
-from rich.markup import escape
 
 from backhaul.cli import author, jobs, local
 from backhaul.cli.exits import EPILOG, Exit, exit_of
-from backhaul.cli.screen import say
+from backhaul.cli.screen import plain, say
 from backhaul.errors import BackhaulError
 
 app = typer.Typer(
@@ -37,15 +37,16 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(arguments, standalone_mode=False)
     except typer.TyperException as error:
-        say(f"[red]Error:[/red] {escape(error.format_message())} Try: backhaul --help")
+        say(f"[red]Error:[/red] {plain(error.format_message())} Try: backhaul --help")
         return Exit.USAGE
     except (typer.Abort, KeyboardInterrupt):
         say("Interrupted.")
         return Exit.INTERRUPTED
     except BackhaulError as error:
-        say(f"[red]Error:[/red] {escape(str(error))}")
+        say(f"[red]Error:[/red] {plain(str(error))}")
         return exit_of(error)
     except BrokenPipeError:
-        sys.stderr.close()
+        # What is still buffered has no reader either; without this Python complains of it as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
     return int(code or 0)

@@ -11,7 +11,7 @@ import typer
 
 from backhaul.cli.jobs import Options, parse_options, whole_file
 from backhaul.cli.screen import say, transfer
-from backhaul.errors import InvalidRequest
+from backhaul.client import size_of
 from backhaul.reading import FileSource
 from backhaul.registry import find_processors
 from backhaul.trial import trial
@@ -37,9 +37,7 @@ def try_processor(
     Example: `backhaul try text-stats README.md -o top=5`
     """
     work = find_processors(folder).create(processor, parse_options(option or []))
-    if not file.is_file():
-        raise InvalidRequest(f"{file} is not a file.")
-    size = file.stat().st_size
+    size = size_of(file)
     with ExitStack() as stack:
         moved = stack.enter_context(transfer(processor, size))
         target = stack.enter_context(whole_file(output)) if output else sys.stdout.buffer

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,14 +19,16 @@ from backhaul.cli.screen import (
     age,
     describe,
     emit_json,
+    plain,
     plain_table,
     say,
     show,
     styled,
     transfer,
 )
-from backhaul.client import Backhaul
+from backhaul.client import Backhaul, size_of
 from backhaul.discovery import connect
+from backhaul.errors import InvalidRequest
 from backhaul.job import JobState
 
 Stack = Annotated[
@@ -68,9 +69,9 @@ def submit(
 
     Example: `backhaul submit app.log --processor redact -o types=EMAIL,IPV4 --wait`
     """
-    client = connect(stack)
     options = parse_options(option or [])
-    size = file.stat().st_size if file.is_file() else 0
+    size = size_of(file)
+    client = connect(stack)
     with transfer("uploading", size) as moved:
         job = client.submit(file, processor, options, progress=moved)
     say(f"Job [bold]{job.job_id}[/bold] submitted. Follow it with: backhaul watch {job.job_id}")
@@ -108,7 +109,7 @@ def list_jobs(
     table = plain_table("JOB", "STATE", "PROCESSOR", "PROGRESS", "AGE", "FILE")
     for job in found:
         row = (job.job_id, styled(job.state), job.processor, f"{job.progress:.0%}", age(job.created_at))
-        table.add_row(*row, escape(job.file_name))
+        table.add_row(*row, plain(job.file_name))
     show(table)
     return 0
 
@@ -128,6 +129,7 @@ def result(
         return 0
     if output is None:
         client.fetch(download, sys.stdout.buffer)
+        sys.stdout.flush()
         return 0
     with transfer("downloading", download.size) as moved, whole_file(output) as file:
         client.fetch(download, file, progress=moved)
@@ -191,12 +193,18 @@ def _newest(client: Backhaul, state: JobState | None, limit: int) -> tuple[JobVi
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name only once it is whole."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    partial = Path(name)
+    """Open a file that appears under its name only once it is whole; a device or pipe is written to as it is."""
+    regular = path.is_file() or not path.exists()
+    written = path.with_name(f".backhaul-{secrets.token_hex(8)}") if regular else path
     try:
-        with os.fdopen(handle, "wb") as file:
+        file = written.open("xb" if regular else "wb")
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from None
+    try:
+        with file:
             yield file
-        partial.replace(path)
+        if regular:
+            written.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        if regular:
+            written.unlink(missing_ok=True)

@@ -74,18 +74,23 @@ def styled(state: JobState) -> str:
     return f"[{style}]{state}[/{style}]"
 
 
+def plain(text: str) -> str:
+    """Return text of any origin as markup that shows it and does nothing else to a terminal."""
+    return escape("".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text))
+
+
 def describe(job: JobView) -> str:
     """Return a job in one paragraph."""
     counts = job.counts
-    lines = [f"[bold]{job.job_id}[/bold]  {styled(job.state)}  {escape(job.processor)}  {escape(job.file_name)}"]
+    lines = [f"[bold]{job.job_id}[/bold]  {styled(job.state)}  {plain(job.processor)}  {plain(job.file_name)}"]
     if counts.chunks:
         failed = f", {counts.chunks_failed} failed" if counts.chunks_failed else ""
         lines.append(f"  {counts.chunks_done} of {counts.chunks} chunks{failed}, {counts.records:,} records")
     if counts.tallies:
-        lines.append("  " + ", ".join(f"{escape(name)} {amount:,}" for name, amount in counts.tallies.items()))
+        lines.append("  " + ", ".join(f"{plain(name)} {amount:,}" for name, amount in counts.tallies.items()))
     if job.cause is not None:
-        detail = f" ({escape(job.cause.detail)})" if job.cause.detail else ""
-        lines.append(f"  {escape(job.cause.message)}{detail}")
+        detail = f" ({plain(job.cause.detail)})" if job.cause.detail else ""
+        lines.append(f"  {plain(job.cause.message)}{detail}")
     if job.upload_until is not None:
         lines.append(f"  waiting for the upload until {job.upload_until:%H:%M:%S} UTC")
     return "\n".join(lines)

@@ -1,5 +1,7 @@
 """AWS calls to the emulator, whatever the developer's own AWS settings are."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ class Access:
     options: Options
 
     @classmethod
-    def of(cls, endpoint_url: str, ca_bundle: Path, access_key_id: str, secret_access_key: str) -> "Access":
+    def of(cls, endpoint_url: str, ca_bundle: Path, access_key_id: str, secret_access_key: str) -> Access:
         """Return access with this key. No profile, no file in ~/.aws and no proxy has a say in it."""
         unset = (None, None, None, None)
         core = botocore.session.Session({"profile": unset, "config_file": (None, None, os.devnull, None)})
@@ -37,6 +39,6 @@ class Access:
         return cls(session, Options(endpoint_url=endpoint_url, verify=str(ca_bundle), config=Config(proxies={})))
 
     @classmethod
-    def as_root(cls, endpoint_url: str, ca_bundle: Path) -> "Access":
+    def as_root(cls, endpoint_url: str, ca_bundle: Path) -> Access:
         """Return access to everything: the emulator takes the key `test` for the account's root user."""
         return cls.of(endpoint_url, ca_bundle, "test", "test")

@@ -1,5 +1,7 @@
 """One local cloud: starts it, stops it, and tells how it is."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,7 +66,12 @@ class LocalCloud:
             state = State.DIED
         else:
             state = State.STOPPED
-        return Status(state, running, self._folder.emulator_log)
+        return Status(
+            state=state,
+            endpoint_url=running.endpoint_url if running else None,
+            api_url=running.api_url if running else None,
+            log=str(self._folder.emulator_log),
+        )
 
     def connection(self) -> Connection:
         """Return how to reach the running cloud; raises `LocalCloudError` if it does not run."""
@@ -82,9 +89,7 @@ class LocalCloud:
             if not self._folder.emulator_log.exists():
                 raise LocalCloudError(f"No local cloud has left a log in {self.home}.")
             return logs.of_emulator(self._folder.emulator_log, follow)
-        reached = self.connection()
-        root = Access.as_root(reached.endpoint_url, reached.ca_bundle)
-        return logs.of_function(root, function, follow)
+        return logs.of_function(self.connection().as_root(), function, follow)
 
     @property
     def _folder(self) -> Folder:
@@ -121,8 +126,7 @@ class LocalCloud:
     def _update(self, running: Connection, report: Report) -> Connection:
         if Deployment(self._folder, running.endpoint_url).is_of(fingerprint(PROJECT)):
             return running
-        root = Access.as_root(running.endpoint_url, running.ca_bundle)
-        outputs = self._deploy(root, report)
+        outputs = self._deploy(running.as_root(), report)
         connection = replace(running, api_url=_api_url(running.endpoint_url, outputs), outputs=outputs)
         connection.save(self._folder.connection)
         return connection

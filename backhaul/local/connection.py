@@ -1,5 +1,7 @@
 """How to reach a running local cloud."""
 
+from __future__ import annotations
+
 import os
 import shlex
 from dataclasses import dataclass, field
@@ -31,11 +33,15 @@ class Connection:
         return port
 
     def access(self) -> Access:
-        """Return what makes boto3 clients for this connection."""
+        """Return what makes boto3 clients of the user `developer`."""
         return Access.of(self.endpoint_url, self.ca_bundle, self.access_key_id, self.secret_access_key)
 
+    def as_root(self) -> Access:
+        """Return what makes boto3 clients that may do everything."""
+        return Access.as_root(self.endpoint_url, self.ca_bundle)
+
     @classmethod
-    def load(cls, path: Path) -> "Connection | None":
+    def load(cls, path: Path) -> Connection | None:
         """Return the connection stored at `path`, or None if there is none of this version."""
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls, dec_hook=lambda _kind, text: Path(text))

@@ -1,5 +1,7 @@
 """Deploys the project's own CDK app to the emulator, by the real CDK CLI."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import subprocess

@@ -1,24 +1,29 @@
 """Starts, finds and ends the processes of one AWS emulator (MiniStack)."""
 
+from __future__ import annotations
+
 import http.client
 import os
 import socket
 import ssl
 import subprocess
+import time
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import psutil
-
-from backhaul.local import certificate
 from backhaul.local.access import REGION
 from backhaul.local.errors import LocalCloudError, failure
 from backhaul.local.folder import Folder
 from backhaul.toolchain import PROJECT
 
+if TYPE_CHECKING:
+    import psutil
+
 ACCOUNT = "000000000000"
 PORT = 4566
-START_SECONDS = 60
+ANSWER_SECONDS = 60
+"""How long a busy emulator may take; one that is dead refuses at once."""
 PYTHON = PROJECT / ".venv" / "emulator" / "bin" / "python"
 
 # Every process of a cloud, its Lambda workers included, inherits this variable: it tells whose a process is.
@@ -39,6 +44,8 @@ class Emulator:
         """Start the emulator and return its endpoint URL once it answers."""
         if not PYTHON.exists():
             raise LocalCloudError(f"{PYTHON} is missing. Run `make setup`.")
+        from backhaul.local import certificate  # late: a client that only connects needs no cryptography
+
         certificate.issue(self.folder.tls)
         for name in ("home", "tmp"):
             (self.folder.state / name).mkdir()
@@ -48,7 +55,7 @@ class Emulator:
         try:
             # The port is open from the first moment, so this one request waits until the emulator takes it,
             # and fails at once if the emulator dies.
-            self._ask_for_health(port, START_SECONDS)
+            self._ask_for_health(port)
         except (OSError, http.client.HTTPException) as error:
             raise failure(f"The emulator did not start ({error})", self.folder.emulator_log) from error
         return f"https://127.0.0.1:{port}"
@@ -56,25 +63,30 @@ class Emulator:
     def answers(self, port: int) -> bool:
         """Return whether this emulator, and no other program, answers on the port."""
         try:
-            self._ask_for_health(port, timeout=5)
+            self._ask_for_health(port)
         except (OSError, http.client.HTTPException):
             return False
         return True
 
     def processes(self) -> list[psutil.Process]:
         """Return every living process that this cloud has started."""
+        import psutil  # late: a client that only connects needs no list of processes
+
         owner = str(self.folder.home)
         found = psutil.process_iter(["environ"])
         return [process for process in found if (process.info["environ"] or {}).get(OWNER) == owner]
 
     def stop(self) -> bool:
         """Kill all processes of this cloud, whose state is disposable; returns whether there were any."""
+        import psutil
+
         running = self.processes()
         while remaining := self.processes():  # again, for a worker born while its parent was dying
             for process in remaining:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
-            psutil.wait_procs(remaining, timeout=5)
+                    while process.status() != psutil.STATUS_ZOMBIE:
+                        time.sleep(0.01)
         return bool(running)
 
     def environment(self, port: int) -> dict[str, str]:
@@ -108,12 +120,7 @@ class Emulator:
     def _spawn(self, gate: socket.socket, port: int) -> None:
         # Its server is started directly, because MiniStack's own launcher would also listen on port 443.
         server = [str(PYTHON), "-m", "hypercorn", "ministack.app:app", "--workers", "0", "--keep-alive", "75"]
-        tls = [
-            "--certfile",
-            str(self.folder.tls / "server.crt"),
-            "--keyfile",
-            str(self.folder.tls / "server.key"),
-        ]
+        tls = ["--certfile", str(self.folder.tls / "server.crt"), "--keyfile", str(self.folder.tls / "server.key")]
         with self.folder.emulator_log.open("wb") as log:
             subprocess.run(
                 ["/bin/sh", "-c", DETACH, "sh", *server, *tls, "--bind", f"fd://{gate.fileno()}"],
@@ -127,9 +134,9 @@ class Emulator:
                 check=True,
             )
 
-    def _ask_for_health(self, port: int, timeout: float) -> None:
+    def _ask_for_health(self, port: int) -> None:
         context = ssl.create_default_context(cafile=self.folder.tls / "ca.pem")
-        connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=timeout)
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=ANSWER_SECONDS)
         try:
             connection.request("GET", "/_ministack/health")
             if (status := connection.getresponse().status) != http.HTTPStatus.OK:

@@ -1,5 +1,7 @@
 """Where one local cloud keeps everything it writes."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import shutil
@@ -18,7 +20,7 @@ class Folder:
     home: Path
 
     @classmethod
-    def default(cls) -> "Folder":
+    def default(cls) -> Folder:
         """Return the folder named by BACKHAUL_HOME, else `.backhaul` in the checkout."""
         return cls(Path(os.environ.get("BACKHAUL_HOME") or PROJECT / ".backhaul").resolve())
 

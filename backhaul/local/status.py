@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-
-from backhaul.local.connection import Connection
 
 
 class State(StrEnum):
@@ -13,15 +10,25 @@ class State(StrEnum):
     RUNNING = "running"
     STOPPED = "stopped"
     BUSY = "busy"
-    """Another command is starting or stopping it."""
     DIED = "died"
-    """It was started and not stopped, but does not answer; starting it again clears up."""
+
+
+_MEANING = {
+    State.RUNNING: "The local cloud is running at {0.endpoint_url}.",
+    State.STOPPED: "No local cloud is running. Start it with `backhaul local up`.",
+    State.BUSY: "Another command is starting or stopping the local cloud.",
+    State.DIED: "The local cloud died. Read {0.log}, then start it again with `backhaul local up`.",
+}
 
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a local cloud, how to reach it if it runs, and the log to read if it died."""
+    """The state of a local cloud, where it answers if it runs, and where its log is."""
 
     state: State
-    connection: Connection | None
-    log: Path
+    endpoint_url: str | None
+    api_url: str | None
+    log: str
+
+    def __str__(self) -> str:
+        return _MEANING[self.state].format(self)

@@ -50,13 +50,12 @@ class Lines:
 
     def encode(self, value: Any, record: Record) -> bytes:
         """Return a `str` or `bytes` with what stood around the line; raises `InvalidProcessor` for other types."""
-        if isinstance(value, str):
-            value = value.encode()
-        elif not isinstance(value, bytes):
+        data = value.encode() if isinstance(value, str) else value
+        if not isinstance(data, bytes):
             raise InvalidProcessor(
                 f"Return str, bytes or None for a line, not {type(value).__name__} (line at byte {record.start})."
             )
-        return record.prefix + value + record.ending
+        return record.prefix + data + record.ending
 
 
 def _records(lines: bytes, start: int) -> Iterator[Record]:

@@ -41,7 +41,8 @@ def announce(changes: Iterable[Change], *, bus: EventBus, bucket: str) -> str | 
 
 
 def _changes_state(change: Change) -> bool:
-    return change.before.get("moves") != change.after.get("moves")
+    # An image without it is no job, or a job that was removed, which is no change of its state.
+    return "moves" in change.after and change.before.get("moves") != change.after["moves"]
 
 
 def _first(batch: tuple[tuple[Change, JobEvent], ...], refused: list[JobEvent]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from backhaul import keys
 from backhaul.api import Download
-from backhaul.errors import InvalidRequest, ResultNotReady
+from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady
 from backhaul.job import Counts, Job, JobRef, JobState, ObjectRef
 from backhaul.settings import Settings
 from backhaul.shard import sum_tallies
@@ -16,7 +17,7 @@ PAGE_LARGEST = 100
 
 def job_status(ref: JobRef, *, jobs: JobStore, shards: ShardStore) -> Job:
     """Return the job with its counts as of now; raises `JobNotFound`."""
-    job = jobs.get(ref)
+    job = _job(ref, jobs)
     if job.state not in (JobState.RUNNING, JobState.MERGING):
         return job
     return replace(job, counts=_live_counts(job, shards))
@@ -28,19 +29,27 @@ def list_jobs(tenant: str, *, state: str | None, after: str | None, limit: int, 
         raise InvalidRequest(f"limit must be 1 to {PAGE_LARGEST}.")
     if state is not None and state not in JobState.__members__:
         raise InvalidRequest(f"There is no state {state!r}. Use one of: {', '.join(JobState)}.")
+    if after is not None and not keys.is_job_id(after):
+        raise InvalidRequest("after must be the job ID that the page before named as next.")
     return jobs.list(tenant, state=JobState(state) if state else None, after=after, limit=limit)
 
 
 def job_result(ref: JobRef, *, jobs: JobStore, objects: ObjectStore, settings: Settings) -> Download:
     """Return where to fetch the job's output; raises `JobNotFound` and `ResultNotReady`."""
-    job = jobs.get(ref)
+    job = _job(ref, jobs)
     return _download(job, job.output, f"{job.processor}-{job.file_name}", objects, settings)
 
 
 def job_receipt(ref: JobRef, *, jobs: JobStore, objects: ObjectStore, settings: Settings) -> Download:
     """Return where to fetch the job's receipt; raises `JobNotFound` and `ResultNotReady`."""
-    job = jobs.get(ref)
+    job = _job(ref, jobs)
     return _download(job, job.receipt, f"{job.ref.job_id}-receipt.json", objects, settings)
+
+
+def _job(ref: JobRef, jobs: JobStore) -> Job:
+    if not keys.is_job_id(ref.job_id):
+        raise JobNotFound(ref.job_id)
+    return jobs.get(ref)
 
 
 def _download(job: Job, ref: ObjectRef | None, name: str, objects: ObjectStore, settings: Settings) -> Download:

@@ -87,14 +87,22 @@ def _write_output(
 
 def _reduce(processor: Processor, results: list[Result], objects: ObjectStore, output: OutputWriter) -> Cause | None:
     watched = Watched(objects.read(key, start, length) for _, key, start, length in results)
-    try:
-        for piece in processor.merge(watched, Context()):
-            output.write(piece)
-    except Exception as error:  # the processor's own code may raise anything
-        watched.raise_failure()
-        return processor_cause(error)
-    watched.raise_failure()
+    for piece in _pieces(processor, watched):
+        if isinstance(piece, Cause):
+            return piece
+        output.write(piece)
     return None
+
+
+def _pieces(processor: Processor, results: Watched[bytes]) -> Iterator[bytes | Cause]:
+    """Yield the output, and last the cause if the processor raises; a failure to store it is not caught here."""
+    try:
+        for piece in processor.merge(results, Context()):
+            yield b"".join([piece])  # refuses what is not bytes
+    except Exception as error:  # the processor's own code may raise anything
+        results.raise_failure()
+        yield processor_cause(error)
+    results.raise_failure()
 
 
 def _adjacent(results: list[Result]) -> Iterator[Result]:

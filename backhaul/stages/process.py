@@ -74,7 +74,8 @@ def process(
     commit = GroupCommit(task.job, before, shards=shards, objects=objects, clock=clock)
     source = S3Source(objects, job.input)
     slowest = 0.0
-    with closing(Window(source, todo[0].start, task.shard.chunks[-1].end)) as window:
+    end = task.shard.chunks[-1].end
+    with closing(Window(source, todo[0].start if todo else end, end)) as window:
         for number, chunk in enumerate(todo):
             if number and remaining() < TIME_KEPT_SECONDS + 2 * slowest:
                 return Outcome("continue", _work(job, before, commit.write(handed_over=True)))
@@ -94,15 +95,21 @@ def _run(processor: Processor, window: Window, chunk: Chunk) -> ChunkResult | Fa
     ctx = Context()
     try:
         body = b"".join(_pieces(processor, records, ctx))
-    except UnsuitableInput as error:
-        return FailedChunk(chunk.index, chunk.start, chunk.end, Cause(error.code, str(error), error.position))
     except MemoryError:
         raise
     except Exception as error:  # the processor's own code may raise anything
-        if records.failure is not None:
-            raise records.failure from error
-        return FailedChunk(chunk.index, chunk.start, chunk.end, processor_cause(error))
+        return FailedChunk(chunk.index, chunk.start, chunk.end, _cause(records.failure, error))
     return ChunkResult(chunk, body, records.count, dict(ctx.tallies))
+
+
+def _cause(reading: Exception | None, error: Exception) -> Cause:
+    """Return why a chunk failed: what its input is comes before what the processor made of that."""
+    problem = reading or error
+    if isinstance(problem, UnsuitableInput):
+        return Cause(problem.code, str(problem), problem.position)
+    if reading is not None:
+        raise reading from error
+    return processor_cause(error)
 
 
 def _pieces(processor: Processor, records: Watched[Record], ctx: Context) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ import msgspec
 from backhaul.clock import Clock
 from backhaul.errors import InvalidOption, InvalidRequest
 from backhaul.job import Job, JobRef, JobState, new_job_id
+from backhaul.processor import Processor
 from backhaul.registry import Registry
 from backhaul.settings import Settings
 from backhaul.shard import CHUNKS_MAX
@@ -20,6 +21,8 @@ from backhaul.store import JobStore, ObjectStore, PresignedUpload
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILE_NAME_LONGEST = 255
+_OPTIONS_LARGEST = 16 * 1024
+"""Every read of a job carries its options, and a job has to fit into one DynamoDB item."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Submission:
         """Read a request body; raises `InvalidRequest` naming the field that is wrong."""
         try:
             return msgspec.convert(msgspec.json.decode(body), _Body).checked()
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidRequest(f"The request body is not what POST /jobs takes: {error}.") from None
 
 
@@ -77,13 +80,14 @@ def submit(
     """Create the job in AWAITING_UPLOAD and return the form; raises a `CallerError` for a bad request."""
     processor = registry.create(request.processor, request.options)
     _check_size(request.size, settings.max_upload_bytes, processor.options.chunk_bytes)
+    options = _checked_options(processor)
     now = clock.now()
     job = Job(
         ref=JobRef(tenant, new_job_id(now)),
         state=JobState.AWAITING_UPLOAD,
         moves=0,
         processor=request.processor,
-        options=msgspec.to_builtins(processor.options),
+        options=options,
         file_name=request.file_name,
         declared_size=request.size,
         declared_sha256=request.sha256,
@@ -93,6 +97,14 @@ def submit(
     )
     jobs.create(job, keep_for=timedelta(days=settings.retention_days))
     return Submitted(job, objects.presign_upload(job, seconds=settings.upload_window_seconds))
+
+
+def _checked_options(processor: Processor) -> dict[str, Any]:
+    size = len(msgspec.json.encode(processor.options))
+    if size > _OPTIONS_LARGEST:
+        raise InvalidOption(f"The options take {size:,} bytes as JSON; {_OPTIONS_LARGEST:,} at most work.")
+    options: dict[str, Any] = msgspec.to_builtins(processor.options)
+    return options
 
 
 def _check_size(size: int, largest: int, chunk_bytes: int | None) -> None:

@@ -15,22 +15,37 @@ JOBS_MOST = 100
 
 
 def sweep(*, jobs: JobStore, runs: RunStore, clock: Clock) -> Mapping[str, int]:
-    """Look at every job that is due, mend what needs it, and return how many of what were mended."""
+    """Look at every job that is due, mend what needs it, and return how many of what were mended.
+
+    A job that cannot be mended keeps no other from it: raises an `ExceptionGroup` when all are done.
+    """
     mended: Counter[str] = Counter()
-    for job in jobs.due(JobState.AWAITING_UPLOAD, JOBS_MOST):
-        mended["expired"] += _expire(job, jobs)
-    for job in jobs.due(JobState.QUEUED, JOBS_MOST):
-        admit(job, jobs=jobs, runs=runs, clock=clock)
-        mended["started"] += 1
-    for state in (JobState.RUNNING, JobState.MERGING):
+    problems: list[Exception] = []
+    for state in (JobState.AWAITING_UPLOAD, JobState.QUEUED, JobState.RUNNING, JobState.MERGING):
         for job in jobs.due(state, JOBS_MOST):
-            mended[_check(job, jobs, runs, clock)] += 1
+            try:
+                mended[_mend(job, jobs, runs, clock)] += 1
+            except Exception as problem:
+                problem.add_note(f"job {job.ref.job_id} of tenant {job.ref.tenant}, {job.state}")
+                problems.append(problem)
+    if problems:
+        raise ExceptionGroup("some jobs cannot be mended", problems)
     return mended
 
 
-def _expire(job: Job, jobs: JobStore) -> int:
+def _mend(job: Job, jobs: JobStore, runs: RunStore, clock: Clock) -> str:
+    if job.state is JobState.AWAITING_UPLOAD:
+        return _expire(job, jobs)
+    if job.state is JobState.QUEUED:
+        admit(job, jobs=jobs, runs=runs, clock=clock)
+        return "started"
+    return _check(job, jobs, runs, clock)
+
+
+def _expire(job: Job, jobs: JobStore) -> str:
     cause = Cause("upload_missing", "The file was not uploaded in time. Submit it again.")
-    return jobs.move(job.ref, JobState.EXPIRED, cause=cause).state is JobState.EXPIRED
+    expired = jobs.move(job.ref, JobState.EXPIRED, cause=cause).state is JobState.EXPIRED
+    return "expired" if expired else "uploaded"
 
 
 def _check(job: Job, jobs: JobStore, runs: RunStore, clock: Clock) -> str:

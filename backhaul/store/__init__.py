@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import Any
 
@@ -31,14 +32,19 @@ __all__ = [
     "Store",
 ]
 
-# Presigned forms and URLs must be signed the same way wherever a bucket lives, hence s3v4 by name.
 _CONFIG = Config(
     retries={"mode": "standard", "max_attempts": 5},
     connect_timeout=5,
     read_timeout=60,
     signature_version="v4",
 )
-_S3_CONFIG = _CONFIG.merge(Config(signature_version="s3v4"))
+
+
+def _s3_config() -> Config:
+    # Presigned forms and URLs must be signed the same way wherever a bucket lives, hence s3v4 by name, and must
+    # name its region: S3's global name answers with redirects while a bucket is new. An emulator has no such names.
+    emulated = {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"} & os.environ.keys()
+    return _CONFIG.merge(Config(signature_version="s3v4", s3={"addressing_style": "path" if emulated else "virtual"}))
 
 
 class Store:
@@ -61,7 +67,7 @@ class Store:
     @cached_property
     def objects(self) -> ObjectStore:
         """The data bucket."""
-        client = boto3.client("s3", config=_S3_CONFIG)
+        client = boto3.client("s3", config=_s3_config())
         return ObjectStore(client, self._settings.require("data_bucket").data_bucket)
 
     @cached_property

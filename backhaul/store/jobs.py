@@ -23,12 +23,15 @@ BY_TENANT = "by-tenant"
 DUE = "due"
 """Sparse index of the jobs that are not terminal, by state and by when the sweep must look at them."""
 
+LOOKED_AT_MOST = 1000
+"""Jobs that one page looks through for those in the state it wants."""
+
 _FIELDS = tuple(item.name for item in fields(Job))
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some of a tenant's jobs, newest first, and where the next page begins."""
+    """Some of a tenant's jobs, newest first, and where the next page begins, if there may be one."""
 
     jobs: tuple[Job, ...]
     next_job_id: str | None
@@ -43,9 +46,14 @@ class JobStore:
         self._clock = clock
 
     def create(self, job: Job, *, keep_for: timedelta) -> None:
-        """Store a new job; an ID that exists already is an error."""
+        """Store a new job; an ID that exists already is an error, but for this very job written before."""
         item = item_of(job) | to_item({"expires_at": int((job.created_at + keep_for).timestamp())})
-        self._client.put_item(TableName=self._table, Item=item, ConditionExpression="attribute_not_exists(pk)")
+        self._client.put_item(
+            TableName=self._table,
+            Item=item,
+            ConditionExpression="attribute_not_exists(pk) OR (moves = :moves AND created_at = :created_at)",
+            ExpressionAttributeValues={":moves": item["moves"], ":created_at": item["created_at"]},
+        )
 
     def get(self, ref: JobRef) -> Job:
         """Return the job as last written; raises `JobNotFound`."""
@@ -83,14 +91,18 @@ class JobStore:
         )
 
     def list(self, tenant: str, *, state: JobState | None, after: str | None, limit: int) -> Page:
-        """Return up to `limit` of a tenant's jobs, newest first, beginning after the job ID `after`."""
+        """Return up to `limit` of a tenant's jobs, newest first, beginning after the job ID `after`.
+
+        A page may hold fewer, even none, and still name a next one: jobs in other states were passed over.
+        """
         found: list[Job] = []
-        for job in self._newest_first(tenant, after):
-            if state is not None and job.state is not state:
-                continue
-            if len(found) == limit:
-                return Page(tuple(found), found[-1].ref.job_id)
-            found.append(job)
+        last: str | None = None
+        for looked_at, job in enumerate(self._newest_first(tenant, after)):
+            if len(found) == limit or looked_at == LOOKED_AT_MOST:
+                return Page(tuple(found), last)
+            if state is None or job.state is state:
+                found.append(job)
+            last = job.ref.job_id
         return Page(tuple(found), None)
 
     def due(self, state: JobState, limit: int) -> tuple[Job, ...]:

@@ -71,7 +71,7 @@ class ShardStore:
                 ExpressionAttributeValues={
                     ":index": attribute(shard.index),
                     ":chunks": attribute(len(shard.chunks)),
-                    ":crash": {"M": to_item({"code": cause.code, "message": cause.message})},
+                    ":crash": attribute(cause),
                     ":true": {"BOOL": True},
                 },
             )

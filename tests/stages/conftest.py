@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,17 +12,22 @@ import boto3
 import msgspec
 import pytest
 from moto import mock_aws
+from moto.backends import get_backend
+from moto.dynamodb.models import DynamoDBBackend
+from moto.stepfunctions.models import StepFunctionBackend
 
 from backhaul import keys
 from backhaul.job import Job, JobRef, JobState, ObjectRef
 from backhaul.registry import Registry, find_processors
 from backhaul.settings import Settings
 from backhaul.shard import Shard
-from backhaul.stages.dispatch import Upload, dispatch
+from backhaul.stages.announce import Change, announce
+from backhaul.stages.dispatch import Upload, dispatch, uploads_in
 from backhaul.stages.merge import merge
 from backhaul.stages.plan import Planned, plan
 from backhaul.stages.process import Outcome, process
 from backhaul.stages.submit import Submission, Submitted, submit
+from backhaul.stages.sweep import sweep
 from backhaul.store import Store
 from backhaul.task import RunTask, ShardTask
 
@@ -76,6 +82,76 @@ class Deployment:
     def dispatch(self, upload: Upload) -> Job:
         store = self.store
         return dispatch(upload, jobs=store.jobs, objects=store.objects, runs=store.runs, clock=self.clock)
+
+    def notification(self, *uploads: Upload, **changes: Any) -> str:
+        """The S3 event notification of uploads, as S3 writes it to the queue."""
+        return msgspec.json.encode({"Records": [self._record(upload, changes) for upload in uploads]}).decode()
+
+    def _record(self, upload: Upload, changes: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "eventVersion": "2.1",
+            "eventSource": "aws:s3",
+            "awsRegion": "us-east-1",
+            "eventTime": "2026-11-22T12:00:00.000Z",
+            "eventName": "ObjectCreated:Post",
+            "userIdentity": {"principalId": "AWS:AIDAEXAMPLE"},
+            "requestParameters": {"sourceIPAddress": "127.0.0.1"},
+            "responseElements": {"x-amz-request-id": "C3D13FE58DE4C810"},
+            "s3": {
+                "s3SchemaVersion": "1.0",
+                "configurationId": "uploads",
+                "bucket": {"name": "data", "ownerIdentity": {"principalId": "A3"}, "arn": "arn:aws:s3:::data"},
+                "object": {
+                    "key": upload.object.key,
+                    "size": upload.object.size,
+                    "eTag": "d41d8cd98f00b204e9800998ecf8427e",
+                    "versionId": upload.object.version_id,
+                    "sequencer": "0055AED6DCD90281E5",
+                    **changes,
+                },
+            },
+        }
+
+    def receive(self, message: str) -> list[Job]:
+        """Dispatch every upload of a message."""
+        return [self.dispatch(upload) for upload in uploads_in(message)]
+
+    def job(self, ref: JobRef) -> Job:
+        return self.store.jobs.get(ref)
+
+    def sweep(self) -> dict[str, int]:
+        return dict(sweep(jobs=self.store.jobs, runs=self.store.runs, clock=self.clock))
+
+    def executions(self) -> list[Any]:
+        """The runs that were started, as the emulated Step Functions holds them."""
+        machines = get_backend("stepfunctions")["123456789012"]["us-east-1"].state_machines
+        return [execution for machine in machines for execution in machine.executions]
+
+    def end_run(self, status: str, error: str = "", cause: str = "") -> None:
+        """Let the only run end in this way without a word to anybody."""
+        (execution,) = self.executions()
+        execution.status, execution.error, execution.cause = status, error, cause
+
+    def stream(self) -> list[dict[str, Any]]:
+        """Every record of the jobs table's stream so far."""
+        streams = boto3.client("dynamodbstreams")
+        (stream,) = streams.list_streams(TableName="jobs")["Streams"]
+        (shard,) = streams.describe_stream(StreamArn=stream["StreamArn"])["StreamDescription"]["Shards"]
+        iterator = streams.get_shard_iterator(
+            StreamArn=stream["StreamArn"], ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )
+        records: list[dict[str, Any]] = streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
+        return records
+
+    def changes(self) -> list[Change]:
+        """The stream so far, as `announce` takes it."""
+        images = (record["dynamodb"] for record in self.stream())
+        return [
+            Change(image["SequenceNumber"], image.get("OldImage", {}), image.get("NewImage", {})) for image in images
+        ]
+
+    def announce(self, changes: list[Change], bus: Any = None) -> str | None:
+        return announce(changes, bus=bus or self.store.bus, bucket=self.settings.data_bucket)
 
     def plan(self, task: RunTask) -> Planned:
         return plan(task, jobs=self.store.jobs, objects=self.store.objects, registry=self.registry)
@@ -155,6 +231,7 @@ def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    _serialize_writes(monkeypatch)
     with mock_aws():
         s3 = boto3.client("s3")
         s3.create_bucket(Bucket="data")
@@ -168,11 +245,27 @@ def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
         yield Deployment(settings, Store(settings, clock), clock, find_processors(), s3)
 
 
+def _serialize_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS applies the writes to one item, or to one execution's name, one after the other; moto's threads do not."""
+    lock = threading.Lock()
+
+    def serialized(write: Any) -> Any:
+        def locked(*args: Any, **kwargs: Any) -> Any:
+            with lock:
+                return write(*args, **kwargs)
+
+        return locked
+
+    monkeypatch.setattr(DynamoDBBackend, "update_item", serialized(DynamoDBBackend.update_item))
+    monkeypatch.setattr(StepFunctionBackend, "start_execution", serialized(StepFunctionBackend.start_execution))
+
+
 def _create_jobs_table() -> None:
     strings = ("pk", "sk", "tenant", "job_id", "open_state", "due_at")
     boto3.client("dynamodb").create_table(
         TableName="jobs",
         BillingMode="PAY_PER_REQUEST",
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in strings],
         KeySchema=_keys("pk", "sk"),
         GlobalSecondaryIndexes=[

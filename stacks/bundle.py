@@ -1,0 +1,131 @@
+"""The Lambda asset, put together without Docker: our packages, the user's processors, and wheels."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+WHEELS = PROJECT / "build" / "wheels"
+"""Installed wheels, one folder for each set of requirements, so that only the first synth waits for pip."""
+
+_PACKAGES = ("backhaul", "lambdas")
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
+_SCRIPT_METADATA = re.compile(r"(?m)^# /// script\s*$\n(?P<toml>(?:^#(?:| .*)$\n)+?)^# ///\s*$")
+# Paths of this machine, and the order of an installation: whatever would make two assets of one source differ.
+_TRACES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+
+
+class BundleError(Exception):
+    """The asset cannot be put together; says what to change."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the wheels must run on: a name for people, and what tells pip."""
+
+    name: str
+    pip: tuple[str, ...]
+
+
+LAMBDA = Target(
+    "Python 3.13 on arm64 Lambda",
+    (
+        "--implementation=cp",
+        "--python-version=3.13",
+        # Amazon Linux 2023 has glibc 2.34; a wheel is tagged with the oldest glibc that it runs on.
+        *(f"--platform={tag}_aarch64" for tag in ("manylinux2014", "manylinux_2_28", "manylinux_2_34")),
+    ),
+)
+HOST = Target(f"Python {platform.python_version()} on {platform.platform()}", ())
+
+
+def assemble(output: Path, *, target: Target, processors: Path, wheels: Path = WHEELS) -> Path:
+    """Fill the folder `output` with all that a function runs on the target, and return it.
+
+    The same sources make the same files. Raises `BundleError`.
+    """
+    shutil.rmtree(output, ignore_errors=True)
+    shutil.copytree(_installed(_requirements(processors), target, wheels), output)
+    for package in _PACKAGES:
+        shutil.copytree(PROJECT / package, output / package, ignore=_LEFT_OUT)
+    if processors.is_dir():
+        shutil.copytree(processors, output / "processors", ignore=_LEFT_OUT)
+    return output
+
+
+def script_dependencies(source: str) -> list[str]:
+    """Return the dependencies that a processor file names for itself by inline script metadata (PEP 723)."""
+    blocks = list(_SCRIPT_METADATA.finditer(source))
+    if not blocks:
+        return []
+    if len(blocks) > 1:
+        raise BundleError("more than one `# /// script` block")
+    lines = blocks[0]["toml"].splitlines(keepends=True)
+    try:
+        metadata = tomllib.loads("".join(line[2:] if line.startswith("# ") else line[1:] for line in lines))
+    except tomllib.TOMLDecodeError as error:
+        raise BundleError(f"the `# /// script` block is no TOML: {error}") from None
+    dependencies = metadata.get("dependencies", [])
+    if not isinstance(dependencies, list) or not all(isinstance(each, str) for each in dependencies):
+        raise BundleError("`dependencies` in the `# /// script` block must be a list of strings")
+    return dependencies
+
+
+def _requirements(processors: Path) -> str:
+    """Return all requirements, in pip's own format."""
+    found: set[str] = set()
+    for file in sorted(processors.glob("*.py")):
+        try:
+            found.update(script_dependencies(file.read_text(encoding="utf-8")))
+        except BundleError as error:
+            raise BundleError(f"{file}: {error}.") from None
+    return "\n".join([(PROJECT / "requirements-lambda.txt").read_text(encoding="utf-8"), *sorted(found), ""])
+
+
+def _installed(requirements: str, target: Target, wheels: Path) -> Path:
+    constraints = PROJECT / "constraints.txt"
+    key = "\n".join([target.name, *target.pip, requirements, constraints.read_text(encoding="utf-8")])
+    folder = wheels / hashlib.sha256(key.encode()).hexdigest()[:16]
+    if folder.is_dir():
+        return folder
+    wheels.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=wheels) as scratch:
+        fresh, listed = Path(scratch) / "installed", Path(scratch) / "requirements.txt"
+        listed.write_text(requirements, encoding="utf-8")
+        _pip_install(["-r", str(listed), "-c", str(constraints)], fresh, target)
+        _remove_traces(fresh)
+        # Another synth may have been faster; the folder is complete or absent, never half full.
+        if not folder.is_dir():
+            fresh.rename(folder)
+    return folder
+
+
+def _pip_install(what: list[str], folder: Path, target: Target) -> None:
+    options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-compile", "--only-binary=:all:"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, "--target", str(folder), *target.pip, *what],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = "\n".join(line for line in done.stderr.splitlines() if line.startswith("ERROR"))
+        raise BundleError(
+            f"The Lambda asset's packages could not be installed as wheels for {target.name}.\n{said or done.stderr}"
+        )
+
+
+def _remove_traces(folder: Path) -> None:
+    shutil.rmtree(folder / "bin", ignore_errors=True)
+    for name in _TRACES:
+        for file in folder.glob(f"*.dist-info/{name}"):
+            file.unlink()

@@ -1,0 +1,54 @@
+"""The whole of a deployment, in the order in which a file goes through it."""
+
+from __future__ import annotations
+
+from aws_cdk import CfnOutput, Stack
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from stacks.announcements import Announcements
+from stacks.api import Api
+from stacks.function import Functions
+from stacks.intake import Intake
+from stacks.recovery import Recovery
+from stacks.stage import StageSettings
+from stacks.storage import Storage
+from stacks.workers import Workers
+from stacks.workflow import Workflow
+
+
+class Pipeline(Stack):
+    """One deployment of Backhaul; `code` is the asset that every function runs."""
+
+    def __init__(self, scope: Construct, *, stage: StageSettings, code: lambda_.Code) -> None:
+        super().__init__(
+            scope,
+            stage.stack_name,
+            description="Backhaul: background file processing",
+            termination_protection=stage.keeps_data,
+            analytics_reporting=False,  # the template holds what was written here, and nothing else
+        )
+        functions = Functions(stage, code)
+        storage = Storage(self, "storage", stage=stage)
+        api = Api(self, "api", storage=storage, functions=functions)
+        workers = Workers(self, "workers", storage=storage, functions=functions)
+        workflow = Workflow(self, "workflow", stage=stage, storage=storage, workers=workers)
+        intake = Intake(self, "intake", storage=storage, workflow=workflow, functions=functions)
+        announcements = Announcements(self, "announcements", storage=storage, functions=functions)
+        Recovery(self, "recovery", storage=storage, workers=workers, workflow=workflow, functions=functions)
+
+        outputs = {
+            "ApiUrl": api.stage.url,
+            "ApiId": api.http.api_id,
+            "ClientPolicyArn": api.client_policy.managed_policy_arn,
+            "DataBucketName": storage.bucket.bucket_name,
+            "JobsTableName": storage.jobs.table_name,
+            "FlowTableName": storage.flow.table_name,
+            "IntakeQueueUrl": intake.queue.queue_url,
+            "IntakeDeadLettersUrl": intake.dead_letters.queue_url,
+            "StateMachineArn": workflow.state_machine.state_machine_arn,
+            "EventBusName": announcements.bus.event_bus_name,
+            "AnnounceDeadLettersUrl": announcements.dead_letters.queue_url,
+        }
+        for name, value in outputs.items():
+            CfnOutput(self, name, value=value)
