@@ -65,7 +65,7 @@ this is %s. Name another with make PYTHON=..." % sys.version.split()[0])'
 
 .venv/emulator/.installed: requirements-emulator.txt constraints.txt | .venv/.installed
 	@echo "Installing the local cloud's own Python packages into .venv/emulator/"
-	@$(PYTHON) -m venv .venv/emulator
+	@$(PYTHON) -m venv --clear .venv/emulator
 	@.venv/emulator/bin/python $(PIP) -c constraints.txt -r requirements-emulator.txt
 	@touch $@
 

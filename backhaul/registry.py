@@ -169,7 +169,8 @@ def _defined_in(module: ModuleType) -> list[type[Processor]]:
 
 def _problem(processor: type[Processor]) -> str:
     """Return how the class breaks the contract, or nothing."""
-    if "name" not in vars(processor) or not isinstance(processor.name, str) or not _NAME.fullmatch(processor.name):
+    own_name = vars(processor).get("name")
+    if not isinstance(own_name, str) or not _NAME.fullmatch(own_name):
         return (
             "Give it a name of its own: a lower-case letter, then up to 63 lower-case letters, digits or hyphens "
             "(a class that is only a base for others begins with an underscore)."
@@ -178,8 +179,8 @@ def _problem(processor: type[Processor]) -> str:
         return "Its Options must subclass Processor.Options."
     if processor.process is Processor.process and processor.process_chunk is Processor.process_chunk:
         return "Override process or process_chunk."
-    methods = ("split", "read", "encode")
-    if inspect.isclass(processor.reads) or not all(hasattr(processor.reads, method) for method in methods):
+    reads: Any = processor.reads
+    if isinstance(reads, type) or not all(hasattr(reads, method) for method in ("split", "read", "encode")):
         return "Set reads to a reader, with its parentheses: Lines(), JsonLines(), Csv() or Bytes()."
     return ""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import cast
 
-from aws_cdk import Acknowledgment, Duration, Stack, Validations
+from aws_cdk import Duration, Stack
 from aws_cdk import aws_apigatewayv2 as http
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
@@ -18,6 +18,7 @@ from backhaul.store.jobs import BY_TENANT
 from stacks.function import Functions
 from stacks.grants import allow
 from stacks.monitoring import log_group
+from stacks.review import accept_patterns
 from stacks.stage import StageSettings
 from stacks.storage import Storage
 
@@ -98,16 +99,13 @@ class Api(Construct):
             self.http.add_routes(path=path, methods=[method], integration=integration)
 
     def _client_policy(self) -> iam.ManagedPolicy:
+        stack = Stack.of(self)
+        call = allow("execute-api:Invoke", on=self.http.arn_for_execute_api("*", "/*", "$default"))
         policy = iam.ManagedPolicy(
-            self,
-            "client",
-            description=f"Lets its bearer use the API of {Stack.of(self).stack_name}.",
-            statements=[allow("execute-api:Invoke", on=self.http.arn_for_execute_api("*", "/*", "$default"))],
+            self, "client", description=f"Lets its bearer use the API of {stack.stack_name}.", statements=[call]
         )
-        Validations.of(policy).acknowledge(
-            Acknowledgment(
-                id="AwsSolutions-IAM5", reason="Every route of this one API; whose job it is, the functions check."
-            )
+        accept_patterns(
+            policy, "Every route of this one API. Whose job a request is about, the functions check.", [call]
         )
         return policy
 

@@ -13,10 +13,17 @@ from constructs import Construct
 from backhaul.settings import Settings
 from stacks.grants import allow, closed_role
 from stacks.monitoring import log_group
+from stacks.review import accept
 from stacks.stage import StageSettings
 
 WHOLE_CPU = 1769
 """Megabytes of memory at which Lambda gives one whole processor."""
+
+_RUNTIME = "The asset's compiled wheels are of Python 3.13, which Lambda supports until 2029; both move together."
+_NO_DEAD_LETTERS = (
+    "The API, the queue, the stream and the state machine wait for the answer and handle a failure themselves. Only "
+    "EventBridge does not; what it fails to conclude or sweep, the next sweep does."
+)
 
 
 @dataclass(frozen=True)
@@ -41,16 +48,16 @@ class Functions:
         role = closed_role(
             scope,
             f"{name}-role",
-            "lambda.amazonaws.com",
-            [
+            service="lambda.amazonaws.com",
+            grants=[
                 *grants,
                 allow("logs:CreateLogStream", "logs:PutLogEvents", on=logs.log_group_arn),
                 allow("xray:PutTraceSegments", "xray:PutTelemetryRecords", on="*"),
             ],
-            wildcards="X-Ray knows no narrower resource. Every other pattern is one kind of object, execution or "
-            "log stream, of any job: jobs are made at run time.",
+            patterns="X-Ray knows no narrower resource. Every other pattern names one kind of object or execution "
+            "of any job: jobs are made at run time.",
         )
-        return lambda_.Function(
+        function = lambda_.Function(
             scope,
             name,
             description=f"Backhaul: {name}",
@@ -65,3 +72,6 @@ class Functions:
             log_group=logs,
             tracing=lambda_.Tracing.ACTIVE,
         )
+        accept(function, _RUNTIME, "AwsSolutions-L1", "Serverless-LambdaLatestVersion")
+        accept(function, _NO_DEAD_LETTERS, "Serverless-LambdaDLQ")
+        return function

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aws_cdk import Acknowledgment, Validations
 from aws_cdk import aws_iam as iam
 from constructs import Construct
+
+from stacks.review import accept_patterns
 
 
 def allow(*actions: str, on: str | Sequence[str]) -> iam.PolicyStatement:
@@ -15,17 +16,13 @@ def allow(*actions: str, on: str | Sequence[str]) -> iam.PolicyStatement:
 
 
 def closed_role(
-    scope: Construct, name: str, service: str, grants: Sequence[iam.PolicyStatement], *, wildcards: str
+    scope: Construct, name: str, *, service: str, grants: Sequence[iam.PolicyStatement], patterns: str
 ) -> iam.IRole:
     """Declare a role for an AWS service with exactly these grants; constructs that use it cannot add any.
 
-    `wildcards` is the reason for each `*` in its resources.
+    `patterns` says why some of its resources are patterns.
     """
-    role = iam.Role(
-        scope,
-        name,
-        assumed_by=iam.ServicePrincipal(service),
-        inline_policies={"grants": iam.PolicyDocument(statements=list(grants))},
-    )
-    Validations.of(role).acknowledge(Acknowledgment(id="AwsSolutions-IAM5", reason=wildcards))
+    document = iam.PolicyDocument(statements=list(grants))
+    role = iam.Role(scope, name, assumed_by=iam.ServicePrincipal(service), inline_policies={"grants": document})
+    accept_patterns(role, patterns, grants)
     return role.without_policy_updates()

@@ -16,6 +16,7 @@ from backhaul.settings import Settings
 from stacks.function import Functions
 from stacks.grants import allow
 from stacks.monitoring import dead_letters
+from stacks.review import accept
 from stacks.storage import Storage
 from stacks.workflow import Workflow
 
@@ -58,6 +59,11 @@ class Intake(Construct):
             timeout=DISPATCH_TIMEOUT,
         )
         self.dispatch.add_event_source(sources.SqsEventSource(self.queue, report_batch_item_failures=True))
+        accept(
+            self.dispatch,
+            "Lambda takes no destination for a queue; the queue's own redrive policy leads to the dead letters.",
+            "Serverless-LambdaEventSourceMappingDestination",
+        )
 
 
 def _notify(storage: Storage, queue: sqs.Queue) -> None:

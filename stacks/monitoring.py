@@ -7,6 +7,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from stacks.review import accept
 from stacks.stage import StageSettings
 
 
@@ -17,4 +18,6 @@ def log_group(scope: Construct, name: str, stage: StageSettings) -> logs.LogGrou
 
 def dead_letters(scope: Construct, name: str) -> sqs.Queue:
     """Declare a queue that holds what failed for as long as SQS can."""
-    return sqs.Queue(scope, name, enforce_ssl=True, retention_period=Duration.days(14))
+    queue = sqs.Queue(scope, name, enforce_ssl=True, retention_period=Duration.days(14))
+    accept(queue, "It is the end of the line itself.", "AwsSolutions-SQS3", "Serverless-SQSRedrivePolicy")
+    return queue

@@ -11,16 +11,14 @@ from backhaul.settings import Settings
 from backhaul.store.jobs import DUE
 from stacks.function import Functions
 from stacks.grants import allow
+from stacks.review import accept
 from stacks.storage import Storage
 from stacks.workers import Workers
 from stacks.workflow import Workflow
 
 
 class Recovery(Construct):
-    """The rule on runs that ended badly, and the sweep.
-
-    Neither has dead letters: the sweep finds each run that the rule missed, and the next sweep what one missed.
-    """
+    """The rule on runs that ended badly, and the sweep; each is there for what the other misses."""
 
     def __init__(
         self,
@@ -42,7 +40,8 @@ class Recovery(Construct):
             },
         )
         conclude = targets.LambdaFunction(workers.conclude)
-        events.Rule(self, "run-ended-badly", event_pattern=ended_badly, targets=[conclude])
+        rule = events.Rule(self, "run-ended-badly", event_pattern=ended_badly, targets=[conclude])
+        accept(rule, "The sweep finds each run whose end this rule missed.", "Serverless-EventBusDLQ")
 
         self.sweep = functions.declare(
             self,
@@ -59,4 +58,5 @@ class Recovery(Construct):
             timeout=Duration.seconds(50),
         )
         every_minute = events.Schedule.rate(Duration.minutes(1))
-        events.Rule(self, "every-minute", schedule=every_minute, targets=[targets.LambdaFunction(self.sweep)])
+        timer = events.Rule(self, "every-minute", schedule=every_minute, targets=[targets.LambdaFunction(self.sweep)])
+        accept(timer, "A sweep that is missed is made good by the next, a minute later.", "Serverless-EventBusDLQ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aws_cdk import Acknowledgment, Aws, Duration, Stack, Validations
+from aws_cdk import Aws, Duration, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
@@ -12,6 +12,7 @@ from constructs import Construct
 from backhaul.job import JobRef
 from backhaul.keys import INPUT_PREFIX, job_prefix
 from backhaul.store.jobs import BY_TENANT, DUE
+from stacks.review import accept
 from stacks.stage import StageSettings
 
 ANY_JOB = JobRef("*", "*")
@@ -62,11 +63,7 @@ class Storage(Construct):
             "access-logs",
             lifecycle_rules=[s3.LifecycleRule(expiration=Duration.days(self._stage.retention_days))],
         )
-        Validations.of(bucket).acknowledge(
-            Acknowledgment(
-                id="AwsSolutions-S1", reason="It holds the access logs; logging it would log every log it takes."
-            )
-        )
+        accept(bucket, "It holds the access logs; logging it would log every log it takes.", "AwsSolutions-S1")
         return bucket
 
     def _bucket(

@@ -94,8 +94,8 @@ class Csv:
             while not row and window.position < source.size:
                 start = window.position
                 row, _ = self._next_row(window)
-            if start == 0 and row.startswith(BOM):
-                row, start = row[len(BOM) :], len(BOM)
+                if start == 0 and row.startswith(BOM):
+                    row, start = row[len(BOM) :], len(BOM)
             names = self._grammar.fields(decode(row, start), start)
             _check_names(names, start)
             return _Header(tuple(names), window.position)

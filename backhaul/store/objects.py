@@ -14,6 +14,9 @@ from backhaul.store.body import ResumingBody
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+_SKIP_BYTES = 1024**2
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class ObjectStore:
             answer = self.client.get_object(
                 Bucket=self.bucket, Key=ref.key, VersionId=ref.version_id, Range=f"bytes={position}-{end - 1}"
             )
-            return cast(BinaryIO, answer["Body"])
+            return _from(position, answer)
 
         return cast(BinaryIO, ResumingBody(get, start, end))
 
@@ -108,11 +111,28 @@ class ObjectStore:
         if length == 0:
             return b""
         answer = self.client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + length - 1}")
-        return answer["Body"].read()
+        return _from(start, answer).read(length)
 
     def lines(self, key: str) -> Iterator[bytes]:
         """Yield an object's lines, without their endings."""
         return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].iter_lines()
+
+
+def _from(position: int, answer: GetObjectOutputTypeDef) -> BinaryIO:
+    """Return the answer's body from the byte that was asked for.
+
+    HTTP lets a server ignore a range and send everything (RFC 9110, section 14.2), so the answer's own
+    word on where it begins is what counts.
+    """
+    body = cast(BinaryIO, answer["Body"])
+    said: str | None = answer.get("ContentRange")
+    skip = position if said is None else position - int(said.removeprefix("bytes ").partition("-")[0])
+    while skip > 0:
+        skipped = len(body.read(min(skip, _SKIP_BYTES)))
+        if not skipped:
+            raise ConnectionResetError(f"the body ended {skip} bytes before the range that was asked for")
+        skip -= skipped
+    return body
 
 
 def _base64_of(sha256: str) -> str:
