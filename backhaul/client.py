@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, Self, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
@@ -45,6 +45,17 @@ class Backhaul:
         retrying = RetryTransport(httpx.HTTPTransport(verify=trusted), retry=Retry(total=4, backoff_factor=0.3))
         self._api = httpx.Client(base_url=api_url, auth=auth, transport=retrying, timeout=API_SECONDS)
         self._transfer = httpx.Client(verify=trusted, timeout=TRANSFER_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connections; leaving the client as a context manager does the same."""
+        self._api.close()
+        self._transfer.close()
 
     def submit(
         self,

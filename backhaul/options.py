@@ -41,7 +41,7 @@ class Option:
 
 
 def describe_options(processor: type[Processor]) -> tuple[Option, ...]:
-    """Return what callers may set, in the order in which the processor declares it."""
+    """Return what callers may set: the processor's own options, then those that all processors have."""
     required = {field.encode_name for field in msgspec.structs.fields(processor.Options) if field.required}
     return tuple(
         Option(

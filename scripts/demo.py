@@ -38,13 +38,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, subscription(connection, seconds=EVENT_SECONDS) as events:
         text = Path(folder) / "standard-library.txt"
         write_text(text)
-        client = connect()
-        say("[bold]2. Upload and process[/bold]")
-        job = process(client, text)
-        say("[bold]3. What a subscriber to the event bus received[/bold]")
-        ended = show_events(events, job)
-        say("[bold]4. The result[/bold], fetched by its presigned URL")
-        result = fetch(client, job)
+        with connect() as client:
+            say("[bold]2. Upload and process[/bold]")
+            job = process(client, text)
+            say("[bold]3. What a subscriber to the event bus received[/bold]")
+            ended = show_events(events, job)
+            say("[bold]4. The result[/bold], fetched by its presigned URL")
+            result = fetch(client, job)
         agreed = show_result(result, independent_counts(text))
     say(f"Done in {time.monotonic() - began:.0f} s. Next: backhaul --help; stop the local cloud with make down.")
     return 0 if agreed and ended and job.state is JobState.SUCCEEDED else 1

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import tomllib
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ LAMBDA = Target(
         *(f"--platform={tag}_aarch64" for tag in ("manylinux2014", "manylinux_2_28", "manylinux_2_34")),
     ),
 )
-HOST = Target(f"Python {platform.python_version()} on {platform.platform()}", ())
+HOST = Target(f"Python {platform.python_version()} on {sysconfig.get_platform()}", ())
 
 
 def assemble(output: Path, *, target: Target, processors: Path, wheels: Path = WHEELS) -> Path:
@@ -54,7 +55,7 @@ def assemble(output: Path, *, target: Target, processors: Path, wheels: Path = W
     The same sources make the same files. Raises `BundleError`.
     """
     shutil.rmtree(output, ignore_errors=True)
-    shutil.copytree(_installed(_requirements(processors), target, wheels), output)
+    shutil.copytree(installed(requirements(processors), target, wheels), output)
     for package in _PACKAGES:
         shutil.copytree(PROJECT / package, output / package, ignore=_LEFT_OUT)
     if processors.is_dir():
@@ -80,8 +81,8 @@ def script_dependencies(source: str) -> list[str]:
     return dependencies
 
 
-def _requirements(processors: Path) -> str:
-    """Return all requirements, in pip's own format."""
+def requirements(processors: Path) -> str:
+    """Return what the functions need and what the processor files name for themselves, in pip's own format."""
     found: set[str] = set()
     for file in sorted(processors.glob("*.py")):
         try:
@@ -91,7 +92,8 @@ def _requirements(processors: Path) -> str:
     return "\n".join([(PROJECT / "requirements-lambda.txt").read_text(encoding="utf-8"), *sorted(found), ""])
 
 
-def _installed(requirements: str, target: Target, wheels: Path) -> Path:
+def installed(requirements: str, target: Target, wheels: Path) -> Path:
+    """Return the folder that holds these requirements for the target, installed now or earlier."""
     constraints = PROJECT / "constraints.txt"
     key = "\n".join([target.name, *target.pip, requirements, constraints.read_text(encoding="utf-8")])
     folder = wheels / hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -129,3 +131,8 @@ def _remove_traces(folder: Path) -> None:
     for name in _TRACES:
         for file in folder.glob(f"*.dist-info/{name}"):
             file.unlink()
+
+
+if __name__ == "__main__":  # so that a set-up can fetch what every later synth finds
+    for each in (LAMBDA, HOST):
+        installed(requirements(PROJECT / "processors"), each, WHEELS)

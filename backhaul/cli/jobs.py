@@ -86,13 +86,15 @@ def submit(
 
 def status(job_id: JobId, json: Json = False, stack: Stack = None) -> int:
     """Show where a job stands."""
-    _show(connect(stack).job(job_id), json=json)
+    with connect(stack) as client:
+        _show(client.job(job_id), json=json)
     return 0
 
 
 def watch(job_id: JobId, json: Json = False, stack: Stack = None) -> int:
     """Follow a job until it has ended; the exit code tells how."""
-    return _follow(connect(stack), job_id, json=json)
+    with connect(stack) as client:
+        return _follow(client, job_id, json=json)
 
 
 def list_jobs(
@@ -102,7 +104,8 @@ def list_jobs(
     stack: Stack = None,
 ) -> int:
     """List your jobs, newest first."""
-    found = _newest(connect(stack), state, limit)
+    with connect(stack) as client:
+        found = _newest(client, state, limit)
     if json:
         emit_json({"jobs": found})
         return 0
@@ -139,7 +142,8 @@ def result(
 
 def processors(json: Json = False, stack: Stack = None) -> int:
     """List the processors that the deployment offers, and their options."""
-    found = connect(stack).processors()
+    with connect(stack) as client:
+        found = client.processors()
     if json:
         emit_json({"processors": found})
         return 0

@@ -48,7 +48,7 @@ class LocalCloud:
 
     def down(self) -> bool:
         """Stop exactly this cloud and remove its state; returns whether it ran."""
-        if not self.home.exists():
+        if not self.home.exists() and not self._emulator.processes():
             return False
         with self._folder.locked():
             ran = self._emulator.stop()

@@ -40,7 +40,7 @@ class Deployment:
     def synthesize(self) -> None:
         """Turn `app.py` into templates and assets."""
         mine = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-        arguments = ["--quiet", "-c", f"stage={STAGE}", "--output", str(self._assembly)]
+        arguments = ["--quiet", f"--context=stage={STAGE}", f"--output={self._assembly}"]
         self._cdk("synth", *arguments, environment=mine, where=PROJECT)
 
     def bootstrap(self) -> None:
@@ -50,17 +50,9 @@ class Deployment:
     def deploy(self) -> dict[str, str]:
         """Deploy what was synthesized, and return the stack's outputs."""
         outputs = self.folder.state / "outputs.json"
-        arguments = [
-            "--app",
-            str(self._assembly),
-            "--all",
-            "--require-approval",
-            "never",
-            "--method",
-            "direct",
-        ]
-        reports = ["--progress", "events", "--outputs-file", str(outputs)]
-        self._cdk("deploy", *arguments, *reports, environment=self._account, where=self.folder.state)
+        how = ["--all", "--require-approval=never", "--method=direct", "--progress=events"]
+        files = [f"--app={self._assembly}", f"--outputs-file={outputs}"]
+        self._cdk("deploy", *how, *files, environment=self._account, where=self.folder.state)
         return msgspec.json.decode(outputs.read_bytes(), type=dict[str, dict[str, str]])[STACK]
 
     def is_of(self, sources: str) -> bool:

@@ -10,15 +10,13 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import psutil
 
 from backhaul.local.access import REGION
 from backhaul.local.errors import LocalCloudError, failure
 from backhaul.local.folder import Folder
 from backhaul.toolchain import PROJECT
-
-if TYPE_CHECKING:
-    import psutil
 
 ACCOUNT = "000000000000"
 PORT = 4566
@@ -44,7 +42,7 @@ class Emulator:
         """Start the emulator and return its endpoint URL once it answers."""
         if not PYTHON.exists():
             raise LocalCloudError(f"{PYTHON} is missing. Run `make setup`.")
-        from backhaul.local import certificate  # late: a client that only connects needs no cryptography
+        from backhaul.local import certificate  # late: no other command needs the cryptography beneath it
 
         certificate.issue(self.folder.tls)
         for name in ("home", "tmp"):
@@ -70,16 +68,12 @@ class Emulator:
 
     def processes(self) -> list[psutil.Process]:
         """Return every living process that this cloud has started."""
-        import psutil  # late: a client that only connects needs no list of processes
-
         owner = str(self.folder.home)
         found = psutil.process_iter(["environ"])
         return [process for process in found if (process.info["environ"] or {}).get(OWNER) == owner]
 
     def stop(self) -> bool:
         """Kill all processes of this cloud, whose state is disposable; returns whether there were any."""
-        import psutil
-
         running = self.processes()
         while remaining := self.processes():  # again, for a worker born while its parent was dying
             for process in remaining:

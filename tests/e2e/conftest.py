@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from backhaul.client import Backhaul
+from backhaul.discovery import client_of
 from backhaul.local import Connection, LocalCloud
 from backhaul.local.emulator import Emulator
 from backhaul.local.folder import Folder
@@ -14,6 +16,13 @@ from backhaul.local.folder import Folder
 def cloud_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The BACKHAUL_HOME of the tests' cloud."""
     return tmp_path_factory.mktemp("cloud")
+
+
+@pytest.fixture(scope="session")
+def client(cloud: Connection) -> Iterator[Backhaul]:
+    """A client of the tests' cloud."""
+    with client_of(cloud) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ from botocore.credentials import Credentials
 
 from backhaul.api import JobView
 from backhaul.client import Backhaul
-from backhaul.discovery import client_of
 from backhaul.job import JobState
 from backhaul.local.access import Access
 from backhaul.local.connection import Connection
@@ -27,7 +26,6 @@ __all__ = [
     "PROJECT",
     "admin_client",
     "ask",
-    "client_of",
     "eventually",
     "output_of",
     "run_job",

@@ -4,25 +4,29 @@ import io
 import json
 import signal
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import psutil
 
 from backhaul import keys
 from backhaul.job import JobRef, JobState
+from backhaul.local.emulator import Emulator
+from backhaul.local.folder import Folder
 from backhaul.reading import FileSource
 from backhaul.registry import find_processors
 from backhaul.trial import trial
 from scripts.subscriber import subscription
-from tests.e2e.support import admin_client, client_of, eventually, output_of, run_job, wait_for
+from tests.e2e.support import admin_client, ask, eventually, output_of, run_job, wait_for
 
 MIB = 1024**2
+BUSY_SECONDS = 1.5
+"""Processor time that no worker needs only to start."""
 
 
-def test_an_s3_event_delivered_three_times_makes_one_run_one_result_one_end(cloud, tmp_path):
+def test_an_s3_event_delivered_three_times_makes_one_run_one_result_one_end(cloud, client, tmp_path):
     path = tmp_path / "input"
     path.write_bytes(b"one two three\n" * 40_000)
-    client = client_of(cloud)
     with subscription(cloud, seconds=25) as events:
         job, output = run_job(client, path, "text-stats")
         _repeat_s3_event(cloud, job, times=3)
@@ -37,10 +41,9 @@ def test_an_s3_event_delivered_three_times_makes_one_run_one_result_one_end(clou
     assert [run["name"] for run in runs["executions"] if run["name"].startswith(job.job_id)] == [f"{job.job_id}-1"]
 
 
-def test_events_repeated_while_the_job_runs_change_nothing(cloud, tmp_path):
+def test_events_repeated_while_the_job_runs_change_nothing(cloud, client, tmp_path):
     path = tmp_path / "input"
     path.write_bytes(b"one two three\n" * 400_000)
-    client = client_of(cloud)
     submitted = client.submit(path, "text-stats")
     _repeat_s3_event(cloud, submitted, times=3)
     job = wait_for(client, submitted.job_id)
@@ -49,18 +52,17 @@ def test_events_repeated_while_the_job_runs_change_nothing(cloud, tmp_path):
     assert job.counts.attempts == job.counts.shards
 
 
-def test_a_worker_killed_in_mid_job_costs_nothing_but_time(cloud, tmp_path):
+def test_a_worker_killed_in_mid_job_costs_nothing_but_time(cloud_home, client, tmp_path):
     path = tmp_path / "input"
     path.write_bytes("größe 10.1.2.3 a@b.example zwölf\n".encode() * 1_200_000)
-    client = client_of(cloud)
     submitted = client.submit(path, "redact", {"chunk_bytes": MIB // 2})
     killed: set[int] = set()
-    while len(killed) < 2:
+    while len(killed) < 3:
         job = client.job(submitted.job_id)
         assert not job.state.is_terminal, f"the job ended after {len(killed)} kills"
         if job.state is JobState.RUNNING:
-            killed |= _kill_one_worker(cloud)
-        time.sleep(0.5)
+            killed |= _kill_a_busy_worker(cloud_home)
+        time.sleep(0.2)
     job = wait_for(client, submitted.job_id)
     assert job.state is JobState.SUCCEEDED, job
     assert job.counts.attempts > job.counts.shards
@@ -69,16 +71,16 @@ def test_a_worker_killed_in_mid_job_costs_nothing_but_time(cloud, tmp_path):
     assert output_of(client, job) == expected.getvalue()
 
 
-def test_a_malformed_message_goes_to_the_dead_letter_queue_and_harms_no_other(cloud, tmp_path):
+def test_a_malformed_message_goes_to_the_dead_letter_queue_and_harms_no_other(cloud, client, tmp_path):
     sqs = admin_client(cloud, "sqs")
-    intake, dead = cloud.outputs["IntakeQueueUrl"], cloud.outputs["IntakeDeadLetterQueueUrl"]
+    intake, dead = cloud.outputs["IntakeQueueUrl"], cloud.outputs["IntakeDeadLettersUrl"]
     usual = sqs.get_queue_attributes(QueueUrl=intake, AttributeNames=["VisibilityTimeout"])["Attributes"]
     sqs.set_queue_attributes(QueueUrl=intake, Attributes={"VisibilityTimeout": "1"})
     try:
         sqs.send_message(QueueUrl=intake, MessageBody="this is no S3 event")
         path = tmp_path / "input"
         path.write_bytes(b"fine\n")
-        run_job(client_of(cloud), path, "text-stats")
+        run_job(client, path, "text-stats")
         found = eventually(
             lambda: sqs.receive_message(QueueUrl=dead, WaitTimeSeconds=1).get("Messages", []), bool, seconds=90
         )
@@ -87,8 +89,7 @@ def test_a_malformed_message_goes_to_the_dead_letter_queue_and_harms_no_other(cl
         sqs.set_queue_attributes(QueueUrl=intake, Attributes=usual)
 
 
-def test_the_sweep_ends_what_nobody_else_will(cloud, tmp_path):
-    client = client_of(cloud)
+def test_the_sweep_ends_what_nobody_else_will(cloud, client, tmp_path):
     path = tmp_path / "input"
     path.write_bytes("größe 10.1.2.3 a@b.example zwölf\n".encode() * 1_200_000)
     aborted = client.submit(path, "redact", {"chunk_bytes": MIB})
@@ -96,33 +97,37 @@ def test_the_sweep_ends_what_nobody_else_will(cloud, tmp_path):
     steps = admin_client(cloud, "stepfunctions")
     arn = cloud.outputs["StateMachineArn"].replace(":stateMachine:", ":execution:")
     steps.stop_execution(executionArn=f"{arn}:{aborted.job_id}-1", error="Operator", cause="test")
-    waiting = _create_job(cloud)
-    for job_id in (aborted.job_id, waiting):
-        _make_due(cloud, job_id)
-    assert _sweep_until_ended(client, waiting).state is JobState.EXPIRED
-    lost = _sweep_until_ended(client, aborted.job_id)
-    assert (lost.state, lost.cause.code) == (JobState.FAILED, "run_lost")
-    assert "ABORTED" in lost.cause.message
+    late, lost = _create_job(cloud), _create_job(cloud)
+    _change(cloud, aborted.job_id, due_at=_now())
+    _change(cloud, late, due_at=_now())
+    _change(cloud, lost, due_at=_now(), state="MERGING", open_state="MERGING")
+    assert _end_of(client, late).state is JobState.EXPIRED
+    assert _end_of(client, aborted.job_id).state is JobState.FAILED
+    ended = _end_of(client, lost)
+    assert (ended.state, ended.cause.code) == (JobState.FAILED, "run_lost")
 
 
-def _sweep_until_ended(client, job_id):
+def _end_of(client, job_id):
     return eventually(lambda: client.job(job_id), lambda job: job.state.is_terminal, seconds=150)
 
 
 def _create_job(cloud) -> str:
-    from tests.e2e.support import ask
-
     made = ask(cloud, "POST", "/jobs", json={"processor": "text-stats", "file_name": "x", "size": 1})
     return made.json()["job"]["job_id"]
 
 
-def _make_due(cloud, job_id: str) -> None:
-    """Let the sweep look at a job now instead of later."""
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _change(cloud, job_id: str, **values: str) -> None:
+    """Damage a job's record behind the pipeline's back."""
     admin_client(cloud, "dynamodb").update_item(
         TableName=cloud.outputs["JobsTableName"],
         Key={"pk": {"S": keys.partition(JobRef(_tenant(cloud), job_id))}, "sk": {"S": keys.JOB_SORT_KEY}},
-        UpdateExpression="SET due_at = :now",
-        ExpressionAttributeValues={":now": {"S": datetime.now(UTC).isoformat().replace("+00:00", "Z")}},
+        UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values),
+        ExpressionAttributeNames={f"#{name}": name for name in values},
+        ExpressionAttributeValues={f":{name}": {"S": value} for name, value in values.items()},
     )
 
 
@@ -141,16 +146,12 @@ def _repeat_s3_event(cloud, job, times: int) -> None:
         admin_client(cloud, "sqs").send_message(QueueUrl=cloud.outputs["IntakeQueueUrl"], MessageBody=json.dumps(event))
 
 
-def _kill_one_worker(cloud) -> set[int]:
-    """Kill one of this cloud's processes that runs the function `process`; returns its process ID."""
-    for process in psutil.process_iter(["pid"]):
-        try:
-            environment = process.environ()
-        except (psutil.AccessDenied, psutil.NoSuchProcess):
-            continue
-        if environment.get("AWS_LAMBDA_FUNCTION_NAME", "").endswith("process") and environment.get(
-            "GATEWAY_PORT"
-        ) == str(cloud.port):
-            process.send_signal(signal.SIGKILL)
-            return {process.pid}
+def _kill_a_busy_worker(cloud_home) -> set[int]:
+    """Kill one of this cloud's processes that is at work on a shard; returns its process ID."""
+    for process in Emulator(Folder(cloud_home)).processes():
+        is_worker = "workersprocess" in process.info["environ"].get("AWS_LAMBDA_FUNCTION_NAME", "")
+        with suppress(psutil.NoSuchProcess):
+            if is_worker and process.cpu_times().user > BUSY_SECONDS:
+                process.send_signal(signal.SIGKILL)
+                return {process.pid}
     return set()

@@ -8,21 +8,15 @@ import httpx
 import jsonschema
 import pytest
 
-from backhaul.client import Backhaul
 from backhaul.errors import RequestRefused
 from backhaul.job import JobState
 from backhaul.reading import FileSource
 from backhaul.registry import find_processors
 from backhaul.trial import trial
 from scripts.subscriber import subscription
-from tests.e2e.support import PROJECT, ask, client_of, run_job, trusted
+from tests.e2e.support import PROJECT, ask, run_job, trusted
 
 MIB = 1024**2
-
-
-@pytest.fixture(scope="session")
-def client(cloud) -> Backhaul:
-    return client_of(cloud)
 
 
 def jsonl(size: int) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.e2e.support import admin_client, ask, client_of, run_job, trusted
+from tests.e2e.support import admin_client, ask, run_job, trusted
 
 Key = tuple[str, str]
 
@@ -41,10 +41,10 @@ def test_a_caller_without_the_callers_policy_is_refused(cloud, stranger):
     assert ask(cloud, "GET", "/jobs", key=stranger).status_code == 403
 
 
-def test_another_tenants_job_looks_like_one_that_does_not_exist(cloud, neighbour, tmp_path):
+def test_another_tenants_job_looks_like_one_that_does_not_exist(cloud, client, neighbour, tmp_path):
     path = tmp_path / "input"
     path.write_bytes(b"mine\n")
-    job, _ = run_job(client_of(cloud), path, "text-stats")
+    job, _ = run_job(client, path, "text-stats")
     missing = ask(cloud, "GET", f"/jobs/{'0' * 26}")
     assert missing.status_code == 404
     for path in ("", "/result", "/receipt"):

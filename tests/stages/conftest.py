@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import Any
 import boto3
 import msgspec
 import pytest
+from botocore.loaders import JSONFileLoader
 from moto import mock_aws
 from moto.backends import get_backend
 from moto.dynamodb.models import DynamoDBBackend
@@ -218,6 +220,14 @@ class Deployment:
     def with_processors(self, *processors: Any) -> Deployment:
         known = {**self.registry.processors, **{each.name: each for each in processors}}
         return replace(self, registry=replace(self.registry, processors=known))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_are_parsed_once() -> Iterator[None]:
+    """Every deployment has clients of its own; parsing botocore's models for each is half of what a test takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", functools.cache(JSONFileLoader.load_file))
+        yield
 
 
 @pytest.fixture

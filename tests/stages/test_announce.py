@@ -223,7 +223,7 @@ def test_what_the_bus_refuses_comes_back_from_its_client(deployment, monkeypatch
     monkeypatch.setattr(
         client,
         "put_events",
-        lambda Entries: {  # noqa: N803  # boto3's own name
+        lambda **_: {
             "FailedEntryCount": 1,
             "Entries": [{"EventId": "1"}, {"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}],
         },

@@ -13,7 +13,7 @@ import pytest
 from backhaul import keys
 from backhaul.errors import JobNotFound, MalformedMessage
 from backhaul.job import JobRef, JobState, ObjectRef
-from backhaul.stages.dispatch import uploads_in
+from backhaul.stages.dispatch import Upload, uploads_in
 from backhaul.store import RunStore
 from backhaul.task import RunTask
 
@@ -285,6 +285,4 @@ def test_a_key_that_is_no_input_of_a_job_is_malformed(deployment, key):
 
 
 def anything() -> Any:
-    from backhaul.stages.dispatch import Upload
-
     return Upload(JobRef("T1", ID), ObjectRef("", "v1", 1))

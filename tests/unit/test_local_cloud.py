@@ -1,5 +1,6 @@
 """The local cloud, as far as it can be tested without starting one."""
 
+import shutil
 import ssl
 import stat
 import subprocess
@@ -151,6 +152,15 @@ def test_a_home_whose_name_begins_alike_is_another_cloud(folder, sleeper):
     other = sleeper(folder.home.with_name("home2"))
     Emulator(folder).stop()
     assert other.poll() is None
+
+
+def test_a_cloud_whose_folder_was_deleted_can_still_be_stopped(folder, sleeper):
+    mine = sleeper(folder.home)
+    shutil.rmtree(folder.home)
+    cloud = LocalCloud(folder.home)
+    assert cloud.status().state is State.DIED
+    assert cloud.down()
+    assert mine.poll() is not None
 
 
 # How it is reached

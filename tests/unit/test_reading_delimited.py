@@ -125,15 +125,13 @@ def test_a_row_without_one_meaning_is_refused_with_its_position(row, offset, sai
 )
 def test_a_bad_header_is_refused_when_splitting(header, position, said):
     with pytest.raises(UnsuitableInput, match=said) as caught:
-        list(Csv().split(MemorySource(header + b"1,2,3\n"), 1000)) if header != b"\n\n" else list(
-            Csv().split(MemorySource(header), 1000)
-        )
+        list(Csv().split(MemorySource(header), 1000))
     assert caught.value.position == position
 
 
 def test_a_quote_that_is_never_closed_is_found_when_splitting():
     source = MemorySource(b'a,b\n"1",2\n3,"4\n' + b"5,6\n" * 1000)
-    with pytest.raises(UnsuitableInput, match="never closed, .*; close it|never closed") as caught:
+    with pytest.raises(UnsuitableInput, match="a quoted field that is never closed") as caught:
         list(Csv().split(source, 100))
     assert caught.value.position == 12
 

@@ -4,7 +4,8 @@ from contextlib import closing
 
 import pytest
 
-from backhaul.reading import Bytes, Chunk, FileSource, Lines, Window
+from backhaul.errors import InvalidProcessor
+from backhaul.reading import Bytes, Chunk, FileSource, Lines, Record, Window
 from backhaul.reading.window import LOOKAHEAD
 from tests.sources import MemorySource, read_all, read_chunks
 
@@ -97,3 +98,8 @@ def test_chunks_as_bytes_are_the_file_again():
     records = read_all(Bytes(), data, 100, 7)
     assert [record.size for record in records] == [100] * 25 + [60]
     assert b"".join(Bytes().encode(record.value, record) for record in records) == data
+
+
+def test_a_result_for_a_chunk_of_bytes_is_bytes():
+    with pytest.raises(InvalidProcessor, match="Return bytes for what Bytes reads, not str"):
+        Bytes().encode("text", Record(0, 1, b"x"))

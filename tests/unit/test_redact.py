@@ -59,7 +59,10 @@ def redacted_at_once(data):
         ("+1 (555) 123-4567, +44 20 7946 0958, +442079460958", "[PHONE], [PHONE], [PHONE]"),
         ("+49 (0)30/123456-0; +33 1 23 45 67 89; +49.301234567", "[PHONE]; [PHONE]; [PHONE]"),
         ("(555) 123-4567, 555-123-4567, 555.123.4567, 555 234 4567", "[PHONE], [PHONE], [PHONE], [PHONE]"),
-        ("1-800-555-0199, 1 (800) 555-0199, 555-123-4567x12, 555-123-4567 ext. 9", "[PHONE], [PHONE], [PHONE], [PHONE]"),
+        (
+            "1-800-555-0199, 1 (800) 555-0199, 555-123-4567x12, 555-123-4567 ext. 9",
+            "[PHONE], [PHONE], [PHONE], [PHONE]",
+        ),
         ("020 7946 0958, (020) 7946 0958, 0171-1234567, 030/123456", "[PHONE], [PHONE], [PHONE], [PHONE]"),
         ("01 23 45 67 89, 06.12.34.56.78, 03-1234-5678, 07700 900123 x 5", "[PHONE], [PHONE], [PHONE], [PHONE]"),
         ("0044 20 7946 0958, Tel:030 1234567", "[PHONE], Tel:[PHONE]"),
@@ -97,12 +100,10 @@ def test_only_the_chosen_types_are_replaced():
 
 
 def test_your_own_patterns_are_replaced_by_their_names():
-    options = {"patterns": {"TICKET": r"T-\d+", "WORD": r"\bsecret\b|$"}}
-    assert redact("T-12 secrets secret a@b.io", **options | {"patterns": {"TICKET": r"T-\d+"}}) == (
-        "[TICKET] secrets secret [EMAIL]"
-    )
+    patterns = {"TICKET": r"T-\d+", "WORD": r"\bsecret\b"}
+    assert redact("T-12 secrets secret a@b.io", patterns=patterns) == "[TICKET] secrets [WORD] [EMAIL]"
     assert redact("T-12", patterns='{"TICKET": "T-\\\\d+"}', types="[]") == "[TICKET]"
-    assert redact("ab", patterns={"A": "a(?=b)|(?<=b)"[:6], "B": "(?<=a)b"}) == "[A][B]"
+    assert redact("ab", patterns={"A": "a(?=b)", "B": "(?<=a)b"}) == "[A][B]"
 
 
 def test_overlapping_matches_become_one_placeholder():
@@ -150,7 +151,24 @@ def test_it_equals_a_run_over_everything_at_once(data, chunk_bytes):
 
 
 parts = st.sampled_from(
-    ["\n", "\r\n", "\r", " ", "a", "é😀", "@", ".", "b.io", "1", "555-123-4567", "::1", "4111111111111111", "+", "/", "-0"]
+    [
+        "\n",
+        "\r\n",
+        "\r",
+        " ",
+        "a",
+        "é😀",
+        "@",
+        ".",
+        "b.io",
+        "1",
+        "555-123-4567",
+        "::1",
+        "4111111111111111",
+        "+",
+        "/",
+        "-0",
+    ]
 )
 
 

@@ -78,7 +78,9 @@ def test_a_file_in_the_users_folder_is_a_processor(folder):
 
 
 def test_a_file_may_hold_several_processors_and_their_base(folder):
-    several = SHOUT + '''
+    several = (
+        SHOUT
+        + """
     class _Base(Processor):
         def process(self, record, ctx):
             return record
@@ -88,7 +90,8 @@ def test_a_file_may_hold_several_processors_and_their_base(folder):
 
     class Two(_Base):
         name = "two"
-    '''
+    """
+    )
     assert find_processors(folder(several=several)).names() == ["one", "redact", "shout", "text-stats", "two"]
 
 
@@ -118,7 +121,7 @@ def test_a_broken_file_is_named_with_its_line_and_hides_no_other(folder, source,
     with pytest.raises(InvalidProcessor, match=rf"wrong\.py, line {line}: .*{said}"):
         registry.get("broken")
     assert [each.place for each in registry.broken] == [f"{folder()}/wrong.py, line {line}"]
-    with pytest.raises(UnknownProcessor, match="no processor 'typo'. Use one of: redact, shout, text-stats"):
+    with pytest.raises(UnknownProcessor, match=r"no processor 'typo'\. Use one of: redact, shout, text-stats"):
         registry.get("typo")
 
 
@@ -144,21 +147,21 @@ def test_a_class_that_breaks_the_contract_is_named_with_its_line(folder, body, s
 def test_of_two_processors_with_one_name_neither_is_used_and_both_are_named(folder):
     registry = find_processors(folder(one=SHOUT, two=SHOUT))
     assert registry.names() == ["redact", "text-stats"]
-    with pytest.raises(InvalidProcessor, match=r"two\.py, line 4, class Shout: .*one\.py, line 4, class Shout is called"):
+    with pytest.raises(
+        InvalidProcessor, match=r"two\.py, line 4, class Shout: .*one\.py, line 4, class Shout is called"
+    ):
         registry.create("shout")
 
 
 def test_installed_packages_offer_processors_as_entry_points(monkeypatch):
     class Installed(Processor):
         name = "installed"
-
-        def process(self, record, ctx):
-            return record
+        process = print
 
     monkeypatch.setattr(EntryPoint, "load", lambda entry: {"good": Installed, "bad": print}.get(entry.value) or 1 / 0)
     entries = [EntryPoint(name, value, "backhaul.processors") for name, value in
                [("installed", "good"), ("no-class", "bad"), ("crashes", "worse")]]  # fmt: skip
-    monkeypatch.setattr(registry_module, "entry_points", lambda group: entries)
+    monkeypatch.setattr(registry_module, "entry_points", lambda **_: entries)
     registry = find_processors()
     assert registry.get("installed") is Installed
     with pytest.raises(InvalidProcessor, match="entry point no-class = bad: It is no subclass of Processor"):
@@ -171,7 +174,7 @@ def test_a_description_lists_every_option_with_its_limits(folder):
     description = find_processors(folder(picky=PICKY)).describe("picky")
     assert description.summary == "Take many options."
     options = {option.name: option for option in description.options}
-    assert list(options) == ["chunk_bytes", "limit", "words", "mode", "ratio", "loud", "mapping"]
+    assert list(options) == ["limit", "words", "mode", "ratio", "loud", "mapping", "chunk_bytes"]
     limit = options["limit"]
     assert (limit.type, limit.required, limit.description) == ("integer", True, "How many.")
     assert limit.limits == "at least 1, at most 9"
@@ -212,5 +215,7 @@ def test_options_may_be_given_as_text(folder, given):
     ],
 )
 def test_a_wrong_option_is_named_with_the_problem_and_the_known_options(folder, given, said):
-    with pytest.raises(InvalidOption, match=rf"{said}.*Options of picky: chunk_bytes, limit, words, mode"):
+    with pytest.raises(
+        InvalidOption, match=rf"{said}.*Options of picky: limit, words, mode, ratio, loud, mapping, chunk_bytes"
+    ):
         find_processors(folder(picky=PICKY)).create("picky", given)

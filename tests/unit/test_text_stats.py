@@ -78,7 +78,9 @@ def test_a_line_of_30_mb_is_one_line():
 @pytest.mark.parametrize("chunk_bytes", [MIB, 8 * MIB])
 def test_100_mb_of_json_lines_are_counted_exactly(chunk_bytes):
     block = "".join(
-        json.dumps({"id": number, "name": f"Zoë {number % 97}", "text": "漢字 und 😀 " * (number % 5)}, ensure_ascii=False)
+        json.dumps(
+            {"id": number, "name": f"Zoë {number % 97}", "text": "漢字 und 😀 " * (number % 5)}, ensure_ascii=False
+        )
         + ("\r\n" if number % 3 else "\n")
         for number in range(10_000)
     ).encode()

@@ -1,0 +1,78 @@
+"""The table of grants in `docs/security.md`: `python -m tests.infra.grants` writes it anew from the template."""
+
+from __future__ import annotations
+
+from backhaul.toolchain import PROJECT
+from tests.infra.template import Grant, Template, grant
+
+PAGE = PROJECT / "docs" / "security.md"
+BEGIN, END = "<!-- grants: written by tests.infra.grants -->\n", "<!-- end of grants -->\n"
+
+LOGGING = ["logs:CreateLogStream", "logs:PutLogEvents"]
+TRACING = ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
+"""What every function may do as well; the page says so once."""
+
+_NAMES = {
+    "<storagedata.Arn>/": "objects ",
+    "<storagejobs.Arn>/index/": "jobs table, index ",
+    "<storagejobs.StreamArn>": "jobs table, stream",
+    "<storagejobs.Arn>": "jobs table",
+    "<intakequeue.Arn>": "intake queue",
+    "<announcementsbus.Arn>": "event bus",
+    "<announcementsdeadletters.Arn>": "announcements' dead letters",
+    "arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:<workflowrun.Name>:": "executions ",
+    "<workflowrun>": "state machine",
+    "<workersplan.Arn>": "function plan",
+    "<workersprocess.Arn>": "function process",
+    "<workersmerge.Arn>": "function merge",
+    "<workersconclude.Arn>": "function conclude",
+}
+
+
+def table(template: Template) -> str:
+    """Return the grants of the template: a row for each function, and one for the state machine."""
+    rows = ["| Who | May |", "|---|---|"]
+    for function in template.functions():
+        grants = [each for each in template.grants(function) if not _is_everyones(each)]
+        rows.append(_row(f"`{function}`", grants))
+    machine = [grant(each) for name, each in template.statements() if name in ("workflowrunrole", "workflowchildren")]
+    rows.append(_row("state machine", machine))
+    return "\n".join(rows) + "\n"
+
+
+def documented() -> str:
+    """Return the table as the page has it."""
+    return PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
+
+
+def _is_everyones(grant: Grant) -> bool:
+    return grant[0] in (LOGGING, TRACING)
+
+
+def _row(who: str, grants: list[Grant]) -> str:
+    lines = [f"{_code(actions)} on {', '.join(map(_name, resources))}" for actions, resources in grants]
+    return f"| {who} | {'<br>'.join(lines)} |"
+
+
+def _code(actions: list[str]) -> str:
+    return ", ".join(f"`{each}`" for each in actions)
+
+
+def _name(resource: str) -> str:
+    for arn, name in _NAMES.items():
+        if resource.startswith(arn):
+            rest = resource.removeprefix(arn)
+            return f"{name}`{rest}`" if rest else name
+    return f"`{resource}`"
+
+
+def _renew() -> None:
+    from tests.infra.conftest import synthesized
+
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}{table(synthesized())}{END}{after}")
+
+
+if __name__ == "__main__":
+    _renew()

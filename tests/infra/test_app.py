@@ -1,0 +1,52 @@
+"""The app as the CDK CLI runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from backhaul.toolchain import PROJECT
+from stacks.bundle import LAMBDA, WHEELS, installed, requirements
+from tests.infra.conftest import CONTEXT
+
+
+def run_app(output: Path, **context: object) -> subprocess.CompletedProcess[str]:
+    """Run `app.py` with nothing on the path, no credentials, and a proxy where nobody listens."""
+    return subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=PROJECT,
+        env={
+            "JSII_NODE": os.environ["JSII_NODE"],
+            "HOME": str(output),
+            "PATH": "",
+            "HTTPS_PROXY": "http://127.0.0.1:9",
+            "CDK_OUTDIR": str(output),
+            "CDK_VALIDATION": "false",
+            "CDK_CONTEXT_JSON": json.dumps({**CONTEXT, **context}),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_synthesis_asks_neither_aws_nor_git_nor_anybody(tmp_path: Path):
+    installed(requirements(PROJECT / "processors"), LAMBDA, WHEELS)
+    done = run_app(tmp_path, stage="prod")
+    assert done.returncode == 0, done.stderr
+    functions = json.loads((tmp_path / "Backhaul-prod.template.json").read_text())["Resources"].values()
+    assets = {each["Properties"]["Code"]["S3Key"] for each in functions if each["Type"] == "AWS::Lambda::Function"}
+    (asset,) = assets
+    assert (tmp_path / f"asset.{asset.removesuffix('.zip')}" / "lambdas" / "plan.py").is_file()
+
+
+def test_wrong_context_is_answered_in_one_line(tmp_path: Path):
+    done = run_app(tmp_path, retention_days="a while")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "backhaul: Context retention_days='a while': use a whole number from 1 to 3,650."
+    )
+    assert "Traceback" not in done.stderr

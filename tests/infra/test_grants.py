@@ -1,0 +1,91 @@
+"""What each function and the state machine may do: `docs/security.md` lists it, and nothing else is granted."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+import pytest
+
+from backhaul import keys
+from backhaul.job import JobRef
+from tests.infra import grants
+from tests.infra.template import Template, listed, texts
+
+JOB = JobRef("AIDAEXAMPLE", "01jd0000000000000000000000")
+WITHOUT_RESOURCES = ("xray:", "logs:")
+"""Services some of whose actions take no narrower resource than `*`."""
+
+NEEDED = [
+    ("submit", "s3:PutObject", keys.input_key(JOB)),
+    ("dispatch", "s3:GetObjectVersion", keys.input_key(JOB)),
+    ("plan", "s3:GetObjectVersion", keys.input_key(JOB)),
+    ("plan", "s3:PutObject", keys.plan_key(JOB, 3)),
+    ("process", "s3:GetObjectVersion", keys.input_key(JOB)),
+    ("process", "s3:PutObject", keys.result_key(JOB, 12, 2, 0)),
+    ("merge", "s3:GetObject", keys.plan_key(JOB, 3)),
+    ("merge", "s3:GetObject", keys.result_key(JOB, 12, 2, 0)),
+    ("merge", "s3:PutObject", keys.output_key(JOB, 3)),
+    ("merge", "s3:AbortMultipartUpload", keys.output_key(JOB, 3)),
+    ("merge", "s3:PutObject", keys.receipt_key(JOB, 3)),
+    ("inquire", "s3:GetObjectVersion", keys.output_key(JOB, 3)),
+    ("inquire", "s3:GetObjectVersion", keys.receipt_key(JOB, 3)),
+]
+
+
+def may(template: Template, function: str, action: str, key: str) -> bool:
+    return any(
+        action in actions and any(fnmatchcase(f"<storagedata.Arn>/{key}", pattern) for pattern in resources)
+        for actions, resources in template.grants(function)
+    )
+
+
+def test_the_documentation_lists_every_grant_there_is(template: Template):
+    assert grants.documented() == grants.table(template), "Renew it with: python -m tests.infra.grants"
+
+
+@pytest.mark.parametrize(("function", "action", "key"), NEEDED)
+def test_a_function_may_do_what_it_needs_to_objects(template: Template, function: str, action: str, key: str):
+    assert may(template, function, action, key)
+
+
+@pytest.mark.parametrize("key", sorted({key for _, _, key in NEEDED}))
+@pytest.mark.parametrize("action", sorted({action for _, action, _ in NEEDED}))
+def test_no_function_may_do_more_to_objects(template: Template, action: str, key: str):
+    allowed = {function for function in template.functions() if may(template, function, action, key)}
+    assert allowed == {function for function, needed, of in NEEDED if (needed, of) == (action, key)}
+
+
+def test_no_action_is_a_pattern_and_no_resource_is_everything(template: Template):
+    for name, statement in template.statements():
+        actions = listed(statement["Action"])
+        assert not [action for action in actions if "*" in action], name
+        if "*" in texts(statement["Resource"]):
+            assert all(action.startswith(WITHOUT_RESOURCES) for action in actions), name
+
+
+def test_nothing_deletes_scans_or_passes_on_rights(template: Template):
+    actions = {action for _, statement in template.statements() for action in listed(statement["Action"])}
+    strong = {action for action in actions if action.split(":")[1].startswith(("Delete", "Scan", "Batch", "Pass"))}
+    assert strong == {"sqs:DeleteMessage", "logs:DeleteLogDelivery"}
+    assert not [action for action in actions if action.startswith(("iam:", "sts:", "kms:"))]
+
+
+def test_a_role_is_assumed_by_its_one_service_and_no_policy_of_aws_is_attached(template: Template):
+    for name, role in template.of_type("IAM::Role").items():
+        (statement,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        service = "states.amazonaws.com" if name == "workflowrunrole" else "lambda.amazonaws.com"
+        assert statement["Principal"] == {"Service": service}
+        assert "ManagedPolicyArns" not in role["Properties"]
+
+
+def test_every_function_has_a_role_of_its_own(template: Template):
+    roles = [str(function["Role"]) for function in template.functions().values()]
+    assert len(set(roles)) == len(roles)
+
+
+def test_every_function_may_log_to_its_own_log_and_trace_itself(template: Template):
+    for name, function in template.functions().items():
+        (log,) = texts(function["LoggingConfig"]["LogGroup"])
+        assert (grants.LOGGING, [f"{log[:-1]}.Arn>"]) in template.grants(name)
+        assert (grants.TRACING, ["*"]) in template.grants(name)
+        assert len([resources for actions, resources in template.grants(name) if "logs:PutLogEvents" in actions]) == 1

@@ -1,0 +1,310 @@
+"""The template: what is stored and how, what wakes what, and what differs between stages."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from backhaul import keys
+from backhaul.job import JobRef
+from backhaul.settings import Settings
+from backhaul.store.jobs import BY_TENANT, DUE
+from tests.infra.template import Template, listed, text
+
+RESOURCES_MOST = 80
+STATEFUL = ("S3::Bucket", "DynamoDB::Table", "Logs::LogGroup")
+JOB = JobRef("AIDAEXAMPLE", "01jd0000000000000000000000")
+
+
+def test_there_are_few_resources_and_no_custom_ones(template: Template):
+    kinds = [each["Type"] for each in template.document["Resources"].values()]
+    assert len(kinds) <= RESOURCES_MOST
+    assert not [kind for kind in kinds if kind.startswith("Custom::") or "CustomResource" in kind]
+
+
+def test_outputs_name_what_clients_and_operators_need(template: Template):
+    assert set(template.document["Outputs"]) == {
+        "ApiUrl",
+        "ApiId",
+        "ClientPolicyArn",
+        "DataBucketName",
+        "JobsTableName",
+        "FlowTableName",
+        "IntakeQueueUrl",
+        "IntakeDeadLettersUrl",
+        "StateMachineArn",
+        "EventBusName",
+        "AnnounceDeadLettersUrl",
+    }
+
+
+class TestStorage:
+    def test_files_are_versioned_encrypted_private_and_logged(self, template: Template):
+        bucket = template.properties("S3::Bucket", "storagedata")
+        assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+        (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+        assert text(bucket["LoggingConfiguration"]["DestinationBucketName"]) == "<storageaccesslogs>"
+        for each in template.of_type("S3::Bucket").values():
+            assert all(each["Properties"]["PublicAccessBlockConfiguration"].values())
+            assert len(each["Properties"]["PublicAccessBlockConfiguration"]) == 4
+
+    def test_buckets_and_queues_refuse_plain_http(self, template: Template):
+        def denies_http(policy: dict[str, Any]) -> bool:
+            return any(
+                each["Effect"] == "Deny" and each.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
+                for each in policy["Properties"]["PolicyDocument"]["Statement"]
+            )
+
+        for kind, owner, policies in (
+            ("S3::Bucket", "Bucket", "S3::BucketPolicy"),
+            ("SQS::Queue", "Queues", "SQS::QueuePolicy"),
+        ):
+            denying = [each for each in template.of_type(policies).values() if denies_http(each)]
+            covered = {text(each) for policy in denying for each in listed(policy["Properties"][owner])}
+            assert covered == {f"<{name}>" for name in template.of_type(kind)}
+
+    def test_what_nobody_needs_any_more_expires(self, synthesize: Callable[..., Template]):
+        bucket = synthesize(retention_days=9).properties("S3::Bucket", "storagedata")
+        rules = {rule.pop("Id"): rule for rule in json.loads(json.dumps(bucket["LifecycleConfiguration"]["Rules"]))}
+        assert rules == {
+            "uploads": {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}, "Status": "Enabled"},
+            "scratch": {"ExpirationInDays": 1, "Prefix": "scratch/", "Status": "Enabled"},
+            "jobs": {"ExpirationInDays": 9, "Prefix": "t/", "Status": "Enabled"},
+            "overwritten": {"NoncurrentVersionExpiration": {"NoncurrentDays": 7}, "Status": "Enabled"},
+            "markers": {"ExpiredObjectDeleteMarker": True, "Status": "Enabled"},
+        }
+
+    def test_web_pages_may_upload_only_from_the_origins_that_the_stage_names(self, synthesize: Callable[..., Template]):
+        open_to_none, open_to_one = synthesize(), synthesize(cors_origins="https://app.example")
+        assert "CorsConfiguration" not in open_to_none.properties("S3::Bucket", "storagedata")
+        assert "CorsConfiguration" not in open_to_none.properties("ApiGatewayV2::Api", "apihttp")
+        (rule,) = open_to_one.properties("S3::Bucket", "storagedata")["CorsConfiguration"]["CorsRules"]
+        assert (rule["AllowedOrigins"], rule["AllowedMethods"]) == (["https://app.example"], ["GET", "POST"])
+        api = open_to_one.properties("ApiGatewayV2::Api", "apihttp")
+        assert api["CorsConfiguration"]["AllowOrigins"] == ["https://app.example"]
+
+    def test_tables_are_billed_by_use_recoverable_and_forget(self, template: Template):
+        for table in template.of_type("DynamoDB::Table").values():
+            properties = table["Properties"]
+            assert properties["BillingMode"] == "PAY_PER_REQUEST"
+            assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+            assert properties["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+            assert _key(properties) == {"pk": "HASH", "sk": "RANGE"}
+
+    def test_the_jobs_table_has_a_stream_and_the_indexes_that_the_store_queries(self, template: Template):
+        jobs = template.properties("DynamoDB::Table", "storagejobs")
+        assert jobs["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+        indexes = {each["IndexName"]: each for each in jobs["GlobalSecondaryIndexes"]}
+        assert {name: _key(each) for name, each in indexes.items()} == {
+            BY_TENANT: {"tenant": "HASH", "job_id": "RANGE"},
+            DUE: {"open_state": "HASH", "due_at": "RANGE"},
+        }
+        assert all(each["Projection"] == {"ProjectionType": "ALL"} for each in indexes.values())
+
+
+class TestIntake:
+    def test_an_upload_wakes_the_queue_and_no_other_object_does(self, template: Template):
+        bucket = template.properties("S3::Bucket", "storagedata")
+        (notification,) = bucket["NotificationConfiguration"]["QueueConfigurations"]
+        rules = {rule["Name"]: rule["Value"] for rule in notification["Filter"]["S3Key"]["Rules"]}
+        assert (notification["Event"], text(notification["Queue"])) == ("s3:ObjectCreated:*", "<intakequeue.Arn>")
+
+        def wakes(key: str) -> bool:
+            return key.startswith(rules["prefix"]) and key.endswith(rules["suffix"])
+
+        assert wakes(keys.input_key(JOB))
+        others = (
+            keys.plan_key(JOB, 1),
+            keys.result_key(JOB, 0, 1, 0),
+            keys.output_key(JOB, 1),
+            keys.receipt_key(JOB, 1),
+        )
+        assert not any(wakes(key) for key in others)
+
+    def test_only_this_bucket_may_send_to_the_queue_and_may_before_it_exists(self, template: Template):
+        policy = template.properties("SQS::QueuePolicy", "intakequeuePolicy")["PolicyDocument"]
+        (allowed,) = [each for each in policy["Statement"] if each["Effect"] == "Allow"]
+        bucket = template.of_type("S3::Bucket")["storagedata"]
+        assert allowed["Principal"] == {"Service": "s3.amazonaws.com"}
+        assert text(allowed["Condition"]["ArnEquals"]["aws:SourceArn"]) == (
+            f"arn:<AWS::Partition>:s3:::{text(bucket['Properties']['BucketName'])}"
+        )
+        (needed,) = bucket["DependsOn"]
+        assert needed in template.document["Resources"]
+        assert needed.startswith("intakequeuePolicy")
+
+    def test_a_message_gets_five_tries_and_time_for_each(self, template: Template):
+        queue = template.properties("SQS::Queue", "intakequeue")
+        assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+        assert text(queue["RedrivePolicy"]["deadLetterTargetArn"]) == "<intakedeadletters.Arn>"
+        assert queue["VisibilityTimeout"] >= 6 * template.functions()["dispatch"]["Timeout"]
+        fortnight = 14 * 24 * 3600
+        assert template.properties("SQS::Queue", "intakedeadletters")["MessageRetentionPeriod"] == fortnight
+
+    def test_one_bad_message_fails_alone(self, template: Template):
+        mapping = _mapping(template, "intakedispatch")
+        assert text(mapping["EventSourceArn"]) == "<intakequeue.Arn>"
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+class TestAnnouncements:
+    def test_announce_reads_what_became_of_jobs_and_nothing_else(self, template: Template):
+        mapping = _mapping(template, "announcementsannounce")
+        (pattern,) = mapping["FilterCriteria"]["Filters"]
+        assert text(mapping["EventSourceArn"]) == "<storagejobs.StreamArn>"
+        assert json.loads(pattern["Pattern"]) == {
+            "eventName": ["INSERT", "MODIFY"],
+            "dynamodb": {"Keys": {"sk": {"S": [keys.JOB_SORT_KEY]}}},
+        }
+
+    def test_a_change_that_cannot_be_announced_is_found_kept_and_passed(self, template: Template):
+        mapping = _mapping(template, "announcementsannounce")
+        assert mapping["BisectBatchOnFunctionError"] is True
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert mapping["MaximumRetryAttempts"] == 25
+        assert mapping["StartingPosition"] == "TRIM_HORIZON"
+        assert text(mapping["DestinationConfig"]["OnFailure"]["Destination"]) == "<announcementsdeadletters.Arn>"
+
+
+class TestRecovery:
+    def test_a_run_that_ends_badly_wakes_conclude(self, template: Template):
+        rule = template.properties("Events::Rule", "recoveryrunendedbadly")
+        assert rule["EventPattern"]["source"] == ["aws.states"]
+        assert rule["EventPattern"]["detail-type"] == ["Step Functions Execution Status Change"]
+        assert rule["EventPattern"]["detail"]["status"] == ["FAILED", "TIMED_OUT", "ABORTED"]
+        assert text(rule["EventPattern"]["detail"]["stateMachineArn"][0]) == "<workflowrun>"
+        assert [text(each["Arn"]) for each in rule["Targets"]] == ["<workersconclude.Arn>"]
+        assert "EventBusName" not in rule  # Step Functions tells the default bus
+
+    def test_the_sweep_comes_every_minute_and_is_over_before_the_next(self, template: Template):
+        rule = template.properties("Events::Rule", "recoveryeveryminute")
+        assert rule["ScheduleExpression"] == "rate(1 minute)"
+        assert [text(each["Arn"]) for each in rule["Targets"]] == ["<recoverysweep.Arn>"]
+        assert template.functions()["sweep"]["Timeout"] < 60
+
+
+class TestApi:
+    def test_every_route_wants_a_signature(self, template: Template):
+        routes = [each["Properties"] for each in template.of_type("ApiGatewayV2::Route").values()]
+        assert {route["RouteKey"] for route in routes} == {
+            "POST /jobs",
+            "GET /jobs",
+            "GET /jobs/{job_id}",
+            "GET /jobs/{job_id}/result",
+            "GET /jobs/{job_id}/receipt",
+            "GET /processors",
+        }
+        assert {route["AuthorizationType"] for route in routes} == {"AWS_IAM"}
+
+    def test_calls_are_limited_and_logged(self, template: Template):
+        stage = template.properties("ApiGatewayV2::Stage", "apistage")
+        assert stage["DefaultRouteSettings"] == {"ThrottlingBurstLimit": 200, "ThrottlingRateLimit": 100}
+        assert text(stage["AccessLogSettings"]["DestinationArn"]) == "<apiaccesslogs.Arn>"
+        assert json.loads(stage["AccessLogSettings"]["Format"])["routeKey"] == "$context.routeKey"
+
+    def test_the_clients_policy_opens_this_api_and_nothing_else(self, template: Template):
+        ((_, statement),) = [each for each in template.statements() if each[0] == "apiclient"]
+        assert statement["Action"] == "execute-api:Invoke"
+        assert text(statement["Resource"]) == (
+            "arn:<AWS::Partition>:execute-api:<AWS::Region>:<AWS::AccountId>:<apihttp>/$default/*/*"
+        )
+
+
+class TestStages:
+    def test_production_keeps_its_data_and_cannot_be_deleted_by_mistake(self, synthesize: Callable[..., Template]):
+        prod = synthesize(stage="prod")
+        for kind in STATEFUL:
+            assert {each["DeletionPolicy"] for each in prod.of_type(kind).values()} == {"Retain"}
+            assert {each["UpdateReplacePolicy"] for each in prod.of_type(kind).values()} == {"Retain"}
+        for table in prod.of_type("DynamoDB::Table").values():
+            assert table["Properties"]["DeletionProtectionEnabled"] is True
+
+    def test_a_development_stage_goes_with_its_data(self, template: Template):
+        for kind in STATEFUL:
+            assert {each["DeletionPolicy"] for each in template.of_type(kind).values()} == {"Delete"}
+
+    def test_production_keeps_logs_for_longer(self, synthesize: Callable[..., Template]):
+        def retention(stage: str) -> set[int]:
+            groups = synthesize(stage=stage).of_type("Logs::LogGroup").values()
+            return {each["Properties"]["RetentionInDays"] for each in groups}
+
+        assert (retention("dev"), retention("local"), retention("prod")) == ({7}, {7}, {90})
+
+    def test_the_local_cloud_gets_the_development_template_with_fewer_workers(
+        self, synthesize: Callable[..., Template]
+    ):
+        def shape(stage: str) -> str:
+            document = json.dumps(synthesize(stage=stage, max_concurrency=9).document)
+            return re.sub(rf"[0-9A-F]{{8,}}|-?{stage}", "", document)
+
+        def workers(stage: str) -> int:
+            concurrency: int = synthesize(stage=stage).state_machine()["States"]["shards"]["MaxConcurrency"]
+            return concurrency
+
+        assert shape("local") == shape("dev")
+        assert (workers("local"), workers("dev")) == (4, 100)
+
+    def test_another_name_makes_another_deployment(self, synthesize: Callable[..., Template]):
+        bucket = synthesize(name="Second").properties("S3::Bucket", "storagedata")["BucketName"]
+        assert text(bucket) == "second-dev-data-<AWS::AccountId>-<AWS::Region>"
+
+    def test_a_bucket_name_is_never_too_long(self, synthesize: Callable[..., Template]):
+        bucket = synthesize(name="A" * 24, stage="local").properties("S3::Bucket", "storagedata")["BucketName"]
+        longest = text(bucket).replace("<AWS::AccountId>", "1" * 12).replace("<AWS::Region>", "ap-southeast-5")
+        assert len(longest) <= 63
+
+
+class TestFunctions:
+    def test_there_is_one_for_each_stage_and_it_is_declared_the_one_way(self, template: Template):
+        for name, function in template.functions().items():
+            assert function["Handler"] == f"lambdas.{name}.handler"
+            assert function["Architectures"] == ["arm64"]
+            assert function["Runtime"] == "python3.13"
+            assert function["TracingConfig"] == {"Mode": "Active"}
+            assert "ReservedConcurrentExecutions" not in function
+            assert text(function["LoggingConfig"]["LogGroup"]) in {
+                f"<{each}>" for each in template.of_type("Logs::LogGroup")
+            }
+
+    def test_time_and_memory_fit_the_work(self, template: Template):
+        assert {name: (each["Timeout"], each["MemorySize"]) for name, each in template.functions().items()} == {
+            "submit": (10, 256),
+            "inquire": (10, 256),
+            "dispatch": (30, 256),
+            "plan": (300, 1769),
+            "process": (300, 1769),
+            "merge": (900, 1769),
+            "conclude": (30, 256),
+            "announce": (30, 256),
+            "sweep": (50, 256),
+        }
+
+    def test_their_environment_is_settings_that_they_can_read(self, synthesize: Callable[..., Template]):
+        functions = synthesize(max_upload_bytes=1000, upload_window_seconds=60, retention_days=2).functions()
+        settings = {name: Settings.from_env(_environment(each)) for name, each in functions.items()}
+        assert settings["submit"] == Settings(
+            data_bucket="<storagedata>",
+            jobs_table="<storagejobs>",
+            max_upload_bytes=1000,
+            upload_window_seconds=60,
+            retention_days=2,
+        )
+        assert settings["sweep"] == Settings(jobs_table="<storagejobs>", state_machine_arn="<workflowrun>")
+        assert settings["announce"] == Settings(data_bucket="<storagedata>", event_bus="<announcementsbus>")
+
+
+def _environment(function: dict[str, Any]) -> dict[str, str]:
+    return {name: text(value) for name, value in function["Environment"]["Variables"].items()}
+
+
+def _key(table_or_index: dict[str, Any]) -> dict[str, str]:
+    return {each["AttributeName"]: each["KeyType"] for each in table_or_index["KeySchema"]}
+
+
+def _mapping(template: Template, function: str) -> dict[str, Any]:
+    mappings = [each["Properties"] for each in template.of_type("Lambda::EventSourceMapping").values()]
+    (found,) = [each for each in mappings if text(each["FunctionName"]) == f"<{function}>"]
+    return found

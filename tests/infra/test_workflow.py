@@ -1,0 +1,167 @@
+"""The state machine: its order, its names, what it retries and where failures go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from backhaul.toolchain import PROJECT
+from tests.infra.template import Template
+
+STAGES = {path.stem for path in (PROJECT / "backhaul/stages").glob("*.py")} - {"__init__"}
+
+
+@pytest.fixture
+def run(template: Template) -> dict[str, Any]:
+    return template.state_machine()
+
+
+@pytest.fixture
+def child(run: dict[str, Any]) -> dict[str, Any]:
+    processor: dict[str, Any] = run["States"]["shards"]["ItemProcessor"]
+    return processor
+
+
+def states_of(definition: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, state in definition["States"].items():
+        yield name, state
+        if "ItemProcessor" in state:
+            yield from states_of(state["ItemProcessor"])
+
+
+def test_the_order_of_the_stages(run: dict[str, Any], child: dict[str, Any]):
+    states = run["States"]
+    assert run["StartAt"] == "plan"
+    assert states["plan"]["Next"] == "planned?"
+    assert states["planned?"]["Default"] == "ended"
+    (planned,) = states["planned?"]["Choices"]
+    assert planned == {"Variable": "$.plan.outcome", "StringEquals": "planned", "Next": "shards"}
+    assert child["StartAt"] == "process"
+    assert states["shards"]["Next"] == "merge"
+    assert states["merge"]["End"] is True
+
+
+def test_a_task_is_named_after_its_file_or_the_function_in_it(template: Template, run: dict[str, Any]):
+    handlers = {
+        f"<{name}.Arn>": each["Properties"]["Handler"].split(".")[1]
+        for name, each in template.of_type("Lambda::Function").items()
+    }
+    tasks = {name: handlers[state["Resource"]] for name, state in states_of(run) if state["Type"] == "Task"}
+    assert set(tasks.values()) == {"plan", "process", "merge", "conclude"}
+    for name, file in tasks.items():
+        assert name == file or hasattr(import_module(f"backhaul.stages.{file}"), name)
+
+
+def test_every_stage_has_its_function_and_its_handler(template: Template):
+    handlers = {path.stem for path in (PROJECT / "lambdas").glob("*.py")}
+    assert set(template.functions()) == STAGES
+    assert handlers >= STAGES
+
+
+def test_the_map_reads_the_plan_and_hands_out_one_line_each(run: dict[str, Any]):
+    shards = run["States"]["shards"]
+    assert shards["ItemReader"]["ReaderConfig"] == {"InputType": "JSONL"}
+    assert shards["ItemReader"]["Parameters"] == {"Bucket": "<storagedata>", "Key.$": "$.plan.plan_key"}
+    assert shards["ItemSelector"] == {
+        "tenant.$": "$.tenant",
+        "job_id.$": "$.job_id",
+        "run.$": "$.run",
+        "shard.$": "$$.Map.Item.Value",
+    }
+
+
+def test_the_map_is_distributed_over_standard_children_and_survives_their_failures(run: dict[str, Any]):
+    shards = run["States"]["shards"]
+    assert shards["ItemProcessor"]["ProcessorConfig"] == {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
+    assert shards["ToleratedFailurePercentage"] == 100
+    assert shards["Label"] == "shards"
+
+
+def test_what_children_answer_goes_to_scratch_and_not_into_the_state(run: dict[str, Any]):
+    shards = run["States"]["shards"]
+    assert shards["ResultPath"] is None
+    assert shards["ResultWriter"]["Parameters"] == {
+        "Bucket": "<storagedata>",
+        "Prefix.$": "States.Format('scratch/t/{}/j/{}', $.tenant, $.job_id)",
+    }
+
+
+def test_concurrency_is_a_setting(synthesize: Callable[..., Template]):
+    assert synthesize(max_concurrency=12).state_machine()["States"]["shards"]["MaxConcurrency"] == 12
+
+
+def test_a_worker_is_called_again_until_it_is_done(child: dict[str, Any]):
+    states = child["States"]
+    assert states["process"]["ResultPath"] == "$.last"
+    assert states["process"]["Next"] == "finished?"
+    assert [(each["StringEquals"], each["Next"]) for each in states["finished?"]["Choices"]] == [
+        ("continue", "process"),
+        ("wait", "wait"),
+    ]
+    assert states["finished?"]["Default"] == "done"
+    assert states["wait"] == {"Type": "Wait", "SecondsPath": "$.last.seconds", "Next": "process"}
+
+
+CRASH = {
+    "ErrorEquals": ["States.ALL"],
+    "IntervalSeconds": 1,
+    "BackoffRate": 2,
+    "MaxDelaySeconds": 60,
+    "JitterStrategy": "FULL",
+    "MaxAttempts": 5,
+}
+THROTTLE = {**CRASH, "ErrorEquals": ["Lambda.TooManyRequestsException"], "MaxAttempts": 1000}
+
+
+def test_every_task_is_retried_after_throttling_and_after_crashes(run: dict[str, Any]):
+    tasks = [state for _, state in states_of(run) if state["Type"] == "Task"]
+    assert len(tasks) == 5
+    assert all(task["Retry"] == [THROTTLE, CRASH] for task in tasks)
+
+
+def test_reading_the_plan_and_writing_scratch_are_retried_too(run: dict[str, Any]):
+    (retry,) = run["States"]["shards"]["Retry"]
+    assert retry == {**CRASH, "ErrorEquals": ["States.ItemReaderFailed", "States.ResultWriterFailed"]}
+
+
+def test_what_retries_do_not_mend_is_concluded_also_when_the_payload_is_too_large(
+    run: dict[str, Any], child: dict[str, Any]
+):
+    def caught_by(name: str) -> list[dict[str, Any]]:
+        return [
+            {"ErrorEquals": [error], "ResultPath": "$.error", "Next": name}
+            for error in ("States.DataLimitExceeded", "States.ALL")
+        ]
+
+    for name in ("plan", "shards", "merge"):
+        assert run["States"][name]["Catch"] == caught_by("conclude_run")
+    assert child["States"]["process"]["Catch"] == caught_by("conclude_shard")
+
+
+def test_a_run_that_was_concluded_ends_as_failed_with_its_cause(run: dict[str, Any]):
+    conclude = run["States"]["conclude_run"]
+    assert (conclude["ResultPath"], conclude["Next"]) == (None, "failed")
+    assert run["States"]["failed"] == {
+        "Type": "Fail",
+        "ErrorPath": "$.error.Error",
+        "CausePath": "$.error.Cause",
+    }
+
+
+def test_a_shard_that_was_concluded_does_not_fail_its_child(child: dict[str, Any]):
+    assert child["States"]["conclude_shard"]["End"] is True
+
+
+def test_a_run_has_a_deadline(run: dict[str, Any]):
+    assert run["TimeoutSeconds"] == 24 * 3600
+
+
+def test_runs_log_what_goes_wrong_but_no_data_and_are_traced(template: Template):
+    machine = template.properties("StepFunctions::StateMachine", "workflowrun")
+    assert machine["LoggingConfiguration"]["Level"] == "ERROR"
+    assert machine["LoggingConfiguration"]["IncludeExecutionData"] is False
+    assert machine["TracingConfiguration"] == {"Enabled": True}
+    assert "StateMachineType" not in machine or machine["StateMachineType"] == "STANDARD"

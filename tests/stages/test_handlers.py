@@ -1,0 +1,549 @@
+"""The functions as AWS calls them: real envelopes in, real envelopes out, and logs that give nothing away."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib
+import json
+import logging
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from backhaul import errors, keys
+from backhaul.job import JobState
+
+SECRET = "s3cret-of-the-caller@example.com"
+DATA = f"one line\n{SECRET}\n".encode()
+USER = "AIDAEXAMPLE"
+STAGES = ("submit", "dispatch", "plan", "process", "merge", "announce", "inquire", "conclude", "sweep")
+
+
+@dataclass
+class Context:
+    """What Lambda tells a function of its invocation."""
+
+    function_name: str = "function"
+    memory_limit_in_mb: int = 1024
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:function"
+    aws_request_id: str = "52fdfc07-2182-154f-163f-5f0f9a621d72"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 300_000
+
+
+class Functions:
+    """The handlers of one deployment, imported afresh with its settings in the environment."""
+
+    def __getattr__(self, stage: str) -> Any:
+        module = importlib.import_module(f"lambdas.{stage}")
+        return lambda event: json.loads(json.dumps(module.handler(event, Context())))
+
+
+@pytest.fixture
+def functions(deployment, monkeypatch):
+    for name, value in deployment.settings.to_env().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "INFO")
+    forget()
+    yield Functions()
+    forget()
+
+
+def forget() -> None:
+    """Let the next import be the first of its process; the logger is kept by its name, with where it writes to."""
+    logging.Logger.manager.loggerDict.pop("backhaul", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lambdas"]:
+        del sys.modules[name]
+
+
+def module(stage: str) -> ModuleType:
+    return importlib.import_module(f"lambdas.{stage}")
+
+
+def request(
+    method: str, path: str, *, body: Any = None, user: str | None = USER, query: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """An event of an HTTP API with payload format 2.0, behind an IAM authorizer."""
+    event = {
+        "version": "2.0",
+        "routeKey": f"{method} {path}",
+        "rawPath": path,
+        "rawQueryString": "&".join(f"{name}={value}" for name, value in (query or {}).items()),
+        "headers": {"content-type": "application/json", "host": "abc.execute-api.us-east-1.amazonaws.com"},
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "abc",
+            "domainName": "abc.execute-api.us-east-1.amazonaws.com",
+            "domainPrefix": "abc",
+            "http": {
+                "method": method,
+                "path": path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "127.0.0.1",
+                "userAgent": "python-httpx",
+            },
+            "requestId": "JKJaXmPLvHcESHA=",
+            "routeKey": f"{method} {path}",
+            "stage": "$default",
+            "time": "22/Nov/2026:12:00:00 +0000",
+            "timeEpoch": 1795348800000,
+        },
+        "isBase64Encoded": False,
+    }
+    if user is not None:
+        event["requestContext"]["authorizer"] = {
+            "iam": {
+                "accessKey": "AKIAEXAMPLE",
+                "accountId": "123456789012",
+                "callerId": user,
+                "cognitoIdentity": None,
+                "principalOrgId": None,
+                "userArn": "arn:aws:iam::123456789012:user/someone",
+                "userId": user,
+            }
+        }
+    if query:
+        event["queryStringParameters"] = query
+    if body is not None:
+        event["body"] = body if isinstance(body, str) else json.dumps(body)
+    return event
+
+
+def wanted(**changes: Any) -> dict[str, Any]:
+    return {"processor": "text-stats", "file_name": "a.txt", "size": len(DATA)} | changes
+
+
+def answered(answer: dict[str, Any]) -> tuple[int, Any]:
+    assert answer["headers"]["Content-Type"] == "application/json"
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def refused(answer: dict[str, Any], status: int, code: str) -> str:
+    got, body = answered(answer)
+    assert body.keys() == {"error"}
+    assert (got, body["error"]["code"]) == (status, code)
+    message: str = body["error"]["message"]
+    assert message.endswith((".", "`"))
+    return message
+
+
+def sqs(*bodies: str) -> dict[str, Any]:
+    return {
+        "Records": [
+            {
+                "messageId": f"message-{number}",
+                "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a",
+                "body": body,
+                "attributes": {
+                    "ApproximateReceiveCount": "1",
+                    "SentTimestamp": "1795348800000",
+                    "SenderId": "AIDAJXNJGGKNS7OSV23OI",
+                    "ApproximateFirstReceiveTimestamp": "1795348800001",
+                },
+                "messageAttributes": {},
+                "md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3",
+                "eventSource": "aws:sqs",
+                "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:intake",
+                "awsRegion": "us-east-1",
+            }
+            for number, body in enumerate(bodies)
+        ]
+    }
+
+
+def submitted(functions: Any, deployment: Any, **changes: Any) -> tuple[Any, str]:
+    """A job made by the API and its file uploaded; returns its ref and S3's message."""
+    status, body = answered(functions.submit(request("POST", "/jobs", body=wanted(**changes))))
+    assert status == 202
+    ref = keys.job_of_input(body["upload"]["fields"]["key"])
+    return ref, deployment.notification(deployment.put_input(ref, DATA))
+
+
+def started(functions: Any, deployment: Any, **changes: Any) -> dict[str, Any]:
+    """A job whose run has begun; returns what Step Functions hands to its states."""
+    _, message = submitted(functions, deployment, **changes)
+    assert functions.dispatch(sqs(message)) == {"batchItemFailures": []}
+    state: dict[str, Any] = json.loads(deployment.executions()[-1].execution_input)
+    return state
+
+
+def lines_of(deployment: Any, planned: dict[str, Any]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in deployment.store.objects.lines(planned["plan_key"])]
+
+
+def stream_event(deployment: Any) -> dict[str, Any]:
+    """The stream so far as Lambda gets it: in JSON, with times in seconds."""
+    return json.loads(json.dumps({"Records": deployment.stream()}, default=lambda moment: moment.timestamp()))
+
+
+def run_through(functions: Any, deployment: Any, **changes: Any) -> dict[str, Any]:
+    state = started(functions, deployment, **changes)
+    planned = functions.plan(state)
+    assert planned["outcome"] == "planned"
+    for line in lines_of(deployment, planned):
+        assert functions.process(state | {"shard": line}) == {"outcome": "done", "seconds": 0}
+    return state | functions.merge(state)
+
+
+# --- the whole way
+
+
+def test_a_job_goes_all_the_way_through_the_functions(deployment, functions):
+    state = run_through(functions, deployment)
+    assert state["state"] == "SUCCEEDED"
+    status, view = answered(functions.inquire(request("GET", f"/jobs/{state['job_id']}")))
+    assert (status, view["state"], view["progress"]) == (200, "SUCCEEDED", 1)
+    status, download = answered(functions.inquire(request("GET", f"/jobs/{state['job_id']}/result")))
+    assert (status, download["file_name"]) == (200, "text-stats-a.txt")
+    status, receipt = answered(functions.inquire(request("GET", f"/jobs/{state['job_id']}/receipt")))
+    assert (status, receipt["file_name"]) == (200, f"{state['job_id']}-receipt.json")
+    status, page = answered(functions.inquire(request("GET", "/jobs", query={"limit": "1", "state": "SUCCEEDED"})))
+    assert ([job["job_id"] for job in page["jobs"]], page["next"]) == ([state["job_id"]], None)
+    assert functions.announce(stream_event(deployment)) == {"batchItemFailures": []}
+
+
+def test_every_stage_has_a_function_of_its_name_and_nothing_else_has():
+    folder = Path(__file__).parents[2]
+    files = {path.stem for path in (folder / "lambdas").glob("*.py")} - {"__init__", "http", "runtime"}
+    stages = {path.stem for path in (folder / "backhaul/stages").glob("*.py")} - {"__init__"}
+    assert files == stages == set(STAGES)
+
+
+def test_a_function_with_a_wrong_setting_dies_on_import_and_names_it(deployment, functions, monkeypatch):
+    monkeypatch.setenv("BACKHAUL_RETENTION_DAYS", "a month")
+    with pytest.raises(errors.InvalidSettings, match="BACKHAUL_RETENTION_DAYS"):
+        module("sweep")
+
+
+# --- the API
+
+
+def test_the_processors_are_told_with_their_options(functions):
+    status, body = answered(functions.inquire(request("GET", "/processors")))
+    assert status == 200
+    described = {each["name"]: each for each in body["processors"]}
+    assert {"redact", "text-stats"} <= described.keys()
+    assert {option["name"] for option in described["text-stats"]["options"]} == {"top", "chunk_bytes"}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        (wanted(processor="nope"), "unknown_processor", "text-stats"),
+        (wanted(options={"tpo": 1}), "invalid_option", "top"),
+        (wanted(options={"top": "many"}), "invalid_option", "top"),
+        (wanted(size=0), "invalid_request", "empty"),
+        (wanted(size=6 * 1024**3), "invalid_request", "5,368,709,120"),
+        (wanted(sha256="x"), "invalid_request", "sha256"),
+        (wanted(bucket="mine"), "invalid_request", "bucket"),
+        ("{", "invalid_request", "POST /jobs"),
+        ("", "invalid_request", "POST /jobs"),
+        (None, "invalid_request", "POST /jobs"),
+        ("[" * 100_000, "invalid_request", "recursion"),
+    ],
+)
+def test_a_wrong_request_is_answered_with_a_code_and_a_sentence(functions, body, code, said):
+    assert said in refused(functions.submit(request("POST", "/jobs", body=body)), 400, code)
+
+
+def test_a_body_that_came_in_base64_is_read(functions):
+    event = request("POST", "/jobs", body=base64.b64encode(json.dumps(wanted()).encode()).decode())
+    assert functions.submit(event | {"isBase64Encoded": True})["statusCode"] == 202
+
+
+def test_a_body_that_is_no_text_is_the_callers_mistake(functions):
+    event = request("POST", "/jobs", body=base64.b64encode(b"\xff\xfe\x00").decode())
+    refused(functions.submit(event | {"isBase64Encoded": True}), 400, "invalid_request")
+
+
+@pytest.mark.parametrize("user", [None, "", "../T2", "123456789012:federated"])
+def test_a_caller_without_an_identity_of_its_own_is_refused(functions, user):
+    for answer in (
+        functions.submit(request("POST", "/jobs", body=wanted(), user=user)),
+        functions.inquire(request("GET", "/jobs", user=user)),
+        functions.inquire(request("GET", "/processors", user=user)),
+    ):
+        assert "ign" in refused(answer, 400, "invalid_request")
+
+
+def test_another_tenants_job_is_a_missing_one(deployment, functions):
+    ref, _ = submitted(functions, deployment)
+    for path in (f"/jobs/{ref.job_id}", f"/jobs/{ref.job_id}/result", f"/jobs/{ref.job_id}/receipt"):
+        refused(functions.inquire(request("GET", path, user="AIDAEXAMPLE2")), 404, "job_not_found")
+    status, page = answered(functions.inquire(request("GET", "/jobs", user="AIDAEXAMPLE2")))
+    assert (status, page) == (200, {"jobs": [], "next": None})
+
+
+@pytest.mark.parametrize("job_id", ["nope", "0" * 26, "%2e%2e", "a" * 3000])
+def test_a_missing_job_is_404(functions, job_id):
+    refused(functions.inquire(request("GET", f"/jobs/{job_id}")), 404, "job_not_found")
+
+
+def test_a_result_before_the_end_is_409(deployment, functions):
+    ref, _ = submitted(functions, deployment)
+    answer = functions.inquire(request("GET", f"/jobs/{ref.job_id}/result"))
+    assert "AWAITING_UPLOAD" in refused(answer, 409, "result_not_ready")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"limit": "x"},
+        {"limit": "-1"},
+        {"limit": "0"},
+        {"limit": "٣"},
+        {"limit": "9" * 5000},
+        {"state": "DONE"},
+        {"after": "x"},
+    ],
+)
+def test_a_wrong_query_is_400(functions, query):
+    refused(functions.inquire(request("GET", "/jobs", query=query)), 400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("stage", "method", "path"),
+    [
+        ("inquire", "GET", "/"),
+        ("inquire", "GET", "/jobs/x/y/z"),
+        ("inquire", "DELETE", "/jobs"),
+        ("submit", "GET", "/jobs"),
+        ("submit", "POST", "/other"),
+    ],
+)
+def test_a_route_that_is_none_is_404(functions, stage, method, path):
+    refused(getattr(functions, stage)(request(method, path)), 404, "no_such_route")
+
+
+def every_error(root: type[errors.BackhaulError] = errors.BackhaulError) -> list[type[errors.BackhaulError]]:
+    return [root, *(each for child in root.__subclasses__() for each in every_error(child))]
+
+
+def an(error: type[errors.BackhaulError]) -> errors.BackhaulError:
+    arguments: dict[type, tuple[Any, ...]] = {
+        errors.UnknownProcessor: (SECRET, ["a"]),
+        errors.UnsuitableInput: (SECRET, 5),
+        errors.RequestRefused: ("some_code", SECRET, 418),
+    }
+    return error(*arguments.get(error, (SECRET,)))
+
+
+@pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
+def test_every_error_is_answered_by_who_must_act(functions, monkeypatch, kind, capsys):
+    error = an(kind)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(module("inquire"), "list_jobs", fail)
+    status, body = answered(functions.inquire(request("GET", "/jobs")))
+    if isinstance(error, errors.CallerError):
+        assert (status, body["error"]) == (error.status, {"code": error.code, "message": str(error)})
+        assert 400 <= status < 500
+    else:
+        assert (status, body["error"]["code"]) == (500, "internal")
+        assert SECRET not in json.dumps(body)
+        assert SECRET in capsys.readouterr().out
+
+
+def test_what_went_wrong_inside_is_logged_and_not_told(functions, monkeypatch, capsys):
+    monkeypatch.setattr(module("inquire"), "list_jobs", lambda *_, **__: 1 / 0)
+    status, body = answered(functions.inquire(request("GET", "/jobs")))
+    assert (status, body["error"]["code"]) == (500, "internal")
+    assert "ZeroDivision" not in json.dumps(body)
+    logged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (line,) = [line for line in logged if line["level"] == "ERROR"]
+    assert (line["tenant"], line["exception_name"]) == (USER, "ZeroDivisionError")
+
+
+# --- the queue
+
+
+def test_only_the_malformed_message_of_a_batch_comes_back(deployment, functions, capsys):
+    refs, messages = zip(*(submitted(functions, deployment) for _ in range(2)), strict=True)
+    unknown = deployment.notification(deployment.put_input(refs[0], DATA)).replace(refs[0].job_id, "0" * 26)
+    answer = functions.dispatch(sqs(messages[0], "{not json", messages[1], unknown, '{"Event":"s3:TestEvent"}'))
+    assert answer == {
+        "batchItemFailures": [{"itemIdentifier": "message-1"}, {"itemIdentifier": "message-3"}],
+    }
+    assert {deployment.job(ref).state for ref in refs} == {JobState.RUNNING}
+    logged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    said = [line["exception_name"] for line in logged if line.get("level") == "WARNING"]
+    assert said == ["MalformedMessage", "JobNotFound"]
+
+
+def test_a_batch_of_which_all_fails_comes_back_whole_and_leaves_nothing_for_the_next(deployment, functions):
+    assert functions.dispatch(sqs("x", "y")) == {
+        "batchItemFailures": [{"itemIdentifier": "message-0"}, {"itemIdentifier": "message-1"}],
+    }
+    _, message = submitted(functions, deployment)
+    assert functions.dispatch(sqs(message)) == {"batchItemFailures": []}
+
+
+# --- the stream
+
+
+def test_an_event_that_the_bus_refuses_is_read_again_from_there(deployment, functions, monkeypatch):
+    run_through(functions, deployment)
+    event = stream_event(deployment)
+    bus = module("runtime").store.bus
+    monkeypatch.setattr(type(bus), "publish", lambda _, events: [events[1]])
+    (failed,) = functions.announce(event)["batchItemFailures"]
+    announced = [
+        record["dynamodb"]["SequenceNumber"]
+        for record in event["Records"]
+        if record["dynamodb"].get("NewImage", {}).get("state", {}).get("S") == "RUNNING"
+    ]
+    assert failed == {"itemIdentifier": announced[0]}
+
+
+# --- endings
+
+
+def status_change(state: dict[str, Any], status: str, **detail: Any) -> dict[str, Any]:
+    name = f"{state['job_id']}-{state['run']}"
+    return {
+        "version": "0",
+        "id": "315c1398-40ff-a850-213b-158f73e60175",
+        "detail-type": "Step Functions Execution Status Change",
+        "source": "aws.states",
+        "account": "123456789012",
+        "time": "2026-11-22T12:00:00Z",
+        "region": "us-east-1",
+        "resources": [f"arn:aws:states:us-east-1:123456789012:execution:runs:{name}"],
+        "detail": {
+            "executionArn": f"arn:aws:states:us-east-1:123456789012:execution:runs:{name}",
+            "stateMachineArn": "arn:aws:states:us-east-1:123456789012:stateMachine:runs",
+            "name": name,
+            "status": status,
+            "startDate": 1795348800000,
+            "stopDate": 1795348900000,
+            "input": json.dumps({name: state[name] for name in ("tenant", "job_id", "run")}),
+            "output": None,
+            "inputDetails": {"included": True},
+            "outputDetails": None,
+            "error": None,
+            "cause": None,
+        }
+        | detail,
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "said"),
+    [
+        ("TIMED_OUT", {}, "TIMED_OUT"),
+        ("ABORTED", {"error": "", "cause": ""}, "ABORTED"),
+        ("FAILED", {"error": "States.DataLimitExceeded", "cause": "too large"}, "States.DataLimitExceeded"),
+    ],
+)
+def test_a_run_that_ends_badly_by_itself_fails_its_job(deployment, functions, status, detail, said):
+    state = started(functions, deployment)
+    assert functions.conclude(status_change(state, status, **detail)) == {"state": "FAILED"}
+    _, view = answered(functions.inquire(request("GET", f"/jobs/{state['job_id']}")))
+    assert view["cause"]["message"] == f"The run ended with {said}."
+
+
+def test_a_late_status_change_leaves_the_job_as_it_ended(deployment, functions):
+    state = run_through(functions, deployment)
+    assert functions.conclude(status_change(state, "FAILED")) == {"state": "SUCCEEDED"}
+
+
+@pytest.mark.parametrize("error", [{"Error": "States.Timeout", "Cause": ""}, {"Error": "States.Timeout"}, {}])
+def test_a_run_that_was_caught_fails_its_job(deployment, functions, error):
+    state = started(functions, deployment)
+    assert functions.conclude(state | {"error": error}) == {"state": "FAILED"}
+
+
+def test_a_shard_that_was_caught_is_recorded(deployment, functions):
+    state = started(functions, deployment, options={"chunk_bytes": 5})
+    lines = lines_of(deployment, functions.plan(state))
+    cause = json.dumps({"errorMessage": "RequestId: 1 Error: Runtime exited", "errorType": "Runtime.ExitError"})
+    event = state | {"shard": lines[0], "error": {"Error": "Runtime.ExitError", "Cause": cause}}
+    assert functions.conclude(event) == {"outcome": "died"}
+    for line in lines[1:]:
+        functions.process(state | {"shard": line})
+    assert functions.merge(state) == {"state": "PARTIAL"}
+
+
+def test_input_that_dispatch_did_not_write_is_refused(functions):
+    for stage in ("plan", "process", "merge"):
+        with pytest.raises(errors.MalformedMessage):
+            getattr(functions, stage)({"tenant": "T1"})
+    with pytest.raises(errors.MalformedMessage):
+        functions.process({"tenant": "T1", "job_id": "0" * 26, "run": 1, "shard": {}})
+
+
+def test_a_sweep_answers_with_what_it_mended(deployment, functions, monkeypatch):
+    submitted(functions, deployment)
+    deployment.clock.time = module("runtime").clock.now()
+    deployment.clock.advance(hours=2)
+    monkeypatch.setattr(module("runtime").clock, "now", deployment.clock.now)
+    assert functions.sweep({}) == {"expired": 1}
+    assert functions.sweep({}) == {}
+
+
+# --- logs and metrics
+
+
+def logged(text: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Every line is one JSON document: a log record or metrics in the embedded format."""
+    documents = [json.loads(line) for line in text.splitlines()]
+    return [each for each in documents if "_aws" not in each], [each for each in documents if "_aws" in each]
+
+
+def test_every_line_of_a_run_names_its_job_and_none_gives_anything_away(deployment, functions, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sha256 = hashlib.sha256(DATA).hexdigest()
+        state = run_through(
+            functions, deployment, processor="redact", options={"patterns": {"X": "s3cret"}}, sha256=sha256
+        )
+        functions.inquire(request("GET", f"/jobs/{state['job_id']}/result"))
+        functions.announce(stream_event(deployment))
+        functions.conclude(status_change(state, "FAILED", cause=SECRET))
+    text = capsys.readouterr().out
+    records, _ = logged(text)
+    assert len(records) >= 6
+    for secret in (SECRET, "s3cret", "one line", "X-Amz-Signature", "X-Amz-Credential", "policy", "patterns", sha256):
+        assert secret not in text
+    for record in records:
+        assert (record["tenant"], record["job_id"]) == (state["tenant"], state["job_id"])
+    (worked,) = [record for record in records if record["message"] == "shard left"]
+    assert (worked["shard"], worked["attempt"], worked["run"], worked["outcome"]) == (0, 1, 1, "done")
+
+
+def test_the_metrics_are_in_the_embedded_format_by_processor(deployment, functions, capsys):
+    run_through(functions, deployment)
+    _, metrics = logged(capsys.readouterr().out)
+    amounts: dict[str, float] = {}
+    for document in metrics:
+        (directive,) = document["_aws"]["CloudWatchMetrics"]
+        assert directive["Namespace"] == "Backhaul"
+        assert document["processor"] == "text-stats"
+        assert "processor" in directive["Dimensions"][0]
+        for metric in directive["Metrics"]:
+            amounts[metric["Name"]] = document[metric["Name"]][0]
+            assert metric["Unit"] == {"Bytes": "Bytes", "QueueAge": "Seconds"}.get(metric["Name"], "Count")
+    assert (amounts["Bytes"], amounts["Records"], amounts["Chunks"], amounts["Retries"]) == (len(DATA), 2, 1, 0)
+    assert {"JobsSubmitted", "JobsDispatched", "QueueAge", "JobsSucceeded"} <= amounts.keys()
+
+
+def test_one_invocation_leaves_none_of_its_log_keys_to_the_next(deployment, functions, capsys):
+    state = started(functions, deployment)
+    (line,) = lines_of(deployment, functions.plan(state))
+    functions.process(state | {"shard": line})
+    other = started(functions, deployment)
+    capsys.readouterr()
+    with pytest.raises(errors.JobNotFound):
+        functions.process(other | {"job_id": "0" * 26, "shard": line})
+    functions.plan(other)
+    records, _ = logged(capsys.readouterr().out)
+    assert {record["job_id"] for record in records} == {other["job_id"]}
