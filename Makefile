@@ -8,12 +8,12 @@ REQUIREMENTS := requirements.txt requirements-dev.txt requirements-emulator.txt 
 CDK := $(BIN)/python -I backhaul/toolchain.py cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check synth deploy down clean lock
+.PHONY: help setup demo test check bench synth deploy down clean lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.installed .venv/emulator/.installed node_modules/.installed ## Install everything into this folder
+setup: .venv/.installed .venv/emulator/.installed node_modules/.installed build/wheels/.installed ## Install everything into this folder
 
 demo: setup ## Start the local cloud and process a real file
 	@$(BIN)/python -m scripts.demo
@@ -26,6 +26,9 @@ check: setup ## Lint, format, types, architecture
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/pytest --quiet tests/architecture
+
+bench: setup ## Run the benchmarks
+	@$(BIN)/python benchmarks/planning.py
 
 synth: setup ## Write the CloudFormation templates to cdk.out/ (ARGS="-c stage=...")
 	@$(CDK) synth --quiet $(ARGS)
@@ -67,6 +70,11 @@ this is %s. Name another with make PYTHON=..." % sys.version.split()[0])'
 	@echo "Installing the local cloud's own Python packages into .venv/emulator/"
 	@$(PYTHON) -m venv --clear .venv/emulator
 	@.venv/emulator/bin/python $(PIP) -c constraints.txt -r requirements-emulator.txt
+	@touch $@
+
+build/wheels/.installed: requirements-lambda.txt constraints.txt | .venv/.installed
+	@echo "Fetching the Lambda functions' packages into build/wheels/"
+	@$(BIN)/python -m stacks.bundle
 	@touch $@
 
 node_modules/.installed: package.json package-lock.json | .venv/.installed

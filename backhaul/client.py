@@ -40,11 +40,13 @@ class Backhaul:
     it does not answer. Plain reads are retried.
     """
 
-    def __init__(self, api_url: str, auth: SigV4, *, ca_bundle: str | None = None) -> None:
-        trusted = ssl.create_default_context(cafile=ca_bundle)
-        retrying = RetryTransport(httpx.HTTPTransport(verify=trusted), retry=Retry(total=4, backoff_factor=0.3))
+    def __init__(self, api_url: str, auth: SigV4, *, ca_bundle: str | None = None, proxy: str | None = None) -> None:
+        # One way to the outside for both, said by whoever connects: an environment's proxy must not stand before
+        # the local cloud, and must not be lost because the retries need a transport of their own.
+        way = httpx.HTTPTransport(verify=ssl.create_default_context(cafile=ca_bundle), proxy=proxy)
+        retrying = RetryTransport(way, retry=Retry(total=4, backoff_factor=0.3))
         self._api = httpx.Client(base_url=api_url, auth=auth, transport=retrying, timeout=API_SECONDS)
-        self._transfer = httpx.Client(verify=trusted, timeout=TRANSFER_SECONDS)
+        self._transfer = httpx.Client(transport=way, timeout=TRANSFER_SECONDS)
 
     def __enter__(self) -> Self:
         return self

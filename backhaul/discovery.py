@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import boto3
 from botocore.credentials import Credentials
@@ -49,7 +51,14 @@ def _with_credentials(api_url: str) -> Backhaul:
     credentials = session.get_credentials()
     if credentials is None or session.region_name is None:
         raise DeploymentUnreachable("AWS credentials or region are not set. Run `aws configure`, or set AWS_PROFILE.")
-    return Backhaul(api_url, SigV4(credentials, session.region_name), ca_bundle=os.environ.get("AWS_CA_BUNDLE") or None)
+    auth = SigV4(credentials, session.region_name)
+    return Backhaul(api_url, auth, ca_bundle=os.environ.get("AWS_CA_BUNDLE") or None, proxy=_proxy_for(api_url))
+
+
+def _proxy_for(url: str) -> str | None:
+    """Return the proxy that the environment (HTTPS_PROXY, NO_PROXY) puts before a URL."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 def _api_of(stack: str) -> str:

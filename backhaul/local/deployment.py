@@ -40,7 +40,7 @@ class Deployment:
     def synthesize(self) -> None:
         """Turn `app.py` into templates and assets."""
         mine = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-        arguments = ["--quiet", f"--context=stage={STAGE}", f"--output={self._assembly}"]
+        arguments = ["--quiet", "--no-validation", f"--context=stage={STAGE}", f"--output={self._assembly}"]
         self._cdk("synth", *arguments, environment=mine, where=PROJECT)
 
     def bootstrap(self) -> None:

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+from backhaul.errors import OperatorError
+
 LINES_SHOWN = 15
 
 
-class LocalCloudError(Exception):
+class LocalCloudError(OperatorError):
     """The local cloud could not be started, or is not running."""
+
+    code = "local_cloud"
 
 
 def failure(what: str, log: Path) -> LocalCloudError:

@@ -1,0 +1,162 @@
+"""Unit tests have no network: a test that opens a connection fails."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
+
+TALK_TO_THEMSELVES = {"test_cli", "test_client", "test_local_cloud"}
+"""Modules that start a server of their own on loopback, and reach nothing else."""
+
+
+@pytest.fixture(autouse=True)
+def _sockets_are_closed(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.module.__name__.rpartition(".")[2] in TALK_TO_THEMSELVES:
+        socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
+    else:
+        disable_socket()
+    yield
+    socket_allow_hosts(None)
+    enable_socket()
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it arrived; header names in lower case."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        return self.target.partition("?")[2]
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server says; `cut` leaves out the last bytes, as a broken connection does."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: int = 0
+
+    @classmethod
+    def of(cls, value: Any, status: int = 200) -> Answer:
+        return cls(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+
+@dataclass
+class Server:
+    """An HTTP server on loopback that answers what a test tells it to, and remembers what it was asked."""
+
+    url: str
+    requests: list[Request] = field(default_factory=list)
+    routes: dict[tuple[str, str], Callable[[Request], Answer]] = field(default_factory=dict)
+
+    def on(self, method: str, path: str, *answers: Answer) -> None:
+        """Give these answers in turn, the last one for ever."""
+        turns = list(answers)
+        self.routes[method, path] = lambda _: turns.pop(0) if len(turns) > 1 else turns[0]
+
+    def answer(self, request: Request) -> Answer:
+        self.requests.append(request)
+        route = self.routes.get((request.method, request.path))
+        return route(request) if route else Answer.of({"message": "Not Found"}, 404)
+
+    def asked(self, method: str, path: str) -> list[Request]:
+        return [each for each in self.requests if (each.method, each.path) == (method, path)]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    known: list[Server] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            answer = known[0].answer(Request(self.command, self.path, headers, body))
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body[: len(answer.body) - answer.cut])
+
+        do_POST = do_GET  # noqa: N815  # the name that http.server looks for
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    known.append(Server(f"http://127.0.0.1:{listening.server_port}"))
+    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield known[0]
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+@pytest.fixture
+def answer() -> type[Answer]:
+    return Answer
+
+
+def view(state: str = "RUNNING", **changes: Any) -> dict[str, Any]:
+    """A job as the API tells it."""
+    counts = {
+        "shards": 1, "chunks": 4, "chunks_done": 1, "chunks_failed": 0, "records": 12, "bytes_done": 5, "attempts": 1,
+        "tallies": {},
+    }  # fmt: skip
+    return {
+        "job_id": "01kb3x5s0qf8m2v9d7c6t4h1zn",
+        "state": state,
+        "progress": 1.0 if state == "SUCCEEDED" else 0.25,
+        "cause": None,
+        "processor": "text-stats",
+        "options": {"top": 20, "chunk_bytes": None},
+        "file_name": "a.txt",
+        "size": 5,
+        "counts": counts,
+        "created_at": "2026-11-22T12:00:00Z",
+        "updated_at": "2026-11-22T12:00:01.5Z",
+        "started_at": None,
+        "ended_at": None,
+        "upload_until": None,
+        "output_size": None,
+    } | changes
+
+
+@pytest.fixture(name="view")
+def _view() -> Callable[..., dict[str, Any]]:
+    return view
+
+
+@pytest.fixture
+def takes_uploads(server: Server) -> Server:
+    """A server that creates a job for whoever asks, and takes its file."""
+    form = {
+        "url": f"{server.url}/bucket",
+        "fields": {"key": "t/T1/j/x/input/data", "policy": "e30=", "x-amz-date": "d"},
+    }
+    server.on("POST", "/jobs", Answer.of({"job": view("AWAITING_UPLOAD"), "upload": form}, 202))
+    server.on("POST", "/bucket", Answer(204))
+    return server

@@ -1,0 +1,293 @@
+"""The client against a real server on loopback."""
+
+import hashlib
+import hmac
+import io
+import re
+from urllib.parse import parse_qsl, quote
+
+import pytest
+from botocore.credentials import Credentials
+from botocore.exceptions import UnauthorizedSSOTokenError
+
+from backhaul.api import Download
+from backhaul.client import Backhaul
+from backhaul.errors import DeploymentUnreachable, InvalidRequest, RequestRefused
+from backhaul.job import JobState
+from backhaul.signing import SigV4
+
+JOB = "01kb3x5s0qf8m2v9d7c6t4h1zn"
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+
+@pytest.fixture
+def client(server):
+    return Backhaul(server.url, SigV4(Credentials("AKIAEXAMPLE", SECRET, "the-token"), "eu-central-1"))
+
+
+def signature_of(request):
+    """Signature Version 4, computed from what arrived: docs.aws.amazon.com, "Create a signed AWS API request"."""
+    found = re.fullmatch(
+        r"AWS4-HMAC-SHA256 Credential=(\S+), SignedHeaders=(\S+), Signature=(\w+)", request.headers["authorization"]
+    )
+    scope, names, signature = found.groups()
+    key_id, day, region, service, _ = scope.split("/")
+    query = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in parse_qsl(request.query))
+    canonical = "\n".join(
+        [
+            request.method,
+            quote(request.path, safe="/-_.~"),
+            "&".join(f"{name}={value}" for name, value in query),
+            *(f"{name}:{request.headers[name].strip()}" for name in names.split(";")),
+            "",
+            names,
+            hashlib.sha256(request.body).hexdigest(),
+        ]
+    )
+    text = "\n".join(
+        [
+            "AWS4-HMAC-SHA256",
+            request.headers["x-amz-date"],
+            scope.partition("/")[2],
+            hashlib.sha256(canonical.encode()).hexdigest(),
+        ]
+    )
+    key = f"AWS4{SECRET}".encode()
+    for part in (day, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    expected = hmac.digest(key, text.encode(), "sha256").hex()
+    return (key_id, region, service, set(names.split(";"))), signature == expected
+
+
+def test_every_request_is_signed_for_the_api_in_its_region(takes_uploads, client, view, answer, tmp_path):
+    server = takes_uploads
+    server.on("GET", "/jobs", answer.of({"jobs": [], "next": None}))
+    server.on("GET", f"/jobs/{JOB}", answer.of(view()))
+    server.on("GET", "/jobs/a%2Fb%20c", answer.of(view()))
+    (tmp_path / "größe 1.txt").write_bytes(b"hello")
+    client.job(JOB)
+    client.job("a/b c")
+    client.jobs(state="RUNNING", after="a+b &=/", limit=5)
+    client.submit(tmp_path / "größe 1.txt", "text-stats", {"x": "é"})
+    asked = [each for each in server.requests if each.path != "/bucket"]
+    assert len(asked) == 4
+    for request in asked:
+        (key_id, region, service, names), right = signature_of(request)
+        assert right, request.target
+        assert (key_id, region, service) == ("AKIAEXAMPLE", "eu-central-1", "execute-api")
+        assert {"host", "x-amz-date", "x-amz-security-token"} <= names
+        assert request.headers["x-amz-security-token"] == "the-token"
+
+
+def test_an_upload_and_a_download_carry_no_credentials(takes_uploads, client, answer, tmp_path):
+    (tmp_path / "a").write_bytes(b"hello")
+    client.submit(tmp_path / "a", "text-stats")
+    takes_uploads.on("GET", "/object", answer(200, b"result"))
+    client.fetch(Download(f"{takes_uploads.url}/object", 6, 60, "a"), io.BytesIO())
+    for request in takes_uploads.asked("POST", "/bucket") + takes_uploads.asked("GET", "/object"):
+        assert "authorization" not in request.headers
+        assert "x-amz-security-token" not in request.headers
+
+
+def test_a_submission_says_what_the_file_is(takes_uploads, client, tmp_path):
+    (tmp_path / "größe.txt").write_bytes(b"hello")
+    job = client.submit(tmp_path / "größe.txt", "text-stats", {"top": "5"})
+    assert (job.job_id, job.state) == (JOB, JobState.AWAITING_UPLOAD)
+    (request,) = takes_uploads.asked("POST", "/jobs")
+    assert request.json() == {
+        "processor": "text-stats",
+        "options": {"top": "5"},
+        "file_name": "größe.txt",
+        "size": 5,
+        "sha256": hashlib.sha256(b"hello").hexdigest(),
+    }
+
+
+def test_the_form_is_sent_whole_and_the_file_last(takes_uploads, client, tmp_path):
+    data = bytes(range(256)) * 2000
+    (tmp_path / "a").write_bytes(data)
+    moved = []
+    client.submit(tmp_path / "a", "text-stats", progress=moved.append)
+    (request,) = takes_uploads.asked("POST", "/bucket")
+    names = re.findall(rb'name="([^"]+)"', request.body.replace(data, b""))
+    assert names == [b"key", b"policy", b"x-amz-date", b"file"]
+    assert request.headers["content-length"] == str(len(request.body))
+    assert data in request.body
+    assert moved == sorted(moved)
+    assert moved[-1] == len(data)
+    assert len(set(moved)) > 3
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_what_is_no_file_is_refused_before_any_request(server, client, tmp_path, name):
+    with pytest.raises(InvalidRequest, match="is not a file"):
+        client.submit(tmp_path / name, "text-stats")
+    assert server.requests == []
+
+
+def test_an_empty_file_is_refused_before_any_request(server, client, tmp_path):
+    (tmp_path / "empty").touch()
+    with pytest.raises(InvalidRequest, match="is empty"):
+        client.submit(tmp_path / "empty", "text-stats")
+    assert server.requests == []
+
+
+def test_a_file_that_cannot_be_read_is_refused_before_any_request(server, client, tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"hello")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        client.submit(tmp_path / "a", "text-stats")
+    assert server.requests == []
+
+
+def refusal(code, message="Do this instead."):
+    return {"error": {"code": code, "message": message}}
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "invalid_option"), (404, "job_not_found"), (409, "result_not_ready")]
+)
+def test_a_refusal_comes_with_its_code_and_sentence(server, client, answer, status, code):
+    server.on("GET", f"/jobs/{JOB}", answer.of(refusal(code), status))
+    with pytest.raises(RequestRefused, match=r"^Do this instead\.$") as raised:
+        client.job(JOB)
+    assert (raised.value.code, raised.value.status) == (code, status)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"message":"Forbidden"}', b"<Error><Code>AccessDenied</Code></Error>", b"", b"\xff", b"[]", b'{"error": 1}'],
+)
+def test_a_refusal_by_somebody_else_is_told_as_it_is(server, client, answer, body):
+    server.on("GET", f"/jobs/{JOB}", answer(403, body))
+    with pytest.raises(RequestRefused, match="^403 Forbidden: ") as raised:
+        client.job(JOB)
+    assert (raised.value.code, raised.value.status) == ("refused", 403)
+
+
+def test_a_failure_inside_is_the_deployments_and_no_refusal(server, client, answer):
+    server.on("GET", f"/jobs/{JOB}", answer.of(refusal("internal", "It has been logged."), 500))
+    with pytest.raises(DeploymentUnreachable, match="does not work: It has been logged"):
+        client.job(JOB)
+
+
+@pytest.mark.parametrize("body", [b"hello", b"{}", b"", b'{"job_id": 5}', b"<html>"])
+def test_an_answer_of_something_else_is_said_to_be_that(server, client, answer, body):
+    server.on("GET", f"/jobs/{JOB}", answer(200, body))
+    with pytest.raises(DeploymentUnreachable, match="does not answer as Backhaul does"):
+        client.job(JOB)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_read_is_tried_again_until_it_succeeds(server, client, view, answer, status):
+    server.on("GET", f"/jobs/{JOB}", answer(status), answer(status), answer.of(view()))
+    assert client.job(JOB).job_id == JOB
+    assert len(server.requests) == 3
+
+
+def test_a_read_that_never_succeeds_is_given_up(server, client, answer):
+    server.on("GET", f"/jobs/{JOB}", answer(503))
+    with pytest.raises(DeploymentUnreachable):
+        client.job(JOB)
+    assert len(server.requests) == 5
+
+
+def test_a_submission_is_never_repeated(server, client, answer, tmp_path):
+    (tmp_path / "a").write_bytes(b"hello")
+    server.on("POST", "/jobs", answer(503))
+    with pytest.raises(DeploymentUnreachable):
+        client.submit(tmp_path / "a", "text-stats")
+    assert len(server.requests) == 1
+
+
+def test_a_deployment_that_is_not_there_is_unreachable():
+    client = Backhaul("http://127.0.0.1:1", SigV4(Credentials("a", "b"), "eu-central-1"))
+    with pytest.raises(DeploymentUnreachable, match=r"127\.0\.0\.1:1 does not answer.*Is the deployment up"):
+        client.job(JOB)
+
+
+def test_credentials_that_ran_out_say_what_to_do(server):
+    class Expired(Credentials):
+        def get_frozen_credentials(self):
+            raise UnauthorizedSSOTokenError
+
+    with pytest.raises(DeploymentUnreachable, match="Log in again"):
+        Backhaul(server.url, SigV4(Expired("a", "b"), "eu-central-1")).job(JOB)
+
+
+@pytest.mark.parametrize("status", [403, 400])
+def test_an_upload_that_s3_refuses_is_refused(takes_uploads, client, answer, tmp_path, status):
+    (tmp_path / "a").write_bytes(b"hello")
+    takes_uploads.on("POST", "/bucket", answer(status, b"<Error><Code>EntityTooLarge</Code></Error>"))
+    with pytest.raises(RequestRefused, match="EntityTooLarge"):
+        client.submit(tmp_path / "a", "text-stats")
+
+
+def test_an_upload_that_s3_sends_elsewhere_did_not_happen(takes_uploads, client, answer, tmp_path):
+    (tmp_path / "a").write_bytes(b"hello")
+    takes_uploads.on(
+        "POST", "/bucket", answer(307, b"<Code>TemporaryRedirect</Code>", {"Location": "http://127.0.0.1:1"})
+    )
+    with pytest.raises(RequestRefused, match="307"):
+        client.submit(tmp_path / "a", "text-stats")
+
+
+def test_a_download_is_written_as_it_comes(server, client, answer):
+    data = bytes(range(256)) * 10_000
+    server.on("GET", "/object", answer(200, data))
+    moved, file = [], io.BytesIO()
+    client.fetch(Download(f"{server.url}/object", len(data), 60, "a"), file, progress=moved.append)
+    assert file.getvalue() == data
+    assert moved == sorted(moved)
+    assert moved[-1] == len(data)
+
+
+def test_a_download_that_breaks_off_says_so(server, client, answer):
+    server.on("GET", "/object", answer(200, b"x" * 1000, cut=1))
+    with pytest.raises(DeploymentUnreachable, match="broke off"):
+        client.fetch(Download(f"{server.url}/object", 1000, 60, "a"), io.BytesIO())
+
+
+@pytest.mark.parametrize("status", [307, 403, 404])
+def test_a_download_that_is_none_writes_nothing(server, client, answer, status):
+    server.on("GET", "/object", answer(status, b"<Error/>"))
+    file = io.BytesIO()
+    with pytest.raises(RequestRefused):
+        client.fetch(Download(f"{server.url}/object", 5, 60, "a"), file)
+    assert file.getvalue() == b""
+
+
+def test_following_ends_with_the_job_and_waits_ever_longer_until_three_seconds(server, client, view, answer):
+    server.on("GET", f"/jobs/{JOB}", *[answer.of(view())] * 15, answer.of(view("PARTIAL")))
+    pauses = []
+    states = [job.state for job in client.follow(JOB, sleep=pauses.append)]
+    assert states == [JobState.RUNNING] * 15 + [JobState.PARTIAL]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (0.3, 3.0)
+
+
+def test_the_processors_come_with_their_options(server, client, answer):
+    option = {
+        "name": "top",
+        "type": "integer",
+        "required": False,
+        "default": 20,
+        "description": "How many.",
+        "limits": "",
+    }
+    server.on("GET", "/processors", answer.of({"processors": [{"name": "p", "summary": "S.", "options": [option]}]}))
+    (found,) = client.processors()
+    assert (found.name, found.options[0].name, found.options[0].default) == ("p", "top", 20)
+
+
+def test_results_and_receipts_are_asked_for_by_their_job(server, client, answer):
+    download = {"url": "u", "size": 5, "expires_in_seconds": 60, "file_name": "f"}
+    server.on("GET", f"/jobs/{JOB}/result", answer.of(download))
+    server.on("GET", f"/jobs/{JOB}/receipt", answer.of(download | {"size": 6}))
+    assert (client.result(JOB).size, client.receipt(JOB).size) == (5, 6)

@@ -1,0 +1,85 @@
+"""The errors: the drawn tree is the real one, and every code is stable."""
+
+import re
+
+import pytest
+
+import backhaul
+from backhaul import errors
+from backhaul.errors import BackhaulError, CallerError
+
+
+def real_tree(root: type[BackhaulError], depth: int = 0) -> list[tuple[int, str]]:
+    return [(depth, root.__name__), *(each for child in root.__subclasses__() for each in real_tree(child, depth + 1))]
+
+
+def drawn_tree() -> list[tuple[int, str, str | None]]:
+    drawn = []
+    for line in (errors.__doc__ or "").splitlines()[2:]:
+        match = re.match(r"^([│├└─ ]*)(\w+)(?:\s+(\d{3})?)?", line)
+        assert match, line
+        drawn.append((len(match[1]) // 4, match[2], match[3]))
+    return drawn
+
+
+def ours(tree: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    return [(depth, name) for depth, name in tree if hasattr(errors, name)]
+
+
+def test_the_tree_that_the_module_draws_is_the_real_one():
+    assert [(depth, name) for depth, name, _ in drawn_tree()] == ours(real_tree(BackhaulError))
+
+
+def test_the_drawn_statuses_are_the_real_ones():
+    for _, name, status in drawn_tree():
+        if status:
+            assert getattr(errors, name).status == int(status), name
+
+
+def test_exactly_these_errors_exist():
+    assert {name for name, value in vars(errors).items() if isinstance(value, type)} - {"Iterable"} == {
+        "BackhaulError",
+        "CallerError",
+        "DeploymentUnreachable",
+        "InvalidOption",
+        "InvalidProcessor",
+        "InvalidRequest",
+        "InvalidSettings",
+        "JobNotFound",
+        "MalformedMessage",
+        "OperatorError",
+        "RequestRefused",
+        "ResultNotReady",
+        "StoreUnavailable",
+        "Superseded",
+        "UnknownProcessor",
+        "UnsuitableInput",
+    }
+
+
+def test_exactly_these_names_are_exported():
+    assert sorted(backhaul.__all__) == [
+        "Bytes",
+        "Chunk",
+        "Context",
+        "Csv",
+        "JsonLines",
+        "Lines",
+        "Processor",
+        "Record",
+        "UnsuitableInput",
+    ]
+    assert all(hasattr(backhaul, name) for name in backhaul.__all__)
+
+
+@pytest.mark.parametrize("name", [name for _, name in ours(real_tree(BackhaulError))])
+def test_a_code_is_lower_case_words_and_only_callers_get_a_4xx(name):
+    kind = getattr(errors, name)
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", kind.code)
+    assert (400 <= kind.status < 500) == issubclass(kind, CallerError)
+
+
+def test_codes_that_callers_see_are_unique():
+    kinds = [getattr(errors, name) for _, name in ours(real_tree(CallerError))]
+    codes = [kind.code for kind in kinds if kind is not errors.RequestRefused]
+    assert len(set(codes)) == len(codes)

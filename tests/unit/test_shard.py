@@ -1,0 +1,82 @@
+"""Shards: how chunks become shards, shards become lines, and lines become shards again."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backhaul.job import Cause
+from backhaul.reading import Chunk
+from backhaul.shard import (
+    CHUNKS_MAX,
+    MIB,
+    FailedChunk,
+    Part,
+    Shard,
+    ShardRecord,
+    choose_chunk_bytes,
+    plan_shards,
+    sum_tallies,
+)
+
+
+def chunks(sizes: list[int], quoted: frozenset[int] = frozenset()) -> list[Chunk]:
+    found, start = [], 0
+    for index, size in enumerate(sizes):
+        found.append(Chunk(index, start, start + size, quoted=index in quoted))
+        start += size
+    return found
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=200), st.sets(st.integers(0, 199)))
+def test_a_plan_read_back_is_the_plan_that_was_written(sizes, quoted):
+    planned = list(plan_shards(chunks(sizes, frozenset(quoted))))
+    lines = [shard.to_line() for shard in planned]
+    assert all(line.count(b"\n") == 1 and line.endswith(b"\n") for line in lines)
+    assert [Shard.from_value(msgspec.json.decode(line)) for line in lines] == planned
+    assert [chunk for shard in planned for chunk in shard.chunks] == chunks(sizes, frozenset(quoted))
+
+
+@pytest.mark.parametrize(
+    ("count", "shards"),
+    [(1, 1), (2, 2), (16, 16), (17, 9), (64, 16), (1024, 16), (1025, 17), (CHUNKS_MAX, 1563)],
+)
+def test_a_job_has_about_16_shards_until_they_would_hold_more_than_64_chunks(count, shards):
+    planned = list(plan_shards(chunks([1] * count)))
+    assert len(planned) == shards
+    assert [shard.index for shard in planned] == list(range(shards))
+    assert max(len(shard.chunks) for shard in planned) <= 64
+    assert min(len(shard.chunks) for shard in planned) >= 1
+
+
+def test_a_line_of_the_plan_is_far_from_what_a_state_may_carry():
+    (line,) = [Shard(1562, tuple(chunks([8 * MIB] * 64, frozenset(range(64))))).to_line()]
+    assert len(line) < 2000
+
+
+@pytest.mark.parametrize(
+    ("size", "chunk_bytes"),
+    [(1, MIB // 4), (16 * MIB, MIB // 4), (64 * MIB, MIB), (512 * MIB, 8 * MIB), (5 * 1024 * MIB, 8 * MIB)],
+)
+def test_chunks_grow_with_the_file_between_a_quarter_and_eight_mebibytes(size, chunk_bytes):
+    assert choose_chunk_bytes(size) == chunk_bytes
+
+
+@pytest.mark.parametrize(
+    "value", [None, {}, [], {"shard": 0}, {"shard": "0", "first_chunk": 0, "bounds": [], "quoted": []}]
+)
+def test_what_is_no_line_of_a_plan_is_refused(value):
+    with pytest.raises(msgspec.ValidationError):
+        Shard.from_value(value)
+
+
+def test_a_record_knows_what_is_settled():
+    failed = FailedChunk(4, 40, 50, Cause("processor_error", "It raised."))
+    record = ShardRecord(0, parts=(Part(1, 0, ((1, 5), (2, 0))), Part(2, 1, ((3, 7),))), failed=(failed,))
+    assert record.settled() == {1, 2, 3, 4}
+    assert record.chunks_done == 3
+    assert ShardRecord(0).settled() == frozenset()
+
+
+def test_tallies_are_summed_by_name_in_order():
+    assert list(sum_tallies([{"b": 1, "a": 2}, {}, {"a": 3}]).items()) == [("a", 5), ("b", 1)]
