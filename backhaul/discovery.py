@@ -47,8 +47,11 @@ def client_of(connection: Connection) -> Backhaul:
 
 
 def _with_credentials(api_url: str) -> Backhaul:
-    session = boto3.Session()
-    credentials = session.get_credentials()
+    try:
+        session = boto3.Session()
+        credentials = session.get_credentials()
+    except BotoCoreError as error:
+        raise DeploymentUnreachable(f"The AWS credentials cannot be used: {error}.") from error
     if credentials is None or session.region_name is None:
         raise DeploymentUnreachable("AWS credentials or region are not set. Run `aws configure`, or set AWS_PROFILE.")
     auth = SigV4(credentials, session.region_name)

@@ -35,13 +35,12 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
-        code = app(arguments, standalone_mode=False)
+        code = int(app(arguments, standalone_mode=False) or 0)
     except typer.TyperException as error:
         say(f"[red]Error:[/red] {plain(error.format_message())} Try: backhaul --help")
         return Exit.USAGE
-    except (typer.Abort, KeyboardInterrupt):
-        say("Interrupted.")
-        return Exit.INTERRUPTED
+    except typer.Abort:
+        code = Exit.INTERRUPTED
     except BackhaulError as error:
         say(f"[red]Error:[/red] {plain(str(error))}")
         return exit_of(error)
@@ -49,4 +48,6 @@ def run(arguments: list[str]) -> int:
         # What is still buffered has no reader either; without this Python complains of it as it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
-    return int(code or 0)
+    if code == Exit.INTERRUPTED:  # so typer tells of Ctrl-C
+        say("Interrupted.")
+    return code

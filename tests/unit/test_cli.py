@@ -12,6 +12,7 @@ from backhaul.cli import run
 from backhaul.cli.exits import EPILOG, Exit
 from backhaul.cli.jobs import whole_file
 from backhaul.errors import InvalidRequest
+from backhaul.local import LocalCloudError
 
 JOB = "01kb3x5s0qf8m2v9d7c6t4h1zn"
 COMMAND = str(Path(sys.executable).with_name("backhaul"))
@@ -210,7 +211,7 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path, where):
     [
         ([], Exit.USAGE, ""),
         (["nonsense"], Exit.USAGE, "nonsense"),
-        (["submit"], Exit.USAGE, "FILE"),
+        (["submit"], Exit.USAGE, "file"),
         (["submit", "a.txt"], Exit.USAGE, "--processor"),
         (["submit", "a.txt", "-p", "x", "-o", "top"], Exit.USAGE, "KEY=VALUE"),
         (["submit", "a.txt", "-p", "x", "-o", "=5"], Exit.USAGE, "KEY=VALUE"),
@@ -218,7 +219,7 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path, where):
         (["submit", ".", "-p", "x"], Exit.REFUSED, "is not a file"),
         (["list", "--state", "DONE"], Exit.USAGE, "DONE"),
         (["list", "--limit", "0"], Exit.USAGE, "limit"),
-        (["list", "--limit", "many"], Exit.USAGE, "many"),
+        (["list", "--limit", "many"], Exit.USAGE, "--limit"),
         (["status"], Exit.USAGE, "JOB"),
         (["status", JOB], Exit.REFUSED, "404"),
         (["try", "nope", "a.txt"], Exit.REFUSED, "text-stats"),
@@ -259,7 +260,12 @@ def test_a_deployment_that_does_not_work_is_no_refusal(server, answer, capsys):
 
 
 def test_no_deployment_at_all_says_how_to_get_one(monkeypatch, capsys):
+    class Down:
+        def connection(self):
+            raise LocalCloudError("down")
+
     monkeypatch.delenv("BACKHAUL_API_URL")
+    monkeypatch.setattr("backhaul.discovery.LocalCloud", Down)  # the one of this checkout may be up
     assert run(["status", JOB]) == Exit.UNREACHABLE
     assert "backhaul local up" in capsys.readouterr().err
 

@@ -72,7 +72,7 @@ def test_every_request_is_signed_for_the_api_in_its_region(takes_uploads, client
     (tmp_path / "größe 1.txt").write_bytes(b"hello")
     client.job(JOB)
     client.job("a/b c")
-    client.jobs(state="RUNNING", after="a+b &=/", limit=5)
+    client.jobs(state="RUNNING", after="a+b&=/é", limit=5)
     client.submit(tmp_path / "größe 1.txt", "text-stats", {"x": "é"})
     asked = [each for each in server.requests if each.path != "/bucket"]
     assert len(asked) == 4
@@ -114,7 +114,7 @@ def test_the_form_is_sent_whole_and_the_file_last(takes_uploads, client, tmp_pat
     moved = []
     client.submit(tmp_path / "a", "text-stats", progress=moved.append)
     (request,) = takes_uploads.asked("POST", "/bucket")
-    names = re.findall(rb'name="([^"]+)"', request.body.replace(data, b""))
+    names = re.findall(rb' name="([^"]+)"', request.body.replace(data, b""))
     assert names == [b"key", b"policy", b"x-amz-date", b"file"]
     assert request.headers["content-length"] == str(len(request.body))
     assert data in request.body
@@ -166,7 +166,7 @@ def test_a_refusal_comes_with_its_code_and_sentence(server, client, answer, stat
 )
 def test_a_refusal_by_somebody_else_is_told_as_it_is(server, client, answer, body):
     server.on("GET", f"/jobs/{JOB}", answer(403, body))
-    with pytest.raises(RequestRefused, match="^403 Forbidden: ") as raised:
+    with pytest.raises(RequestRefused, match=r"^403 Forbidden: ") as raised:
         client.job(JOB)
     assert (raised.value.code, raised.value.status) == ("refused", 403)
 
