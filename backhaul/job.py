@@ -110,6 +110,8 @@ class Job:
     updated_at: datetime
     due_at: datetime | None
     """When the sweep must look at the job; none once it is terminal."""
+    expires_at: int | None = None
+    """When DynamoDB may forget the job and its shards, in seconds since the epoch."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
     input: ObjectRef | None = None

@@ -68,14 +68,14 @@ def result_key(job: JobRef, shard: int, attempt: int, part: int) -> str:
     return f"{job_prefix(job)}results/{shard:06d}.a{attempt}.p{part}"
 
 
-def output_key(job: JobRef, run: int) -> str:
-    """Return where the output of a run is stored."""
-    return f"{job_prefix(job)}output/r{run}"
+def output_key(job: JobRef, run: int, merge: str) -> str:
+    """Return where one merge of a run stores the output; of two that overlap, neither replaces the other's."""
+    return f"{job_prefix(job)}output/r{run}.{merge}"
 
 
-def receipt_key(job: JobRef, run: int) -> str:
-    """Return where the receipt of a run is stored."""
-    return f"{job_prefix(job)}receipt/r{run}.json"
+def receipt_key(job: JobRef, run: int, merge: str) -> str:
+    """Return where one merge of a run stores the receipt."""
+    return f"{job_prefix(job)}receipt/r{run}.{merge}.json"
 
 
 def run_name(job: JobRef, run: int) -> str:

@@ -14,13 +14,17 @@ from lambdas.runtime import logger, measure, store
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if event.get("source") == "aws.states":
         detail = event["detail"]
-        return _run(json.loads(detail["input"]), detail.get("error") or detail["status"], detail.get("cause") or "")
+        state = json.loads(detail["input"])
+        # A Map child is an execution too, but what becomes of it is for its own Catch and for merge to say.
+        return (
+            {} if "shard" in state else _run(state, detail.get("error") or detail["status"], detail.get("cause") or "")
+        )
     error, cause = event["error"].get("Error") or "", event["error"].get("Cause") or ""
     if "shard" in event:
         task = ShardTask.from_state(event)
         logger.append_keys(tenant=task.job.tenant, job_id=task.job.job_id, run=task.run, shard=task.shard.index)
         logger.error("every worker on the shard died", error=error)
-        conclude_shard(task, error, cause, shards=store.shards)
+        conclude_shard(task, error, cause, jobs=store.jobs, shards=store.shards)
         return {"outcome": "died"}
     return _run(event, error, cause)
 

@@ -71,12 +71,12 @@ def submit(
     """
     options = parse_options(option or [])
     size = size_of(file)
-    client = connect(stack)
-    with transfer("uploading", size) as moved:
-        job = client.submit(file, processor, options, progress=moved)
-    say(f"Job [bold]{job.job_id}[/bold] submitted. Follow it with: backhaul watch {job.job_id}")
-    if wait:
-        return _follow(client, job.job_id, json=json)
+    with connect(stack) as client:
+        with transfer("uploading", size) as moved:
+            job = client.submit(file, processor, options, progress=moved)
+        say(f"Job [bold]{job.job_id}[/bold] submitted. Follow it with: backhaul watch {job.job_id}")
+        if wait:
+            return _follow(client, job.job_id, json=json)
     if json:
         emit_json(job)
     else:
@@ -125,18 +125,17 @@ def result(
     stack: Stack = None,
 ) -> int:
     """Fetch the output of a job."""
-    client = connect(stack)
-    download = client.receipt(job_id) if receipt else client.result(job_id)
-    if json:
-        emit_json(download)
-        return 0
-    if output is None:
-        client.fetch(download, sys.stdout.buffer)
-        sys.stdout.flush()
-        return 0
-    with transfer("downloading", download.size) as moved, whole_file(output) as file:
-        client.fetch(download, file, progress=moved)
-    say(f"Wrote {download.size:,} bytes to {escape(str(output))}.")
+    with connect(stack) as client:
+        download = client.receipt(job_id) if receipt else client.result(job_id)
+        if json:
+            emit_json(download)
+        elif output is None:
+            client.fetch(download, sys.stdout.buffer)
+            sys.stdout.flush()
+        else:
+            with transfer("downloading", download.size) as moved, whole_file(output) as file:
+                client.fetch(download, file, progress=moved)
+            say(f"Wrote {download.size:,} bytes to {escape(str(output))}.")
     return 0
 
 

@@ -15,11 +15,12 @@ def cause_of(error: str, cause: str) -> Cause:
     return Cause("run_failed", f"The run ended with {kind}.", detail=cause[:_CAUSE_LONGEST] or None)
 
 
-def conclude_shard(task: ShardTask, error: str, cause: str, *, shards: ShardStore) -> None:
+def conclude_shard(task: ShardTask, error: str, cause: str, *, jobs: JobStore, shards: ShardStore) -> None:
     """Record why the workers of a shard kept dying; the rest of the job goes on."""
     kind = error or "unknown error"
     message = f"Every worker on the shard died; the last one with {kind}."
-    shards.note_crash(task.job, task.shard, Cause("worker_died", message, detail=cause[:_CAUSE_LONGEST] or None))
+    died = Cause("worker_died", message, detail=cause[:_CAUSE_LONGEST] or None)
+    shards.note_crash(task.job, task.shard, died, expires_at=jobs.get(task.job).expires_at)
 
 
 def conclude_run(task: RunTask, cause: Cause, *, jobs: JobStore) -> Job:

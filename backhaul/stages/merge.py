@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -35,7 +36,7 @@ def merge(
     """End the job as it deserves and return it; a job that has ended already is left as it is.
 
     Only the results that shard records point to are read, never a listing: what a superseded worker
-    left behind is no part of the output. Merging again writes the same output.
+    left behind is no part of the output. Merging again writes the same output, to a key of its own.
     """
     job = jobs.get(task.job)
     if job.run != task.run or job.state.is_terminal:
@@ -45,10 +46,11 @@ def merge(
         return job
     plan = [Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(keys.plan_key(job.ref, job.run))]
     records = {record.index: record for record in shards.all(job.ref)}
-    verdict = judge(plan, records)
-    output, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects)
+    verdict, own = judge(plan, records), secrets.token_hex(4)
+    output, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects, own)
     receipt = receipt_of(job, verdict, output, clock.now())
-    stored = objects.put(keys.receipt_key(job.ref, job.run), receipt.to_json(), content_type="application/json")
+    key = keys.receipt_key(job.ref, job.run, own)
+    stored = objects.put(key, receipt.to_json(), content_type="application/json")
     return jobs.move(job.ref, verdict.state, output=output, receipt=stored, counts=verdict.counts, cause=verdict.cause)
 
 
@@ -68,12 +70,12 @@ def _results(job: JobRef, records: Mapping[int, ShardRecord]) -> list[Result]:
 
 
 def _write_output(
-    job: Job, verdict: Verdict, results: list[Result], registry: Registry, objects: ObjectStore
+    job: Job, verdict: Verdict, results: list[Result], registry: Registry, objects: ObjectStore, own: str
 ) -> tuple[ObjectRef | None, Verdict]:
     if verdict.state is JobState.FAILED:
         return None, verdict
     processor = registry.create(job.processor, job.options)
-    with OutputWriter(objects, keys.output_key(job.ref, job.run), processor.content_type) as output:
+    with OutputWriter(objects, keys.output_key(job.ref, job.run, own), processor.content_type) as output:
         if processor.joins_results():
             for _, key, start, length in _adjacent(results):
                 output.append(key, start, length)

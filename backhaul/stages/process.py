@@ -67,7 +67,7 @@ def process(
     job = jobs.get(task.job)
     if job.state is not JobState.RUNNING or job.run != task.run or job.input is None:
         return Outcome("done", Work(job.processor))
-    before = shards.claim(task.job, task.shard)
+    before = shards.claim(task.job, task.shard, expires_at=job.expires_at)
     if before.finished:
         return Outcome("done", Work(job.processor, before.attempt))
     todo = [chunk for chunk in task.shard.chunks if chunk.index not in before.settled()]

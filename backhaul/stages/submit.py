@@ -94,8 +94,9 @@ def submit(
         created_at=now,
         updated_at=now,
         due_at=now + timedelta(seconds=settings.upload_window_seconds),
+        expires_at=int((now + timedelta(days=settings.retention_days)).timestamp()),
     )
-    jobs.create(job, keep_for=timedelta(days=settings.retention_days))
+    jobs.create(job)
     return Submitted(job, objects.presign_upload(job, seconds=settings.upload_window_seconds))
 
 

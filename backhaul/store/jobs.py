@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -45,9 +45,9 @@ class JobStore:
         self._table = table
         self._clock = clock
 
-    def create(self, job: Job, *, keep_for: timedelta) -> None:
+    def create(self, job: Job) -> None:
         """Store a new job; an ID that exists already is an error, but for this very job written before."""
-        item = item_of(job) | to_item({"expires_at": int((job.created_at + keep_for).timestamp())})
+        item = item_of(job)
         self._client.put_item(
             TableName=self._table,
             Item=item,

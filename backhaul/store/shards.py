@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from backhaul import keys
 from backhaul.errors import Superseded
 from backhaul.job import Cause, JobRef
 from backhaul.shard import Shard, ShardRecord
-from backhaul.store.codec import Item, attribute, convert, from_item, to_item
+from backhaul.store.codec import Item, convert, from_item, to_item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -26,17 +26,18 @@ class ShardStore:
         self._client = client
         self._table = table
 
-    def claim(self, ref: JobRef, shard: Shard) -> ShardRecord:
+    def claim(self, ref: JobRef, shard: Shard, *, expires_at: int | None = None) -> ShardRecord:
         """Take the shard over with a new attempt, which fences off every earlier one.
 
-        Returns the record with what earlier attempts committed.
+        Returns the record with what earlier attempts committed. `expires_at` is the job's own.
         """
+        described = _description(shard, expires_at)
         answer = self._client.update_item(
             TableName=self._table,
             Key=_key(ref, shard.index),
-            UpdateExpression="SET #index = :index, chunks = :chunks ADD attempt :one",
-            ExpressionAttributeNames={"#index": "index"},
-            ExpressionAttributeValues=to_item({":index": shard.index, ":chunks": len(shard.chunks), ":one": 1}),
+            UpdateExpression=_set(described) + " ADD attempt :one",
+            ExpressionAttributeNames=_names(described),
+            ExpressionAttributeValues=_arguments(described) | to_item({":one": 1}),
             ReturnValues="ALL_NEW",
         )
         return _record_of(answer["Attributes"])
@@ -48,32 +49,27 @@ class ShardStore:
             self._client.update_item(
                 TableName=self._table,
                 Key=_key(ref, record.index),
-                UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values),
+                UpdateExpression=_set(values),
                 ConditionExpression="attempt = :attempt",
-                ExpressionAttributeNames={f"#{name}": name for name in values},
-                ExpressionAttributeValues=to_item({f":{name}": value for name, value in values.items()})
-                | to_item({":attempt": record.attempt}),
+                ExpressionAttributeNames=_names(values),
+                ExpressionAttributeValues=_arguments(values) | to_item({":attempt": record.attempt}),
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             raise Superseded(
                 f"Shard {record.index} of job {ref.job_id} was claimed anew after attempt {record.attempt}."
             ) from None
 
-    def note_crash(self, ref: JobRef, shard: Shard, cause: Cause) -> None:
+    def note_crash(self, ref: JobRef, shard: Shard, cause: Cause, *, expires_at: int | None = None) -> None:
         """Store why the shard's last worker died, unless the shard is finished."""
+        values = _description(shard, expires_at) | {"crash": cause}
         try:
             self._client.update_item(
                 TableName=self._table,
                 Key=_key(ref, shard.index),
-                UpdateExpression="SET #index = :index, chunks = :chunks, crash = :crash",
+                UpdateExpression=_set(values),
                 ConditionExpression="NOT finished = :true",
-                ExpressionAttributeNames={"#index": "index"},
-                ExpressionAttributeValues={
-                    ":index": attribute(shard.index),
-                    ":chunks": attribute(len(shard.chunks)),
-                    ":crash": attribute(cause),
-                    ":true": {"BOOL": True},
-                },
+                ExpressionAttributeNames=_names(values),
+                ExpressionAttributeValues=_arguments(values) | to_item({":true": True}),
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return
@@ -87,6 +83,23 @@ class ShardStore:
             ConsistentRead=consistent,
         )
         return (_record_of(item) for page in pages for item in page["Items"])
+
+
+def _description(shard: Shard, expires_at: int | None) -> dict[str, Any]:
+    described = {"index": shard.index, "chunks": len(shard.chunks), "expires_at": expires_at}
+    return {name: value for name, value in described.items() if value is not None}
+
+
+def _set(values: Iterable[str]) -> str:
+    return "SET " + ", ".join(f"#{name} = :{name}" for name in values)
+
+
+def _names(values: Iterable[str]) -> dict[str, str]:
+    return {f"#{name}": name for name in values}
+
+
+def _arguments(values: Mapping[str, Any]) -> Item:
+    return to_item({f":{name}": value for name, value in values.items()})
 
 
 def _record_of(item: Item) -> ShardRecord:

@@ -24,11 +24,11 @@ NEEDED = [
     ("process", "s3:PutObject", keys.result_key(JOB, 12, 2, 0)),
     ("merge", "s3:GetObject", keys.plan_key(JOB, 3)),
     ("merge", "s3:GetObject", keys.result_key(JOB, 12, 2, 0)),
-    ("merge", "s3:PutObject", keys.output_key(JOB, 3)),
-    ("merge", "s3:AbortMultipartUpload", keys.output_key(JOB, 3)),
-    ("merge", "s3:PutObject", keys.receipt_key(JOB, 3)),
-    ("inquire", "s3:GetObjectVersion", keys.output_key(JOB, 3)),
-    ("inquire", "s3:GetObjectVersion", keys.receipt_key(JOB, 3)),
+    ("merge", "s3:PutObject", keys.output_key(JOB, 3, "5eed")),
+    ("merge", "s3:AbortMultipartUpload", keys.output_key(JOB, 3, "5eed")),
+    ("merge", "s3:PutObject", keys.receipt_key(JOB, 3, "5eed")),
+    ("inquire", "s3:GetObjectVersion", keys.output_key(JOB, 3, "5eed")),
+    ("inquire", "s3:GetObjectVersion", keys.receipt_key(JOB, 3, "5eed")),
 ]
 
 

@@ -119,8 +119,8 @@ class TestIntake:
         others = (
             keys.plan_key(JOB, 1),
             keys.result_key(JOB, 0, 1, 0),
-            keys.output_key(JOB, 1),
-            keys.receipt_key(JOB, 1),
+            keys.output_key(JOB, 1, "5eed"),
+            keys.receipt_key(JOB, 1, "5eed"),
         )
         assert not any(wakes(key) for key in others)
 

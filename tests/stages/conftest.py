@@ -225,8 +225,10 @@ class Deployment:
 @pytest.fixture(scope="session", autouse=True)
 def _models_are_parsed_once() -> Iterator[None]:
     """Every deployment has clients of its own; parsing botocore's models for each is half of what a test takes."""
+    loader = JSONFileLoader()
+    load = functools.cache(loader.load_file)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFileLoader, "load_file", functools.cache(JSONFileLoader.load_file))
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: load(path))
         yield
 
 

@@ -61,7 +61,7 @@ def test_nothing_comes_after_a_run_that_was_concluded(deployment, task):
 
 
 def died(deployment, shard, error="Runtime.ExitError", cause="out of memory"):
-    conclude_shard(shard, error, cause, shards=deployment.store.shards)
+    conclude_shard(shard, error, cause, jobs=deployment.store.jobs, shards=deployment.store.shards)
 
 
 def test_a_shard_whose_workers_died_is_missing_from_the_output_and_the_receipt_says_why(deployment, task):

@@ -192,7 +192,7 @@ def test_the_form_names_the_path_of_an_emulated_bucket(deployment, monkeypatch):
 
 def test_creating_the_same_job_again_after_a_lost_answer_is_no_error(deployment):
     job = deployment.submit("text-stats", b"hello").job
-    deployment.store.jobs.create(job, keep_for=timedelta(days=30))
+    deployment.store.jobs.create(job)
     assert deployment.job(job.ref) == job
 
 
@@ -200,7 +200,7 @@ def test_a_job_never_overwrites_one_that_has_its_id(deployment):
     job = deployment.submit("text-stats", b"hello").job
     deployment.dispatch(deployment.put_input(job.ref, b"hello"))
     with pytest.raises(deployment.store.jobs._client.exceptions.ConditionalCheckFailedException):
-        deployment.store.jobs.create(job, keep_for=timedelta(days=30))
+        deployment.store.jobs.create(job)
 
 
 def test_tenants_whose_names_begin_alike_have_nothing_in_common(deployment):

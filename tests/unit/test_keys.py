@@ -25,8 +25,8 @@ def everything(ref: JobRef) -> list[str]:
         keys.input_key(ref),
         keys.plan_key(ref, 1),
         keys.result_key(ref, 1, 2, 3),
-        keys.output_key(ref, 1),
-        keys.receipt_key(ref, 1),
+        keys.output_key(ref, 1, "5eed"),
+        keys.receipt_key(ref, 1, "5eed"),
     ]
 
 
