@@ -13,6 +13,7 @@ BackhaulError
 │   ├── InvalidSettings             an environment variable is missing or wrong
 │   ├── InvalidProcessor            a processor file breaks the contract
 │   ├── DeploymentUnreachable       no deployment was found, or it does not answer
+│   ├── LocalCloudError             the local cloud did not start, or is not running
 │   └── MalformedMessage            a queue message nobody can understand
 ├── StoreUnavailable           nobody: the retry mends it
 └── Superseded                 nobody: a newer attempt owns the shard
@@ -112,6 +113,12 @@ class DeploymentUnreachable(OperatorError):
     """No deployment of Backhaul was found, or it does not answer."""
 
     code = "deployment_unreachable"
+
+
+class LocalCloudError(OperatorError):
+    """The local cloud could not be started, or is not running."""
+
+    code = "local_cloud"
 
 
 class MalformedMessage(OperatorError):

@@ -21,7 +21,8 @@ def handle(record: SQSRecord) -> None:
         with logger.append_context_keys(tenant=upload.job.tenant, job_id=upload.job.job_id):
             job = dispatch(upload, jobs=store.jobs, objects=store.objects, runs=store.runs, clock=clock)
             logger.info("upload dispatched", state=job.state, run=job.run)
-            measure(job.processor, JobsDispatched=1, QueueAge=(clock.now() - job.created_at).total_seconds())
+            sent = int(record.attributes.sent_timestamp) / 1000
+            measure(job.processor, UploadsDispatched=1, QueueAge=clock.now().timestamp() - sent)
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from backhaul.errors import LocalCloudError
 from backhaul.local import developer, logs
 from backhaul.local.access import REGION, Access
 from backhaul.local.connection import Connection
 from backhaul.local.deployment import Deployment, check_project, fingerprint
 from backhaul.local.emulator import Emulator
-from backhaul.local.errors import LocalCloudError
 from backhaul.local.folder import Folder
 from backhaul.local.status import State, Status
 from backhaul.toolchain import PROJECT

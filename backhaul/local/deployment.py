@@ -13,9 +13,10 @@ from pathlib import Path
 import msgspec
 
 from backhaul import toolchain
+from backhaul.errors import LocalCloudError
 from backhaul.local.access import REGION
 from backhaul.local.emulator import ACCOUNT, OWNER
-from backhaul.local.errors import LocalCloudError, failure
+from backhaul.local.errors import failure
 from backhaul.local.folder import Folder
 from backhaul.toolchain import PROJECT
 

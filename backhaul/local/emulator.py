@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import psutil
 
+from backhaul.errors import LocalCloudError
 from backhaul.local.access import REGION
-from backhaul.local.errors import LocalCloudError, failure
+from backhaul.local.errors import failure
 from backhaul.local.folder import Folder
 from backhaul.toolchain import PROJECT
 

@@ -2,15 +2,9 @@
 
 from pathlib import Path
 
-from backhaul.errors import OperatorError
+from backhaul.errors import LocalCloudError
 
 LINES_SHOWN = 15
-
-
-class LocalCloudError(OperatorError):
-    """The local cloud could not be started, or is not running."""
-
-    code = "local_cloud"
 
 
 def failure(what: str, log: Path) -> LocalCloudError:

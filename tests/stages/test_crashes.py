@@ -3,24 +3,13 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from backhaul import Context, Lines, Processor
 from backhaul.errors import Superseded, UnsuitableInput
 from backhaul.flow import commit as commits
 from backhaul.job import JobState
 from backhaul.store import JobStore, ObjectStore, OutputWriter, ShardStore
+from tests.shout import Shout
 
 DATA = b"".join(b"line %04d\n" % number for number in range(100))
-
-
-class Shout(Processor):
-    """Write every line in capitals."""
-
-    name = "shout"
-    reads = Lines()
-
-    def process(self, record: str, ctx: Context) -> str:
-        ctx.tally("shouted")
-        return record.upper()
 
 
 class Crash(BaseException):

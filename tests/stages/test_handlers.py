@@ -533,7 +533,7 @@ def test_the_metrics_are_in_the_embedded_format_by_processor(deployment, functio
             amounts[metric["Name"]] = document[metric["Name"]][0]
             assert metric["Unit"] == {"Bytes": "Bytes", "QueueAge": "Seconds"}.get(metric["Name"], "Count")
     assert (amounts["Bytes"], amounts["Records"], amounts["Chunks"], amounts["Retries"]) == (len(DATA), 2, 1, 0)
-    assert {"JobsSubmitted", "JobsDispatched", "QueueAge", "JobsSucceeded"} <= amounts.keys()
+    assert {"JobsSubmitted", "UploadsDispatched", "QueueAge", "JobsSucceeded"} <= amounts.keys()
 
 
 def test_one_invocation_leaves_none_of_its_log_keys_to_the_next(deployment, functions, capsys):

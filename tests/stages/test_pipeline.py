@@ -5,24 +5,14 @@ from typing import Any
 
 import pytest
 
-from backhaul import Context, Lines, Processor
+from backhaul import Context, Processor
 from backhaul.errors import StoreUnavailable, Superseded, UnsuitableInput
 from backhaul.job import Counts, JobState
 from backhaul.reading import FileSource
 from backhaul.registry import find_processors
 from backhaul.store import ShardStore
 from backhaul.trial import trial
-
-
-class Shout(Processor):
-    """Write every line in capitals."""
-
-    name = "shout"
-    reads = Lines()
-
-    def process(self, record: str, ctx: Context) -> str:
-        ctx.tally("shouted")
-        return record.upper()
+from tests.shout import Shout
 
 
 class Fragile(Processor):

@@ -46,6 +46,7 @@ def test_exactly_these_errors_exist():
         "InvalidRequest",
         "InvalidSettings",
         "JobNotFound",
+        "LocalCloudError",
         "MalformedMessage",
         "OperatorError",
         "RequestRefused",
