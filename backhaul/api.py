@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from backhaul.job import Cause, Counts, Job, JobState
+from backhaul.job import UPLOAD_GRACE, Cause, Counts, Job, JobState
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class JobView:
     @classmethod
     def of(cls, job: Job) -> JobView:
         """Return the view of a job."""
-        counts = job.counts or Counts()
+        counts, awaiting = job.counts or Counts(), job.state is JobState.AWAITING_UPLOAD
         return cls(
             job_id=job.ref.job_id,
             state=job.state,
@@ -48,7 +48,7 @@ class JobView:
             updated_at=job.updated_at,
             started_at=job.started_at,
             ended_at=job.ended_at,
-            upload_until=job.due_at if job.state is JobState.AWAITING_UPLOAD else None,
+            upload_until=job.due_at - UPLOAD_GRACE if awaiting and job.due_at else None,
             output_size=job.output.size if job.output else None,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -57,9 +57,19 @@ class JobRef:
     job_id: str
 
 
+_MESSAGE_LONGEST = 1000
+
+UPLOAD_GRACE = timedelta(minutes=15)
+"""How much longer than its form a job waits: S3 checks the form when an upload begins, not when it ends."""
+
+
 @dataclass(frozen=True)
 class Cause:
-    """Why a job, shard or chunk ended as it did: a stable code and a sentence for people."""
+    """Why a job, shard or chunk ended as it did: a stable code and a sentence for people.
+
+    A longer sentence than 1,000 characters is cut: a processor may have written it, and it must fit into
+    every record and event that says it.
+    """
 
     code: str
     message: str
@@ -67,6 +77,10 @@ class Cause:
     """Byte offset in the input, where the cause has one."""
     detail: str | None = None
     """What the processor's exception said; it may quote the input, so only the job's owner sees it."""
+
+    def __post_init__(self) -> None:
+        if len(self.message) > _MESSAGE_LONGEST:
+            object.__setattr__(self, "message", self.message[: _MESSAGE_LONGEST - 1] + "…")
 
 
 @dataclass(frozen=True)

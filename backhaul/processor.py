@@ -24,8 +24,11 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from backhaul.reading import Chunk, Lines, Reader, Record, Source
+from backhaul.tallies import TALLIES_MOST
 
 CHUNK_BYTES_MAX = 64 * 1024**2
+TALLY_NAME_LONGEST = 100
+TALLY_LARGEST = 10**15
 
 
 class Context:
@@ -35,10 +38,19 @@ class Context:
         self.tallies: Counter[str] = Counter()
 
     def tally(self, name: str, amount: int = 1) -> None:
-        """Add to a count that the receipt shows; amounts of a chunk count only once it is committed."""
+        """Add to a count that the receipt shows; amounts of a chunk count only once it is committed.
+
+        A chunk has room for 100 names of up to 100 characters.
+        """
         # A plug-in need not be typed, and a tally of anything else could not be stored with the chunk's commit.
         if not isinstance(name, str) or not isinstance(amount, int):  # type: ignore[redundant-expr]
             raise TypeError(f"a tally is a name and a whole number, not {name!r} and {amount!r}")
+        if len(name) > TALLY_NAME_LONGEST or abs(amount) > TALLY_LARGEST:
+            raise ValueError(
+                f"a tally's name has at most {TALLY_NAME_LONGEST} characters, its amount at most 15 digits"
+            )
+        if name not in self.tallies and len(self.tallies) == TALLIES_MOST:
+            raise ValueError(f"a chunk has room for {TALLIES_MOST} tallies; write what has more kinds into the result")
         self.tallies[name] += amount
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from backhaul.job import Cause, Counts, Job, JobState, ObjectRef
-from backhaul.shard import FailedChunk, Shard, ShardRecord, sum_tallies
+from backhaul.shard import FailedChunk, Shard, ShardRecord
+from backhaul.tallies import sum_tallies
 
 SCHEMA_VERSION = 1
 

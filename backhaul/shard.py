@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -67,6 +67,23 @@ def plan_shards(chunks: Sequence[Chunk]) -> Iterator[Shard]:
         yield Shard(index, tuple(chunks[first : first + each]))
 
 
+def check_chunks(chunks: Sequence[Chunk], size: int) -> str | None:
+    """Return what is wrong with a processor's split of an input of `size` bytes, or None if it covers it exactly."""
+    if not 1 <= len(chunks) <= CHUNKS_MAX:
+        return f"The processor split the file into {len(chunks):,} chunks; 1 to {CHUNKS_MAX:,} work."
+    border = 0
+    for index, chunk in enumerate(chunks):
+        if chunk.index != index:
+            return f"The split's chunk {index} says that its index is {chunk.index}; chunks count from 0."
+        if chunk.start != border or chunk.end <= chunk.start:
+            span = f"[{chunk.start:,}, {chunk.end:,})"
+            return f"The split's chunk {index} is {span}; it must begin at {border:,} and hold at least a byte."
+        border = chunk.end
+    if border != size:
+        return f"The split ends at byte {border:,} of {size:,}; its chunks must cover the whole file."
+    return None
+
+
 @dataclass(frozen=True)
 class Part:
     """One commit: an object that holds the results of some chunks, end to end."""
@@ -115,12 +132,3 @@ class ShardRecord:
         """Return the chunks that need no more work: committed or failed."""
         committed = (index for part in self.parts for index, _ in part.lengths)
         return frozenset(committed) | {chunk.index for chunk in self.failed}
-
-
-def sum_tallies(tallies: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Return the sums by name, sorted by name."""
-    total: dict[str, int] = {}
-    for each in tallies:
-        for name, amount in each.items():
-            total[name] = total.get(name, 0) + amount
-    return dict(sorted(total.items()))

@@ -33,6 +33,9 @@ def _run(state: dict[str, Any], error: str, cause: str) -> dict[str, Any]:
     task = RunTask.from_state(state)
     logger.append_keys(tenant=task.job.tenant, job_id=task.job.job_id, run=task.run)
     job = conclude_run(task, cause_of(error, cause), jobs=store.jobs)
+    if job is None:
+        logger.info("the job had ended before its run did", error=error)
+        return {}
     logger.error("the run ended badly", error=error, state=job.state)
     measure(job.processor, RunsDied=1)
     return {"state": job.state}

@@ -19,7 +19,7 @@ batch = BatchProcessor(
 def handle(record: SQSRecord) -> None:
     for upload in uploads_in(record.body):
         with logger.append_context_keys(tenant=upload.job.tenant, job_id=upload.job.job_id):
-            job = dispatch(upload, jobs=store.jobs, objects=store.objects, runs=store.runs, clock=clock)
+            job = dispatch(upload, jobs=store.jobs, runs=store.runs, clock=clock)
             logger.info("upload dispatched", state=job.state, run=job.run)
             sent = int(record.attributes.sent_timestamp) / 1000
             measure(job.processor, UploadsDispatched=1, QueueAge=clock.now().timestamp() - sent)

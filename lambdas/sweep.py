@@ -10,7 +10,7 @@ from lambdas.runtime import clock, logger, store
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
-    mended = dict(sweep(jobs=store.jobs, runs=store.runs, clock=clock))
+    mended = dict(sweep(jobs=store.jobs, objects=store.objects, runs=store.runs, clock=clock))
     if mended:
         logger.info("swept", mended=mended)
     return mended

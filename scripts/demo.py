@@ -121,7 +121,7 @@ def independent_counts(text: Path) -> dict[str, int]:
 
 def show_result(result: dict[str, Any], expected: dict[str, int]) -> bool:
     """Show the result beside the independent counts; returns whether they agree."""
-    table = plain_table("", "text-stats", "wc")
+    table = plain_table("", "text-stats", "wc, and str.split for words")
     for name, count in expected.items():
         mark = "[green]equal[/green]" if result[name] == count else "[red]DIFFERENT[/red]"
         table.add_row(f"  {name}", f"{result[name]:,}", f"{count:,}  {mark}")

@@ -46,14 +46,12 @@ class Intake(Construct):
             self,
             "dispatch",
             settings=Settings(
-                data_bucket=storage.bucket.bucket_name,
                 jobs_table=storage.jobs.table_name,
                 state_machine_arn=workflow.state_machine.state_machine_arn,
             ),
             grants=[
                 allow("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", on=self.queue.queue_arn),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.jobs.table_arn),
-                allow("s3:GetObjectVersion", on=storage.objects("input/data")),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
             ],
             timeout=DISPATCH_TIMEOUT,

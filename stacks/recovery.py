@@ -47,13 +47,16 @@ class Recovery(Construct):
             self,
             "sweep",
             settings=Settings(
-                jobs_table=storage.jobs.table_name, state_machine_arn=workflow.state_machine.state_machine_arn
+                data_bucket=storage.bucket.bucket_name,
+                jobs_table=storage.jobs.table_name,
+                state_machine_arn=workflow.state_machine.state_machine_arn,
             ),
             grants=[
                 allow("dynamodb:Query", on=storage.index(DUE)),
                 allow("dynamodb:UpdateItem", on=storage.jobs.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
                 allow("states:DescribeExecution", on=workflow.executions),
+                allow("s3:GetObject", on=storage.objects("input/data")),
             ],
             timeout=Duration.seconds(50),
         )

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from backhaul import keys
 from backhaul.clock import Clock
+from backhaul.flow.chunk_run import ChunkResult
 from backhaul.job import JobRef
-from backhaul.reading import Chunk
-from backhaul.shard import FailedChunk, Part, ShardRecord, sum_tallies
+from backhaul.shard import FailedChunk, Part, ShardRecord
 from backhaul.store import ObjectStore, ShardStore
+from backhaul.tallies import sum_tallies
 
 COMMIT_BYTES = 32 * 1024**2
 """Results gathered before they are committed: what a crash can cost at most, in bytes ..."""
 COMMIT_SECONDS = 10.0
 """... and in time."""
-
-
-@dataclass(frozen=True)
-class ChunkResult:
-    """What the processor made of one chunk."""
-
-    chunk: Chunk
-    body: bytes
-    records: int
-    tallies: Mapping[str, int]
 
 
 class GroupCommit:

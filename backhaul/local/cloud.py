@@ -124,7 +124,9 @@ class LocalCloud:
         return connection
 
     def _update(self, running: Connection, report: Report) -> Connection:
-        if Deployment(self._folder, running.endpoint_url).is_of(fingerprint(PROJECT)):
+        with _step("Compared the sources with what is deployed", report):
+            unchanged = Deployment(self._folder, running.endpoint_url).is_of(fingerprint(PROJECT))
+        if unchanged:
             return running
         outputs = self._deploy(running.as_root(), report)
         connection = replace(running, api_url=_api_url(running.endpoint_url, outputs), outputs=outputs)

@@ -23,9 +23,9 @@ def conclude_shard(task: ShardTask, error: str, cause: str, *, jobs: JobStore, s
     shards.note_crash(task.job, task.shard, died, expires_at=jobs.get(task.job).expires_at)
 
 
-def conclude_run(task: RunTask, cause: Cause, *, jobs: JobStore) -> Job:
-    """End the job as FAILED, unless it has ended or begun another run; return it as it then stands."""
+def conclude_run(task: RunTask, cause: Cause, *, jobs: JobStore) -> Job | None:
+    """End the job as FAILED and return it; None if it had ended already or begun another run."""
     job = jobs.get(task.job)
     if job.run != task.run or job.state.is_terminal:
-        return job
+        return None
     return jobs.move(job.ref, JobState.FAILED, cause=cause)

@@ -11,9 +11,9 @@ import msgspec
 from backhaul import keys
 from backhaul.clock import Clock
 from backhaul.errors import MalformedMessage
-from backhaul.flow.admission import CHECK_EVERY, admit
-from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef
-from backhaul.store import JobStore, ObjectStore, RunStore
+from backhaul.flow.admission import admit, claim
+from backhaul.job import Job, JobRef, JobState, ObjectRef
+from backhaul.store import JobStore, RunStore
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def uploads_in(message: str) -> tuple[Upload, ...]:
     return tuple(_upload(record.s3.object) for record in records)
 
 
-def dispatch(upload: Upload, *, jobs: JobStore, objects: ObjectStore, runs: RunStore, clock: Clock) -> Job:
+def dispatch(upload: Upload, *, jobs: JobStore, runs: RunStore, clock: Clock) -> Job:
     """Pin the uploaded version to its job and start the run; return the job as it then stands.
 
     The first upload wins: a duplicate event finds it pinned and only makes sure that the run was
@@ -47,29 +47,10 @@ def dispatch(upload: Upload, *, jobs: JobStore, objects: ObjectStore, runs: RunS
     """
     job = jobs.get(upload.job)
     if job.state is JobState.AWAITING_UPLOAD:
-        job = _claim(job, upload.object, jobs, objects, clock)
+        job = claim(job, upload.object, jobs=jobs, clock=clock)
     if job.input != upload.object:
         return job
     return admit(job, jobs=jobs, runs=runs, clock=clock)
-
-
-def _claim(job: Job, found: ObjectRef, jobs: JobStore, objects: ObjectStore, clock: Clock) -> Job:
-    problem = _problem(job, found, objects)
-    if problem is not None:
-        return jobs.move(job.ref, JobState.FAILED, input=found, cause=problem)
-    return jobs.move(job.ref, JobState.QUEUED, input=found, due_at=clock.now() + CHECK_EVERY)
-
-
-def _problem(job: Job, found: ObjectRef, objects: ObjectStore) -> Cause | None:
-    if found.size != job.declared_size:
-        said = f"{job.declared_size:,} bytes were declared and {found.size:,} arrived"
-        return Cause("size_mismatch", f"The upload is not the declared file: {said}. Submit it again.")
-    if job.declared_sha256 is None:
-        return None
-    sha256 = objects.sha256_of(found)
-    if sha256 is not None and sha256 != job.declared_sha256:
-        return Cause("checksum_mismatch", "The upload's SHA-256 is not the declared one. Submit it again.")
-    return None
 
 
 class _Object(msgspec.Struct, frozen=True):

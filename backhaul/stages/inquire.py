@@ -9,8 +9,8 @@ from backhaul.api import Download
 from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady
 from backhaul.job import Counts, Job, JobRef, JobState, ObjectRef
 from backhaul.settings import Settings
-from backhaul.shard import sum_tallies
 from backhaul.store import JobStore, ObjectStore, Page, ShardStore
+from backhaul.tallies import sum_tallies
 
 PAGE_LARGEST = 100
 

@@ -11,6 +11,7 @@ import msgspec
 
 from backhaul import keys
 from backhaul.clock import Clock
+from backhaul.errors import StoreUnavailable
 from backhaul.flow.failure import Watched, processor_cause
 from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef
 from backhaul.processor import Context, Processor
@@ -45,6 +46,8 @@ def merge(
     if job.state is not JobState.MERGING:
         return job
     plan = [Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(keys.plan_key(job.ref, job.run))]
+    if job.counts is not None and sum(len(shard.chunks) for shard in plan) != job.counts.chunks:
+        raise StoreUnavailable(f"The plan of job {job.ref.job_id} was not read whole.")
     records = {record.index: record for record in shards.all(job.ref)}
     verdict, own = judge(plan, records), secrets.token_hex(4)
     output, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects, own)

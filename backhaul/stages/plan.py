@@ -13,7 +13,7 @@ from backhaul.job import Cause, Counts, Job, JobState
 from backhaul.processor import Processor
 from backhaul.reading import Chunk, Source
 from backhaul.registry import Registry
-from backhaul.shard import CHUNKS_MAX, choose_chunk_bytes, plan_shards
+from backhaul.shard import CHUNKS_MAX, check_chunks, choose_chunk_bytes, plan_shards
 from backhaul.store import JobStore, ObjectStore, S3Source
 from backhaul.task import RunTask
 
@@ -37,13 +37,19 @@ def plan(task: RunTask, *, jobs: JobStore, objects: ObjectStore, registry: Regis
     if job.state is not JobState.RUNNING or job.run != task.run or job.input is None:
         return Planned("ended")
     processor = registry.create(job.processor, job.options)
-    chunks = _split(processor, S3Source(objects, job.input))
+    chunks = _damage(job, objects) or _split(processor, S3Source(objects, job.input))
     if isinstance(chunks, Cause):
         jobs.move(job.ref, JobState.FAILED, cause=chunks)
         return Planned("ended")
     planned = _write(job, chunks, objects)
     jobs.note(job, counts=Counts(shards=planned.shards, chunks=planned.chunks))
     return planned
+
+
+def _damage(job: Job, objects: ObjectStore) -> Cause | None:
+    if job.input is None or job.declared_sha256 in (None, objects.sha256_of(job.input)):
+        return None
+    return Cause("checksum_mismatch", "The upload's SHA-256 is not the declared one. Submit it again.")
 
 
 def _split(processor: Processor, source: Source) -> list[Chunk] | Cause:
@@ -56,12 +62,8 @@ def _split(processor: Processor, source: Source) -> list[Chunk] | Cause:
         raise
     except Exception as error:  # the processor's own code may raise anything
         return processor_cause(error)
-    if not chunks or len(chunks) > CHUNKS_MAX:
-        return Cause(
-            "bad_split",
-            f"The processor split the file into {len(chunks):,} chunks; 1 to {CHUNKS_MAX:,} work.",
-        )
-    return chunks
+    fault = check_chunks(chunks, source.size)
+    return chunks if fault is None else Cause("bad_split", fault)
 
 
 def _write(job: Job, chunks: list[Chunk], objects: ObjectStore) -> Planned:

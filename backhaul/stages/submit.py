@@ -12,7 +12,7 @@ import msgspec
 
 from backhaul.clock import Clock
 from backhaul.errors import InvalidOption, InvalidRequest
-from backhaul.job import Job, JobRef, JobState, new_job_id
+from backhaul.job import UPLOAD_GRACE, Job, JobRef, JobState, new_job_id
 from backhaul.processor import Processor
 from backhaul.registry import Registry
 from backhaul.settings import Settings
@@ -93,7 +93,7 @@ def submit(
         declared_sha256=request.sha256,
         created_at=now,
         updated_at=now,
-        due_at=now + timedelta(seconds=settings.upload_window_seconds),
+        due_at=now + timedelta(seconds=settings.upload_window_seconds) + UPLOAD_GRACE,
         expires_at=int((now + timedelta(days=settings.retention_days)).timestamp()),
     )
     jobs.create(job)

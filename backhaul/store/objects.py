@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import hashlib
+import io
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import quote
+
+from botocore.exceptions import ClientError
 
 from backhaul import keys
 from backhaul.job import Job, ObjectRef
@@ -82,13 +87,26 @@ class ObjectStore:
             ExpiresIn=seconds,
         )
 
-    def sha256_of(self, ref: ObjectRef) -> str | None:
-        """Return the SHA-256 that S3 verified at upload, in hexadecimal, or None if it keeps none."""
+    def sha256_of(self, ref: ObjectRef) -> str:
+        """Return an object's SHA-256 in hexadecimal: what S3 verified at upload, or else what reading it gives."""
         head = self.client.head_object(
             Bucket=self.bucket, Key=ref.key, VersionId=ref.version_id, ChecksumMode="ENABLED"
         )
-        checksum = head.get("ChecksumSHA256")
-        return base64.b64decode(checksum).hex() if checksum else None
+        if head.get("ChecksumSHA256"):
+            return base64.b64decode(head["ChecksumSHA256"]).hex()
+        with self.open(ref, 0, ref.size) as body:
+            return hashlib.file_digest(cast(io.RawIOBase, body), "sha256").hexdigest()
+
+    def find(self, key: str) -> ObjectRef | None:
+        """Return the present version of an object, or None if there is none."""
+        try:
+            head = self.client.head_object(Bucket=self.bucket, Key=key)
+        except ClientError as error:
+            # S3 does not tell who may not list a bucket whether a key is absent, so 403 means the same.
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] in (403, 404):
+                return None
+            raise
+        return ObjectRef(key, head["VersionId"], head["ContentLength"])
 
     def put(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> ObjectRef:
         """Store an object whole."""
@@ -97,25 +115,25 @@ class ObjectStore:
 
     def open(self, ref: ObjectRef, start: int, end: int) -> BinaryIO:
         """Stream the bytes [start, end) of a version; a connection that breaks is taken up where it broke."""
-
-        def get(position: int) -> BinaryIO:
-            answer = self.client.get_object(
-                Bucket=self.bucket, Key=ref.key, VersionId=ref.version_id, Range=f"bytes={position}-{end - 1}"
-            )
-            return _from(position, answer)
-
-        return cast(BinaryIO, ResumingBody(get, start, end))
+        get = partial(self.client.get_object, Bucket=self.bucket, Key=ref.key, VersionId=ref.version_id)
+        return _stream(get, start, end)
 
     def read(self, key: str, start: int, length: int) -> bytes:
-        """Return part of an object that is written once only: a result."""
-        if length == 0:
-            return b""
-        answer = self.client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + length - 1}")
-        return _from(start, answer).read(length)
+        """Return part of an object that is written once only: a result. All of it, or `StoreUnavailable`."""
+        get = partial(self.client.get_object, Bucket=self.bucket, Key=key)
+        with _stream(get, start, start + length) as body:
+            return io.BufferedReader(cast(io.RawIOBase, body)).read(length)
 
     def lines(self, key: str) -> Iterator[bytes]:
         """Yield an object's lines, without their endings."""
         return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].iter_lines()
+
+
+def _stream(get: Callable[..., GetObjectOutputTypeDef], start: int, end: int) -> BinaryIO:
+    def open_at(position: int) -> BinaryIO:
+        return _from(position, get(Range=f"bytes={position}-{end - 1}"))
+
+    return cast(BinaryIO, ResumingBody(open_at, start, end))
 
 
 def _from(position: int, answer: GetObjectOutputTypeDef) -> BinaryIO:

@@ -17,7 +17,7 @@ WITHOUT_RESOURCES = ("xray:", "logs:")
 
 NEEDED = [
     ("submit", "s3:PutObject", keys.input_key(JOB)),
-    ("dispatch", "s3:GetObjectVersion", keys.input_key(JOB)),
+    ("sweep", "s3:GetObject", keys.input_key(JOB)),
     ("plan", "s3:GetObjectVersion", keys.input_key(JOB)),
     ("plan", "s3:PutObject", keys.plan_key(JOB, 3)),
     ("process", "s3:GetObjectVersion", keys.input_key(JOB)),

@@ -292,7 +292,7 @@ class TestFunctions:
             upload_window_seconds=60,
             retention_days=2,
         )
-        assert settings["sweep"] == Settings(jobs_table="<storagejobs>", state_machine_arn="<workflowrun>")
+        assert settings["dispatch"] == Settings(jobs_table="<storagejobs>", state_machine_arn="<workflowrun>")
         assert settings["announce"] == Settings(data_bucket="<storagedata>", event_bus="<announcementsbus>")
 
 

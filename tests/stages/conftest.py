@@ -83,7 +83,7 @@ class Deployment:
 
     def dispatch(self, upload: Upload) -> Job:
         store = self.store
-        return dispatch(upload, jobs=store.jobs, objects=store.objects, runs=store.runs, clock=self.clock)
+        return dispatch(upload, jobs=store.jobs, runs=store.runs, clock=self.clock)
 
     def notification(self, *uploads: Upload, **changes: Any) -> str:
         """The S3 event notification of uploads, as S3 writes it to the queue."""
@@ -122,7 +122,8 @@ class Deployment:
         return self.store.jobs.get(ref)
 
     def sweep(self) -> dict[str, int]:
-        return dict(sweep(jobs=self.store.jobs, runs=self.store.runs, clock=self.clock))
+        store = self.store
+        return dict(sweep(jobs=store.jobs, objects=store.objects, runs=store.runs, clock=self.clock))
 
     def executions(self) -> list[Any]:
         """The runs that were started, as the emulated Step Functions holds them."""

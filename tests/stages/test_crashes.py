@@ -1,9 +1,12 @@
 """A worker or a merge that dies at any step costs its last commit at most, and never the truth."""
 
+import io
+
 import pytest
 from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
 
-from backhaul.errors import Superseded, UnsuitableInput
+from backhaul.errors import StoreUnavailable, Superseded, UnsuitableInput
 from backhaul.flow import commit as commits
 from backhaul.job import JobState
 from backhaul.store import JobStore, ObjectStore, OutputWriter, ShardStore
@@ -212,3 +215,35 @@ def test_a_tally_that_cannot_be_stored_is_the_processors_fault(deployment, tally
     job = deployment.with_processors(Counts).run("counts", DATA)
     assert (job.state, job.cause.code) == (JobState.FAILED, "processor_error")
     assert "a tally is a name and a whole number" in job.cause.detail
+
+
+def test_a_connection_that_breaks_while_merge_reads_a_result_costs_no_byte(shouting, monkeypatch):
+    task = shouting.start("shout", DATA, options={"chunk_bytes": 100})
+    shouting.plan(task)
+    works_through(shouting, task)
+    broken = []
+    real = shouting.store.objects.client.get_object
+
+    def cut_short(**request):
+        answer = real(**request)
+        if "/results/" in request["Key"] and len(broken) < 3:
+            broken.append(request["Key"])
+            body = answer["Body"].read()
+            answer["Body"] = StreamingBody(io.BytesIO(body[: len(body) // 2]), len(body))
+        return answer
+
+    monkeypatch.setattr(shouting.store.objects.client, "get_object", cut_short)
+    ended_well(shouting, task)
+    assert len(broken) == 3
+
+
+def test_a_plan_that_was_not_read_whole_ends_no_job(shouting, monkeypatch):
+    task = shouting.start("shout", DATA, options={"chunk_bytes": 100})
+    shouting.plan(task)
+    works_through(shouting, task)
+    real = ObjectStore.lines
+    monkeypatch.setattr(ObjectStore, "lines", lambda store, key: list(real(store, key))[:-1])
+    with pytest.raises(StoreUnavailable, match="not read whole"):
+        shouting.merge(task)
+    monkeypatch.undo()
+    ended_well(shouting, task)

@@ -180,16 +180,23 @@ def with_checksum(deployment: Any, ref: JobRef, data: bytes) -> Any:
     return replace(upload, object=replace(upload.object, version_id=answer["VersionId"]))
 
 
-def test_an_upload_with_another_checksum_fails_the_job(deployment):
+def put_without_checksum(deployment: Any, ref: JobRef, data: bytes) -> Any:
+    return deployment.put_input(ref, data)
+
+
+@pytest.mark.parametrize("put", [with_checksum, put_without_checksum], ids=["S3 kept it", "S3 kept none"])
+def test_an_upload_with_another_checksum_fails_the_job_before_any_work(deployment, put):
     ref = deployment.submit("text-stats", DATA, sha256=hashlib.sha256(b"one LINE\n").hexdigest()).job.ref
-    job = deployment.dispatch(with_checksum(deployment, ref, DATA))
+    job = deployment.finish(RunTask(ref, deployment.dispatch(put(deployment, ref, DATA)).run))
     assert (job.state, job.cause.code) == (JobState.FAILED, "checksum_mismatch")
-    assert deployment.executions() == []
+    assert deployment.outcomes == []
 
 
-def test_an_upload_with_the_declared_checksum_runs(deployment):
+@pytest.mark.parametrize("put", [with_checksum, put_without_checksum], ids=["S3 kept it", "S3 kept none"])
+def test_an_upload_with_the_declared_checksum_succeeds(deployment, put):
     ref = deployment.submit("text-stats", DATA, sha256=hashlib.sha256(DATA).hexdigest()).job.ref
-    assert deployment.dispatch(with_checksum(deployment, ref, DATA)).state is JobState.RUNNING
+    job = deployment.finish(RunTask(ref, deployment.dispatch(put(deployment, ref, DATA)).run))
+    assert job.state is JobState.SUCCEEDED
 
 
 def test_an_upload_after_its_job_expired_starts_nothing(deployment):

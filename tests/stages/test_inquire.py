@@ -1,5 +1,6 @@
 """Questions about jobs: answered to their owner, and to nobody else."""
 
+from datetime import timedelta
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -146,7 +147,7 @@ def test_an_ended_job_is_told_as_it_was_stored(deployment):
 
 def test_a_job_that_waits_for_its_upload_says_until_when(deployment):
     job = deployment.job(submit(deployment))
-    assert JobView.of(job).upload_until == job.due_at
+    assert JobView.of(job).upload_until == deployment.clock.now() + timedelta(hours=1)
 
 
 def test_a_result_is_a_download_of_the_pinned_version_for_a_while(deployment):

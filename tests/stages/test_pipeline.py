@@ -34,7 +34,7 @@ def in_one_piece(processor: str, data: bytes, tmp_path: Any, **options: Any) -> 
     path = tmp_path / "input"
     path.write_bytes(data)
     output = io.BytesIO()
-    trial(find_processors().create(processor, options), FileSource(path), output)
+    trial(lambda: find_processors().create(processor, options), FileSource(path), output)
     return output.getvalue()
 
 

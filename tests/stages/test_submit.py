@@ -131,7 +131,7 @@ def test_a_new_job_awaits_its_upload_for_the_window(deployment):
     assert (job.state, job.moves, job.run) == (JobState.AWAITING_UPLOAD, 0, 0)
     assert (job.file_name, job.declared_size, job.declared_sha256) == ("größe.txt", 5, SHA256)
     assert job.options["top"] == 3
-    assert job.due_at == deployment.clock.now() + timedelta(hours=1)
+    assert job.due_at == deployment.clock.now() + timedelta(hours=1, minutes=15)
 
 
 def test_the_record_of_a_job_expires_with_the_retention(deployment):

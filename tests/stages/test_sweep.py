@@ -8,6 +8,7 @@ import pytest
 from backhaul.job import JobState
 from backhaul.stages import sweep as sweeping
 from backhaul.store import RunStore
+from backhaul.task import RunTask
 
 DATA = b"one line\n"
 
@@ -40,7 +41,7 @@ def test_a_sweep_with_nothing_to_do_does_nothing(deployment):
 
 def test_an_upload_that_never_came_expires_its_job_after_the_window(deployment):
     ref = deployment.submit("text-stats", DATA).job.ref
-    deployment.clock.advance(seconds=3599)
+    deployment.clock.advance(seconds=3600 + 15 * 60 - 1)
     assert deployment.sweep() == {}
     deployment.clock.advance(seconds=1)
     assert deployment.sweep() == {"expired": 1}
@@ -55,8 +56,20 @@ def test_an_upload_that_was_claimed_in_the_same_moment_is_not_expired(deployment
     seen = deployment.store.jobs.due(JobState.AWAITING_UPLOAD, 10)
     deployment.dispatch(deployment.put_input(ref, DATA))
     monkeypatch.setattr(deployment.store.jobs, "due", lambda state, _: seen if state == seen[0].state else ())
-    assert deployment.sweep() == {"uploaded": 1}
+    assert deployment.sweep() == {"claimed": 1}
     assert deployment.job(ref).state is JobState.RUNNING
+    assert len(deployment.executions()) == 1
+
+
+def test_an_upload_whose_event_was_lost_is_found_and_run(deployment):
+    ref = deployment.submit("text-stats", DATA).job.ref
+    upload = deployment.put_input(ref, DATA)
+    deployment.clock.advance(hours=2)
+    assert deployment.sweep() == {"claimed": 1}
+    job = deployment.job(ref)
+    assert (job.state, job.input) == (JobState.RUNNING, upload.object)
+    assert deployment.sweep() == {}
+    assert deployment.finish(RunTask(ref, job.run)).state is JobState.SUCCEEDED
 
 
 def test_a_queued_job_that_nobody_started_is_started(deployment):

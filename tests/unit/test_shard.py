@@ -14,9 +14,9 @@ from backhaul.shard import (
     Part,
     Shard,
     ShardRecord,
+    check_chunks,
     choose_chunk_bytes,
     plan_shards,
-    sum_tallies,
 )
 
 
@@ -78,5 +78,23 @@ def test_a_record_knows_what_is_settled():
     assert ShardRecord(0).settled() == frozenset()
 
 
-def test_tallies_are_summed_by_name_in_order():
-    assert list(sum_tallies([{"b": 1, "a": 2}, {}, {"a": 3}]).items()) == [("a", 5), ("b", 1)]
+@pytest.mark.parametrize(
+    ("borders", "told"),
+    [
+        ([], "0 chunks"),
+        ([(0, 0, 5)], "ends at byte 5 of 10"),
+        ([(0, 0, 11)], "ends at byte 11 of 10"),
+        ([(0, 1, 10)], "must begin at 0"),
+        ([(0, 0, 4), (1, 5, 10)], "must begin at 4"),
+        ([(0, 0, 6), (1, 5, 10)], "must begin at 6"),
+        ([(0, 0, 5), (1, 5, 5), (2, 5, 10)], "at least a byte"),
+        ([(0, 0, 5), (0, 5, 10)], "count from 0"),
+        ([(1, 0, 10)], "count from 0"),
+    ],
+)
+def test_a_split_that_does_not_cover_the_file_exactly_is_named(borders, told):
+    assert told in check_chunks([Chunk(*border) for border in borders], 10)
+
+
+def test_a_split_that_covers_the_file_exactly_is_fine():
+    assert check_chunks([Chunk(0, 0, 4), Chunk(1, 4, 10)], 10) is None

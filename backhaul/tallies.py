@@ -1,0 +1,20 @@
+"""Counts that processors keep, by name, and their sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+TALLIES_MOST = 100
+"""Names that a chunk, a shard or a job has room for: what is said of a job must fit into a record and an event."""
+OTHER = "(other)"
+
+
+def sum_tallies(tallies: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return the sums by name, sorted by name; past 100 names the rest count together as `(other)`."""
+    total: dict[str, int] = {}
+    for each in tallies:
+        for name, amount in each.items():
+            has_room = len(total) - (OTHER in total) < TALLIES_MOST
+            kept = name if name in total or has_room else OTHER
+            total[kept] = total.get(kept, 0) + amount
+    return dict(sorted(total.items()))
