@@ -54,10 +54,10 @@ class JobView:
 
 
 def progress_of(state: JobState, counts: Counts) -> float:
-    """Return the share of chunks that are settled; a job that ended well is at 1."""
+    """Return the share of chunks that are settled; of a job that ended badly, the share that was done."""
     if state in (JobState.SUCCEEDED, JobState.PARTIAL):
         return 1.0
-    settled = counts.chunks_done + counts.chunks_failed
+    settled = counts.chunks_done + (0 if state.is_terminal else counts.chunks_failed)
     return round(settled / counts.chunks, 4) if counts.chunks else 0.0
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import os
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +33,9 @@ TRANSFER_SECONDS = 300.0
 """How long S3 may be silent, for example while it stores an upload."""
 POLL_FIRST_SECONDS = 0.3
 POLL_LAST_SECONDS = 3.0
+PATIENCE_SECONDS = 300.0
+"""How long a job is followed while the deployment does not answer; the job itself goes on."""
+_S3_MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 
 
 class Backhaul:
@@ -65,16 +70,20 @@ class Backhaul:
         processor: str,
         options: Mapping[str, Any] | None = None,
         *,
+        hashing: Progress = lambda _: None,
         progress: Progress = lambda _: None,
     ) -> JobView:
-        """Create a job for a file and upload it; returns the job as it was created."""
+        """Create a job for a file and upload it; returns the job as it was created.
+
+        `hashing` is told of the bytes read beforehand for the checksum, `progress` of those uploaded.
+        """
         size = size_of(path)
         body = {
             "processor": processor,
             "options": dict(options or {}),
-            "file_name": path.name,
+            "file_name": _name_of(path),
             "size": size,
-            "sha256": _sha256_of(path),
+            "sha256": _sha256_of(path, hashing),
         }
         made = _decoded(self._ask("POST", "/jobs", json=body), SubmittedView)
         self._upload(made.upload, path, progress)
@@ -94,14 +103,36 @@ class Backhaul:
         """Return the processors that the deployment offers, with their options."""
         return _decoded(self._ask("GET", "/processors"), dict[str, tuple[Description, ...]])["processors"]
 
-    def follow(self, job_id: str, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[JobView]:
-        """Yield the job now, and again and again until it has ended."""
-        pause = POLL_FIRST_SECONDS
+    def follow(
+        self,
+        job_id: str,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        unanswered: Callable[[DeploymentUnreachable], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Iterator[JobView]:
+        """Yield the job now, and again and again until it has ended.
+
+        A deployment that has answered once is waited for when it stops to: for `patience` seconds, with each
+        failure told to `unanswered`.
+        """
+        pause, answered = POLL_FIRST_SECONDS, None
         while True:
-            job = self.job(job_id)
-            yield job
-            if job.state.is_terminal:
-                return
+            try:
+                job = self.job(job_id)
+            except DeploymentUnreachable as error:
+                if answered is None:
+                    raise
+                if clock() - answered >= patience:
+                    how = f"The job goes on; follow it again with: backhaul watch {job_id}"
+                    raise DeploymentUnreachable(f"{error} {how}") from error
+                unanswered(error)
+            else:
+                answered = clock()
+                yield job
+                if job.state.is_terminal:
+                    return
             sleep(pause)
             pause = min(pause * 1.3, POLL_LAST_SECONDS)
 
@@ -130,7 +161,9 @@ class Backhaul:
         with path.open("rb") as file:
             try:
                 tracked = cast(BinaryIO, _Tracked(file, progress))
-                answer = self._transfer.post(form.url, data=dict(form.fields), files={"file": (path.name, tracked)})
+                answer = self._transfer.post(
+                    form.url, data=dict(form.fields), files={"file": (_name_of(path), tracked)}
+                )
             except httpx.TransportError as error:
                 raise DeploymentUnreachable(f"The upload broke off: {error}. Submit again.") from error
         if not answer.is_success:
@@ -173,9 +206,18 @@ def size_of(path: Path) -> int:
     return size
 
 
-def _sha256_of(path: Path) -> str:
+def _name_of(path: Path) -> str:
+    """Return the file's name as text; bytes of it that are none become replacement characters."""
+    return path.name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _sha256_of(path: Path, progress: Progress) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(BLOCK):
+            digest.update(block)
+            progress(file.tell())
+    return digest.hexdigest()
 
 
 def _decoded(answer: httpx.Response, kind: type[T]) -> T:
@@ -190,7 +232,8 @@ def _refusal(answer: httpx.Response) -> RequestRefused | DeploymentUnreachable:
     try:
         error = msgspec.json.decode(answer.content, type=dict[str, ErrorBody])["error"]
     except (msgspec.DecodeError, KeyError):
-        text = answer.text.strip()[:300]
+        said = _S3_MESSAGE.search(answer.text)
+        text = html.unescape(said[1]) if said else answer.text.strip()[:300]
         error = ErrorBody("refused", f"{answer.status_code} {answer.reason_phrase}: {text}")
     if answer.is_server_error:
         return DeploymentUnreachable(f"{answer.url.host} does not work: {error.message}")

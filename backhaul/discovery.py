@@ -10,6 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 import boto3
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from backhaul.client import Backhaul
 from backhaul.errors import DeploymentUnreachable
@@ -28,10 +29,12 @@ def connect(stack: str | None = None, environ: Mapping[str, str] = os.environ) -
 
     Raises `DeploymentUnreachable` when there is none.
     """
-    if stack is not None:
-        return _with_credentials(_api_of(stack))
-    if "BACKHAUL_API_URL" in environ:
-        return _with_credentials(environ["BACKHAUL_API_URL"])
+    if stack:
+        session = _session(environ)
+        return _with_credentials(session, _api_of(stack, session), environ)
+    if api_url := environ.get("BACKHAUL_API_URL"):
+        _check_url(api_url)
+        return _with_credentials(_session(environ), api_url, environ)
     try:
         connection = LocalCloud().connection()
     except LocalCloudError:
@@ -46,16 +49,36 @@ def client_of(connection: Connection) -> Backhaul:
     return Backhaul(connection.api_url, auth, ca_bundle=str(connection.ca_bundle))
 
 
-def _with_credentials(api_url: str) -> Backhaul:
+def _session(environ: Mapping[str, str]) -> boto3.Session:
     try:
-        session = boto3.Session()
+        # boto3 itself knows only AWS_DEFAULT_REGION; the CDK, and AWS's other SDKs, read AWS_REGION.
+        return boto3.Session(region_name=environ.get("AWS_REGION") or None)
+    except BotoCoreError as error:
+        raise DeploymentUnreachable(f"The AWS configuration cannot be used: {_said(error)}") from error
+
+
+def _check_url(api_url: str) -> None:
+    try:
+        parts = urlsplit(api_url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise DeploymentUnreachable(
+            f"BACKHAUL_API_URL is {api_url!r}, which is no URL such as https://api.example.com. "
+            "Set it to the output ApiUrl of the stack."
+        )
+
+
+def _with_credentials(session: boto3.Session, api_url: str, environ: Mapping[str, str]) -> Backhaul:
+    try:
         credentials = session.get_credentials()
     except BotoCoreError as error:
-        raise DeploymentUnreachable(f"The AWS credentials cannot be used: {error}.") from error
+        raise DeploymentUnreachable(f"The AWS credentials cannot be used: {_said(error)}") from error
     if credentials is None or session.region_name is None:
         raise DeploymentUnreachable("AWS credentials or region are not set. Run `aws configure`, or set AWS_PROFILE.")
     auth = SigV4(credentials, session.region_name)
-    return Backhaul(api_url, auth, ca_bundle=os.environ.get("AWS_CA_BUNDLE") or None, proxy=_proxy_for(api_url))
+    return Backhaul(api_url, auth, ca_bundle=environ.get("AWS_CA_BUNDLE") or None, proxy=_proxy_for(api_url))
 
 
 def _proxy_for(url: str) -> str | None:
@@ -64,12 +87,17 @@ def _proxy_for(url: str) -> str | None:
     return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
-def _api_of(stack: str) -> str:
+def _api_of(stack: str, session: boto3.Session) -> str:
     try:
-        found = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-    except (BotoCoreError, ClientError) as error:
-        raise DeploymentUnreachable(f"The stack {stack!r} cannot be read: {error}.") from error
+        found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+    except (BotoCoreError, ClientError, ResponseParserError) as error:
+        raise DeploymentUnreachable(f"The stack {stack!r} cannot be read: {_said(error)}") from error
     outputs: dict[str, str] = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
     if "ApiUrl" not in outputs:
         raise DeploymentUnreachable(f"The stack {stack!r} has no output ApiUrl; it is not a Backhaul stack.")
     return outputs["ApiUrl"]
+
+
+def _said(error: Exception) -> str:
+    """Return what an error says as a sentence: some of boto3's end with a full stop, some do not."""
+    return f"{str(error).rstrip('.')}."

@@ -35,7 +35,8 @@ class SigV4(httpx.Auth):
         try:
             frozen = self._credentials.get_frozen_credentials()
         except BotoCoreError as error:
-            raise DeploymentUnreachable(f"The AWS credentials cannot be used: {error}. Log in again.") from error
+            reason = str(error).rstrip(".")
+            raise DeploymentUnreachable(f"The AWS credentials cannot be used: {reason}. Log in again.") from error
         SigV4Auth(frozen, "execute-api", self._region).add_auth(unsigned)
         for name in _SIGNED:
             if name in unsigned.headers:

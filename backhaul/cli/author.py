@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO, cast
 
 import typer
 
+from backhaul.cli.exits import Exit
 from backhaul.cli.jobs import Options, parse_options, whole_file
 from backhaul.cli.screen import say, transfer
 from backhaul.client import size_of
+from backhaul.errors import BackhaulError, InvalidRequest, UnknownProcessor
 from backhaul.reading import FileSource
-from backhaul.registry import find_processors
+from backhaul.registry import Registry, find_processors
 from backhaul.trial import trial
 
 PROCESSORS = Path("processors")
@@ -30,19 +34,61 @@ def try_processor(
     file: Annotated[Path, typer.Argument(help="The file to process.", show_default=False)],
     option: Options = None,
     output: Annotated[Path | None, typer.Option("--output", help="Where to write it; default: stdout.")] = None,
-    folder: Annotated[Path, typer.Option(help="Where your own processors lie.")] = PROCESSORS,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where your own processors lie; default: processors/ in the current folder.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
 ) -> int:
     """Run a processor on a file in this process: no cloud, the same output, and your own traceback.
 
     Example: `backhaul try text-stats README.md -o top=5`
     """
-    work = find_processors(folder).create(processor, parse_options(option or []))
+    create = partial(_find(processor, folder or PROCESSORS).create, processor, parse_options(option or []))
     size = size_of(file)
     with ExitStack() as stack:
-        moved = stack.enter_context(transfer(processor, size))
-        target = stack.enter_context(whole_file(output)) if output else sys.stdout.buffer
-        tried = trial(work, FileSource(file), target, moved)
+        # An output that goes to the terminal has it for itself.
+        moved = stack.enter_context(transfer(processor, size, shown=bool(output) or not sys.stdout.isatty()))
+        target = _Target(stack.enter_context(whole_file(output)) if output else sys.stdout.buffer)
+        try:
+            tried = trial(create, FileSource(file), cast(BinaryIO, target), moved)
+        except BackhaulError:
+            raise
+        except Exception as error:
+            if error is target.failure:
+                raise
+            traceback.print_exception(error)
+            raise typer.Exit(Exit.FAILED) from None
     sys.stdout.flush()
     tallies = "".join(f", {name} {amount:,}" for name, amount in tried.tallies.items())
     say(f"{tried.chunks} chunks, {tried.records:,} records{tallies}.")
     return 0
+
+
+def _find(processor: str, folder: Path) -> Registry:
+    """Return where the processor is; raises `InvalidRequest`, which says where it was looked for."""
+    found = find_processors(folder)
+    try:
+        found.get(processor)
+    except UnknownProcessor as error:
+        missing = "" if folder.is_dir() else ", a folder that does not exist"
+        raise InvalidRequest(f"{error} Your own are looked for in {folder.resolve()}{missing}.") from None
+    return found
+
+
+class _Target:
+    """An output whose own failure, such as a full disk, can be told from an exception of the processor."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.failure: OSError | None = None
+
+    def write(self, piece: bytes) -> int:
+        try:
+            return self._file.write(piece)
+        except OSError as error:
+            self.failure = error
+            raise

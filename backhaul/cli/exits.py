@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from backhaul.errors import BackhaulError, CallerError
+from backhaul.cli import INTERRUPTED, TERMINATED
+from backhaul.errors import BackhaulError, CallerError, InvalidProcessor
 from backhaul.job import JobState
 
 
@@ -17,17 +18,21 @@ class Exit(IntEnum):
     PARTIAL = 3
     REFUSED = 4
     UNREACHABLE = 5
-    INTERRUPTED = 130
+    UNWRITTEN = 6
+    INTERRUPTED = INTERRUPTED
+    TERMINATED = TERMINATED
 
 
 MEANINGS = {
     Exit.SUCCEEDED: "done; with --wait: the job SUCCEEDED",
-    Exit.FAILED: "the job ended FAILED, CANCELLED or EXPIRED",
+    Exit.FAILED: "the job ended FAILED, CANCELLED or EXPIRED; with try: the processor failed",
     Exit.USAGE: "the command line is wrong",
     Exit.PARTIAL: "the job ended PARTIAL: part of the output is missing, and the receipt names it",
     Exit.REFUSED: "the request was refused: unknown job or processor, bad option, unsuitable file",
     Exit.UNREACHABLE: "no deployment was found, or it does not work",
+    Exit.UNWRITTEN: "a file could not be read or written, for example because the disk is full",
     Exit.INTERRUPTED: "interrupted by Ctrl-C; a job that was submitted goes on",
+    Exit.TERMINATED: "ended by SIGTERM; a job that was submitted goes on",
 }
 
 EPILOG = "**Exit codes:** " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
@@ -37,6 +42,8 @@ def exit_of(ended: BackhaulError | JobState) -> Exit:
     """Return the exit code for an error, or for a job's terminal state."""
     if isinstance(ended, CallerError):
         return Exit.REFUSED
+    if isinstance(ended, InvalidProcessor):
+        return Exit.FAILED
     if isinstance(ended, BackhaulError):
         return Exit.UNREACHABLE
     return {JobState.SUCCEEDED: Exit.SUCCEEDED, JobState.PARTIAL: Exit.PARTIAL}.get(ended, Exit.FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from collections.abc import Iterator
@@ -16,15 +17,16 @@ from backhaul.api import JobView
 from backhaul.cli.exits import exit_of
 from backhaul.cli.screen import (
     JobProgress,
-    age,
     describe,
     emit_json,
+    job_table,
+    option_text,
     plain,
     plain_table,
     say,
     show,
-    styled,
     transfer,
+    transfers,
 )
 from backhaul.client import Backhaul, size_of
 from backhaul.discovery import connect
@@ -67,13 +69,13 @@ def submit(
 ) -> int:
     """Upload a file and start its job.
 
-    Example: `backhaul submit app.log --processor redact -o types=EMAIL,IPV4 --wait`
+    Example: `backhaul submit app.log --processor redact -o types=email,ipv4 --wait`
     """
     options = parse_options(option or [])
     size = size_of(file)
     with connect(stack) as client:
-        with transfer("uploading", size) as moved:
-            job = client.submit(file, processor, options, progress=moved)
+        with transfers(("hashing", "uploading"), size) as (hashed, moved):
+            job = client.submit(file, processor, options, hashing=hashed, progress=moved)
         say(f"Job [bold]{job.job_id}[/bold] submitted. Follow it with: backhaul watch {job.job_id}")
         if wait:
             return _follow(client, job.job_id, json=json)
@@ -109,11 +111,7 @@ def list_jobs(
     if json:
         emit_json({"jobs": found})
         return 0
-    table = plain_table("JOB", "STATE", "PROCESSOR", "PROGRESS", "AGE", "FILE")
-    for job in found:
-        row = (job.job_id, styled(job.state), job.processor, f"{job.progress:.0%}", age(job.created_at))
-        table.add_row(*row, plain(job.file_name))
-    show(table)
+    show(job_table(found))
     return 0
 
 
@@ -121,21 +119,24 @@ def result(
     job_id: JobId,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it; default: stdout.")] = None,
     receipt: Annotated[bool, typer.Option("--receipt", help="Fetch the receipt instead of the output.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Write only where it can be fetched, as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write where it can be fetched, as JSON.")] = False,
     stack: Stack = None,
 ) -> int:
-    """Fetch the output of a job."""
+    """Fetch the output of a job.
+
+    With `--json` stdout gets only where it can be fetched, and a file only if `--output` names one.
+    """
     with connect(stack) as client:
         download = client.receipt(job_id) if receipt else client.result(job_id)
-        if json:
-            emit_json(download)
-        elif output is None:
-            client.fetch(download, sys.stdout.buffer)
-            sys.stdout.flush()
-        else:
+        if output is not None:
             with transfer("downloading", download.size) as moved, whole_file(output) as file:
                 client.fetch(download, file, progress=moved)
-            say(f"Wrote {download.size:,} bytes to {escape(str(output))}.")
+            say(f"Wrote {download.size:,} bytes to {plain(str(output))}.")
+        elif not json:
+            client.fetch(download, sys.stdout.buffer)
+            sys.stdout.flush()
+        if json:
+            emit_json(download)
     return 0
 
 
@@ -151,8 +152,8 @@ def processors(json: Json = False, stack: Stack = None) -> int:
         table.add_row(f"[bold]{each.name}[/bold]", "", "", "", escape(each.summary))
         for option in each.options:
             limits = f" ({option.limits})" if option.limits else ""
-            default = "" if option.default is None else str(option.default)
-            table.add_row("", option.name, option.type, escape(default), escape(option.description + limits))
+            texts = (option_text(option.default), option.description + limits)
+            table.add_row("", option.name, option.type, *map(escape, texts))
     show(table)
     return 0
 
@@ -164,13 +165,15 @@ def parse_options(pairs: list[str]) -> dict[str, str]:
         name, separator, text = pair.partition("=")
         if not separator or not name:
             raise typer.BadParameter(f"{pair!r} is not KEY=VALUE.", param_hint="--option")
+        if name in options:
+            raise typer.BadParameter(f"{name!r} is given twice.", param_hint="--option")
         options[name] = text
     return options
 
 
 def _follow(client: Backhaul, job_id: str, *, json: bool) -> int:
     with JobProgress() as shown:
-        for job in client.follow(job_id):
+        for job in client.follow(job_id, unanswered=shown.wait):
             shown.update(job)
     _show(job, json=json)
     return exit_of(job.state)
@@ -196,9 +199,13 @@ def _newest(client: Backhaul, state: JobState | None, limit: int) -> tuple[JobVi
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name only once it is whole; a device or pipe is written to as it is."""
-    regular = path.is_file() or not path.exists()
-    written = path.with_name(f".backhaul-{secrets.token_hex(8)}") if regular else path
+    """Open a file that appears under its name only once it is whole; a device or pipe is written to as it is.
+
+    A symbolic link stays, and what it points to is written.
+    """
+    target = Path(os.path.realpath(path))
+    regular = target.is_file() or not target.exists()
+    written = target.with_name(f".backhaul-{secrets.token_hex(8)}") if regular else target
     try:
         file = written.open("xb" if regular else "wb")
     except OSError as error:
@@ -207,7 +214,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with file:
             yield file
         if regular:
-            written.replace(path)
+            written.replace(target)
     finally:
         if regular:
             written.unlink(missing_ok=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pkgutil import iter_modules
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+import backhaul.stages
 from backhaul.cli.exits import Exit
 from backhaul.cli.screen import emit_json, say, show
 from backhaul.local import LocalCloud
@@ -56,6 +58,9 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new lines come.")] = False,
 ) -> int:
     """Show what a function, or the emulator itself, has logged."""
+    stages = [module.name for module in iter_modules(backhaul.stages.__path__)]
+    if function is not None and function not in stages:
+        raise typer.BadParameter(f"{function!r} is no stage. Use one of: {', '.join(stages)}.")
     for line in LocalCloud().logs(function, follow=follow):
         show(escape(line))
     return 0

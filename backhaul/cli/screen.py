@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -28,9 +29,13 @@ from rich.table import Table
 from rich.text import Text
 
 from backhaul.api import JobView
+from backhaul.errors import DeploymentUnreachable
 from backhaul.job import JobState
 
 console = Console(stderr=True, highlight=False)
+
+UNFOLDED = 1000
+"""The width of a table that no terminal shows: more than the longest file name needs."""
 
 STATE_STYLES = {
     JobState.SUCCEEDED: "green",
@@ -56,7 +61,7 @@ def show(answer: Table | str) -> None:
     """Write what was asked for to stdout, never folded where a program reads it."""
     stdout = Console(file=sys.stdout, highlight=False)
     if not stdout.is_terminal:
-        stdout = Console(file=sys.stdout, highlight=False, width=250, color_system=None)
+        stdout = Console(file=sys.stdout, highlight=False, width=UNFOLDED, color_system=None)
     stdout.print(answer, soft_wrap=isinstance(answer, str))
 
 
@@ -68,6 +73,24 @@ def plain_table(*columns: str) -> Table:
     return table
 
 
+def job_table(jobs: Iterable[JobView]) -> Table:
+    """Return a line for each job; where room is scarce, names are cut, and never an ID or a state."""
+    found = tuple(jobs)
+    table = plain_table("JOB", "STATE", "PROCESSOR", "PROGRESS", "AGE", "FILE")
+    for job in found:
+        row = (job.job_id, styled(job.state), _cut(job.processor), f"{job.progress:.0%}", age(job.created_at))
+        table.add_row(*row, _cut(job.file_name))
+    for column, texts in ((0, [job.job_id for job in found]), (1, [job.state for job in found])):
+        table.columns[column].min_width = max(map(len, texts), default=0)
+    for column in (0, 1, 3, 4):
+        table.columns[column].no_wrap = True
+    return table
+
+
+def _cut(text: str) -> Text:
+    return Text(_printable(text.replace("\n", " ")), no_wrap=True, overflow="ellipsis")
+
+
 def styled(state: JobState) -> str:
     """Return a state in its colour."""
     style = STATE_STYLES.get(state, "cyan")
@@ -76,7 +99,20 @@ def styled(state: JobState) -> str:
 
 def plain(text: str) -> str:
     """Return text of any origin as markup that shows it and does nothing else to a terminal."""
-    return escape("".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text))
+    return escape(_printable(text))
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+def option_text(value: Any) -> str:
+    """Return an option's value as one writes it on the command line."""
+    if value is None or value == {}:
+        return ""
+    if isinstance(value, list | tuple):
+        return ",".join(map(option_text, value))
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def describe(job: JobView) -> str:
@@ -106,8 +142,15 @@ def age(moment: datetime) -> str:
 
 
 @contextmanager
-def transfer(title: str, size: int) -> Iterator[Callable[[int], None]]:
+def transfer(title: str, size: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
     """Show a progress bar for bytes; yields a function to tell how many were moved so far."""
+    with transfers((title,), size, shown=shown) as (moved,):
+        yield moved
+
+
+@contextmanager
+def transfers(titles: tuple[str, ...], size: int, *, shown: bool = True) -> Iterator[tuple[Callable[[int], None], ...]]:
+    """Show a progress bar for each pass over the bytes, once it moves; yields for each what `transfer` does."""
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(),
@@ -115,9 +158,18 @@ def transfer(title: str, size: int) -> Iterator[Callable[[int], None]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        task = bars.add_task(title, total=size)
-        yield lambda moved: bars.update(task, completed=moved)
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bars:
+        yield tuple(_bar(bars, title, size) for title in titles)
+
+
+def _bar(bars: Progress, title: str, size: int) -> Callable[[int], None]:
+    task = bars.add_task(title, total=size, start=False, visible=False)
+
+    def move(moved: int) -> None:
+        bars.start_task(task)
+        bars.update(task, completed=moved, visible=True)
+
+    return move
 
 
 class JobProgress:
@@ -138,6 +190,7 @@ class JobProgress:
         )
         self._task = self._bars.add_task("", total=None, records=0)
         self._state: JobState | None = None
+        self._waiting = False
 
     def __enter__(self) -> JobProgress:
         self._bars.start()
@@ -146,11 +199,17 @@ class JobProgress:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
+    def wait(self, error: DeploymentUnreachable) -> None:
+        """Say, once in a row, that the deployment does not answer at the moment."""
+        if not self._waiting:
+            say(f"{plain(str(error))} Trying again.")
+        self._waiting = True
+
     def update(self, job: JobView) -> None:
         """Show the job as it now stands; without a terminal, say only when its state changes."""
         if not console.is_terminal and job.state is not self._state:
             say(f"{job.job_id} {job.state}")
-        self._state = job.state
+        self._state, self._waiting = job.state, False
         settled = job.counts.chunks_done + job.counts.chunks_failed
         self._bars.update(
             self._task,

@@ -2,17 +2,28 @@
 
 import json
 import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import typer
 
-from backhaul.cli import run
+from backhaul.api import progress_of
+from backhaul.cli import main, screen
+from backhaul.cli.app import app, run
 from backhaul.cli.exits import EPILOG, Exit
-from backhaul.cli.jobs import whole_file
-from backhaul.errors import InvalidRequest
+from backhaul.cli.jobs import parse_options, whole_file
+from backhaul.discovery import connect
+from backhaul.errors import DeploymentUnreachable, InvalidRequest
+from backhaul.job import Counts, JobState
 from backhaul.local import LocalCloudError
+from backhaul.registry import find_processors
 
 JOB = "01kb3x5s0qf8m2v9d7c6t4h1zn"
 COMMAND = str(Path(sys.executable).with_name("backhaul"))
@@ -22,7 +33,7 @@ COMMAND = str(Path(sys.executable).with_name("backhaul"))
 def _somewhere(monkeypatch, tmp_path, server):
     """A folder of its own, and a deployment that is the server of this test."""
     monkeypatch.chdir(tmp_path)
-    for name in ("BACKHAUL_STACK", "AWS_PROFILE", "AWS_CA_BUNDLE", "AWS_SESSION_TOKEN"):
+    for name in ("BACKHAUL_STACK", "AWS_PROFILE", "AWS_REGION", "AWS_CA_BUNDLE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {
         "BACKHAUL_API_URL": server.url,
@@ -115,6 +126,11 @@ def test_a_list_for_people_has_a_line_for_each_job(server, view, answer, capsys)
     assert "25%" in lines[1]
 
 
+@pytest.mark.parametrize("state", ["FAILED", "CANCELLED", "EXPIRED"])
+def test_the_progress_of_a_job_that_ended_badly_counts_only_what_was_done(state):
+    assert progress_of(JobState(state), Counts(chunks=4, chunks_done=1, chunks_failed=3)) == 0.25
+
+
 def test_the_processors_are_listed_with_their_options(server, answer, capsys):
     option = {
         "name": "top",
@@ -129,6 +145,32 @@ def test_the_processors_are_listed_with_their_options(server, answer, capsys):
     assert "[x] (at least 0)" in capsys.readouterr().out
     assert run(["processors", "--json"]) == 0
     assert one_document(capsys.readouterr().out)["processors"][0]["name"] == "p"
+
+
+@pytest.mark.parametrize(("columns", "end"), [(50, ""), (80, "…"), (200, "…")])
+def test_a_list_cuts_names_and_never_an_id_or_a_state(view, monkeypatch, capsys, columns, end, answer, server):
+    long = view("AWAITING_UPLOAD", file_name="long-" * 30, processor="a-processor-of-many-words")
+    server.on("GET", "/jobs", answer.of({"jobs": [long], "next": None}))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes stdout for a terminal
+    assert run(["list"]) == 0
+    _, line = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert line.startswith(f"{JOB}  AWAITING_UPLOAD  ")
+    assert line.rstrip().endswith(end)
+
+
+def test_a_list_for_programs_cuts_nothing(server, view, answer, capsys):
+    server.on("GET", "/jobs", answer.of({"jobs": [view(file_name="x" * 255)], "next": None}))
+    assert run(["list"]) == 0
+    assert "x" * 255 in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("default", "shown"),
+    [(None, ""), (["email", "ipv4"], "email,ipv4"), ({}, ""), ({"A": "b"}, '{"A": "b"}'), (True, "true"), ("x", "x")],
+)
+def test_a_default_is_shown_as_one_would_write_it(default, shown):
+    assert screen.option_text(default) == shown
 
 
 @pytest.fixture
@@ -162,6 +204,12 @@ def test_a_result_as_json_is_where_to_fetch_it(has_result, capsys):
     assert run(["result", JOB, "--json"]) == 0
     assert one_document(capsys.readouterr().out)["size"] == 6
     assert has_result.asked("GET", "/result") == []
+
+
+def test_a_result_as_json_goes_to_a_file_too_if_one_is_named(has_result, tmp_path, capsys):
+    assert run(["result", JOB, "--json", "-o", str(tmp_path / "out")]) == 0
+    assert one_document(capsys.readouterr().out)["size"] == 6
+    assert (tmp_path / "out").read_bytes() == b"result"
 
 
 def test_a_download_that_breaks_off_leaves_no_file_and_keeps_the_old_one(has_result, answer, tmp_path, capsys):
@@ -200,6 +248,15 @@ def test_a_device_is_written_to_and_never_replaced(tmp_path):
     assert pipe.is_fifo()
 
 
+def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path):
+    (tmp_path / "link").symlink_to("target")
+    for content in (b"new", b"newer"):
+        with whole_file(tmp_path / "link") as file:
+            file.write(content)
+        assert (tmp_path / "target").read_bytes() == content
+    assert (tmp_path / "link").is_symlink()
+
+
 @pytest.mark.parametrize("where", [".", "missing/out"])
 def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path, where):
     with pytest.raises(InvalidRequest, match="cannot be written"), whole_file(tmp_path / where):
@@ -215,6 +272,7 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path, where):
         (["submit", "a.txt"], Exit.USAGE, "--processor"),
         (["submit", "a.txt", "-p", "x", "-o", "top"], Exit.USAGE, "KEY=VALUE"),
         (["submit", "a.txt", "-p", "x", "-o", "=5"], Exit.USAGE, "KEY=VALUE"),
+        (["submit", "a.txt", "-p", "x", "-o", "top=5", "-o", "top=6"], Exit.USAGE, "'top' is given twice"),
         (["submit", "missing.txt", "-p", "x"], Exit.REFUSED, "missing.txt is not a file"),
         (["submit", ".", "-p", "x"], Exit.REFUSED, "is not a file"),
         (["list", "--state", "DONE"], Exit.USAGE, "DONE"),
@@ -223,6 +281,9 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path, where):
         (["status"], Exit.USAGE, "JOB"),
         (["status", JOB], Exit.REFUSED, "404"),
         (["try", "nope", "a.txt"], Exit.REFUSED, "text-stats"),
+        (["try", "nope", "a.txt"], Exit.REFUSED, "/processors, a folder that does not exist"),
+        (["try", "text-stats", "a.txt", "--folder", "nowhere"], Exit.USAGE, "nowhere"),
+        (["local", "logs", "nope"], Exit.USAGE, "Use one of: announce, conclude, dispatch,"),
         (["try", "text-stats", "missing.txt"], Exit.REFUSED, "missing.txt is not a file"),
         (["try", "text-stats", "a.txt", "-o", "top=x"], Exit.REFUSED, "top"),
         (["try", "text-stats", "a.txt", "-o", "tpo=1"], Exit.REFUSED, "tpo"),
@@ -233,6 +294,7 @@ def test_what_is_wrong_is_said_on_stderr_and_told_by_the_exit_code(file, capsys,
     output = capsys.readouterr()
     assert said in output.err
     assert output.out == "" or not arguments
+    assert bool(output.err) == bool(arguments)
 
 
 def test_an_empty_file_is_refused_before_any_request(server, tmp_path, capsys):
@@ -270,6 +332,39 @@ def test_no_deployment_at_all_says_how_to_get_one(monkeypatch, capsys):
     assert "backhaul local up" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("url", ["api.example.com", "https://", "ftp://host", "http://[::1", "http://host:port"])
+def test_an_api_url_that_is_none_says_so(monkeypatch, capsys, url):
+    monkeypatch.setenv("BACKHAUL_API_URL", url)
+    assert run(["status", JOB]) == Exit.UNREACHABLE
+    assert "which is no URL" in capsys.readouterr().err
+
+
+def test_an_empty_api_url_is_none_at_all(monkeypatch):
+    class Down:
+        def connection(self):
+            raise LocalCloudError("down")
+
+    monkeypatch.setattr("backhaul.discovery.LocalCloud", Down)
+    with pytest.raises(DeploymentUnreachable, match="backhaul local up"):
+        connect(environ={"BACKHAUL_API_URL": ""})
+
+
+def test_the_region_of_aws_region_counts_before_the_default(server, monkeypatch, capsys):
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    run(["status", JOB])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    run(["status", JOB, "--stack", "s"])
+    asked = [request.headers["authorization"] for request in server.requests]
+    assert [("/eu-north-1/" in each) for each in asked] == [True] * len(asked)
+    assert "/eu-north-1/cloudformation/" in asked[-1]
+
+
+def test_a_stack_without_a_region_is_told_with_one_full_stop(monkeypatch, capsys):
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert run(["status", JOB, "--stack", "s"]) == Exit.UNREACHABLE
+    assert capsys.readouterr().err == "Error: The stack 's' cannot be read: You must specify a region.\n"
+
+
 def test_missing_credentials_say_what_to_do(monkeypatch, capsys):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -293,6 +388,38 @@ def test_ctrl_c_while_waiting_tells_so_and_leaves_the_job(takes_uploads, monkeyp
     said = capsys.readouterr()
     assert said.out == ""
     assert "Interrupted." in said.err
+
+
+def test_a_deployment_that_is_silent_for_a_while_is_told_of_once(server, view, answer, capsys):
+    silent = answer(500)
+    server.on("GET", f"/jobs/{JOB}", answer.of(view()), silent, silent, answer.of(view()), answer.of(view("SUCCEEDED")))
+    assert run(["watch", JOB]) == 0
+    assert capsys.readouterr().err.count("Trying again.") == 1
+
+
+def test_the_version_is_shown(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"backhaul {version('backhaul')}\n"
+
+
+def commands(group=None):
+    group = group or typer.main.get_command(app)
+    for command in group.commands.values():
+        yield from commands(command) if hasattr(command, "commands") else [command]
+
+
+EXAMPLES = [example for each in commands() for example in re.findall(r"`(backhaul .+?)`", each.help or "")]
+
+
+def test_there_are_examples():
+    assert len(EXAMPLES) > 1
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_of_the_help_is_a_command_line_that_works(example):
+    _, name, *arguments = shlex.split(example)
+    context = typer.main.get_command(app).commands[name].make_context(name, arguments)
+    find_processors().create(context.params["processor"], parse_options(context.params["option"] or []))
 
 
 @pytest.mark.parametrize(
@@ -325,6 +452,8 @@ def test_trying_a_processor_writes_its_output_and_nothing_else(tmp_path, file, c
 
 
 SHOUT = '''
+import time
+
 from backhaul import Processor
 
 
@@ -336,6 +465,12 @@ class Shout(Processor):
     def process(self, record, ctx):
         if record == "bad":
             raise ValueError("no")
+        if record == "lost":
+            open("/nowhere")
+        if record == "exit":
+            raise SystemExit(3)
+        if record == "slow":
+            time.sleep(60)
         return record.upper()
 '''
 
@@ -347,14 +482,22 @@ def test_trying_finds_the_processors_of_the_folder_one_is_in(tmp_path, file, cap
     assert capfdbinary.readouterr().out == b"HELLO"
 
 
-def test_a_processor_that_raises_shows_its_own_traceback_and_leaves_no_file(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("bad", "ValueError: no"),
+        ("lost", "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere'"),
+        ("exit", "SystemExit"),
+    ],
+)
+def test_a_processor_that_fails_says_where_and_leaves_no_file(tmp_path, capsys, line, said):
     (tmp_path / "processors").mkdir()
     (tmp_path / "processors/shout.py").write_text(SHOUT)
-    (tmp_path / "in").write_text("bad\n")
-    done = process("try", "shout", "in", "--output", "out")
-    assert done.returncode == 1
-    assert "shout.py" in done.stderr
-    assert "ValueError: no" in done.stderr
+    (tmp_path / "in").write_text(f"{line}\n")
+    assert run(["try", "shout", "in", "--output", "out"]) == Exit.FAILED
+    output = capsys.readouterr()
+    assert "shout.py" in output.err
+    assert said in output.err
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".backhaul-*"))
 
@@ -386,3 +529,51 @@ def test_a_reader_that_goes_away_is_no_crash(tmp_path):
     assert running.wait(60) == Exit.FAILED
     assert "Traceback" not in said
     assert "BrokenPipe" not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["result", JOB], ["try", "text-stats", "a.txt"]])
+def test_a_disk_that_is_full_is_said_in_a_sentence(has_result, view, answer, file, arguments):
+    has_result.on("GET", "/jobs", answer.of({"jobs": [view()], "next": None}))
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == Exit.UNWRITTEN
+    assert done.stderr.endswith("Error: Reading or writing failed: No space left on device.\n")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_an_output_that_cannot_be_written_is_no_fault_of_the_processor(has_result, file, capsys):
+    assert run(["result", JOB, "-o", "/dev/full"]) == Exit.UNWRITTEN
+    assert run(["try", "text-stats", "a.txt", "--output", "/dev/full"]) == Exit.UNWRITTEN
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_command_that_is_terminated_leaves_no_file(tmp_path):
+    (tmp_path / "processors").mkdir()
+    (tmp_path / "processors/shout.py").write_text(SHOUT)
+    (tmp_path / "in").write_text("slow\n")
+    running = subprocess.Popen([COMMAND, "try", "shout", "in", "--output", "out"], stderr=subprocess.PIPE, text=True)
+    began = os.times().elapsed
+    while not list(tmp_path.glob(".backhaul-*")):
+        assert os.times().elapsed - began < 30
+    running.send_signal(signal.SIGTERM)
+    assert running.communicate(timeout=30)[1] == ""
+    assert running.returncode == Exit.TERMINATED
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "processors"]
+
+
+def test_ctrl_c_while_everything_is_imported_ends_in_silence(monkeypatch, capsys):
+    class Interrupted(ModuleType):
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "backhaul.cli.app", Interrupted("backhaul.cli.app"))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == Exit.INTERRUPTED
+    assert capsys.readouterr().err == ""

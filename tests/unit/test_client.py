@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import io
+import os
 import re
 from urllib.parse import parse_qsl, quote
 
@@ -106,6 +107,21 @@ def test_a_submission_says_what_the_file_is(takes_uploads, client, tmp_path):
         "size": 5,
         "sha256": hashlib.sha256(b"hello").hexdigest(),
     }
+
+
+def test_a_file_name_that_is_no_text_is_sent_with_replacements(takes_uploads, client, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    path.write_bytes(b"hello")
+    client.submit(path, "text-stats")
+    (request,) = takes_uploads.asked("POST", "/jobs")
+    assert request.json()["file_name"] == "caf\N{REPLACEMENT CHARACTER}.txt"
+
+
+def test_the_checksum_tells_how_far_it_is(takes_uploads, client, tmp_path):
+    (tmp_path / "a").write_bytes(bytes(3 * 1024**2))
+    hashed = []
+    client.submit(tmp_path / "a", "text-stats", hashing=hashed.append)
+    assert hashed == [1024**2, 2 * 1024**2, 3 * 1024**2]
 
 
 def test_the_form_is_sent_whole_and_the_file_last(takes_uploads, client, tmp_path):
@@ -229,6 +245,14 @@ def test_an_upload_that_s3_refuses_is_refused(takes_uploads, client, answer, tmp
         client.submit(tmp_path / "a", "text-stats")
 
 
+def test_what_s3_says_of_a_refusal_is_told_without_its_markup(takes_uploads, client, answer, tmp_path):
+    (tmp_path / "a").write_bytes(b"hello")
+    body = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Policy &amp; expired.</Message></Error>"
+    takes_uploads.on("POST", "/bucket", answer(403, body))
+    with pytest.raises(RequestRefused, match=r"^403 Forbidden: Policy & expired\.$"):
+        client.submit(tmp_path / "a", "text-stats")
+
+
 def test_an_upload_that_s3_sends_elsewhere_did_not_happen(takes_uploads, client, answer, tmp_path):
     (tmp_path / "a").write_bytes(b"hello")
     takes_uploads.on(
@@ -270,6 +294,45 @@ def test_following_ends_with_the_job_and_waits_ever_longer_until_three_seconds(s
     assert states == [JobState.RUNNING] * 15 + [JobState.PARTIAL]
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (0.3, 3.0)
+
+
+class Clock:
+    """Time that passes only while one sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def test_following_outlasts_a_deployment_that_is_silent_for_a_while(server, client, view, answer):
+    clock, failures = Clock(), []
+    silence = [answer(500)] * 15
+    server.on("GET", f"/jobs/{JOB}", *[answer.of(view()), *silence] * 2, answer.of(view("SUCCEEDED")))
+    following = client.follow(JOB, patience=60, unanswered=failures.append, clock=clock, sleep=clock.sleep)
+    assert [job.state for job in following] == [JobState.RUNNING] * 2 + [JobState.SUCCEEDED]
+    assert len(failures) == 30
+    assert clock.now > 60  # longer in all than it would wait at once
+
+
+def test_following_gives_up_in_the_end_and_says_how_to_resume(server, client, view, answer):
+    clock = Clock()
+    server.on("GET", f"/jobs/{JOB}", answer.of(view()), answer(500))
+    with pytest.raises(DeploymentUnreachable, match=f"The job goes on; .*: backhaul watch {JOB}$"):
+        list(client.follow(JOB, patience=60, clock=clock, sleep=clock.sleep))
+    assert 60 <= clock.now < 64
+
+
+def test_a_deployment_that_never_answered_is_not_waited_for(server, client, answer):
+    server.on("GET", f"/jobs/{JOB}", answer(500))
+    clock = Clock()
+    with pytest.raises(DeploymentUnreachable):
+        list(client.follow(JOB, clock=clock, sleep=clock.sleep))
+    assert clock.now == 0
 
 
 def test_the_processors_come_with_their_options(server, client, answer):
