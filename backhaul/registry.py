@@ -120,7 +120,7 @@ def _places(folder: Path | None) -> Iterator[tuple[str, _Load]]:
     for module in pkgutil.iter_modules(built_in.__path__, f"{built_in.__name__}."):
         yield f"built-in {module.name}", partial(_load_module, module.name)
     for path in sorted(folder.glob("*.py")) if folder else ():
-        if not path.name.startswith("_"):
+        if not path.name.startswith(("_", ".")):  # a dot: what editors and file systems leave beside a file
             yield str(path), partial(_load_file, path)
     for entry in entry_points(group=ENTRY_POINTS):
         yield f"entry point {entry.name} = {entry.value}", partial(_load_entry, entry)
@@ -141,7 +141,8 @@ def _load_file(path: Path) -> list[type[Processor]] | Broken:
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
         del sys.modules[name]
         claimed = frozenset(_NAME_IN_SOURCE.findall(path.read_text(errors="replace")))
-        return Broken(f"{path}, line {_line_in(path, error)}", f"{type(error).__name__}: {error}", claimed)
+        said = error.msg if isinstance(error, SyntaxError) and _is_file(path, error.filename) else error
+        return Broken(f"{path}, line {_line_in(path, error)}", f"{type(error).__name__}: {said}", claimed)
     return _defined_in(module)
 
 
@@ -186,10 +187,15 @@ def _problem(processor: type[Processor]) -> str:
 
 
 def _line_in(path: Path, error: BaseException) -> int:
-    if isinstance(error, SyntaxError) and error.filename == str(path):
+    if isinstance(error, SyntaxError) and _is_file(path, error.filename):
         return error.lineno or 1
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if _is_file(path, frame.filename)]
     return (lines[-1] if lines else None) or 1
+
+
+def _is_file(path: Path, filename: str | None) -> bool:
+    # The path may be relative, but the import system makes its file names absolute.
+    return filename is not None and Path(filename).resolve() == path.resolve()
 
 
 def _where(place: str, processor: type[Processor]) -> str:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO
 
+from backhaul.errors import InvalidProcessor
+from backhaul.flow.chunk_run import ChunkFault, ChunkResult, run_chunk
+from backhaul.flow.failure import Watched, only_bytes, processor_cause
 from backhaul.processor import Context, Processor
-from backhaul.reading import Chunk, Record, Source, Window
-from backhaul.shard import choose_chunk_bytes
+from backhaul.reading import Chunk, Source, Window
+from backhaul.shard import CHUNKS_MAX, check_chunks, choose_chunk_bytes
+from backhaul.tallies import sum_tallies
 
 
 @dataclass(frozen=True)
@@ -22,41 +27,66 @@ class Trial:
 
 
 def trial(
-    processor: Processor,
+    create: Callable[[], Processor],
     source: Source,
     output: BinaryIO,
     progress: Callable[[int], None] | None = None,
 ) -> Trial:
     """Split, process and merge the whole input here, write the output, and return what was counted.
 
-    `progress` is called with the input bytes handled so far. Raises `UnsuitableInput`, and whatever the
-    processor raises.
+    `create` makes the processors, as in the cloud: one that splits, one for each chunk, one that merges.
+    `progress` is called with the input bytes handled so far. Raises `UnsuitableInput`, whatever the
+    processor raises, and `InvalidProcessor` if it breaks its contract or calls `sys.exit`.
     """
-    work = _Work(processor, source, progress or (lambda _: None))
-    for piece in processor.merge(work.results(), Context()):
-        output.write(piece)
-    return Trial(work.chunks, work.records, dict(sorted(work.ctx.tallies.items())))
+    work = _Work(create, source, progress or (lambda _: None))
+    try:
+        work.merge(output)
+    except SystemExit as error:  # would end the author's command as if all were well
+        raise InvalidProcessor(f"{processor_cause(error).message} Raise another exception instead.") from error
+    return Trial(work.chunks, work.records, sum_tallies([work.tallies]))
 
 
 class _Work:
-    def __init__(self, processor: Processor, source: Source, progress: Callable[[int], None]) -> None:
-        self._processor = processor
+    def __init__(self, create: Callable[[], Processor], source: Source, progress: Callable[[int], None]) -> None:
+        self._create = create
         self._source = source
         self._progress = progress
-        self.ctx = Context()
         self.chunks = 0
         self.records = 0
+        self.tallies: Mapping[str, int] = {}
 
-    def results(self) -> Iterator[bytes]:
-        """Yield each chunk's result, in order."""
-        chunk_bytes = self._processor.options.chunk_bytes or choose_chunk_bytes(self._source.size)
+    def merge(self, output: BinaryIO) -> None:
+        results = Watched(self._results())
+        try:
+            for piece in only_bytes(self._create().merge(results, Context()), "merge"):
+                output.write(piece)
+            for _ in results:  # a merge may stop early, but every chunk is processed
+                pass
+        except Exception:
+            results.raise_failure()
+            raise
+        results.raise_failure()
+
+    def _results(self) -> Iterator[bytes]:
         with closing(Window(self._source)) as window:
-            for chunk in self._processor.split(self._source, chunk_bytes):
-                yield b"".join(self._processor.process_chunk(self._records(window, chunk), self.ctx))
-                self.chunks += 1
-                self._progress(chunk.end)
+            for chunk in self._split():
+                result = run_chunk(self._create(), window, chunk)
+                if isinstance(result, ChunkFault):
+                    raise result.error
+                self._count(result)
+                yield result.body
 
-    def _records(self, window: Window, chunk: Chunk) -> Iterator[Record]:
-        for record in self._processor.reads.read(window, chunk):
-            self.records += 1
-            yield record
+    def _split(self) -> list[Chunk]:
+        processor = self._create()
+        chunk_bytes = processor.options.chunk_bytes or choose_chunk_bytes(self._source.size)
+        chunks = list(islice(processor.split(self._source, chunk_bytes), CHUNKS_MAX + 1))
+        fault = check_chunks(chunks, self._source.size) if self._source.size else None
+        if fault is not None:
+            raise InvalidProcessor(fault)
+        return chunks
+
+    def _count(self, result: ChunkResult) -> None:
+        self.chunks += 1
+        self.records += result.records
+        self.tallies = sum_tallies([self.tallies, result.tallies])
+        self._progress(result.chunk.end)

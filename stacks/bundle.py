@@ -14,6 +14,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from backhaul.registry import find_processors
+
 PROJECT = Path(__file__).resolve().parent.parent
 WHEELS = PROJECT / "build" / "wheels"
 """Installed wheels, one folder for each set of requirements, so that only the first synth waits for pip."""
@@ -63,6 +65,17 @@ def assemble(output: Path, *, target: Target, processors: Path, wheels: Path = W
     return output
 
 
+def check(processors: Path, wheels: Path = WHEELS) -> None:
+    """Raise `BundleError` for processor files that the functions could not load, each with its place and problem."""
+    if own_dependencies(processors):
+        # What the files name for themselves need not be installed here; last on the path, it shadows nothing.
+        sys.path.append(str(installed(requirements(processors), HOST, wheels)))
+    broken = find_processors(processors).broken
+    if broken:
+        listed = "".join(f"\n{each.place}: {each.problem}" for each in broken)
+        raise BundleError(f"Nothing was deployed, because these processors would not work:{listed}")
+
+
 def script_dependencies(source: str) -> list[str]:
     """Return the dependencies that a processor file names for itself by inline script metadata (PEP 723)."""
     blocks = list(_SCRIPT_METADATA.finditer(source))
@@ -81,15 +94,21 @@ def script_dependencies(source: str) -> list[str]:
     return dependencies
 
 
-def requirements(processors: Path) -> str:
-    """Return what the functions need and what the processor files name for themselves, in pip's own format."""
+def own_dependencies(processors: Path) -> list[str]:
+    """Return what the processor files in a folder name for themselves, sorted."""
     found: set[str] = set()
     for file in sorted(processors.glob("*.py")):
         try:
             found.update(script_dependencies(file.read_text(encoding="utf-8")))
         except BundleError as error:
             raise BundleError(f"{file}: {error}.") from None
-    return "\n".join([(PROJECT / "requirements-lambda.txt").read_text(encoding="utf-8"), *sorted(found), ""])
+    return sorted(found)
+
+
+def requirements(processors: Path) -> str:
+    """Return what the functions need and what the processor files name for themselves, in pip's own format."""
+    own = (PROJECT / "requirements-lambda.txt").read_text(encoding="utf-8")
+    return "\n".join([own, *own_dependencies(processors), ""])
 
 
 def installed(requirements: str, target: Target, wheels: Path) -> Path:

@@ -3,23 +3,49 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from backhaul.errors import InvalidProcessor
 from backhaul.job import Cause
 
 T = TypeVar("T")
 
 _DETAIL_LONGEST = 500
+_PACKAGE = Path(__file__).parent.parent
+_PROCESSORS = _PACKAGE / "processors"
 
 
-def processor_cause(error: Exception) -> Cause:
-    """Return why the processor failed: the kind of exception and where; what it said is only the detail."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    message = f"The processor raised {type(error).__name__}{where}."
+def processor_cause(error: BaseException) -> Cause:
+    """Return why the processor failed: the kind of exception and where; what it said is only the detail.
+
+    Only an `InvalidProcessor` is repeated in the message, because its words are Backhaul's.
+    """
+    if isinstance(error, InvalidProcessor):
+        return Cause("processor_error", f"The processor breaks its contract{_where(error)}: {error}")
+    message = f"The processor raised {type(error).__name__}{_where(error)}."
     return Cause("processor_error", message, detail=str(error)[:_DETAIL_LONGEST] or None)
+
+
+def _where(error: BaseException) -> str:
+    """Return the last place outside Backhaul's own code, or nothing: where we noticed it helps no author."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(_PROCESSORS) or not path.is_relative_to(_PACKAGE):
+            return f" at {path.name}:{frame.lineno}"
+    return ""
+
+
+def only_bytes(pieces: Iterable[object], method: str) -> Iterator[bytes]:
+    """Yield the pieces that a processor's method gives; raises `InvalidProcessor` unless each is bytes."""
+    # A plug-in need not be typed; a str or bytes can be iterated over, but holds no pieces.
+    if isinstance(pieces, str | bytes) or not isinstance(pieces, Iterable):
+        raise InvalidProcessor(f"{method} must yield bytes, not return {type(pieces).__name__}.")
+    for piece in pieces:
+        if not isinstance(piece, bytes):
+            raise InvalidProcessor(f"{method} must yield bytes, not {type(piece).__name__}.")
+        yield piece
 
 
 class Watched(Generic[T]):

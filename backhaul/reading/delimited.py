@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from backhaul.errors import InvalidProcessor, UnsuitableInput
 from backhaul.reading.chunk import Chunk, Record, Source
+from backhaul.reading.grammar import Grammar
 from backhaul.reading.lines import MAX_RECORD_BYTES, to_json
 from backhaul.reading.raw import cut
 from backhaul.reading.text import BOM, decode, refuse_other_encodings, too_long
 from backhaul.reading.window import Window
 
 _PIECE = 1024 * 1024
+_NAMES_SHOWN = 5
+_NAME_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -39,21 +43,21 @@ class Csv:
             raise ValueError(f"a delimiter is one ASCII character and no quote or line break, not {delimiter!r}")
         self.delimiter = delimiter
         self.max_record_bytes = max_record_bytes
-        self._grammar = _Grammar(delimiter)
+        self._grammar = Grammar(delimiter)
         self._latest: tuple[Source, _Header] | None = None
 
     def split(self, source: Source, chunk_bytes: int) -> Iterator[Chunk]:
         """Yield nominal chunks, streaming the file once to count its quotes; raises `UnsuitableInput`."""
         refuse_other_encodings(source)
         self._header(source)
-        quotes = 0
+        quotes = _Quotes()
         with closing(Window(source)) as window:
             for chunk in cut(source.size, chunk_bytes):
-                yield replace(chunk, quoted=quotes % 2 == 1)
+                yield replace(chunk, quoted=quotes.are_odd)
                 while window.position < chunk.end:
-                    quotes += window.read(min(_PIECE, chunk.end - window.position)).count(b'"')
-        if quotes % 2:
-            self._raise_first_fault(source)
+                    quotes.add(window.read(min(_PIECE, chunk.end - window.position)))
+        if quotes.are_odd:
+            raise self._fault(source, quotes)
 
     def read(self, window: Window, chunk: Chunk) -> Iterator[Record]:
         """Yield the rows whose first byte lies in the chunk; raises `UnsuitableInput` for a bad row."""
@@ -127,11 +131,67 @@ class Csv:
             return row[:-2], b"\r\n"
         return (row[:-1], b"\n") if row.endswith(b"\n") else (row, b"")
 
-    def _raise_first_fault(self, source: Source) -> None:
-        # An odd number of quotes says that a quote is wrong, but only reading says which.
-        with closing(Window(source)) as window:
-            for _ in self.read(window, Chunk(0, 0, source.size)):
-                pass
+    def _fault(self, source: Source, quotes: _Quotes) -> UnsuitableInput:
+        # An odd number of quotes says that one is wrong, but only reading says which, and reading all of a large file
+        # takes longer than a planner has. Past a wrong quote every line break seems quoted, or a row reads inside out,
+        # so that halving finds it. A fault that is found is true, since a worker would meet it in the same place.
+        stretches = quotes.stretches()
+        found = bisect_left(stretches, True, key=lambda stretch: not self._has_good_rows(source, stretch))
+        try:
+            for stretch in stretches[found : found + 1]:
+                self._count_rows(source, stretch)
+        except UnsuitableInput as fault:
+            return fault
+        return UnsuitableInput(
+            "The file is not CSV: it has an odd number of quotes, so the last one begins a quoted field that is never "
+            f"closed, at position {quotes.last}. A quote before it may be the wrong one.",
+            quotes.last,
+        )
+
+    def _has_good_rows(self, source: Source, stretch: Chunk) -> bool:
+        try:
+            return self._count_rows(source, stretch) > 0
+        except UnsuitableInput:
+            return False
+
+    def _count_rows(self, source: Source, stretch: Chunk) -> int:
+        with closing(Window(source, stretch.start, stretch.end)) as window:
+            return sum(1 for _ in self.read(window, stretch))
+
+
+class _Quotes:
+    """Counts a file's quotes, piece after piece, and remembers where they are."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        """Offset of the last one."""
+        self._position = 0
+        self._count = 0
+        self._marks = [(0, 0)]
+
+    @property
+    def are_odd(self) -> bool:
+        """Whether what comes next lies inside a quoted field."""
+        return self._count % 2 == 1
+
+    def add(self, piece: bytes) -> None:
+        """Count the quotes of the next piece."""
+        count = piece.count(b'"')
+        if count:
+            self.last = self._position + piece.rindex(b'"')
+        self._count += count
+        self._position += len(piece)
+        if self._position - self._marks[-1][0] >= _PIECE:
+            self._marks.append((self._position, self._count))
+
+    def stretches(self) -> list[Chunk]:
+        """Return the parts of the file that have quotes in them, each about a megabyte long."""
+        marks = [*self._marks, (self._position, self._count)]
+        return [
+            Chunk(0, start, end, quoted=before % 2 == 1)
+            for (start, before), (end, after) in pairwise(marks)
+            if after > before
+        ]
 
 
 def _seek_first_row(window: Window, chunk: Chunk, header_end: int) -> bool:
@@ -167,54 +227,11 @@ def _check_names(names: list[str], start: int) -> None:
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise UnsuitableInput(
-            f"The header at byte {start} repeats {', '.join(map(repr, repeated))}; give every column its own name.",
-            start,
+            f"The header at byte {start} repeats {_some(repeated)}; give every column its own name.", start
         )
 
 
-class _Grammar:
-    """What a row may look like with one delimiter.
-
-    The csv module is no help here: even when strict it takes a quote inside an unquoted field as text,
-    and its limit on a field's length is one for the whole process.
-    """
-
-    def __init__(self, delimiter: str) -> None:
-        mark = re.escape(delimiter)
-        quoted = '"(?:[^"]++|"")*+"'
-        self._delimiter = delimiter
-        self._field = re.compile(rf'{quoted}|[^{mark}"\r\n]*+')
-        self._row = re.compile(rf'(?:{quoted}|[^{mark}"\r\n]*+)(?:{mark}(?:{quoted}|[^{mark}"\r\n]*+))*+')
-        self._fields = re.compile(rf'(?:\A|{mark})(?:"((?:[^"]++|"")*+)"|([^{mark}]*+))')
-
-    def fields(self, row: str, start: int) -> list[str]:
-        """Return the fields of a row that begins at byte `start`; raises `UnsuitableInput` at its first fault."""
-        if '"' not in row and "\r" not in row:
-            return row.split(self._delimiter)
-        if not self._row.fullmatch(row):
-            raise self._fault(row, start)
-        return [quoted.replace('""', '"') or plain for quoted, plain in self._fields.findall(row)]
-
-    def _fault(self, row: str, start: int) -> UnsuitableInput:
-        begin, end = 0, self._field_end(row, 0)
-        while row[end : end + 1] == self._delimiter:
-            begin, end = end + 1, self._field_end(row, end + 1)
-        position = start + len(row[:end].encode())
-        return UnsuitableInput(
-            f"The row that begins at byte {start} is not CSV: {_problem(row, begin, end)}, at position {position}.",
-            position,
-        )
-
-    def _field_end(self, row: str, begin: int) -> int:
-        match = self._field.match(row, begin)
-        return match.end() if match else begin
-
-
-def _problem(row: str, begin: int, end: int) -> str:
-    if row[end] == "\r":
-        return "a carriage return without a line feed outside quotes; end lines with LF or CRLF"
-    if row[end] != '"':
-        return "text after a closing quote; write a quote inside a quoted field twice"
-    if begin == end:
-        return "a quoted field that is never closed; close it"
-    return "a quote inside an unquoted field; quote the whole field and write the quote twice"
+def _some(names: list[str]) -> str:
+    shown = [repr(name if len(name) <= _NAME_SHOWN else f"{name[:_NAME_SHOWN]}...") for name in names[:_NAMES_SHOWN]]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")

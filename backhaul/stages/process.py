@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
 from backhaul.clock import Clock
-from backhaul.errors import UnsuitableInput
-from backhaul.flow.commit import ChunkResult, GroupCommit
-from backhaul.flow.failure import Watched, processor_cause
-from backhaul.job import Cause, Job, JobState
-from backhaul.processor import Context, Processor
-from backhaul.reading import Chunk, Record, Window
+from backhaul.flow.chunk_run import ChunkFault, run_chunk
+from backhaul.flow.commit import GroupCommit
+from backhaul.job import Job, JobState
+from backhaul.reading import Window
 from backhaul.registry import Registry
-from backhaul.shard import FailedChunk, ShardRecord
+from backhaul.shard import ShardRecord
 from backhaul.store import JobStore, ObjectStore, S3Source, ShardStore
 from backhaul.task import ShardTask
 
@@ -80,41 +78,11 @@ def process(
             if number and remaining() < TIME_KEPT_SECONDS + 2 * slowest:
                 return Outcome("continue", _work(job, before, commit.write(handed_over=True)))
             began = clock.monotonic()
-            commit.add(_run(_processor_for(job, registry), window, chunk))
+            # A processor of its own for each chunk: what one leaves behind in it never reaches another.
+            result = run_chunk(registry.create(job.processor, job.options), window, chunk)
+            commit.add(result.to_failed() if isinstance(result, ChunkFault) else result)
             slowest = max(slowest, clock.monotonic() - began)
     return Outcome("done", _work(job, before, commit.write(finished=True)))
-
-
-def _processor_for(job: Job, registry: Registry) -> Processor:
-    # A processor of its own for each chunk: what one chunk leaves behind in it never reaches another.
-    return registry.create(job.processor, job.options)
-
-
-def _run(processor: Processor, window: Window, chunk: Chunk) -> ChunkResult | FailedChunk:
-    records = Watched(processor.reads.read(window, chunk))
-    ctx = Context()
-    try:
-        body = b"".join(_pieces(processor, records, ctx))
-    except MemoryError:
-        raise
-    except Exception as error:  # the processor's own code may raise anything
-        return FailedChunk(chunk.index, chunk.start, chunk.end, _cause(records.failure, error))
-    return ChunkResult(chunk, body, records.count, dict(ctx.tallies))
-
-
-def _cause(reading: Exception | None, error: Exception) -> Cause:
-    """Return why a chunk failed: what its input is comes before what the processor made of that."""
-    problem = reading or error
-    if isinstance(problem, UnsuitableInput):
-        return Cause(problem.code, str(problem), problem.position)
-    if reading is not None:
-        raise reading from error
-    return processor_cause(error)
-
-
-def _pieces(processor: Processor, records: Watched[Record], ctx: Context) -> Iterator[bytes]:
-    yield from processor.process_chunk(records, ctx)
-    records.raise_failure()
 
 
 def _work(job: Job, before: ShardRecord, after: ShardRecord) -> Work:

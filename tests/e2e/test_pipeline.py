@@ -3,6 +3,7 @@
 import io
 import json
 import random
+from functools import partial
 
 import httpx
 import jsonschema
@@ -60,7 +61,7 @@ def independent_stats(data: bytes, top: int = 20) -> dict[str, object]:
 
 def in_one_process(processor: str, path) -> bytes:
     output = io.BytesIO()
-    trial(find_processors().create(processor), FileSource(path), output)
+    trial(partial(find_processors().create, processor), FileSource(path), output)
     return output.getvalue()
 
 

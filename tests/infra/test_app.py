@@ -43,6 +43,23 @@ def test_synthesis_asks_neither_aws_nor_git_nor_anybody(tmp_path: Path):
     assert (tmp_path / f"asset.{asset.removesuffix('.zip')}" / "lambdas" / "plan.py").is_file()
 
 
+def test_broken_processors_are_refused_each_with_its_place_and_problem(tmp_path: Path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "first.py").write_text("x = 1\ny = (\n")
+    (mine / "second.py").write_text("import no_such_module\n")
+    (mine / "third.py").write_text("from backhaul import Processor\n\nclass Third(Processor):\n    name = 'third'\n")
+    done = run_app(tmp_path / "out", processors=str(mine))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-4:] == [
+        "backhaul: Nothing was deployed, because these processors would not work:",
+        f"{mine}/first.py, line 2: SyntaxError: '(' was never closed",
+        f"{mine}/second.py, line 1: ModuleNotFoundError: No module named 'no_such_module'",
+        f"{mine}/third.py, line 3, class Third: Override process or process_chunk.",
+    ]
+    assert "Traceback" not in done.stderr
+
+
 def test_wrong_context_is_answered_in_one_line(tmp_path: Path):
     done = run_app(tmp_path, retention_days="a while")
     assert done.returncode == 1

@@ -17,7 +17,17 @@ from pathlib import Path
 import pytest
 
 from backhaul.toolchain import PROJECT
-from stacks.bundle import HOST, LAMBDA, BundleError, assemble, installed, requirements, script_dependencies
+from stacks.bundle import (
+    HOST,
+    LAMBDA,
+    BundleError,
+    assemble,
+    check,
+    installed,
+    own_dependencies,
+    requirements,
+    script_dependencies,
+)
 from tests.infra.template import Template, text
 
 RUNTIME = ("boto3", "botocore", "s3transfer", "dateutil", "urllib3", "six.py", "jmespath")
@@ -180,6 +190,20 @@ class TestProcessorsOwnDependencies:
         assert (folder / "tiny.py").read_text() == "SIZE = 'tiny'\n"
         (folder / "mark").touch()
         assert (installed("tiny==1.0", LAMBDA, tmp_path / "wheels") / "mark").exists()
+
+    def test_a_processor_that_needs_one_is_checked_with_it(
+        self, tmp_path: Path, offline: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    ):
+        offline("py3-none-any")
+        monkeypatch.setattr("stacks.bundle.requirements", lambda folder: "\n".join(own_dependencies(folder)))
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        mine = tmp_path / "mine"
+        mine.mkdir()
+        (mine / "good.py").write_text(f"{PROCESSOR}import tiny\n")
+        check(mine, tmp_path / "wheels")
+        (mine / "bad.py").write_text("import tiny\nimport no_such_module\n")
+        with pytest.raises(BundleError, match=r"would not work:\n.*bad\.py, line 2: .*no_such_module'$"):
+            check(mine, tmp_path / "wheels")
 
     def test_a_dependency_without_a_wheel_for_lambda_is_refused_by_its_name(
         self, tmp_path: Path, offline: Callable[[str], None]

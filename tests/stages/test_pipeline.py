@@ -1,6 +1,8 @@
 """The stages end to end in this process: what goes in comes out, exactly once."""
 
 import io
+import sys
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from backhaul.registry import find_processors
 from backhaul.store import ShardStore
 from backhaul.trial import trial
 from tests.shout import Shout
+from tests.sources import MemorySource
 
 
 class Fragile(Processor):
@@ -34,7 +37,7 @@ def in_one_piece(processor: str, data: bytes, tmp_path: Any, **options: Any) -> 
     path = tmp_path / "input"
     path.write_bytes(data)
     output = io.BytesIO()
-    trial(lambda: find_processors().create(processor, options), FileSource(path), output)
+    trial(partial(find_processors().create, processor, options), FileSource(path), output)
     return output.getvalue()
 
 
@@ -257,6 +260,51 @@ def test_a_processor_that_swallows_a_broken_input_is_not_believed(deployment):
 
     job = deployment.with_processors(Swallows).run("swallows", b"fine\n\xff\n")
     assert (job.state, job.cause.code) == (JobState.FAILED, "unsuitable_input")
+
+
+def test_what_a_chunk_leaves_in_its_processor_reaches_no_other_chunk_here_or_in_a_trial(deployment):
+    class Remembers(Shout):
+        name = "remembers"
+        seen = 0
+
+        def process(self, record, ctx):
+            self.seen += 1
+            return str(self.seen)
+
+    data = lines(40)
+    job = deployment.with_processors(Remembers).run("remembers", data, options={"chunk_bytes": 120})
+    tried = io.BytesIO()
+    trial(lambda: Remembers(Remembers.Options(chunk_bytes=120)), MemorySource(data), tried)
+    assert deployment.read(job.output) == tried.getvalue() == b"1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n" * 4
+
+
+def test_a_processor_that_exits_loses_its_chunk_as_one_that_raises_does(deployment):
+    class Exits(Shout):
+        name = "exits"
+
+        def process(self, record, ctx):
+            return sys.exit() if "000015" in record else record
+
+    job = deployment.with_processors(Exits).run("exits", lines(30), options={"chunk_bytes": 120})
+    assert job.state is JobState.PARTIAL
+    (missing,) = deployment.receipt(job)["missing"]
+    assert missing["index"] == 1
+    assert missing["cause"]["message"].startswith("The processor raised SystemExit at test_pipeline.py:")
+
+
+def test_pieces_that_are_no_bytes_are_named_as_what_they_are(deployment):
+    class Texts(Shout):
+        name = "texts"
+
+        def process_chunk(self, records, ctx):
+            yield from (record.value for record in records)
+
+    job = deployment.with_processors(Texts).run("texts", lines(10))
+    assert (job.state, job.cause.code) == (JobState.FAILED, "processor_error")
+    (missing,) = deployment.receipt(job)["missing"]
+    assert missing["cause"]["message"] == (
+        "The processor breaks its contract: process_chunk must yield bytes, not str."
+    )
 
 
 def test_an_input_that_cannot_be_read_is_a_crash_to_be_retried_and_no_verdict_on_the_file(deployment):

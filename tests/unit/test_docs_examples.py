@@ -32,7 +32,7 @@ def page(tmp_path):
 
 def run(registry, name, data, **options):
     output = io.BytesIO()
-    result = trial(registry.create(name, {"chunk_bytes": 7, **options}), MemorySource(data), output)
+    result = trial(lambda: registry.create(name, {"chunk_bytes": 7, **options}), MemorySource(data), output)
     return output.getvalue(), result.tallies
 
 

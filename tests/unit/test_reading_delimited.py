@@ -136,6 +136,60 @@ def test_a_quote_that_is_never_closed_is_found_when_splitting():
     assert caught.value.position == 12
 
 
+def fault_of(data, **limits):
+    source = MemorySource(data)
+    with pytest.raises(UnsuitableInput) as caught:
+        list(Csv(**limits).split(source, 1024 * 1024))
+    return caught.value, source.bytes_asked_for - len(data)
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.999])
+@pytest.mark.parametrize("row", [b'1,"some ""quoted"" words"\n', b'1,"two\nlines"\n', b'1,2\n3,"\n"\n5,6\n'])
+def test_the_row_of_a_stray_quote_is_found_without_reading_a_large_file_again(share, row):
+    rows = [row] * (16_000_000 // len(row))
+    at = int(len(rows) * share)
+    rows[at] = b'1,5" pipe\n'
+    fault, read_again = fault_of(b"a,b\n" + b"".join(rows), max_record_bytes=1000)
+    begin = 4 + at * len(row)
+    assert fault.position in (begin, begin + 3)
+    assert f"begins at byte {begin} " in str(fault)
+    assert read_again < 8_000_000
+
+
+def test_a_quote_that_is_never_closed_is_found_in_a_large_file_without_others():
+    before = b"a,b\n" + b"1,2\n" * 1_000_000 + b"3,"
+    fault, _ = fault_of(before + b'"4\n' + b"5,6\n" * 1_000_000)
+    assert fault.position == len(before)
+    assert "a quoted field that is never closed" in str(fault)
+
+
+def test_where_halving_is_led_astray_the_last_quote_is_named():
+    # No row begins for nine megabytes, though the field is as it should be.
+    before = b'a,b\n1,"' + b'""x' * 3_000_000 + b'"\n3,'
+    fault, _ = fault_of(before + b'"4\n')
+    assert fault.position == len(before)
+    assert (
+        f"odd number of quotes, so the last one begins a quoted field that is never closed, at position {len(before)}"
+        in str(fault)
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(tables(), st.data())
+def test_a_file_with_a_quote_too_many_is_always_refused(table, data):
+    content, _ = table
+    at = data.draw(st.integers(len(content.partition(b"\n")[0]), len(content)))
+    with pytest.raises(UnsuitableInput):
+        read_all(Csv(), content[:at] + b'"' + content[at:], data.draw(st.integers(1, 40)))
+
+
+def test_a_header_that_repeats_thousands_of_names_is_refused_in_a_short_sentence():
+    names = [f"{'n' * 50}{number}" for number in range(1000)]
+    fault, _ = fault_of(",".join(names * 2).encode())
+    assert "and 995 more; give every column its own name" in str(fault)
+    assert len(str(fault)) < 400
+
+
 def test_a_row_longer_than_allowed_is_refused_with_its_position():
     with pytest.raises(UnsuitableInput, match="perhaps a quote in it is never closed") as caught:
         read_at_once(Csv(max_record_bytes=20), b'a,b\n1,"' + b"x\n" * 20 + b'"\n')

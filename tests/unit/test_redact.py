@@ -28,7 +28,7 @@ def redact(text, **options):
 
 def run(data, **options):
     output = io.BytesIO()
-    tallies = trial(registry.create("redact", options), MemorySource(data), output).tallies
+    tallies = trial(lambda: registry.create("redact", options), MemorySource(data), output).tallies
     return output.getvalue(), tallies
 
 

@@ -2,6 +2,7 @@
 
 import textwrap
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +124,25 @@ def test_a_broken_file_is_named_with_its_line_and_hides_no_other(folder, source,
     assert [each.place for each in registry.broken] == [f"{folder()}/wrong.py, line {line}"]
     with pytest.raises(UnknownProcessor, match=r"no processor 'typo'\. Use one of: redact, shout, text-stats"):
         registry.get("typo")
+
+
+def test_the_line_is_named_wherever_the_folder_is_looked_for(folder, monkeypatch):
+    monkeypatch.chdir(folder(syntax="x = 1\ny = (\n", runs="x = 1\n\n1 / 0\n"))
+    runs, syntax = find_processors(Path()).broken
+    assert (runs.place, runs.problem) == ("runs.py, line 3", "ZeroDivisionError: division by zero")
+    assert (syntax.place, syntax.problem) == ("syntax.py, line 2", "SyntaxError: '(' was never closed")
+
+
+def test_a_syntax_error_in_what_a_file_imports_is_named_with_its_own_place(folder, monkeypatch):
+    monkeypatch.syspath_prepend(folder(_part="x = 1\n\ny = (\n", whole="import os\nimport _part\n"))
+    (broken,) = find_processors(folder()).broken
+    assert broken.place == f"{folder()}/whole.py, line 2"
+    assert broken.problem == "SyntaxError: '(' was never closed (_part.py, line 3)"
+
+
+def test_what_an_editor_leaves_beside_a_file_is_no_processor(folder):
+    (folder(shout=SHOUT) / ".#shout.py").symlink_to("nobody@nowhere")
+    assert find_processors(folder()).broken == ()
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ NAMED = {
 
 def stats(data, **options):
     output = io.BytesIO()
-    trial(registry.create("text-stats", options), MemorySource(data), output)
+    trial(lambda: registry.create("text-stats", options), MemorySource(data), output)
     return output.getvalue()
 
 
