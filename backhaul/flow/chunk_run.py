@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from backhaul.errors import UnsuitableInput
 from backhaul.flow.failure import Watched, only_bytes, processor_cause
-from backhaul.job import Cause
 from backhaul.processor import Context, Processor
 from backhaul.reading import Chunk, Window
 from backhaul.shard import FailedChunk
@@ -32,7 +31,7 @@ class ChunkFault:
 
     def to_failed(self) -> FailedChunk:
         """Return it as a shard's record holds it."""
-        return FailedChunk(self.chunk.index, self.chunk.start, self.chunk.end, _cause(self.error))
+        return FailedChunk(self.chunk.index, self.chunk.start, self.chunk.end, processor_cause(self.error))
 
 
 def run_chunk(processor: Processor, window: Window, chunk: Chunk) -> ChunkResult | ChunkFault:
@@ -54,9 +53,3 @@ def run_chunk(processor: Processor, window: Window, chunk: Chunk) -> ChunkResult
             raise problem from error
         return ChunkFault(chunk, problem)
     return ChunkResult(chunk, body, records.count, dict(ctx.tallies))
-
-
-def _cause(error: Exception | SystemExit) -> Cause:
-    if isinstance(error, UnsuitableInput):
-        return Cause(error.code, str(error), error.position)
-    return processor_cause(error)

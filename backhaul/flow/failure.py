@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from backhaul.errors import InvalidProcessor
+from backhaul.errors import InvalidProcessor, UnsuitableInput
 from backhaul.job import Cause
 
 T = TypeVar("T")
@@ -20,8 +20,11 @@ _PROCESSORS = _PACKAGE / "processors"
 def processor_cause(error: BaseException) -> Cause:
     """Return why the processor failed: the kind of exception and where; what it said is only the detail.
 
-    Only an `InvalidProcessor` is repeated in the message, because its words are Backhaul's.
+    What an `UnsuitableInput` says is meant for the job's owner, and an `InvalidProcessor`'s words are
+    Backhaul's: those are the message.
     """
+    if isinstance(error, UnsuitableInput):
+        return Cause(error.code, str(error), error.position)
     if isinstance(error, InvalidProcessor):
         return Cause("processor_error", f"The processor breaks its contract{_where(error)}: {error}")
     message = f"The processor raised {type(error).__name__}{_where(error)}."

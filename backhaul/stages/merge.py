@@ -12,7 +12,7 @@ import msgspec
 from backhaul import keys
 from backhaul.clock import Clock
 from backhaul.errors import StoreUnavailable
-from backhaul.flow.failure import Watched, processor_cause
+from backhaul.flow.failure import Watched, only_bytes, processor_cause
 from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef
 from backhaul.processor import Context, Processor
 from backhaul.receipt import Verdict, judge, receipt_of
@@ -102,9 +102,8 @@ def _reduce(processor: Processor, results: list[Result], objects: ObjectStore, o
 def _pieces(processor: Processor, results: Watched[bytes]) -> Iterator[bytes | Cause]:
     """Yield the output, and last the cause if the processor raises; a failure to store it is not caught here."""
     try:
-        for piece in processor.merge(results, Context()):
-            yield b"".join([piece])  # refuses what is not bytes
-    except Exception as error:  # the processor's own code may raise anything
+        yield from only_bytes(processor.merge(results, Context()), "merge")
+    except (Exception, SystemExit) as error:  # the processor's own code may raise anything
         results.raise_failure()
         yield processor_cause(error)
     results.raise_failure()

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Literal
 
 from backhaul import keys
-from backhaul.errors import StoreUnavailable, UnsuitableInput
+from backhaul.errors import StoreUnavailable
 from backhaul.flow.failure import processor_cause
 from backhaul.job import Cause, Counts, Job, JobState
 from backhaul.processor import Processor
@@ -56,11 +56,9 @@ def _split(processor: Processor, source: Source) -> list[Chunk] | Cause:
     chunk_bytes = processor.options.chunk_bytes or choose_chunk_bytes(source.size)
     try:
         chunks = list(islice(processor.split(source, chunk_bytes), CHUNKS_MAX + 1))
-    except UnsuitableInput as error:
-        return Cause(error.code, str(error), error.position)
     except StoreUnavailable:
         raise
-    except Exception as error:  # the processor's own code may raise anything
+    except (Exception, SystemExit) as error:  # the processor's own code may raise anything
         return processor_cause(error)
     fault = check_chunks(chunks, source.size)
     return chunks if fault is None else Cause("bad_split", fault)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from backhaul import Context, Processor
+from backhaul import Chunk, Context, Csv, Processor
 from backhaul.errors import StoreUnavailable, Superseded, UnsuitableInput
-from backhaul.job import Counts, JobState
+from backhaul.job import Cause, Counts, JobState
 from backhaul.reading import FileSource
 from backhaul.registry import find_processors
 from backhaul.store import ShardStore
@@ -315,3 +315,53 @@ def test_an_input_that_cannot_be_read_is_a_crash_to_be_retried_and_no_verdict_on
     with pytest.raises(StoreUnavailable):
         deployment.process(deployment.shard_tasks(task)[0])
     assert deployment.store.jobs.get(task.job).state is JobState.RUNNING
+
+
+@pytest.mark.parametrize("method", ["split", "merge"])
+def test_a_processor_that_exits_fails_its_job_and_kills_no_worker(deployment, method):
+    def leave(*_):
+        raise SystemExit(3)
+
+    leaving = type("Leaving", (Shout,), {"name": "leaving", method: leave})
+    job = deployment.with_processors(leaving).run("leaving", lines(10))
+    assert (job.state, job.cause.code) == (JobState.FAILED, "processor_error")
+    assert job.cause.message.startswith("The processor raised SystemExit at test_pipeline.py:")
+
+
+def test_a_split_that_leaves_bytes_out_fails_the_job(deployment):
+    class Half(Shout):
+        name = "half"
+
+        def split(self, source, chunk_bytes):
+            yield Chunk(0, 0, source.size // 2)
+
+    job = deployment.with_processors(Half).run("half", lines(10))
+    assert (job.state, job.cause.code) == (JobState.FAILED, "bad_split")
+    assert "ends at byte 60 of 120" in job.cause.message
+
+
+def test_an_input_that_merge_finds_unsuitable_fails_the_job_with_its_sentence(deployment):
+    class Picky(Shout):
+        name = "picky"
+
+        def merge(self, results, ctx):
+            raise UnsuitableInput("Not like this, at byte 7.", 7)
+
+    job = deployment.with_processors(Picky).run("picky", lines(10))
+    assert (job.state, job.cause) == (JobState.FAILED, Cause("unsuitable_input", "Not like this, at byte 7.", 7))
+
+
+def test_a_csv_file_with_a_stray_quote_fails_the_whole_job_at_the_quote(deployment):
+    class Rows(Processor):
+        """Write rows as JSON."""
+
+        name = "rows"
+        reads = Csv()
+
+        def process(self, record, ctx):
+            return record
+
+    data = b"id,text\n" + b"1,fine\n" * 1000 + b'2,not "fine\n' + b'3,"quoted"\n' * 1000
+    job = deployment.with_processors(Rows).run("rows", data, options={"chunk_bytes": 500})
+    assert (job.state, job.cause.code, job.output) == (JobState.FAILED, "unsuitable_input", None)
+    assert job.cause.position == data.index(b'"')
