@@ -66,7 +66,8 @@ def test_a_running_cloud_is_deployed_to_again_only_when_a_source_has_changed(clo
     steps: list[str] = []
     for _ in range(2):
         assert LocalCloud(cloud_home).up(lambda step, _seconds: steps.append(step)) == cloud
-    assert steps == ["Synthesized the stack", "Deployed the stack"]
+    compared = "Compared the sources with what is deployed"
+    assert steps == [compared, "Synthesized the stack", "Deployed the stack", compared]
 
 
 def test_clients_are_the_iam_user_developer_and_may_only_what_the_stack_grants(cloud):
@@ -119,8 +120,16 @@ def test_an_emulator_that_cannot_start_names_its_log_and_leaves_nothing(bare, tm
     assert bare.processes() == []
 
 
+@pytest.fixture
+def interruptible():
+    """Python's usual answer to Ctrl-C, also where the tests run in the background, which a shell lets ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("step", ["bootstrap", "synthesize", "deploy"])
-def test_an_interrupted_start_leaves_nothing_running(step, tmp_path, monkeypatch):
+def test_an_interrupted_start_leaves_nothing_running(step, tmp_path, monkeypatch, interruptible):
     for name in ("bootstrap", "synthesize", "deploy"):
         monkeypatch.setattr(Deployment, name, lambda _self: None)
     monkeypatch.setattr(Deployment, step, lambda _self: os.kill(os.getpid(), signal.SIGINT))
