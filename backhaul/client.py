@@ -91,7 +91,7 @@ class Backhaul:
 
     def job(self, job_id: str) -> JobView:
         """Return a job as it now stands."""
-        return _decoded(self._ask("GET", f"/jobs/{quote(job_id, safe='')}"), JobView)
+        return _decoded(self._ask("GET", _path_of(job_id)), JobView)
 
     def jobs(self, *, state: str | None = None, after: str | None = None, limit: int = 20) -> JobPage:
         """Return a page of the caller's jobs, newest first."""
@@ -138,11 +138,11 @@ class Backhaul:
 
     def result(self, job_id: str) -> Download:
         """Return where to fetch the job's output."""
-        return _decoded(self._ask("GET", f"/jobs/{quote(job_id, safe='')}/result"), Download)
+        return _decoded(self._ask("GET", _path_of(job_id) + "/result"), Download)
 
     def receipt(self, job_id: str) -> Download:
         """Return where to fetch the job's receipt."""
-        return _decoded(self._ask("GET", f"/jobs/{quote(job_id, safe='')}/receipt"), Download)
+        return _decoded(self._ask("GET", _path_of(job_id) + "/receipt"), Download)
 
     def fetch(self, download: Download, to: BinaryIO, *, progress: Progress = lambda _: None) -> None:
         """Write what the download holds into an open file."""
@@ -204,6 +204,10 @@ def size_of(path: Path) -> int:
     if size == 0:
         raise InvalidRequest(f"{path} is empty; there is nothing to process.")
     return size
+
+
+def _path_of(job_id: str) -> str:
+    return f"/jobs/{quote(job_id, safe='')}"
 
 
 def _name_of(path: Path) -> str:

@@ -58,6 +58,7 @@ class JobRef:
 
 
 _MESSAGE_LONGEST = 1000
+_DETAIL_LONGEST = 500
 
 UPLOAD_GRACE = timedelta(minutes=15)
 """How much longer than its form a job waits: S3 checks the form when an upload begins, not when it ends."""
@@ -67,8 +68,8 @@ UPLOAD_GRACE = timedelta(minutes=15)
 class Cause:
     """Why a job, shard or chunk ended as it did: a stable code and a sentence for people.
 
-    A longer sentence than 1,000 characters is cut: a processor may have written it, and it must fit into
-    every record and event that says it.
+    A sentence is cut after 1,000 characters and a detail after 500: a processor may have written them, and
+    they must fit into every record and event that says them.
     """
 
     code: str
@@ -81,6 +82,8 @@ class Cause:
     def __post_init__(self) -> None:
         if len(self.message) > _MESSAGE_LONGEST:
             object.__setattr__(self, "message", self.message[: _MESSAGE_LONGEST - 1] + "…")
+        if self.detail is not None and len(self.detail) > _DETAIL_LONGEST:
+            object.__setattr__(self, "detail", self.detail[:_DETAIL_LONGEST])
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,11 @@ INPUT_SUFFIX = "/input/data"
 
 _JOB_ID = re.compile(r"[0-9a-z]{26}")
 _INPUT_KEY = re.compile(r"t/([A-Za-z0-9]{1,64})/j/([0-9a-z]{26})/input/data")
-_PARTITION = re.compile(r"T#([A-Za-z0-9]{1,64})#J#([0-9a-z]{26})")
 
 
 def partition(job: JobRef) -> str:
     """Return the DynamoDB partition key of everything that belongs to the job."""
     return f"T#{job.tenant}#J#{job.job_id}"
-
-
-def job_of_partition(key: str) -> JobRef:
-    """Return the job that a partition key names."""
-    match = _PARTITION.fullmatch(key)
-    if match is None:
-        raise MalformedMessage(f"{key!r} is not the partition key of a job.")
-    return JobRef(*match.groups())
 
 
 def is_job_id(text: str) -> bool:

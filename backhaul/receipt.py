@@ -10,8 +10,7 @@ from typing import Any
 import msgspec
 
 from backhaul.job import Cause, Counts, Job, JobState, ObjectRef
-from backhaul.shard import FailedChunk, Shard, ShardRecord
-from backhaul.tallies import sum_tallies
+from backhaul.shard import FailedChunk, Shard, ShardRecord, count
 
 SCHEMA_VERSION = 1
 
@@ -62,16 +61,8 @@ def judge(plan: Iterable[Shard], records: Mapping[int, ShardRecord]) -> Verdict:
     """
     shards = tuple(plan)
     missing = tuple(chunk for shard in shards for chunk in _missing(shard, records.get(shard.index)))
-    counts = Counts(
-        shards=len(shards),
-        chunks=sum(len(shard.chunks) for shard in shards),
-        chunks_done=sum(record.chunks_done for record in records.values()),
-        chunks_failed=len(missing),
-        records=sum(record.records for record in records.values()),
-        bytes_done=sum(record.bytes_done for record in records.values()),
-        attempts=sum(record.attempt for record in records.values()),
-        tallies=sum_tallies(record.tallies for record in records.values()),
-    )
+    chunks = sum(len(shard.chunks) for shard in shards)
+    counts = count(records.values(), shards=len(shards), chunks=chunks, chunks_failed=len(missing))
     state, cause = _ending(missing, counts)
     return Verdict(state, counts, missing, cause)
 

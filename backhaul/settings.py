@@ -16,7 +16,6 @@ class Settings:
 
     data_bucket: str = ""
     jobs_table: str = ""
-    flow_table: str = ""
     event_bus: str = ""
     state_machine_arn: str = ""
     max_upload_bytes: int = 5 * 1024**3

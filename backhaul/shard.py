@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from backhaul.job import Cause
+from backhaul.job import Cause, Counts
 from backhaul.reading import Chunk
+from backhaul.tallies import sum_tallies
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -132,3 +133,17 @@ class ShardRecord:
         """Return the chunks that need no more work: committed or failed."""
         committed = (index for part in self.parts for index, _ in part.lengths)
         return frozenset(committed) | {chunk.index for chunk in self.failed}
+
+
+def count(records: Collection[ShardRecord], *, shards: int, chunks: int, chunks_failed: int) -> Counts:
+    """Return what a job has done, from its shard records and from what its plan holds."""
+    return Counts(
+        shards=shards,
+        chunks=chunks,
+        chunks_done=sum(record.chunks_done for record in records),
+        chunks_failed=chunks_failed,
+        records=sum(record.records for record in records),
+        bytes_done=sum(record.bytes_done for record in records),
+        attempts=sum(record.attempt for record in records),
+        tallies=sum_tallies(record.tallies for record in records),
+    )

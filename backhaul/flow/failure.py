@@ -12,7 +12,6 @@ from backhaul.job import Cause
 
 T = TypeVar("T")
 
-_DETAIL_LONGEST = 500
 _PACKAGE = Path(__file__).parent.parent
 _PROCESSORS = _PACKAGE / "processors"
 
@@ -28,7 +27,7 @@ def processor_cause(error: BaseException) -> Cause:
     if isinstance(error, InvalidProcessor):
         return Cause("processor_error", f"The processor breaks its contract{_where(error)}: {error}")
     message = f"The processor raised {type(error).__name__}{_where(error)}."
-    return Cause("processor_error", message, detail=str(error)[:_DETAIL_LONGEST] or None)
+    return Cause("processor_error", message, detail=str(error) or None)
 
 
 def _where(error: BaseException) -> str:

@@ -6,20 +6,18 @@ from backhaul.job import Cause, Job, JobState
 from backhaul.store import JobStore, ShardStore
 from backhaul.task import RunTask, ShardTask
 
-_CAUSE_LONGEST = 500
-
 
 def cause_of(error: str, cause: str) -> Cause:
     """Return Step Functions' error name and explanation as a cause."""
     kind = error or "unknown error"
-    return Cause("run_failed", f"The run ended with {kind}.", detail=cause[:_CAUSE_LONGEST] or None)
+    return Cause("run_failed", f"The run ended with {kind}.", detail=cause or None)
 
 
 def conclude_shard(task: ShardTask, error: str, cause: str, *, jobs: JobStore, shards: ShardStore) -> None:
     """Record why the workers of a shard kept dying; the rest of the job goes on."""
     kind = error or "unknown error"
     message = f"Every worker on the shard died; the last one with {kind}."
-    died = Cause("worker_died", message, detail=cause[:_CAUSE_LONGEST] or None)
+    died = Cause("worker_died", message, detail=cause or None)
     shards.note_crash(task.job, task.shard, died, expires_at=jobs.get(task.job).expires_at)
 
 

@@ -9,8 +9,8 @@ from backhaul.api import Download
 from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady
 from backhaul.job import Counts, Job, JobRef, JobState, ObjectRef
 from backhaul.settings import Settings
+from backhaul.shard import count
 from backhaul.store import JobStore, ObjectStore, Page, ShardStore
-from backhaul.tallies import sum_tallies
 
 PAGE_LARGEST = 100
 
@@ -70,13 +70,5 @@ def _why_not_ready(job: Job) -> str:
 def _live_counts(job: Job, shards: ShardStore) -> Counts:
     records = list(shards.all(job.ref, consistent=False))
     planned = job.counts or Counts()
-    return Counts(
-        shards=planned.shards,
-        chunks=planned.chunks,
-        chunks_done=sum(record.chunks_done for record in records),
-        chunks_failed=sum(len(record.failed) for record in records),
-        records=sum(record.records for record in records),
-        bytes_done=sum(record.bytes_done for record in records),
-        attempts=sum(record.attempt for record in records),
-        tallies=sum_tallies(record.tallies for record in records),
-    )
+    failed = sum(len(record.failed) for record in records)
+    return count(records, shards=planned.shards, chunks=planned.chunks, chunks_failed=failed)

@@ -70,4 +70,4 @@ def _check(job: Job, jobs: JobStore, runs: RunStore, clock: Clock) -> str:
 def _cause(status: RunStatus) -> Cause:
     reason = f" with {status.error}" if status.error else ""
     message = f"The run ended as {status.status}{reason} without saying so."
-    return Cause("run_lost", message, detail=status.cause[:500] or None)
+    return Cause("run_lost", message, detail=status.cause or None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -17,14 +18,24 @@ _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 
 
-def attribute(value: Any) -> Any:
-    """Return a value as a DynamoDB attribute."""
-    return _serialize(msgspec.to_builtins(value))
-
-
 def to_item(values: dict[str, Any]) -> Item:
     """Return an item of the values that are not None."""
-    return {name: attribute(value) for name, value in values.items() if value is not None}
+    return {name: _serialize(msgspec.to_builtins(value)) for name, value in values.items() if value is not None}
+
+
+def setting(values: Iterable[str]) -> str:
+    """Return the update expression that sets these attributes, with `naming` and `arguments` beside it."""
+    return "SET " + ", ".join(f"#{name} = :{name}" for name in values)
+
+
+def naming(values: Iterable[str]) -> dict[str, str]:
+    """Return the names that `setting` uses: any of them could be a reserved word."""
+    return {f"#{name}": name for name in values}
+
+
+def arguments(values: Mapping[str, Any]) -> Item:
+    """Return the values that `setting` uses."""
+    return to_item({f":{name}": value for name, value in values.items()})
 
 
 def from_item(item: Item) -> dict[str, Any]:

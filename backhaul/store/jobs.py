@@ -13,7 +13,7 @@ from backhaul import keys
 from backhaul.clock import Clock
 from backhaul.errors import JobNotFound
 from backhaul.job import Job, JobRef, JobState
-from backhaul.store.codec import Item, attribute, convert, from_item, to_item
+from backhaul.store.codec import Item, arguments, convert, from_item, naming, setting, to_item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -80,15 +80,13 @@ class JobStore:
             values,
             remove=("open_state", "due_at") if to.is_terminal else (),
             condition=f"attribute_exists(pk) AND ({allowed})",
-            arguments={f":from_{state}": state for state in to.predecessors},
+            given={f"from_{state}": state for state in to.predecessors},
             counted=True,
         )
 
     def note(self, job: Job, **changes: Any) -> Job:
         """Change fields of the job unless its state has changed meanwhile; return it as it now stands."""
-        return self._update(
-            job.ref, changes, condition="#state = :now", arguments={":now": job.state}, names={"#state"}
-        )
+        return self._update(job.ref, changes, condition="#state = :now", given={"now": job.state}, names=("state",))
 
     def list(self, tenant: str, *, state: JobState | None, after: str | None, limit: int) -> Page:
         """Return up to `limit` of a tenant's jobs, newest first, beginning after the job ID `after`.
@@ -133,24 +131,22 @@ class JobStore:
         values: dict[str, Any],
         *,
         condition: str,
-        arguments: dict[str, Any],
+        given: dict[str, Any],
         remove: tuple[str, ...] = (),
         counted: bool = False,
-        names: frozenset[str] | set[str] = frozenset(),
+        names: tuple[str, ...] = (),
     ) -> Job:
-        stored = {name: attribute(value) for name, value in values.items() if value is not None}
-        sets = [f"#{name} = :{name}" for name in stored] + (["moves = moves + :one"] if counted else [])
-        expression = "SET " + ", ".join(sets) + (" REMOVE " + ", ".join(remove) if remove else "")
+        stored = {name: value for name, value in values.items() if value is not None}
+        expression = setting(stored) + (", moves = moves + :one" if counted else "")
+        expression += " REMOVE " + ", ".join(remove) if remove else ""
         try:
             answer = self._client.update_item(
                 TableName=self._table,
                 Key=_key(ref),
                 UpdateExpression=expression,
                 ConditionExpression=condition,
-                ExpressionAttributeNames={f"#{name}": name for name in stored} | {name: name[1:] for name in names},
-                ExpressionAttributeValues={f":{name}": value for name, value in stored.items()}
-                | to_item(arguments)
-                | (to_item({":one": 1}) if counted else {}),
+                ExpressionAttributeNames=naming(stored) | naming(names),
+                ExpressionAttributeValues=arguments(stored | given | ({"one": 1} if counted else {})),
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )

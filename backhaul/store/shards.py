@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from backhaul import keys
 from backhaul.errors import Superseded
 from backhaul.job import Cause, JobRef
 from backhaul.shard import Shard, ShardRecord
-from backhaul.store.codec import Item, convert, from_item, to_item
+from backhaul.store.codec import Item, arguments, convert, from_item, naming, setting, to_item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -35,9 +35,9 @@ class ShardStore:
         answer = self._client.update_item(
             TableName=self._table,
             Key=_key(ref, shard.index),
-            UpdateExpression=_set(described) + " ADD attempt :one",
-            ExpressionAttributeNames=_names(described),
-            ExpressionAttributeValues=_arguments(described) | to_item({":one": 1}),
+            UpdateExpression=setting(described) + " ADD attempt :one",
+            ExpressionAttributeNames=naming(described),
+            ExpressionAttributeValues=arguments(described) | to_item({":one": 1}),
             ReturnValues="ALL_NEW",
         )
         return _record_of(answer["Attributes"])
@@ -49,10 +49,10 @@ class ShardStore:
             self._client.update_item(
                 TableName=self._table,
                 Key=_key(ref, record.index),
-                UpdateExpression=_set(values),
+                UpdateExpression=setting(values),
                 ConditionExpression="attempt = :attempt",
-                ExpressionAttributeNames=_names(values),
-                ExpressionAttributeValues=_arguments(values) | to_item({":attempt": record.attempt}),
+                ExpressionAttributeNames=naming(values),
+                ExpressionAttributeValues=arguments(values) | to_item({":attempt": record.attempt}),
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             raise Superseded(
@@ -66,10 +66,10 @@ class ShardStore:
             self._client.update_item(
                 TableName=self._table,
                 Key=_key(ref, shard.index),
-                UpdateExpression=_set(values),
+                UpdateExpression=setting(values),
                 ConditionExpression="NOT finished = :true",
-                ExpressionAttributeNames=_names(values),
-                ExpressionAttributeValues=_arguments(values) | to_item({":true": True}),
+                ExpressionAttributeNames=naming(values),
+                ExpressionAttributeValues=arguments(values) | to_item({":true": True}),
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return
@@ -88,18 +88,6 @@ class ShardStore:
 def _description(shard: Shard, expires_at: int | None) -> dict[str, Any]:
     described = {"index": shard.index, "chunks": len(shard.chunks), "expires_at": expires_at}
     return {name: value for name, value in described.items() if value is not None}
-
-
-def _set(values: Iterable[str]) -> str:
-    return "SET " + ", ".join(f"#{name} = :{name}" for name in values)
-
-
-def _names(values: Iterable[str]) -> dict[str, str]:
-    return {f"#{name}": name for name in values}
-
-
-def _arguments(values: Mapping[str, Any]) -> Item:
-    return to_item({f":{name}": value for name, value in values.items()})
 
 
 def _record_of(item: Item) -> ShardRecord:

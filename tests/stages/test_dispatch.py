@@ -14,7 +14,7 @@ from backhaul import keys
 from backhaul.errors import JobNotFound, MalformedMessage
 from backhaul.job import JobRef, JobState, ObjectRef
 from backhaul.stages.dispatch import Upload, uploads_in
-from backhaul.store import RunStore
+from backhaul.store import ObjectStore, RunStore
 from backhaul.task import RunTask
 
 DATA = b"one line\n"
@@ -293,3 +293,9 @@ def test_a_key_that_is_no_input_of_a_job_is_malformed(deployment, key):
 
 def anything() -> Any:
     return Upload(JobRef("T1", ID), ObjectRef("", "v1", 1))
+
+
+def test_planning_reads_no_file_for_a_checksum_that_nobody_declared(deployment, monkeypatch):
+    task = deployment.start("text-stats", DATA)
+    monkeypatch.setattr(ObjectStore, "sha256_of", lambda *_: pytest.fail("the file was read for its checksum"))
+    assert deployment.plan(task).outcome == "planned"

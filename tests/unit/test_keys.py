@@ -15,9 +15,8 @@ REFS = st.builds(JobRef, TENANTS, IDS)
 
 
 @given(REFS)
-def test_an_input_key_and_a_partition_name_their_job(ref):
+def test_an_input_key_names_its_job(ref):
     assert keys.job_of_input(keys.input_key(ref)) == ref
-    assert keys.job_of_partition(keys.partition(ref)) == ref
 
 
 def everything(ref: JobRef) -> list[str]:
@@ -67,12 +66,6 @@ def test_no_job_lies_below_another(one, other):
 def test_what_is_no_input_key_is_malformed(key):
     with pytest.raises(MalformedMessage):
         keys.job_of_input(key)
-
-
-@pytest.mark.parametrize("key", ["", "T#T1", f"T#T1#J#{ID}#", f"T#T#1#J#{ID}", f"T#T1#J#{ID}\n"])
-def test_what_is_no_partition_is_malformed(key):
-    with pytest.raises(MalformedMessage):
-        keys.job_of_partition(key)
 
 
 def test_shards_sort_by_number_as_text():
