@@ -1,0 +1,70 @@
+"""AWS clients for the simulated environments: made once for the whole process, lent to one environment at a time."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import boto3
+from botocore.loaders import JSONFileLoader
+from botocore.retries import quota, standard
+
+_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+class _Quotas:
+    """Remembers the retry quota of the client that is being made, which botocore gives no way to."""
+
+    def __init__(self) -> None:
+        self.made: list[quota.RetryQuota] = []
+
+    def RetryQuota(self, *arguments: Any, **options: Any) -> quota.RetryQuota:  # noqa: N802  # botocore's name
+        made = quota.RetryQuota(*arguments, **options)
+        self.made.append(made)
+        return made
+
+
+class Clients:
+    """Lends clients that keep nothing of their last user."""
+
+    def __init__(self) -> None:
+        self._idle: dict[str, list[tuple[Any, list[quota.RetryQuota]]]] = {}
+        self._make = boto3.client
+        os.environ.update(_CREDENTIALS)
+        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+            os.environ.pop(name, None)
+        load = functools.cache(JSONFileLoader().load_file)
+        JSONFileLoader.load_file = lambda _, path: load(path)  # type: ignore[method-assign]
+
+    def lend(self, service: str, config: Any) -> tuple[str, Any, list[quota.RetryQuota]]:
+        """Return a client with a full retry quota."""
+        idle = self._idle.setdefault(service, [])
+        if idle:
+            client, quotas = idle.pop()
+            for each in quotas:
+                each.release(each._max_capacity)
+            return service, client, quotas
+        watch = _Quotas()
+        real, standard.quota = standard.quota, watch  # type: ignore[assignment]
+        try:
+            client = self._make(service, config=config)  # type: ignore[call-overload]
+        finally:
+            standard.quota = real
+        return service, client, watch.made
+
+    def take_back(self, service: str, client: Any, quotas: list[quota.RetryQuota]) -> None:
+        """Keep a client for the next who wants one."""
+        self._idle[service].append((client, quotas))
+
+
+@functools.cache
+def clients() -> Clients:
+    """Return the clients of this process."""
+    return Clients()

@@ -1,0 +1,101 @@
+"""What the functions do: an envelope in, the real stage, an envelope out, as the files in `lambdas/` do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from backhaul.job import JobRef
+from backhaul.stages.announce import Change, announce
+from backhaul.stages.conclude import cause_of, conclude_run, conclude_shard
+from backhaul.stages.dispatch import dispatch, uploads_in
+from backhaul.stages.merge import merge
+from backhaul.stages.plan import plan
+from backhaul.stages.process import process
+from backhaul.stages.submit import Submission, submit
+from backhaul.stages.sweep import sweep
+from backhaul.task import RunTask, ShardTask
+from prove.functions import Invocation, stage
+
+if TYPE_CHECKING:
+    from prove.world import World
+
+
+def run_submit(invocation: Invocation, world: World) -> JobRef:
+    """POST /jobs."""
+    request = Submission(**invocation.event["request"])
+    job: JobRef = stage(submit, request, invocation.event["tenant"], invocation=invocation, world=world).job.ref
+    return job
+
+
+def run_dispatch(invocation: Invocation, world: World) -> dict[str, Any]:
+    """A batch of the intake queue; each message succeeds or fails for itself."""
+    failed = []
+    for message in invocation.event["messages"]:
+        try:
+            for upload in uploads_in(message["body"]):
+                stage(dispatch, upload, invocation=invocation, world=world)
+        except Exception as error:
+            world.network.note(f"message {message['id']} fails: {type(error).__name__}: {error}")
+            failed.append(message["id"])
+    return {"failed": failed}
+
+
+def run_plan(invocation: Invocation, world: World) -> dict[str, Any]:
+    """The first state of a run."""
+    return asdict(stage(plan, RunTask.from_state(invocation.event), invocation=invocation, world=world))
+
+
+def run_process(invocation: Invocation, world: World) -> dict[str, Any]:
+    """A Map child's state."""
+    outcome = stage(process, ShardTask.from_state(invocation.event), invocation=invocation, world=world)
+    return {"outcome": outcome.outcome, "seconds": outcome.seconds}
+
+
+def run_merge(invocation: Invocation, world: World) -> dict[str, Any]:
+    """The last state of a run."""
+    return {"state": stage(merge, RunTask.from_state(invocation.event), invocation=invocation, world=world).state}
+
+
+def run_conclude(invocation: Invocation, world: World) -> dict[str, Any]:
+    """A Catch of the state machine, or the event that a run ended badly."""
+    event = invocation.event
+    if event.get("source") == "aws.states":
+        detail = event["detail"]
+        state, error, cause = msgspec.json.decode(detail["input"]), detail["error"], detail["cause"]
+    else:
+        state, error, cause = event, event["error"]["Error"], event["error"]["Cause"]
+    if "shard" in state:
+        task = ShardTask.from_state(state)
+        stage(conclude_shard, task, error, cause, invocation=invocation, world=world)
+        return {"outcome": "died"}
+    run = RunTask.from_state(state)
+    job = stage(conclude_run, run, cause_of(error, cause), invocation=invocation, world=world)
+    return {} if job is None else {"state": job.state}
+
+
+def run_announce(invocation: Invocation, world: World) -> dict[str, Any]:
+    """A batch of the jobs table's stream."""
+    changes = [Change(*each) for each in invocation.event["changes"]]
+    return {"failed": stage(announce, changes, invocation=invocation, world=world)}
+
+
+def run_sweep(invocation: Invocation, world: World) -> dict[str, int]:
+    """The timer."""
+    return dict(stage(sweep, invocation=invocation, world=world))
+
+
+HANDLERS: dict[str, tuple[float, Callable[[Invocation, World], Any]]] = {
+    "submit": (29.0, run_submit),
+    "dispatch": (30.0, run_dispatch),
+    "plan": (300.0, run_plan),
+    "process": (300.0, run_process),
+    "merge": (900.0, run_merge),
+    "conclude": (30.0, run_conclude),
+    "announce": (30.0, run_announce),
+    "sweep": (50.0, run_sweep),
+}
+"""Function, to its time-out in seconds, as `stacks/` declares it, and its handler."""

@@ -1,0 +1,247 @@
+"""One simulated deployment: the real stages over moto, and models of everything that moves between them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+from unittest import mock
+
+from moto import mock_aws
+from moto.backends import get_backend
+from moto.moto_api._internal import mock_random
+
+from backhaul import shard as shard_module
+from backhaul.job import JobRef
+from backhaul.registry import Registry
+from backhaul.settings import Settings
+from prove.clients import clients
+from prove.clock import virtual
+from prove.faults import Fault
+from prove.functions import Functions
+from prove.handlers import HANDLERS
+from prove.history import Call, Final, History
+from prove.messages import Bus, Intake, Stream, sweep_every_minute
+from prove.network import Network, Refused, carried_by
+from prove.orchestrator import Orchestrator
+from prove.scheduler import Actor, Killed, Simulation
+from prove.tables import ACCOUNT, Tables
+from prove.work import PROCESSORS
+
+BUCKET, TABLE, FLOW = "data", "jobs", "flow"
+TENANT = "AIDAEXAMPLE"
+MACHINE = "arn:aws:states:us-east-1:123456789012:stateMachine:runs"
+_TERMINAL = frozenset({"SUCCEEDED", "PARTIAL", "FAILED", "CANCELLED", "EXPIRED"})
+_SHARDS_PER_JOB = 3
+
+
+class World:
+    """Everything that one simulation consists of; `prove.world.simulated` makes it."""
+
+    def __init__(self, seed: int, *, stale: bool = False, **settings: Any) -> None:
+        self.simulation = Simulation(seed)
+        self.history = History()
+        self.tables = Tables(remembers=stale)
+        self.network = Network(self.simulation, self.history, self.tables)
+        known = Settings.__dataclass_fields__
+        wanted = {
+            "data_bucket": BUCKET,
+            "jobs_table": TABLE,
+            "event_bus": "bus",
+            "state_machine_arn": MACHINE,
+            "flow_table": FLOW,
+            "failed_chunks_url": "https://sqs.us-east-1.amazonaws.com/123456789012/failed-chunks",
+        }
+        self.settings = Settings(**({name: each for name, each in wanted.items() if name in known} | settings))
+        self.registry = Registry(dict(PROCESSORS))
+        self.functions = Functions(self, dict(HANDLERS))
+        self.runs = Orchestrator(self)
+        self.intake = Intake(self)
+        self.stream = Stream(self)
+        self.bus = Bus(self)
+        self.letters: list[str] = []
+        self.tokens: Random
+        self.inputs: dict[str, bytes] = {}
+        """Job ID, to the file that was uploaded for it first."""
+        self._computing: list[Fault] = []
+        self.runs.ended_badly = self.bus.run_ended_badly
+        self.network.models = {"sfn": self.runs.answer, "eventbridge": self.bus.answer, "sqs": self._queue}
+        self.network.written.append(self.stream.note)
+
+    def inject(self, *faults: Fault) -> None:
+        """Let these faults happen from now on."""
+        self.network.faults += [each for each in faults if not each.code == "compute"]
+        self._computing += [each for each in faults if each.code == "compute"]
+
+    def computing(self, actor: Actor, record: str) -> None:
+        """Let the faults in the middle of a computation happen to whoever works on this record."""
+        call = Call(0, 0.0, actor.name, actor.name.partition("#")[0], "", "record", "compute", record, {})
+        for fault in self._computing:
+            if not fault.strikes(call, self.simulation.random.random):
+                continue
+            self.network.note(f"{fault.kind} while it works on {record[:12]}")
+            if fault.kind.startswith("pause"):
+                actor.context.outlives = fault.zombie
+                self.simulation.sleep(fault.seconds)
+            else:
+                actor.dying = True
+                raise Killed
+
+    # What clients do.
+
+    def submit(self, data: bytes, *, processor: str = "mark", upload: bool = True, **request: Any) -> JobRef:
+        """Submit a job and upload its file, with no fault in between; return which job it is."""
+        found: list[JobRef] = []
+        options = {"chunk_bytes": 66} | request.pop("options", {})
+        wanted = {"processor": processor, "file_name": "file.txt", "size": len(data), "options": options}
+        tenant = request.pop("tenant", TENANT)
+
+        def client() -> None:
+            found.append(self.functions.call("submit", {"request": wanted | request, "tenant": tenant}))
+
+        actor = self.simulation.spawn("client", client)
+        self.simulation.run(lambda: actor.ended, longest=self.simulation.time + 60)
+        if actor.error is not None:
+            raise actor.error
+        (job,) = found
+        self.inputs[job.job_id] = data
+        if upload:
+            self.upload(job, data)
+        return job
+
+    def upload(self, job: JobRef, data: bytes, *, notify: bool = True) -> str:
+        """Upload a file for the job; S3 tells the queue. Return the notification."""
+        key = f"t/{job.tenant}/j/{job.job_id}/input/data"
+        version = self._s3.put_object(Bucket=BUCKET, Key=key, Body=data)["VersionId"]
+        body = notification(key, len(data), version)
+        if notify:
+            self.intake.send(body)
+        return body
+
+    def act(self, name: str, event: dict[str, Any], *, delay: float = 0.0) -> Actor:
+        """Let a client or a person call a function after a while; the actor holds the answer or the error."""
+        return self.simulation.spawn("client", lambda: self.functions.call(name, event), delay=delay)
+
+    # How it goes on and ends.
+
+    def run(self, *, longest: float = 6 * 3600.0, sweeps: int = 2) -> bool:
+        """Go on until every job has ended, every event is out and the sweep came by; return whether that came to be."""
+        settled = self.simulation.run(self.is_settled, longest=self.simulation.time + longest)
+        self.simulation.run(lambda: False, longest=self.simulation.time + sweeps * 60.0 + 5.0)
+        return settled and self.simulation.run(self.is_settled, longest=self.simulation.time + longest)
+
+    def is_settled(self) -> bool:
+        """Whether all jobs have ended and all runs and events with them."""
+        return (
+            self.stream.is_read
+            and all(run.status != "RUNNING" for run in self.runs.executions.values())
+            and all(item["state"] in _TERMINAL for item in self.tables.jobs())
+        )
+
+    def job(self, ref: JobRef) -> dict[str, Any]:
+        """Return a job's item as plain values."""
+        item = self.tables.read((TABLE, f"T#{ref.tenant}#J#{ref.job_id}", "JOB"))
+        assert item is not None
+        return item
+
+    def read(self, key: str) -> bytes:
+        """Return the present version of an object, past the network."""
+        body: bytes = get_backend("s3")[ACCOUNT]["aws"].get_object(BUCKET, key).value
+        return body
+
+    def final(self) -> Final:
+        """Return what the stores hold."""
+        bucket = get_backend("s3")[ACCOUNT]["aws"].buckets[BUCKET]
+        objects = {
+            (key.name, str(key.version_id)): key.value
+            for keys in (bucket.keys.getlist(name) for name in list(bucket.keys))
+            for key in keys
+            if hasattr(key, "value")
+        }
+        return Final(
+            items=self.tables.all(),
+            objects=objects,
+            uploads=tuple(upload.key_name for upload in bucket.multiparts.values()),
+            queues={"intake-dead": tuple(each.body for each in self.intake.dead), "letters": tuple(self.letters)},
+            runs={name: run.status for name, run in self.runs.executions.items()},
+        )
+
+    def _queue(self, call: Call) -> dict[str, Any]:
+        if call.operation == "SendMessage":
+            self.letters.append(call.request["MessageBody"])
+            return {"MessageId": f"message-{len(self.letters)}"}
+        if call.operation == "SendMessageBatch":
+            entries = call.request["Entries"]
+            self.letters += [each["MessageBody"] for each in entries]
+            return {"Successful": [{"Id": each["Id"], "MessageId": each["Id"]} for each in entries], "Failed": []}
+        raise Refused("UnsupportedOperation")
+
+    _s3: Any = None
+
+
+def notification(key: str, size: int, version: str) -> str:
+    """Return what S3 writes into the queue when an object was created."""
+    record = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Post",
+        "s3": {"bucket": {"name": BUCKET}, "object": {"key": key, "size": size, "versionId": version}},
+    }
+    return json.dumps({"Records": [record]})
+
+
+@contextmanager
+def simulated(seed: int, *faults: Fault, stale: bool = False, sweeps: bool = True, **settings: Any) -> Iterator[World]:
+    """Yield a new deployment over an empty moto; its actors are gone when the block is left."""
+    lender = clients()
+    with mock_aws():
+        mock_random.seed(seed)
+        world = World(seed, stale=stale, **settings)
+        lent = [lender.lend("s3", None), lender.lend("dynamodb", None)]
+        world._s3 = lent[0][1]
+        _create(lent[0][1], lent[1][1])
+        world.inject(*faults)
+        with (
+            virtual(world),
+            carried_by(world.network),
+            mock.patch.object(shard_module, "_SHARDS_PER_JOB", _SHARDS_PER_JOB),
+        ):
+            if sweeps:
+                world.simulation.spawn("timer", lambda: sweep_every_minute(world))
+            try:
+                yield world
+            finally:
+                world.simulation.close()
+                world.functions.close()
+                for each in lent:
+                    lender.take_back(*each)
+
+
+def _create(s3: Any, dynamodb: Any) -> None:
+    s3.create_bucket(Bucket=BUCKET)
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    _table(dynamodb, TABLE, {"by-tenant": ("tenant", "job_id"), "due": ("open_state", "due_at"), "queued": ("queue", "turn")})
+    _table(dynamodb, FLOW, {})
+
+
+def _table(dynamodb: Any, name: str, indexes: dict[str, tuple[str, str]]) -> None:
+    strings = {"pk", "sk", *(each for pair in indexes.values() for each in pair)}
+    options: dict[str, Any] = {}
+    if indexes:
+        options["GlobalSecondaryIndexes"] = [
+            {"IndexName": index, "KeySchema": _keys(*pair), "Projection": {"ProjectionType": "ALL"}}
+            for index, pair in indexes.items()
+        ]
+    dynamodb.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in sorted(strings)],
+        KeySchema=_keys("pk", "sk"),
+        **options,
+    )
+
+
+def _keys(partition: str, sort: str) -> Any:
+    return [{"AttributeName": partition, "KeyType": "HASH"}, {"AttributeName": sort, "KeyType": "RANGE"}]
