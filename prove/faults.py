@@ -18,6 +18,7 @@ Kind = Literal[
     "reset",  # the body of a GET breaks off with a reset
     "truncate",  # the body of a GET ends early
     "corrupt",  # the body of a GET has another byte
+    "out of memory",  # the runtime ends the process in the middle of a record
     "stale",  # an eventually consistent read sees the table as it was `seconds` ago
 ]
 
@@ -33,6 +34,7 @@ class Fault:
     chance: float = 1.0
     seconds: float = 0.0
     code: str = ""
+    """What a refusal says; `compute`: it strikes in the middle of a record, not at a call."""
     zombie: bool = False
     """Whether a paused process outlives its function's time-out, which only its caller believes in."""
     struck: int = field(default=0, init=False)

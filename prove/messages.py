@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ class Intake:
     slow_seconds: float = 0.0
     """How long a receipt may be under way before its function begins."""
     visibility_seconds: float = VISIBILITY_SECONDS
-    waiting: list[Message] = field(default_factory=list)
+    sent: list[Message] = field(default_factory=list)
     dead: list[Message] = field(default_factory=list)
     _number: int = 0
 
@@ -48,8 +49,16 @@ class Intake:
         """Put a message into the queue."""
         self._number += 1
         message = Message(self._number, body)
+        self.sent.append(message)
         self.redeliver(message)
         return message
+
+    def send_together(self, *bodies: str) -> None:
+        """Put messages into the queue that one poller receives at once."""
+        batch = [Message(self._number + number, body) for number, body in enumerate(bodies, start=1)]
+        self._number += len(batch)
+        self.sent += batch
+        self.world.simulation.spawn("intake", lambda: self._deliver(batch))
 
     def redeliver(self, message: Message) -> None:
         """Make a message visible, as if new."""
@@ -57,17 +66,17 @@ class Intake:
         random = self.world.simulation.random
         copies = 2 if random.random() < self.doubled else 1
         for _ in range(copies):
-            self.world.simulation.spawn(
-                "intake", lambda: self._deliver(message), delay=random.uniform(0.0, 2.0) + self.slow_seconds
-            )
+            delay = random.uniform(0.0, 2.0) + self.slow_seconds
+            self.world.simulation.spawn("intake", lambda: self._deliver([message]), delay=delay)
 
-    def _deliver(self, message: Message) -> None:
-        while not message.deleted:
-            if message.receives >= RECEIVES_MOST:
-                if message not in self.dead:
-                    self.dead.append(message)
+    def _deliver(self, batch: list[Message]) -> None:
+        while batch := [each for each in batch if not each.deleted]:
+            self.dead += [each for each in batch if each.receives >= RECEIVES_MOST and each not in self.dead]
+            batch = [each for each in batch if each.receives < RECEIVES_MOST]
+            if not batch:
                 return
-            batch = self._batch(message)
+            for each in batch:
+                each.receives += 1
             event = {"messages": [{"id": each.id, "body": each.body} for each in batch]}
             try:
                 failed = self.world.functions.call("dispatch", event)["failed"]
@@ -75,15 +84,8 @@ class Intake:
                 failed = [each.id for each in batch]
             for each in batch:
                 each.deleted = each.deleted or each.id not in failed
-            if not message.deleted:
-                self.waiting.append(message)
+            if not all(each.deleted for each in batch):
                 self.world.simulation.sleep(self.visibility_seconds)
-                if message in self.waiting:
-                    self.waiting.remove(message)
-
-    def _batch(self, message: Message) -> list[Message]:
-        message.receives += 1
-        return [message]
 
 
 @dataclass
@@ -154,8 +156,6 @@ class Bus:
         """Answer a request to the API."""
         if call.operation != "PutEvents":
             raise Refused("UnsupportedOperation")
-        import json
-
         entries = []
         for entry in call.request["Entries"]:
             if self.world.simulation.random.random() < self.refuses:

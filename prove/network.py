@@ -28,6 +28,8 @@ TRAVEL_SECONDS = (0.001, 0.015)
 Model = Callable[[Call], dict[str, Any]]
 """A service that is not moto's: takes a call and returns the JSON of its answer; raises `Refused`."""
 
+Mutation = Callable[[Call, AWSPreparedRequest], None]
+
 _STATUS = {"SlowDown": 503, "ServiceUnavailable": 503, "InternalError": 500, "InternalServerError": 500}
 
 
@@ -50,6 +52,10 @@ class Network:
         self.written: list[Callable[[Change], None]] = []
         """Who wants to know of every change of an item: the stream."""
         self.tables = tables
+        self.page = 0
+        """Items that a Query returns at once; 0: as many as fit."""
+        self.mutate: Mutation | None = None
+        """Changes requests on their way: a bug that is put in on purpose, which a case must find."""
         self._number = 0
 
     def send(self, event_name: str, request: AWSPreparedRequest) -> AWSResponse:
@@ -90,12 +96,16 @@ class Network:
     def _apply(
         self, service: str, event_name: str, request: AWSPreparedRequest, call: Call, stale: Fault | None
     ) -> AWSResponse:
+        if self.mutate is not None:
+            self.mutate(call, request)
         if service in self.models:
             return self._ask_model(service, request, call)
         written = keys_written(call) if service == "dynamodb" else ()
         before = {key: self.tables.read(key) for key in written}
         if written:
             self.tables.remember(self.simulation.time)
+        if self.page and call.operation == "Query" and "Limit" not in call.request:
+            request.body = json.dumps(call.request | {"Limit": self.page}).encode()
         with self._as_of(stale, call):
             answer = _real(_stubber(), event_name, request)
         call.applied = answer.status_code < 300

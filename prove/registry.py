@@ -13,6 +13,7 @@ from prove.checker import Expected, Violation, check
 from prove.checker.evidence import Evidence
 from prove.checker.rework import Rework, measure
 from prove.faults import Fault
+from prove.network import Mutation
 from prove.work import RECORD_BYTES, marked
 from prove.world import World, simulated
 
@@ -63,6 +64,8 @@ class Trial:
     excerpt: list[str] = field(default_factory=list)
     """The end of the last history, for a person who looks for the cause."""
     digests: list[str] = field(default_factory=list)
+    mutation: Mutation | None = None
+    """A bug that is put in on purpose."""
     random: Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,6 +75,7 @@ class Trial:
     def world(self, *faults: Fault, **options: Any) -> Iterator[World]:
         """Yield a simulated deployment with these faults; every one of them must have struck in the end."""
         with simulated(self.seed, *faults, **options) as world:
+            world.network.mutate = self.mutation
             yield world
             for fault in faults:
                 self.expect(fault.struck > 0 or fault.chance < 1.0, f"the fault {fault.kind!r} never struck")

@@ -36,6 +36,11 @@ class Tables:
         item = self._tables[table].get_item(DynamoType({"S": pk}), DynamoType({"S": sk}))
         return None if item is None else plain_item(item.to_json()["Attributes"])
 
+    def delete(self, key: Key) -> None:
+        """Remove an item, as its time to live does."""
+        table, pk, sk = key
+        self._tables[table].delete_item(DynamoType({"S": pk}), DynamoType({"S": sk}))
+
     def all(self) -> dict[Key, dict[str, Any]]:
         """Return every item."""
         found = {}

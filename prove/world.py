@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from random import Random
 from typing import Any
+from urllib.parse import quote_plus
 from unittest import mock
 
+import moto.s3.models
 from moto import mock_aws
 from moto.backends import get_backend
 from moto.moto_api._internal import mock_random
@@ -17,6 +19,7 @@ from backhaul import shard as shard_module
 from backhaul.job import JobRef
 from backhaul.registry import Registry
 from backhaul.settings import Settings
+from backhaul.store import output as output_module
 from prove.clients import clients
 from prove.clock import virtual
 from prove.faults import Fault
@@ -85,6 +88,8 @@ class World:
             if fault.kind.startswith("pause"):
                 actor.context.outlives = fault.zombie
                 self.simulation.sleep(fault.seconds)
+            elif fault.kind == "out of memory":
+                raise MemoryError
             else:
                 actor.dying = True
                 raise Killed
@@ -123,6 +128,10 @@ class World:
     def act(self, name: str, event: dict[str, Any], *, delay: float = 0.0) -> Actor:
         """Let a client or a person call a function after a while; the actor holds the answer or the error."""
         return self.simulation.spawn("client", lambda: self.functions.call(name, event), delay=delay)
+
+    def delete(self, key: str, version: str) -> None:
+        """Remove one version of an object for good."""
+        self._s3.delete_object(Bucket=BUCKET, Key=key, VersionId=version)
 
     # How it goes on and ends.
 
@@ -187,26 +196,40 @@ def notification(key: str, size: int, version: str) -> str:
         "eventVersion": "2.1",
         "eventSource": "aws:s3",
         "eventName": "ObjectCreated:Post",
-        "s3": {"bucket": {"name": BUCKET}, "object": {"key": key, "size": size, "versionId": version}},
+        "s3": {"bucket": {"name": BUCKET}, "object": {"key": quote_plus(key, safe="/"), "size": size, "versionId": version}},
     }
     return json.dumps({"Records": [record]})
 
 
 @contextmanager
-def simulated(seed: int, *faults: Fault, stale: bool = False, sweeps: bool = True, **settings: Any) -> Iterator[World]:
-    """Yield a new deployment over an empty moto; its actors are gone when the block is left."""
+def simulated(
+    seed: int,
+    *faults: Fault,
+    stale: bool = False,
+    sweeps: bool = True,
+    multipart: bool = False,
+    page: int = 0,
+    **settings: Any,
+) -> Iterator[World]:
+    """Yield a new deployment over an empty moto; its actors are gone when the block is left.
+
+    `stale`: reads may be; `sweeps`: the timer runs; `multipart`: outputs of a few bytes already take several parts;
+    `page`: items that DynamoDB puts on one page.
+    """
     lender = clients()
     with mock_aws():
         mock_random.seed(seed)
         world = World(seed, stale=stale, **settings)
         lent = [lender.lend("s3", None), lender.lend("dynamodb", None)]
         world._s3 = lent[0][1]
+        world.network.page = page
         _create(lent[0][1], lent[1][1])
         world.inject(*faults)
         with (
             virtual(world),
             carried_by(world.network),
             mock.patch.object(shard_module, "_SHARDS_PER_JOB", _SHARDS_PER_JOB),
+            _small_parts() if multipart else nullcontext(),
         ):
             if sweeps:
                 world.simulation.spawn("timer", lambda: sweep_every_minute(world))
@@ -219,10 +242,22 @@ def simulated(seed: int, *faults: Fault, stale: bool = False, sweeps: bool = Tru
                     lender.take_back(*each)
 
 
+@contextmanager
+def _small_parts() -> Iterator[None]:
+    with (
+        mock.patch.object(moto.s3.models, "S3_UPLOAD_PART_MIN_SIZE", 1),
+        mock.patch.object(output_module, "PART_WRITTEN", 100),
+        mock.patch.object(output_module, "PART_SMALLEST", 50),
+        mock.patch.object(output_module, "COPY_GAIN", 80),
+    ):
+        yield
+
+
 def _create(s3: Any, dynamodb: Any) -> None:
     s3.create_bucket(Bucket=BUCKET)
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    _table(dynamodb, TABLE, {"by-tenant": ("tenant", "job_id"), "due": ("open_state", "due_at"), "queued": ("queue", "turn")})
+    indexes = {"by-tenant": ("tenant", "job_id"), "due": ("open_state", "due_at"), "queued": ("queue", "turn")}
+    _table(dynamodb, TABLE, indexes)
     _table(dynamodb, FLOW, {})
 
 

@@ -80,6 +80,19 @@ class Evidence:
         return found
 
     @cached_property
+    def merged(self) -> dict[int, dict[str, Any]]:
+        """Shard number to its record as the merge that ended the job last read them."""
+        key = (self.job.get("receipt") or {}).get("key")
+        winner = {call.actor for call in self.history.calls if key and call.subject == key and call.applied}
+        reads = [call.number for call in self.history.calls if call.actor in winner and call.step == "list shards"]
+        found = {}
+        for call, change in self.writes:
+            number = shard_of(change.sk)
+            if number is not None and change.after is not None and call.number <= max(reads, default=0):
+                found[number] = change.after
+        return found
+
+    @cached_property
     def receipt(self) -> dict[str, Any] | None:
         """The receipt that the job points to."""
         body = self.object(self.job.get("receipt"))

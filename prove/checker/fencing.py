@@ -17,7 +17,7 @@ def superseded_write_nothing(evidence: Evidence) -> Iterator[str]:
             continue
         before, after = (change.before or {}).get("attempt", 0), (change.after or {}).get("attempt", 0)
         own = tokens.get((call.actor, shard))
-        if after > before and own is None:
+        if after > before:
             tokens[call.actor, shard] = after
         elif own is None:
             yield f"{call.actor} changes shard {shard} without a claim"

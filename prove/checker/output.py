@@ -36,7 +36,7 @@ def missing_is_named(evidence: Evidence) -> Iterator[str]:
     if receipt["state"] != state:
         yield f"the receipt says {receipt['state']} and the job {state}"
     named = Counter(each["index"] for each in receipt["missing"])
-    held = {chunk for record in evidence.shards.values() for part in parts_of(record).values() for chunk, _ in part}
+    held = {chunk for record in evidence.merged.values() for part in parts_of(record).values() for chunk, _ in part}
     absent = evidence.chunks.keys() - held
     if state != "CANCELLED" and set(named) != absent:
         yield f"the receipt names {sorted(named)} as missing, and no record holds {sorted(absent)}"

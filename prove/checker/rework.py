@@ -36,6 +36,8 @@ def measure(evidence: Evidence) -> Rework:
 def _by_shard(evidence: Evidence) -> dict[int, tuple[int, int, int]]:
     """Return for each shard the records and chunks that were done again, and its attempts that were lost."""
     size = evidence.expected.record_bytes
+    if size == 1:  # records that say no number cannot be counted
+        return {}
     shard_at = {chunk: shard for shard, chunks in evidence.shard_chunks.items() for chunk in chunks}
     times: Counter[int] = Counter()
     for work in evidence.history.work:
