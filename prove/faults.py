@@ -37,6 +37,8 @@ class Fault:
     """What a refusal says; `compute`: it strikes in the middle of a record, not at a call."""
     zombie: bool = False
     """Whether a paused process outlives its function's time-out, which only its caller believes in."""
+    alone: bool = False
+    """Whether only the call hangs, and not the process: its other threads go on."""
     struck: int = field(default=0, init=False)
     _seen: int = field(default=0, init=False)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import TYPE_CHECKING, Any
 
-from backhaul import store as store_module
 from backhaul.store import Store
 from prove.clients import clients
 from prove.scheduler import Actor, Killed
@@ -138,19 +137,15 @@ class Functions:
             return lent[1]
 
         world = self.world
-        options = {"client": client} if "client" in inspect.signature(Store).parameters else {}
-        environment = Environment(Store(world.settings, world.simulation, **options), world.registry)
-        if not options:
-            store_module.boto3 = type("boto3", (), {"client": staticmethod(client)})  # type: ignore[attr-defined]
-            for name in ("jobs", "shards", "objects", "runs", "bus"):
-                getattr(environment.store, name)
-        return environment
+        return Environment(Store(world.settings, world.simulation, client=client), world.registry)
 
     def _give_back(self, invocation: Invocation) -> None:
         self._idle[invocation.function].append(invocation.environment)
 
 
-def stage(function: Callable[..., Any], *arguments: Any, invocation: Invocation, world: World) -> Any:
+def stage(
+    function: Callable[..., Any], *arguments: Any, invocation: Invocation, world: World, **options: Any
+) -> Any:
     """Call a stage with what it asks for by name: its stores, the clock, the registry ..."""
     own = {
         "clock": world.simulation,
@@ -163,6 +158,7 @@ def stage(function: Callable[..., Any], *arguments: Any, invocation: Invocation,
         name: own[name] if name in own else getattr(invocation.environment.store, name)
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
+        and name not in options
         and (parameter.default is parameter.empty or name in own or hasattr(Store, name))
     }
-    return function(*arguments, **given)
+    return function(*arguments, **given, **options)

@@ -10,8 +10,9 @@ import msgspec
 
 from backhaul.job import JobRef
 from backhaul.stages.announce import Change, announce
+from backhaul.stages.command import cancel, redrive
 from backhaul.stages.conclude import cause_of, conclude_run, conclude_shard
-from backhaul.stages.dispatch import dispatch, uploads_in
+from backhaul.stages.dispatch import dispatch, hand_on, uploads_in
 from backhaul.stages.merge import merge
 from backhaul.stages.plan import plan
 from backhaul.stages.process import process
@@ -33,6 +34,9 @@ def run_submit(invocation: Invocation, world: World) -> JobRef:
 
 def run_dispatch(invocation: Invocation, world: World) -> dict[str, Any]:
     """A batch of the intake queue; each message succeeds or fails for itself."""
+    if invocation.event.get("source") == "backhaul":
+        ended = JobRef(invocation.event["detail"]["tenant"], invocation.event["detail"]["job_id"])
+        return {"started": stage(hand_on, ended, invocation=invocation, world=world)}
     failed = []
     for message in invocation.event["messages"]:
         try:
@@ -85,7 +89,15 @@ def run_announce(invocation: Invocation, world: World) -> dict[str, Any]:
 
 def run_sweep(invocation: Invocation, world: World) -> dict[str, int]:
     """The timer."""
-    return dict(stage(sweep, invocation=invocation, world=world))
+    return dict(stage(sweep, invocation=invocation, world=world).mended)
+
+
+def run_command(invocation: Invocation, world: World) -> Any:
+    """POST /jobs/{id}/cancel and /jobs/{id}/redrive."""
+    event = invocation.event
+    if event["command"] == "cancel":
+        return stage(cancel, event["job"], None, invocation=invocation, world=world)
+    return stage(redrive, event["job"], invocation=invocation, world=world, only_failed=event.get("only_failed", False))
 
 
 HANDLERS: dict[str, tuple[float, Callable[[Invocation, World], Any]]] = {
@@ -97,5 +109,6 @@ HANDLERS: dict[str, tuple[float, Callable[[Invocation, World], Any]]] = {
     "conclude": (30.0, run_conclude),
     "announce": (30.0, run_announce),
     "sweep": (50.0, run_sweep),
+    "command": (29.0, run_command),
 }
 """Function, to its time-out in seconds, as `stacks/` declares it, and its handler."""

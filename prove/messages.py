@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ RECEIVES_MOST = 5
 BATCH_MOST = 10
 STREAM_ATTEMPTS = 26
 SWEEP_SECONDS = 60.0
+
+
+_TERMINAL = frozenset({"SUCCEEDED", "PARTIAL", "FAILED", "CANCELLED", "EXPIRED"})
 
 
 @dataclass
@@ -151,6 +155,9 @@ class Bus:
     """Share of the entries that it refuses."""
     loses_run_ends: bool = False
     doubles_run_ends: float = 0.0
+    job_ended: Callable[[dict[str, Any]], None] = lambda _: None
+    """The rule on jobs that end: others wait for their slots."""
+    loses_job_ends: bool = False
 
     def answer(self, call: Call) -> dict[str, Any]:
         """Answer a request to the API."""
@@ -163,6 +170,8 @@ class Bus:
                 continue
             detail = json.loads(entry["Detail"])
             self.world.history.published.append(Published(self.world.simulation.time, entry["DetailType"], detail))
+            if detail["state"] in _TERMINAL and not self.loses_job_ends:
+                self.job_ended(detail)
             entries.append({"EventId": str(len(self.world.history.published))})
         return {"FailedEntryCount": sum("ErrorCode" in each for each in entries), "Entries": entries}
 

@@ -155,7 +155,10 @@ class Network:
         if actor is not None and actor.context is not None and fault.zombie:
             actor.context.outlives = True
         self.note(f"paused for {fault.seconds:g} s at {call.step}")
-        self.simulation.sleep(fault.seconds)
+        if fault.alone:
+            self.simulation.sleep(fault.seconds)
+        else:
+            self.simulation.freeze(fault.seconds)
         self.note(f"goes on at {call.step}")
 
     def _die(self, call: Call, outcome: str) -> None:
@@ -163,7 +166,7 @@ class Network:
         self.note(f"{outcome} {call.step}")
         actor = self.simulation.current
         if actor is not None:
-            actor.dying = True
+            self.simulation.kill(actor)
         raise Killed
 
 

@@ -115,10 +115,12 @@ class Orchestrator:
 
     def _run(self, execution: Execution, state: dict[str, Any]) -> None:
         try:
-            plan = self._task(execution, "plan", state)
-            if plan["outcome"] != "planned":
-                return
-            self._shards(execution, state, plan)
+            if not state.get("salvage"):
+                plan = self._task(execution, "plan", state)
+                if plan["outcome"] == "planned":
+                    self._shards(execution, state, plan)
+                elif plan["outcome"] != "complete":
+                    return
             self._task(execution, "merge", state)
         except FunctionFailed as failed:
             self._task(execution, "conclude", state | _error(failed))

@@ -19,8 +19,8 @@ from prove.world import World, simulated
 
 Layer = Literal["deterministic", "process"]
 
-REWORK_RECORDS = 9
-"""Records that one lost attempt may cost: those of ten seconds at two seconds each, and the chunk that is open."""
+REWORK_RECORDS = 6
+"""Records that one lost attempt may cost: those of ten seconds at two seconds each, and the one in work."""
 
 
 @dataclass(frozen=True)

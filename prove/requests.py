@@ -105,7 +105,7 @@ def _target(table: str, sk: str) -> str:
 def _item_step(call: Call) -> str:
     expression = call.request.get("UpdateExpression", "")
     if call.operation == "UpdateItem" and call.target == "shard":
-        if re.search(r"\bADD\b.*\battempt\b|\battempt = \S*attempt", expression):
+        if re.search(r"\bADD\b.*\battempt\b", expression):
             return "claim"
         for word, step in (("parts", "commit"), ("crash", "note crash"), ("beat_at", "beat")):
             if re.search(rf"#?{word}\b", expression):
@@ -114,7 +114,12 @@ def _item_step(call: Call) -> str:
         values = plain_item(call.request.get("ExpressionAttributeValues", {}))
         return f"move {values[':state']}" if ":state" in values else "note job"
     verbs = {"UpdateItem": "update", "PutItem": "create", "GetItem": "read", "DeleteItem": "delete", "Query": "list"}
+    if call.target == "flow":
+        return f"{_FLOW.get(expression.partition(' ')[0], 'update')} {call.subject.partition('|')[0].partition('#')[0].lower()}"
     return f"{verbs.get(call.operation, call.operation)} {call.target}"
+
+
+_FLOW = {"ADD": "take", "DELETE": "drop", "SET": "set", "REMOVE": "unset", "": "read"}
 
 
 def _read_object(call: Call, request: AWSPreparedRequest) -> None:

@@ -31,6 +31,11 @@ class Actor:
         """What the process is, for whoever sees its calls: the invocation, or nothing."""
         self.ended = False
         self.dying = False
+        self.pending: BaseException | None = None
+        """What is raised where it waits, once: a signal that it gets."""
+        self.family: list[Actor] = [self]
+        """The threads of one process, which die together."""
+        self.frozen_until = 0.0
         self.result: Any = None
         self.error: BaseException | None = None
         self.waiters: list[Actor] = []
@@ -87,18 +92,36 @@ class Simulation:
 
     # What anybody calls.
 
-    def spawn(self, name: str, body: Callable[[], Any], *, delay: float = 0.0, context: Any = None) -> Actor:
-        """Begin a process."""
+    def spawn(
+        self, name: str, body: Callable[[], Any], *, delay: float = 0.0, context: Any = None, of: Actor | None = None
+    ) -> Actor:
+        """Begin a process, or a thread of one."""
         actor = Actor(name, body, context)
+        if of is not None:
+            of.family.append(actor)
+            actor.family = of.family
         self._actors.append(actor)
         self._schedule(actor, self.time + delay)
         return actor
 
     def kill(self, actor: Actor) -> None:
-        """End a process where it stands."""
-        if not actor.ended:
-            actor.dying = True
-            self._schedule(actor, self.time)
+        """End a process where it stands, with all of its threads."""
+        for each in actor.family:
+            if not each.ended:
+                each.dying = True
+                self._schedule(each, self.time)
+
+    def freeze(self, seconds: float) -> None:
+        """Let the acting process, with all of its threads, stand still for so long."""
+        actor = self._me()
+        for each in actor.family:
+            each.frozen_until = self.time + seconds
+        self.sleep(seconds)
+
+    def interrupt(self, actor: Actor, error: BaseException) -> None:
+        """Raise this in a thread where it waits."""
+        actor.pending = error
+        self._schedule(actor, self.time)
 
     # What the scheduler's thread calls.
 
@@ -148,8 +171,15 @@ class Simulation:
     def _hand_back(self, actor: Actor) -> None:
         self._back.release()
         actor.baton.acquire()
+        while self.time < actor.frozen_until and not actor.dying:
+            self._schedule(actor, actor.frozen_until)
+            self._back.release()
+            actor.baton.acquire()
         if actor.dying:
             raise Killed
+        if actor.pending is not None:
+            error, actor.pending = actor.pending, None
+            raise error
 
     def _me(self) -> Actor:
         actor = self.current

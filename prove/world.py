@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from random import Random
 from typing import Any
 from urllib.parse import quote_plus
@@ -23,7 +23,7 @@ from backhaul.store import output as output_module
 from prove.clients import clients
 from prove.clock import virtual
 from prove.faults import Fault
-from prove.functions import Functions
+from prove.functions import FunctionFailed, Functions
 from prove.handlers import HANDLERS
 from prove.history import Call, Final, History
 from prove.messages import Bus, Intake, Stream, sweep_every_minute
@@ -31,6 +31,7 @@ from prove.network import Network, Refused, carried_by
 from prove.orchestrator import Orchestrator
 from prove.scheduler import Actor, Killed, Simulation
 from prove.tables import ACCOUNT, Tables
+from prove.threads import virtual_threads
 from prove.work import PROCESSORS
 
 BUCKET, TABLE, FLOW = "data", "jobs", "flow"
@@ -71,6 +72,7 @@ class World:
         self._computing: list[Fault] = []
         self.runs.ended_badly = self.bus.run_ended_badly
         self.network.models = {"sfn": self.runs.answer, "eventbridge": self.bus.answer, "sqs": self._queue}
+        self.bus.job_ended = self._hand_on
         self.network.written.append(self.stream.note)
 
     def inject(self, *faults: Fault) -> None:
@@ -87,11 +89,11 @@ class World:
             self.network.note(f"{fault.kind} while it works on {record[:12]}")
             if fault.kind.startswith("pause"):
                 actor.context.outlives = fault.zombie
-                self.simulation.sleep(fault.seconds)
+                self.simulation.freeze(fault.seconds)
             elif fault.kind == "out of memory":
                 raise MemoryError
             else:
-                actor.dying = True
+                self.simulation.kill(actor)
                 raise Killed
 
     # What clients do.
@@ -177,6 +179,14 @@ class World:
             runs={name: run.status for name, run in self.runs.executions.items()},
         )
 
+    def _hand_on(self, detail: dict[str, Any]) -> None:
+        event = {"source": "backhaul", "detail": detail}
+        self.simulation.spawn("rule", lambda: self._try("dispatch", event), delay=self.simulation.random.uniform(0.1, 3))
+
+    def _try(self, name: str, event: dict[str, Any]) -> None:
+        with suppress(FunctionFailed):
+            self.functions.call(name, event)
+
     def _queue(self, call: Call) -> dict[str, Any]:
         if call.operation == "SendMessage":
             self.letters.append(call.request["MessageBody"])
@@ -227,6 +237,7 @@ def simulated(
         world.inject(*faults)
         with (
             virtual(world),
+            virtual_threads(world.simulation, world.simulation.random),
             carried_by(world.network),
             mock.patch.object(shard_module, "_SHARDS_PER_JOB", _SHARDS_PER_JOB),
             _small_parts() if multipart else nullcontext(),

@@ -116,7 +116,7 @@ def _rows(data: bytes, _: object = ()) -> bytes:
 def quoted(trial: Trial) -> None:
     random = trial.random
     written = io.StringIO()
-    writer = csv.writer(written, lineterminator=random.choice(("\n", "\r\n")))
+    writer = csv.writer(written, quoting=csv.QUOTE_ALL, lineterminator=random.choice(("\n", "\r\n")))
     writer.writerow(["name", "text"])
     for number in range(12):
         writer.writerow([number, "".join(random.choice('ab",\n\r é€') for _ in range(random.randrange(9)))])

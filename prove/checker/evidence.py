@@ -15,6 +15,9 @@ TERMINAL = frozenset({"SUCCEEDED", "PARTIAL", "FAILED", "CANCELLED", "EXPIRED"})
 _PARTITION = re.compile(r"T#([^#]+)#J#([0-9a-z]+)")
 _SHARD = re.compile(r"SHARD#(\d+)")
 
+DROPPED = -1
+"""Stands in a record for the chunk of bytes that no longer count."""
+
 Range = tuple[int, int]
 
 
@@ -139,6 +142,12 @@ def shard_of(sk: str) -> int | None:
     """Return the number of the shard whose record a sort key names, or None."""
     found = _SHARD.fullmatch(sk)
     return int(found[1]) if found else None
+
+
+def done_in(record: dict[str, Any]) -> set[int]:
+    """Return the chunks that a record holds whole."""
+    held = {chunk for lengths in parts_of(record).values() for chunk, _ in lengths}
+    return held - {DROPPED, (record.get("open") or {}).get("index", DROPPED)}
 
 
 def parts_of(record: dict[str, Any]) -> dict[tuple[int, int], list[tuple[int, int]]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
-from prove.checker.evidence import Evidence, parts_of, shard_of
+from prove.checker.evidence import DROPPED, Evidence, done_in, parts_of, shard_of
 
 
 def superseded_write_nothing(evidence: Evidence) -> Iterator[str]:
@@ -43,14 +43,30 @@ def checkpoints_grow(evidence: Evidence) -> Iterator[str]:
         before, after = change.before or {}, change.after
         if after.get("attempt", 0) < before.get("attempt", 0):
             yield f"{call.actor} lowers the attempt of {change.sk}"
-        had, has = parts_of(before), parts_of(after)
-        if lost := [part for part, lengths in had.items() if has.get(part) != lengths]:
-            yield f"{call.actor} drops or changes parts {lost} of {change.sk}"
-        done = Counter(chunk for lengths in has.values() for chunk, _ in lengths)
-        if twice := [chunk for chunk, times in done.items() if times > 1]:
-            yield f"{call.actor} commits chunks {twice} of {change.sk} twice"
-        if both := sorted(done.keys() & {each["index"] for each in after.get("failed", [])}):
+        had, has = _flat(before), _flat(after)
+        if len(has) < len(had) or not all(map(_still_holds, had, has)):
+            yield f"{call.actor} drops or changes what was committed of {change.sk}: {had} becomes {has}"
+        failed = {each["index"] for each in after.get("failed", [])}
+        if both := sorted(done_in(after) & failed):
             yield f"{call.actor} commits chunks {both} of {change.sk} as done and as failed"
+        if lost := sorted(done_in(before) - done_in(after)):
+            yield f"{call.actor} drops chunks {lost} of {change.sk}"
+
+
+def _flat(record: dict[str, Any]) -> list[tuple[int, int]]:
+    """Return what a record holds as (chunk, bytes), whatever objects it lies in."""
+    found: list[tuple[int, int]] = []
+    for lengths in parts_of(record).values():
+        for chunk, size in lengths:
+            if found and found[-1][0] == chunk:
+                found[-1] = (chunk, found[-1][1] + size)
+            else:
+                found.append((chunk, size))
+    return found
+
+
+def _still_holds(had: tuple[int, int], has: tuple[int, int]) -> bool:
+    return has[0] in (had[0], DROPPED) and has[1] >= had[1]
 
 
 def merge_follows_pointers(evidence: Evidence) -> Iterator[str]:

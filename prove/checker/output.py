@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 
-from prove.checker.evidence import Evidence, parts_of
+from prove.checker.evidence import Evidence, done_in
 
 
 def output_is_right(evidence: Evidence) -> Iterator[str]:
     """The output is what the file's records come to, byte for byte, without those that the receipt calls missing."""
     state = evidence.job.get("state")
-    if state not in ("SUCCEEDED", "PARTIAL"):
+    if state not in ("SUCCEEDED", "PARTIAL", "CANCELLED") or (state == "CANCELLED" and "output" not in evidence.job):
         return
     body = evidence.object(evidence.job.get("output"))
     if body is None:
@@ -36,16 +37,31 @@ def missing_is_named(evidence: Evidence) -> Iterator[str]:
     if receipt["state"] != state:
         yield f"the receipt says {receipt['state']} and the job {state}"
     named = Counter(each["index"] for each in receipt["missing"])
-    held = {chunk for record in evidence.merged.values() for part in parts_of(record).values() for chunk, _ in part}
+    held = {chunk for record in evidence.merged.values() for chunk in done_in(record)}
     absent = evidence.chunks.keys() - held
-    if state != "CANCELLED" and set(named) != absent:
+    if set(named) != absent:
         yield f"the receipt names {sorted(named)} as missing, and no record holds {sorted(absent)}"
     if repeated := [index for index, times in named.items() if times > 1]:
         yield f"the receipt names chunks more than once: {repeated}"
     if any(not (each.get("cause") or {}).get("code") for each in receipt["missing"]):
         yield "the receipt gives no cause for a missing chunk"
-    if (state == "SUCCEEDED") != (not named):
+    if (state == "SUCCEEDED") != (not named) and state != "CANCELLED":
         yield f"the job is {state} with {len(named)} chunks missing"
+
+
+def letters_are_sent(evidence: Evidence) -> Iterator[str]:
+    """Each missing chunk has a letter in the queue of failed chunks; copies of a letter have one ID."""
+    receipt = evidence.receipt
+    if receipt is None or evidence.job.get("state") == "CANCELLED":
+        return
+    letters = [json.loads(body) for body in evidence.final.queues.get("letters", ())]
+    known = {each["letter_id"] for each in letters}
+    for each in receipt["missing"]:
+        if not each.get("message_id"):
+            yield f"the receipt names no message for chunk {each['index']}"
+        runs = range(1, receipt["run"] + 1)
+        if not any(f"{evidence.expected.job_id}.r{run}.c{each['index']}" in known for run in runs):
+            yield f"there is no letter for chunk {each['index']}"
 
 
 def counts_are_true(evidence: Evidence) -> Iterator[str]:
