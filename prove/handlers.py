@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def run_submit(invocation: Invocation, world: World) -> JobRef:
     """POST /jobs."""
-    request = Submission(**invocation.event["request"])
+    request = Submission.from_json(msgspec.json.encode(invocation.event["request"]))
     job: JobRef = stage(submit, request, invocation.event["tenant"], invocation=invocation, world=world).job.ref
     return job
 

@@ -88,6 +88,8 @@ class Simulation:
             if seconds != float("inf"):
                 self._schedule(actor, self.time + seconds)
             self._hand_back(actor)
+            if not other.ended:
+                other.waiters.remove(actor)
         return other.ended
 
     # What anybody calls.

@@ -121,7 +121,7 @@ def half_a_plan(trial: Trial) -> None:
 
 @case("F21", "A merge dies in the middle of a multipart upload; what it leaves is no part of the output.")
 def orphan(trial: Trial) -> None:
-    step = trial.random.choice(("UploadPart output", "UploadPartCopy output", "complete output"))
+    step = trial.random.choice(("UploadPartCopy output", "complete output"))
     kill = Fault("kill after", at("merge", step), times=trial.random.randrange(1, 3))
     world = one_job(trial, kill, multipart=True)
     trial.expect(any(call.outcome == "killed after" for call in world.history.calls), "no merge died")

@@ -74,7 +74,7 @@ def merge_follows_pointers(evidence: Evidence) -> Iterator[str]:
     prefix = f"t/{evidence.expected.tenant}/j/{evidence.expected.job_id}/results/"
     sizes = {key: len(body) for (key, _), body in evidence.final.objects.items()}
     pointed: dict[str, int] = {}
-    for shard, record in evidence.shards.items():
+    for shard, record in [*evidence.shards.items(), *evidence.merged.items()]:
         for (attempt, number), lengths in parts_of(record).items():
             pointed[f"{prefix}{shard:06d}.a{attempt}.p{number}"] = sum(size for _, size in lengths)
     for key, size in pointed.items():

@@ -1,0 +1,74 @@
+"""`python -m prove`: run fault cases, show what they found, and exit with 1 if that was anything."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import itertools
+import sys
+import time
+from collections.abc import Iterable
+
+from prove.mutations import MUTANTS, Mutant, found_by
+from prove.registry import CASES, Case
+from prove.report import emit_results, progress, show_results
+from prove.runner import run_all
+
+
+def main() -> int:
+    """Run what the command line asks for and return the exit code."""
+    wanted = _arguments()
+    for module in ("prove.cases", "prove.processes"):
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module)
+    cases = _chosen(wanted)
+    if not cases:
+        sys.stderr.write(f"There is no case {wanted.case!r} in this layer. There are: {', '.join(CASES)}.\n")
+        return 2
+    end = time.monotonic() + wanted.minutes * 60 if wanted.minutes else None
+    total = None if end else len(cases) * len(list(_seeds(wanted)))
+    with progress(total) as bar:
+        results = run_all(
+            cases,
+            itertools.count() if end and wanted.seed is None else _seeds(wanted),
+            begin=bar.begin,
+            goes_on=lambda: end is None or time.monotonic() < end,
+        )
+        mutants = [(each, found_by(each)) for each in _mutants(cases, wanted.seed)]
+    (emit_results if wanted.json else show_results)(results, mutants)
+    return int(any(each.violations for each in results) or any(seed is None for _, seed in mutants))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m prove", description="Run the fault cases of the pipeline.")
+    parser.add_argument("--layer", choices=["deterministic", "process"], help="only the cases of this layer")
+    parser.add_argument("--case", help="only this case, or with a dot at its end all that begin so (F1.)")
+    parser.add_argument("--seeds", type=int, default=20, help="run each case with so many seeds (default: 20)")
+    parser.add_argument("--seed", type=int, help="run with this seed only")
+    parser.add_argument("--minutes", type=float, help="go on with new seeds for so long, whatever --seeds says")
+    parser.add_argument("--json", action="store_true", help="write the results as JSON")
+    return parser.parse_args()
+
+
+def _seeds(wanted: argparse.Namespace) -> Iterable[int]:
+    return [wanted.seed] if wanted.seed is not None else range(wanted.seeds)
+
+
+def _chosen(wanted: argparse.Namespace) -> list[Case]:
+    return [
+        each
+        for each in CASES.values()
+        if wanted.layer in (None, each.layer)
+        and (wanted.case is None or each.id == wanted.case or (wanted.case[-1:] == "." and each.id.startswith(wanted.case)))
+    ]
+
+
+def _mutants(cases: Iterable[Case], seed: int | None) -> list[Mutant]:
+    """Return the bugs that these cases must find; none when somebody only repeats one seed."""
+    names = {each.id for each in cases}
+    return [each for each in MUTANTS if each.case in names] if seed is None else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())
