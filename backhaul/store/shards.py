@@ -43,7 +43,8 @@ class ShardStore:
             answer = self._client.update_item(
                 TableName=self._table,
                 Key=_key(ref, shard.index),
-                UpdateExpression=f"{setting(described)}, previous_run = if_not_exists(#claimed_run, :zero) ADD attempt :one",
+                UpdateExpression=setting(described)
+                + ", previous_run = if_not_exists(#claimed_run, :zero) ADD attempt :one",
                 # The owner tells a claim whose answer was lost, and which is therefore sent again, from another's.
                 ConditionExpression="(attribute_not_exists(#claimed_run) OR #claimed_run <= :claimed_run)"
                 " AND (attribute_not_exists(#owner) OR #owner <> :owner)",

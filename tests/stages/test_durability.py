@@ -415,9 +415,8 @@ def test_a_late_worker_of_an_earlier_run_cannot_claim(working, provider):
     assert working.redrive(job.ref).started
     assert working.process(shards[1]).outcome == "done"
     assert provider.calls["line 0012"] == 1
+    working.store.shards.claim(job.ref, shards[1].shard, task.run + 1)
     with pytest.raises(Superseded):
-        again = working.job(job.ref)
-        working.store.shards.claim(job.ref, shards[1].shard, again.run)
         working.store.shards.claim(job.ref, shards[1].shard, task.run)
 
 

@@ -29,9 +29,13 @@ def test_temporary_files_go_into_a_folder_that_is_gone_afterwards(place):
 
 
 def test_an_exception_leaves_nothing_behind(place):
-    with pytest.raises(RuntimeError), workspace() as folder:
-        (folder / "file").write_text("x")
-        raise RuntimeError
+    def worker():
+        with workspace() as folder:
+            (folder / "file").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        worker()
     assert list(place.iterdir()) == []
 
 
