@@ -8,6 +8,7 @@ from constructs import Construct
 
 from stacks.announcements import Announcements
 from stacks.api import Api
+from stacks.commands import Commands
 from stacks.function import Functions
 from stacks.intake import Intake
 from stacks.recovery import Recovery
@@ -38,7 +39,9 @@ class Pipeline(Stack):
         workflow = Workflow(self, "workflow", stage=stage, storage=storage, workers=workers)
         intake = Intake(self, "intake", storage=storage, workflow=workflow, functions=functions)
         announcements = Announcements(self, "announcements", storage=storage, functions=functions)
+        announcements.wake_at_job_end(intake.dispatch)  # a slot is free, and the next job may start
         Recovery(self, "recovery", storage=storage, workers=workers, workflow=workflow, functions=functions)
+        Commands(self, "commands", api=api, storage=storage, workflow=workflow, functions=functions)
 
         outputs = {
             "ApiUrl": api.stage.url,
@@ -52,6 +55,7 @@ class Pipeline(Stack):
             "StateMachineArn": workflow.state_machine.state_machine_arn,
             "EventBusName": announcements.bus.event_bus_name,
             "AnnounceDeadLettersUrl": announcements.dead_letters.queue_url,
+            "FailedChunksUrl": workers.failed_chunks.queue_url,
         }
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)
