@@ -71,13 +71,14 @@ class Alarms(Construct):
             f"{name}-waiting",
             letters.metric_approximate_number_of_messages_visible(period=_PERIOD, statistic=_MOST),
             f"Dead letters wait in the queue {name}: work that failed for good until somebody decides. "
-            f"`backhaul dlq` shows each with its cause, and redrives or deletes it.",
+            f"`backhaul dlq list --queue {name}` shows each with its cause; then `backhaul dlq redrive` gives it its way "
+            f"through the pipeline again, and `backhaul dlq discard` throws it away.",
         )
         self._alarm(
             f"{name}-old",
             letters.metric_approximate_age_of_oldest_message(period=_PERIOD, statistic=_MOST),
             f"A dead letter has been in the queue {name} for more than a day; SQS deletes it on its fourteenth. "
-            f"Decide about it with `backhaul dlq`.",
+            f"Find it with `backhaul dlq list --queue {name}`, and redrive or discard it before.",
             above=Duration.days(1).to_seconds(),
         )
 
