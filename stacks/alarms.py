@@ -71,8 +71,8 @@ class Alarms(Construct):
             f"{name}-waiting",
             letters.metric_approximate_number_of_messages_visible(period=_PERIOD, statistic=_MOST),
             f"Dead letters wait in the queue {name}: work that failed for good until somebody decides. "
-            f"`backhaul dlq list --queue {name}` shows each with its cause; then `backhaul dlq redrive` gives it its way "
-            f"through the pipeline again, and `backhaul dlq discard` throws it away.",
+            f"`backhaul dlq list --queue {name}` shows each with its cause; then `backhaul dlq redrive` gives it its "
+            f"way through the pipeline again, and `backhaul dlq discard` throws it away.",
         )
         self._alarm(
             f"{name}-old",
