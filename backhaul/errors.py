@@ -6,6 +6,10 @@ BackhaulError
 │   │   ├── UnknownProcessor   400  no processor of that name
 │   │   └── InvalidOption      400  unknown option, or a value it does not take
 │   ├── JobNotFound            404  no such job, or another tenant's
+│   ├── RunNotFound            404  the job has had no such run
+│   ├── JobHasEnded            409  what has ended cannot be cancelled
+│   ├── JobNotEnded            409  what has not ended cannot be redriven
+│   ├── NotRedrivable          409  the job has no input to go back to
 │   ├── ResultNotReady         409  the job has no output (yet, or for ever)
 │   ├── UnsuitableInput             the file is not what the processor reads
 │   └── RequestRefused              the API, or S3, refused what a client sent
@@ -15,6 +19,9 @@ BackhaulError
 │   ├── DeploymentUnreachable       no deployment was found, or it does not answer
 │   ├── LocalCloudError             the local cloud did not start, or is not running
 │   └── MalformedMessage            a queue message nobody can understand
+├── WorkError                  nobody, or the input: what a processor may raise about a record
+│   ├── Transient                   it may pass: the record is tried again
+│   └── Permanent                   it will not: the chunk is set aside at once
 ├── StoreUnavailable           nobody: the retry mends it
 └── Superseded                 nobody: a newer attempt owns the shard
 """
@@ -65,6 +72,37 @@ class JobNotFound(CallerError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"There is no job {job_id!r}. List your jobs to find its ID.")
+
+
+class RunNotFound(CallerError):
+    """The job has had no such run."""
+
+    code = "run_not_found"
+    status = 404
+
+    def __init__(self, job_id: str, run: int) -> None:
+        super().__init__(f"Job {job_id} has had no run {run} that ended.")
+
+
+class JobHasEnded(CallerError):
+    """The job has ended already, so there is nothing to cancel."""
+
+    code = "job_has_ended"
+    status = 409
+
+
+class JobNotEnded(CallerError):
+    """The job is still at work, so there is nothing to redrive yet."""
+
+    code = "job_not_ended"
+    status = 409
+
+
+class NotRedrivable(CallerError):
+    """The job has no input that another run could work on."""
+
+    code = "not_redrivable"
+    status = 409
 
 
 class ResultNotReady(CallerError):
@@ -125,6 +163,26 @@ class MalformedMessage(OperatorError):
     """A queue message or event is not of the form that its sender promised."""
 
     code = "malformed_message"
+
+
+class WorkError(BackhaulError):
+    """What a processor may raise to say what kind of failure a record's is."""
+
+
+class Transient(WorkError):
+    """A failure that may pass, such as an API that is overloaded; `retry_after` is in seconds."""
+
+    code = "transient"
+
+    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Permanent(WorkError):
+    """A failure that no repetition mends."""
+
+    code = "permanent"
 
 
 class StoreUnavailable(BackhaulError):

@@ -34,7 +34,7 @@ class Commands(Construct):
                     "dynamodb:Query",
                     on=storage.jobs.table_arn,
                 ),
-                allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.flow.table_arn),
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
                 allow("states:DescribeExecution", "states:StopExecution", on=workflow.executions),
                 allow("s3:GetObject", "s3:GetObjectVersion", on=storage.objects("plan/*")),

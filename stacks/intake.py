@@ -12,11 +12,12 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from backhaul.keys import INPUT_PREFIX, INPUT_SUFFIX
+from backhaul.store.job_index import QUEUED
 from stacks.function import Functions
 from stacks.grants import allow
 from stacks.monitoring import dead_letters
 from stacks.review import accept
-from stacks.storage import QUEUED, Storage
+from stacks.storage import Storage
 from stacks.workflow import Workflow
 
 DISPATCH_TIMEOUT = Duration.seconds(30)
@@ -49,7 +50,7 @@ class Intake(Construct):
                 allow("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", on=self.queue.queue_arn),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
                 allow("dynamodb:Query", on=storage.index(QUEUED)),
-                allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.flow.table_arn),
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
             ],
             timeout=DISPATCH_TIMEOUT,

@@ -11,10 +11,10 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from backhaul.store.jobs import DUE
+from backhaul.store.job_index import DUE, QUEUED
 from stacks.grants import allow
 from stacks.review import accept_patterns
-from stacks.storage import QUEUED, Storage
+from stacks.storage import Storage
 from stacks.workflow import Workflow
 
 

@@ -9,11 +9,11 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
-from backhaul.store.jobs import DUE
+from backhaul.store.job_index import DUE, QUEUED
 from stacks.function import Functions
 from stacks.grants import allow
 from stacks.review import accept
-from stacks.storage import QUEUED, Storage
+from stacks.storage import Storage
 from stacks.workers import Workers
 from stacks.workflow import Workflow
 
@@ -51,7 +51,7 @@ class Recovery(Construct):
             grants=[
                 allow("dynamodb:Query", on=[storage.index(DUE), storage.index(QUEUED)]),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
-                allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.flow.table_arn),
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
                 allow("states:DescribeExecution", "states:StopExecution", on=workflow.executions),
                 allow("s3:GetObject", on=storage.objects("input/data")),

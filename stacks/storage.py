@@ -11,13 +11,13 @@ from constructs import Construct
 
 from backhaul.job import JobRef
 from backhaul.keys import INPUT_PREFIX, job_prefix
-from backhaul.store.jobs import BY_TENANT, DUE
+from backhaul.policy import DAY_SECONDS, DEADLINE_LONGEST
+from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from stacks.review import accept
 from stacks.stage import StageSettings
 
 ANY_JOB = JobRef("*", "*")
-QUEUED = "queued"
-LONGEST_RUN = Duration.days(8)
+LONGEST_RUN = Duration.seconds(DEADLINE_LONGEST + DAY_SECONDS)
 """When a run is ended, whatever it does. The sweep ends a job at its own deadline, a week at most; this is for a
 sweep that cannot, and comes a day later, so that it never cuts off what the sweep is putting in order."""
 SCRATCH_PREFIX = "scratch/"

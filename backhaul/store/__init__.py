@@ -1,8 +1,9 @@
-"""The one place that talks to AWS: jobs and shards in DynamoDB, objects in S3, runs, and the event bus."""
+"""The one place that talks to AWS: jobs, shards and slots in DynamoDB, objects in S3, runs, letters, the event bus."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -12,23 +13,32 @@ from botocore.config import Config
 from backhaul.clock import Clock, SystemClock
 from backhaul.settings import Settings
 from backhaul.store.bus import EventBus
-from backhaul.store.jobs import JobStore, Page
+from backhaul.store.job_index import Page
+from backhaul.store.jobs import JobStore
+from backhaul.store.letters import LetterBox
 from backhaul.store.objects import ObjectStore, PresignedUpload, S3Source
 from backhaul.store.output import OutputWriter
 from backhaul.store.runs import RunStatus, RunStore
 from backhaul.store.shards import ShardStore
+from backhaul.store.slots import Pause, Slots, SlotStore
+from backhaul.store.steps import StepStore
 
 __all__ = [
     "EventBus",
     "JobStore",
+    "LetterBox",
     "ObjectStore",
     "OutputWriter",
     "Page",
+    "Pause",
     "PresignedUpload",
     "RunStatus",
     "RunStore",
     "S3Source",
     "ShardStore",
+    "SlotStore",
+    "Slots",
+    "StepStore",
     "Store",
 ]
 
@@ -48,11 +58,14 @@ def _s3_config() -> Config:
 
 
 class Store:
-    """Everything a deployment stores; each client is made when it is first used."""
+    """Everything a deployment stores; each client is made, by `client`, when it is first used."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, client: Callable[..., Any] = boto3.client
+    ) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
+        self._make = client
 
     @cached_property
     def jobs(self) -> JobStore:
@@ -62,26 +75,45 @@ class Store:
     @cached_property
     def shards(self) -> ShardStore:
         """The shard records."""
-        return ShardStore(self._dynamodb, self._settings.require("jobs_table").jobs_table)
+        return ShardStore(self._dynamodb, self._settings.require("jobs_table").jobs_table, self._clock)
+
+    @cached_property
+    def steps(self) -> StepStore:
+        """The answers of memoised steps."""
+        return StepStore(self._dynamodb, self._settings.require("jobs_table").jobs_table, self.objects)
+
+    @cached_property
+    def slots(self) -> SlotStore:
+        """The permissions to run."""
+        settings = self._settings.require("flow_table")
+        most, most_per_tenant = settings.max_running_jobs, settings.max_running_jobs_per_tenant
+        table, clock = settings.flow_table, self._clock
+        return SlotStore(self._dynamodb, table, clock, most=most, most_per_tenant=most_per_tenant)
+
+    @cached_property
+    def letters(self) -> LetterBox:
+        """The queue of failed chunks."""
+        client = self._make("sqs", config=_CONFIG)
+        return LetterBox(client, self._settings.require("failed_chunks_url").failed_chunks_url)
 
     @cached_property
     def objects(self) -> ObjectStore:
         """The data bucket."""
-        client = boto3.client("s3", config=_s3_config())
+        client = self._make("s3", config=_s3_config())
         return ObjectStore(client, self._settings.require("data_bucket").data_bucket)
 
     @cached_property
     def runs(self) -> RunStore:
         """The state machine."""
-        client = boto3.client("stepfunctions", config=_CONFIG)
+        client = self._make("stepfunctions", config=_CONFIG)
         return RunStore(client, self._settings.require("state_machine_arn").state_machine_arn)
 
     @cached_property
     def bus(self) -> EventBus:
         """The event bus."""
-        client = boto3.client("events", config=_CONFIG)
+        client = self._make("events", config=_CONFIG)
         return EventBus(client, self._settings.require("event_bus").event_bus)
 
     @cached_property
     def _dynamodb(self) -> Any:
-        return boto3.client("dynamodb", config=_CONFIG)
+        return self._make("dynamodb", config=_CONFIG)

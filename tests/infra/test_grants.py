@@ -8,13 +8,12 @@ import pytest
 
 from backhaul import keys
 from backhaul.job import JobRef
-from backhaul.store.jobs import BY_TENANT, DUE
-from stacks.storage import QUEUED
+from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from tests.infra import grants
 from tests.infra.template import Template, listed, texts
 
 JOB = JobRef("AIDAEXAMPLE", "01jd0000000000000000000000")
-STEP = f"{keys.job_prefix(JOB)}steps/000007.0.5eed"
+STEP = keys.step_key(JOB, 7, 0, "5eed")
 WITHOUT_RESOURCES = ("xray:", "logs:")
 """Services some of whose actions take no narrower resource than `*`."""
 
@@ -77,7 +76,7 @@ def holders(template: Template, action: str, resource: str) -> set[str]:
 
 
 def test_only_what_starts_or_ends_runs_may_touch_slots_and_stop_runs(template: Template):
-    for action in ("dynamodb:GetItem", "dynamodb:UpdateItem"):
+    for action in ("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem"):
         assert holders(template, action, "<storageflow.Arn>") == {"dispatch", "sweep", "command"}
     assert holders(template, "states:StartExecution", "<workflowrun>") == {"dispatch", "sweep", "command"}
     (stops,) = {

@@ -12,8 +12,7 @@ from backhaul import keys
 from backhaul.events import SOURCE
 from backhaul.job import JobRef
 from backhaul.settings import Settings
-from backhaul.store.jobs import BY_TENANT, DUE
-from stacks.storage import QUEUED
+from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from tests.infra.template import Template, listed, text
 
 RESOURCES_MOST = 110

@@ -1,0 +1,60 @@
+"""The dead letter of a chunk that could not be processed: what failed, how often, and where its input lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from backhaul.job import Cause, Job, ObjectRef
+from backhaul.progress import FailedChunk, Try
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FailedChunkLetter:
+    """A message in the queue of failed chunks; it holds a claim check for the input, never the input itself."""
+
+    schema_version: int
+    letter_id: str
+    """The same for every copy of a letter, so that a duplicate is recognisable."""
+    tenant: str
+    job_id: str
+    run: int
+    processor: str
+    shard: int
+    chunk: int
+    start: int
+    end: int
+    record: int | None
+    cause: Cause
+    attempts: tuple[Try, ...]
+    input: ObjectRef | None
+    failed_at: datetime
+
+    def to_json(self) -> str:
+        """Return the body of the message."""
+        return msgspec.json.encode(self).decode()
+
+
+def letter_of(job: Job, shard: int, chunk: FailedChunk, tries: tuple[Try, ...], now: datetime) -> FailedChunkLetter:
+    """Return the dead letter of a chunk of the job's present run."""
+    return FailedChunkLetter(
+        schema_version=SCHEMA_VERSION,
+        letter_id=f"{job.ref.job_id}.r{job.run}.c{chunk.index}",
+        tenant=job.ref.tenant,
+        job_id=job.ref.job_id,
+        run=job.run,
+        processor=job.processor,
+        shard=shard,
+        chunk=chunk.index,
+        start=chunk.start,
+        end=chunk.end,
+        record=chunk.record,
+        cause=chunk.cause,
+        attempts=tries,
+        input=job.input,
+        failed_at=now,
+    )
