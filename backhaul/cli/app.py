@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from backhaul.cli import author, jobs, local
+from backhaul.cli import author, control, jobs, local, submit
 from backhaul.cli.exits import EPILOG, Exit, exit_of
 from backhaul.cli.screen import plain, say, show
 from backhaul.errors import BackhaulError
@@ -24,7 +24,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+submit.add_to(app)
 jobs.add_to(app)
+control.add_to(app)
 author.add_to(app)
 app.add_typer(local.app, name="local")
 
