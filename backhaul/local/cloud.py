@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,10 @@ class LocalCloud:
     """A local cloud with its state under `home`; by default BACKHAUL_HOME or the checkout's `.backhaul/`."""
 
     home: Path = field(default_factory=lambda: Folder.default().home)
+    processors: Path | None = None
+    """The user's own processors; by default the checkout's `processors/`."""
+    context: Mapping[str, str] = field(default_factory=dict)
+    """Further settings of the deployment, as `stacks/stage.py` has them."""
 
     def up(self, report: Report = lambda _step, _seconds: None) -> Connection:
         """Start the cloud and deploy the project to it; where both are done already, do nothing.
@@ -108,7 +112,7 @@ class LocalCloud:
             endpoint_url = self._emulator.start()
         root = Access.as_root(endpoint_url, self._folder.tls / "ca.pem")
         with _step("Bootstrapped the account", report):
-            Deployment(self._folder, endpoint_url).bootstrap()
+            self._deployment(endpoint_url).bootstrap()
         outputs = self._deploy(root, report)
         access_key_id, secret_access_key = developer.issue_access_key(root)
         connection = Connection(
@@ -125,7 +129,7 @@ class LocalCloud:
 
     def _update(self, running: Connection, report: Report) -> Connection:
         with _step("Compared the sources with what is deployed", report):
-            unchanged = Deployment(self._folder, running.endpoint_url).is_of(fingerprint(PROJECT))
+            unchanged = self._deployment(running.endpoint_url).is_of(self._sources())
         if unchanged:
             return running
         outputs = self._deploy(running.as_root(), report)
@@ -134,8 +138,8 @@ class LocalCloud:
         return connection
 
     def _deploy(self, root: Access, report: Report) -> dict[str, str]:
-        deployment = Deployment(self._folder, root.options["endpoint_url"])
-        sources = fingerprint(PROJECT)  # before synth: a file changed from here on means another deployment
+        deployment = self._deployment(root.options["endpoint_url"])
+        sources = self._sources()  # before synth: a file changed from here on means another deployment
         with _step("Synthesized the stack", report):
             deployment.synthesize()
         with _step("Deployed the stack", report):
@@ -143,6 +147,15 @@ class LocalCloud:
         developer.allow(root, outputs["ClientPolicyArn"])
         deployment.record(sources)
         return outputs
+
+    def _deployment(self, endpoint_url: str) -> Deployment:
+        own = {"processors": str(self.processors.resolve())} if self.processors else {}
+        return Deployment(self._folder, endpoint_url, {**self.context, **own})
+
+    def _sources(self) -> str:
+        """Return what tells one deployment from another: all that it is made from, and all that it is told."""
+        own = f" {self.processors.resolve()} {fingerprint(self.processors)}" if self.processors else ""
+        return f"{fingerprint(PROJECT)}{own}{''.join(f' {name}={told}' for name, told in self.context.items())}"
 
 
 def _api_url(endpoint_url: str, outputs: dict[str, str]) -> str:

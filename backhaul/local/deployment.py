@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -28,7 +28,7 @@ STACK = f"Backhaul-{STAGE}"
 FOREIGN = ("AWS_", "PYTHON", "CDK_", "JSII_", "NODE_OPTIONS")
 
 # Folders at the top that no deployment is made from. All others count: to deploy once too often is no harm.
-NO_SOURCE = {"build", "cdk.out", "docs", "htmlcov", "node_modules", "tests"}
+NO_SOURCE = {"build", "cdk.out", "docs", "htmlcov", "node_modules", "prove", "tests"}
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,14 @@ class Deployment:
 
     folder: Folder
     endpoint_url: str
+    context: Mapping[str, str] = field(default_factory=dict)
+    """What the stack is told besides its stage."""
 
     def synthesize(self) -> None:
         """Turn `app.py` into templates and assets."""
         mine = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-        arguments = ["--quiet", "--no-validation", f"--context=stage={STAGE}", f"--output={self._assembly}"]
+        told = [f"--context={name}={value}" for name, value in {**self.context, "stage": STAGE}.items()]
+        arguments = ["--quiet", "--no-validation", *told, f"--output={self._assembly}"]
         self._cdk("synth", *arguments, environment=mine, where=PROJECT)
 
     def bootstrap(self) -> None:
