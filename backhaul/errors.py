@@ -6,6 +6,9 @@ BackhaulError
 │   │   ├── UnknownProcessor   400  no processor of that name
 │   │   └── InvalidOption      400  unknown option, or a value it does not take
 │   ├── JobNotFound            404  no such job, or another tenant's
+│   ├── LetterNotFound         404  no such dead letter, or another command holds it
+│   ├── JobNotEnded            409  the job is still queued or running
+│   ├── NotRedrivable          409  the job has no input to run on again
 │   ├── ResultNotReady         409  the job has no output (yet, or for ever)
 │   ├── UnsuitableInput             the file is not what the processor reads
 │   └── RequestRefused              the API, or S3, refused what a client sent
@@ -65,6 +68,27 @@ class JobNotFound(CallerError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"There is no job {job_id!r}. List your jobs to find its ID.")
+
+
+class LetterNotFound(CallerError):
+    """The queues hold no dead letter of this ID, or hide it because another command handles it."""
+
+    code = "letter_not_found"
+    status = 404
+
+
+class JobNotEnded(CallerError):
+    """The job is still queued or running."""
+
+    code = "job_not_ended"
+    status = 409
+
+
+class NotRedrivable(CallerError):
+    """The job has no pinned input to run on again."""
+
+    code = "not_redrivable"
+    status = 409
 
 
 class ResultNotReady(CallerError):

@@ -17,7 +17,9 @@ class Settings:
     data_bucket: str = ""
     jobs_table: str = ""
     event_bus: str = ""
+    flow_table: str = ""
     state_machine_arn: str = ""
+    failed_chunks_url: str = ""
     max_upload_bytes: int = 5 * 1024**3
     """The largest input a caller may upload; a presigned POST takes 5 GiB at most."""
     upload_window_seconds: int = 3600

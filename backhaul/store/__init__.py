@@ -1,8 +1,9 @@
-"""The one place that talks to AWS: jobs and shards in DynamoDB, objects in S3, runs, and the event bus."""
+"""The one place that talks to AWS: jobs and shards in DynamoDB, objects in S3, runs, queues, and the event bus."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -11,16 +12,22 @@ from botocore.config import Config
 
 from backhaul.clock import Clock, SystemClock
 from backhaul.settings import Settings
+from backhaul.store.audit import AuditLog
 from backhaul.store.bus import EventBus
 from backhaul.store.jobs import JobStore, Page
 from backhaul.store.objects import ObjectStore, PresignedUpload, S3Source
 from backhaul.store.output import OutputWriter
+from backhaul.store.queues import MessageQueue
 from backhaul.store.runs import RunStatus, RunStore
 from backhaul.store.shards import ShardStore
+from backhaul.store.stream import ChangeStream
 
 __all__ = [
+    "AuditLog",
+    "ChangeStream",
     "EventBus",
     "JobStore",
+    "MessageQueue",
     "ObjectStore",
     "OutputWriter",
     "Page",
@@ -48,11 +55,14 @@ def _s3_config() -> Config:
 
 
 class Store:
-    """Everything a deployment stores; each client is made when it is first used."""
+    """Everything a deployment stores; each client is made, by `client`, when it is first used."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, client: Callable[..., Any] = boto3.client
+    ) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
+        self._make = client
 
     @cached_property
     def jobs(self) -> JobStore:
@@ -67,21 +77,39 @@ class Store:
     @cached_property
     def objects(self) -> ObjectStore:
         """The data bucket."""
-        client = boto3.client("s3", config=_s3_config())
+        client = self._make("s3", config=_s3_config())
         return ObjectStore(client, self._settings.require("data_bucket").data_bucket)
 
     @cached_property
     def runs(self) -> RunStore:
         """The state machine."""
-        client = boto3.client("stepfunctions", config=_CONFIG)
+        client = self._make("stepfunctions", config=_CONFIG)
         return RunStore(client, self._settings.require("state_machine_arn").state_machine_arn)
 
     @cached_property
     def bus(self) -> EventBus:
         """The event bus."""
-        client = boto3.client("events", config=_CONFIG)
+        client = self._make("events", config=_CONFIG)
         return EventBus(client, self._settings.require("event_bus").event_bus)
 
     @cached_property
+    def audit(self) -> AuditLog:
+        """The audit trail, in the jobs table."""
+        return AuditLog(self._dynamodb, self._settings.require("jobs_table").jobs_table, self._clock)
+
+    @cached_property
+    def changes(self) -> ChangeStream:
+        """The stream of the jobs table."""
+        return ChangeStream(self._make("dynamodbstreams", config=_CONFIG))
+
+    def queue(self, url: str) -> MessageQueue:
+        """Return the queue at this URL."""
+        return MessageQueue(self._sqs, url)
+
+    @cached_property
+    def _sqs(self) -> Any:
+        return self._make("sqs", config=_CONFIG)
+
+    @cached_property
     def _dynamodb(self) -> Any:
-        return boto3.client("dynamodb", config=_CONFIG)
+        return self._make("dynamodb", config=_CONFIG)
