@@ -63,7 +63,7 @@ def list_letters(
     if json:
         emit_json({"letters": [shown.as_value(letter) for letter in found.letters], "complete": found.complete})
     elif found.letters:
-        show(shown.table(found.letters))
+        show(shown.listing(found.letters))
     _tell_of(found)
     return 0
 
@@ -192,7 +192,7 @@ def _tell_what_was_done(done: list[Settled], found: Found, *, dry_run: bool, jso
     if json:
         emit_json({"dry_run": dry_run, "letters": [value for each in done for value in shown.outcomes(each)]})
     elif done:
-        show(shown.outcome_table(done, short_ids(found.letters)))
+        show(shown.outcome_table(done, short_ids(found.letters), dry_run=dry_run))
     if done:
         say(shown.summary(done, dry_run=dry_run))
 

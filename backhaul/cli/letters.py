@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -20,35 +22,61 @@ from backhaul.operations.settling import Fate, Settled
 
 BODY_SHOWN = 20_000
 """Characters of a body that a terminal gets."""
+WIDE = 120
+"""Columns of a terminal in which a letter fits on one line."""
 FEW = 5
 """Letters for which a progress bar is not worth it."""
 
 _STYLES = {Fate.KEPT: "yellow", Fate.DISCARDED: "red"}
 
 
-def table(letters: Sequence[DeadLetter]) -> Table:
-    """Return a line for each letter; where room is scarce, jobs and words are cut, and never an ID."""
+def listing(letters: Sequence[DeadLetter]) -> Table | str:
+    """Return a line for each letter, or two where a terminal has no room for more than what tells letters apart."""
+    stdout = Console(file=sys.stdout)
+    if stdout.is_terminal and stdout.width < WIDE:
+        return _narrow(letters, stdout.width)
     names = short_ids(letters)
     many = any(len(letter.copies) > 1 for letter in letters)
     chunks = any(letter.chunk for letter in letters)
-    columns = ["QUEUE", "ID", "REASON", "AGE", "JOB", *["CHUNK"] * chunks, *["COPIES"] * many, "SAYS"]
-    shown = plain_table(*columns)
+    shown = plain_table("QUEUE", "ID", "REASON", "AGE", "JOB", *["CHUNK"] * chunks, *["COPIES"] * many, "SAYS")
     for letter in letters:
-        cells: list[str | Text] = [letter.queue, names[letter.oldest.message_id], letter.reason, age(letter.sent_at)]
-        cells.append(_cut(letter.job.job_id if letter.job else ""))
+        cells = list(_cells(letter, names))
         if chunks:
             cells.append(str(letter.chunk.chunk) if letter.chunk else "")
         if many:
             cells.append(str(len(letter.copies)))
         shown.add_row(*cells, _cut(first_sentence(letter.says)))
-    for column in shown.columns:
-        column.no_wrap = column.header not in ("JOB", "SAYS")
+    for column in shown.columns[:-1]:
+        column.no_wrap = True
     return shown
+
+
+def _narrow(letters: Sequence[DeadLetter], width: int) -> str:
+    names = short_ids(letters)
+    rows = [("QUEUE", "ID", "REASON", "AGE", "JOB"), *(_cells(letter, names) for letter in letters)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows]
+    said = ("  " + _details(letter) + _line(first_sentence(letter.says)) for letter in letters)
+    below = (f"[dim]{plain(each if len(each) <= width else each[: width - 1] + '…')}[/dim]" for each in said)
+    pairs = zip(lines[1:], below, strict=True)
+    return "\n".join([f"[bold]{lines[0]}[/bold]", *(each for pair in pairs for each in pair)])
+
+
+def _cells(letter: DeadLetter, names: Mapping[str, str]) -> tuple[str, str, str, str, str]:
+    job = letter.job.job_id if letter.job else ""
+    return letter.queue, names[letter.oldest.message_id], letter.reason, age(letter.sent_at), job
+
+
+def _details(letter: DeadLetter) -> str:
+    found = [f"chunk {letter.chunk.chunk}"] if letter.chunk else []
+    found += [f"{len(letter.copies)} copies"] if len(letter.copies) > 1 else []
+    return f"{', '.join(found)}: " if found else ""
 
 
 def in_full(letter: DeadLetter) -> str:
     """Return everything about one letter: where it is, why, what was tried, and its body."""
-    lines = [f"[bold]{letter.oldest.message_id}[/bold]  {letter.queue}  {letter.reason}: {MEANINGS[letter.reason]}"]
+    lines = [f"[bold]{letter.oldest.message_id}[/bold]  {letter.queue}"]
+    lines.append(f"  {letter.reason}: {MEANINGS[letter.reason]}")
     lines.append(f"  sent {letter.sent_at:%Y-%m-%d %H:%M:%S} UTC, {age(letter.sent_at)} ago; {_handled(letter)}")
     if letter.job:
         state = f", which is {letter.standing.state}" if letter.standing else ""
@@ -113,9 +141,9 @@ def outcomes(settled: Settled) -> Iterator[dict[str, Any]]:
         }
 
 
-def outcome_table(done: Sequence[Settled], names: Mapping[str, str]) -> Table:
-    """Return a line for each act and what came of it."""
-    shown = plain_table("QUEUE", "ID", "LETTERS", "OUTCOME", "SAYS")
+def outcome_table(done: Sequence[Settled], names: Mapping[str, str], *, dry_run: bool) -> Table:
+    """Return a line for each act and what came of it, or would."""
+    shown = plain_table("QUEUE", "ID", "LETTERS", "WOULD BE" if dry_run else "OUTCOME", "SAYS")
     for settled in done:
         letters, fate = settled.unit.letters, settled.outcome.fate
         name = names[letters[0].oldest.message_id]

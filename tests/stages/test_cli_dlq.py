@@ -51,15 +51,32 @@ def test_a_list_without_copies_and_chunks_has_no_columns_for_them(desk, capsys):
     assert "the job is AWAITING_UPLOAD." in line
 
 
-def test_a_list_in_a_narrow_terminal_keeps_every_id(desk, capsys, monkeypatch):
-    desk.put_chunk(desk.ended_job(), 17, copies=2)
-    monkeypatch.setenv("COLUMNS", "80")
+def in_a_terminal(monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert run(["dlq", "list"]) == 0
-    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    return re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+
+
+def test_a_list_in_a_narrow_terminal_cuts_no_id(desk, capsys, monkeypatch):
+    job = desk.ended_job()
+    desk.put_chunk(job, 17, copies=2)
+    desk.put(Queue.INTAKE, f"[bold]\x9b{'x' * 200}")
+    head, first, says, second, below = in_a_terminal(monkeypatch, capsys, 80)
+    assert head.split() == ["QUEUE", "ID", "REASON", "AGE", "JOB"]
+    assert (first.split()[0], says.startswith("  The message is not JSON")) == ("intake", True)
+    assert re.fullmatch(rf"failed-chunks  [0-9a-f]{{8}}  poison     \d+ s  {job.job_id}", second)
+    assert below == "  chunk 17, 2 copies: The processor raised ValueError at p.py:3."
+    narrow = in_a_terminal(monkeypatch, capsys, 40)
+    assert len(narrow[4]) == 40
+    assert narrow[4].endswith("…")
+
+
+def test_a_list_in_a_wide_terminal_has_a_line_for_each_letter(desk, capsys, monkeypatch):
+    desk.put_chunk(desk.ended_job(), 17, copies=2)
+    lines = in_a_terminal(monkeypatch, capsys, 120)
     assert len(lines) == 2
-    assert max(map(len, lines)) <= 80
-    assert re.match(r"failed-chunks +[0-9a-f]{8} +poison ", lines[1])
+    assert lines[1].rstrip().endswith("…")
 
 
 def test_a_list_for_programs_is_one_document(desk, capsys):
