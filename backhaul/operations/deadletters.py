@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -110,6 +111,26 @@ class Found:
             )
 
 
+def find(wanted: Wanted, held: Held, *, jobs: JobStore, shards: ShardStore) -> Found:
+    """Return the letters that are wanted, in the order of their queues; what was received stays held.
+
+    The queues are looked through at the same time: it takes seconds to be sure that one of them holds no more.
+    """
+    with ThreadPoolExecutor(len(wanted.queues)) as threads:
+        try:
+            searches = [_Search(queue, wanted, held, _Standings(jobs, shards)) for queue in wanted.queues]
+            # Not map: the exception of one thread, or Ctrl-C, must stop the others before they are waited for.
+            running = [threads.submit(search.letters) for search in searches]
+            letters = [letter for each in running for letter in each.result()]
+        except BaseException:
+            held.stop()
+            raise
+    if wanted.ids:
+        return _chosen(letters, wanted)
+    complete = len(letters) <= (wanted.limit or len(letters))
+    return Found(tuple(letters[: wanted.limit]), complete)
+
+
 @dataclass
 class _Copies:
     content: Content
@@ -117,34 +138,37 @@ class _Copies:
     messages: list[Message] = field(default_factory=list)
 
 
-def find(wanted: Wanted, held: Held, *, jobs: JobStore, shards: ShardStore) -> Found:
-    """Return the letters that are wanted, in the order of their queues; what was received stays held."""
-    standings = _Standings(jobs, shards)
-    most = None if wanted.ids or wanted.limit is None else wanted.limit
-    found: dict[tuple[Queue, str], _Copies] = {}
-    complete = True
-    for queue in wanted.queues:
-        for message in held.receive(queue):
-            content = read(queue, message.body)
-            if not wanted.may_fit(content):
-                continue
-            key = queue, _identity(content, message)
-            if key not in found:
-                reason = classify(content, standings.of(content))
-                if wanted.reason not in (None, reason):
-                    continue
-                if len(found) == most:
-                    complete = False
-                    break
-                found[key] = _Copies(content, reason)
-            found[key].messages.append(message)
-        if not complete:
-            break
-    letters = [
-        DeadLetter(queue, each.content, each.reason, tuple(each.messages), standings.job(job_of(each.content)))
-        for (queue, _), each in found.items()
-    ]
-    return _chosen(letters, wanted) if wanted.ids else Found(tuple(letters), complete)
+@dataclass(frozen=True)
+class _Search:
+    queue: Queue
+    wanted: Wanted
+    held: Held
+    standings: _Standings
+
+    def letters(self) -> list[DeadLetter]:
+        """Return the queue's letters that are wanted: one more than the limit, if there is one more."""
+        found: dict[str, _Copies] = {}
+        for message in self.held.receive(self.queue):
+            self._sort(message, found)
+            if self.wanted.limit and not self.wanted.ids and len(found) > self.wanted.limit:
+                break
+        return [self._letter(each) for each in found.values()]
+
+    def _sort(self, message: Message, found: dict[str, _Copies]) -> None:
+        content = read(self.queue, message.body)
+        if not self.wanted.may_fit(content):
+            return
+        key = _identity(content, message)
+        if key not in found:
+            reason = classify(content, self.standings.of(content))
+            if self.wanted.reason not in (None, reason):
+                return
+            found[key] = _Copies(content, reason)
+        found[key].messages.append(message)
+
+    def _letter(self, each: _Copies) -> DeadLetter:
+        job = self.standings.job(job_of(each.content))
+        return DeadLetter(self.queue, each.content, each.reason, tuple(each.messages), job)
 
 
 def short_ids(letters: Iterable[DeadLetter]) -> dict[str, str]:

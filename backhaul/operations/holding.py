@@ -20,14 +20,18 @@ _QUIET_ANSWERS = 2
 
 
 class Held:
-    """The messages that this command has received: hidden from others, and released when the block ends."""
+    """The messages that this command has received: hidden from others, and released when the block ends.
+
+    Different queues may be received from in different threads.
+    """
 
     def __init__(self, queues: Mapping[Queue, MessageQueue], seconds: int, clock: Clock) -> None:
         self._queues = queues
         self._seconds = seconds
         self._clock = clock
         self._messages: dict[Queue, dict[str, Message]] = {queue: {} for queue in queues}
-        self._renewed = clock.monotonic()
+        self._renewed = dict.fromkeys(queues, clock.monotonic())
+        self._stopped = False
 
     def __enter__(self) -> Held:
         return self
@@ -42,23 +46,31 @@ class Held:
         """Yield each message of the queue once, until it gives no new one any more."""
         known = self._messages[queue]
         quiet = 0
-        while quiet < _QUIET_ANSWERS:
-            self.renew()
+        while quiet < _QUIET_ANSWERS and not self._stopped:
+            self._renew(queue)
             received = self._queues[queue].receive(self._seconds)
             new = [message for message in received if message.message_id not in known]
             known.update({message.message_id: message for message in received})
             quiet = 0 if new else quiet + 1
             yield from new
 
+    def stop(self) -> None:
+        """Receive no more, in whatever thread that is going on."""
+        self._stopped = True
+
     def renew(self) -> None:
         """Hide everything for the whole time again, once half of it has passed; what was lost is held no more."""
+        for queue in self._queues:
+            self._renew(queue)
+
+    def _renew(self, queue: Queue) -> None:
         now = self._clock.monotonic()
-        if now - self._renewed < self._seconds / 2:
+        if now - self._renewed[queue] < self._seconds / 2:
             return
-        self._renewed = now
-        for queue, messages in self._messages.items():
-            for lost in self._queues[queue].hide(messages.values(), self._seconds):
-                del messages[lost]
+        self._renewed[queue] = now
+        messages = self._messages[queue]
+        for lost in self._queues[queue].hide(messages.values(), self._seconds):
+            del messages[lost]
 
     def claim(self, queue: Queue, messages: Iterable[Message]) -> bool:
         """Hide messages for the whole time again; returns whether every one of them was still held."""

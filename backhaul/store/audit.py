@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from backhaul import keys
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 STACK_PARTITION = "STACK"
 AUDIT_PREFIX = "AUDIT#"
+KEPT_FOR = timedelta(days=400)
+"""How long a record is kept: more than a year, but not for ever, because a discarded body may quote a file."""
 BEGUN = "begun"
 """The outcome of what has no other yet; it stays where the command was killed."""
 
@@ -54,9 +56,9 @@ class AuditLog:
         sort = f"{AUDIT_PREFIX}{now.isoformat(timespec='milliseconds')}#{secrets.token_hex(4)}"
         values = {name: getattr(record, name) for name in ("action", "who", "why", "job", "what", "body", "outcome")}
         values |= {"sk": sort, "at": now}
-        items = [values | {"pk": STACK_PARTITION}]
+        items = [values | {"pk": STACK_PARTITION, "expires_at": int((now + KEPT_FOR).timestamp())}]
         if job is not None:
-            items.append(values | {"pk": keys.partition(job.ref), "expires_at": job.expires_at})
+            items.append(values | {"pk": keys.partition(job.ref), "expires_at": job.expires_at, "body": None})
         stored = [to_item(each) for each in items]
         self._client.transact_write_items(
             TransactItems=[{"Put": {"TableName": self._table, "Item": item}} for item in stored]

@@ -214,6 +214,23 @@ def test_what_was_received_is_let_go_after_an_error_too(desk, monkeypatch, error
     assert desk.attributes("FailedChunksUrl") == (1, 0)
 
 
+def test_ctrl_c_stops_every_search_at_once(desk, monkeypatch):
+    endless = count()
+
+    def receive(self, _seconds):
+        message = queues.Message(f"m{next(endless)}", "receipt", "nonsense", desk.deployment.clock.now(), 1)
+        return (message,)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(queues.MessageQueue, "receive", receive)
+    monkeypatch.setattr(queues.MessageQueue, "release", lambda *_: None)
+    monkeypatch.setattr("concurrent.futures.Future.result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        desk.look()
+
+
 def test_aws_failing_while_letting_go_hides_no_other_error(desk, monkeypatch):
     desk.put_chunk(desk.ended_job())
     refusal = ClientError({"Error": {"Code": "Throttling"}}, "ChangeMessageVisibilityBatch")
