@@ -1,7 +1,19 @@
 """Backhaul: background file processing for AI agents; this is what a processor file imports."""
 
-from backhaul.errors import UnsuitableInput
+from backhaul.errors import Permanent, Transient, UnsuitableInput
 from backhaul.processor import Context, Processor
 from backhaul.reading import Bytes, Chunk, Csv, JsonLines, Lines, Record
 
-__all__ = ["Bytes", "Chunk", "Context", "Csv", "JsonLines", "Lines", "Processor", "Record", "UnsuitableInput"]
+__all__ = [
+    "Bytes",
+    "Chunk",
+    "Context",
+    "Csv",
+    "JsonLines",
+    "Lines",
+    "Permanent",
+    "Processor",
+    "Record",
+    "Transient",
+    "UnsuitableInput",
+]

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from backhaul.job import UPLOAD_GRACE, Cause, Counts, Job, JobState
+from backhaul.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,17 @@ class JobView:
     ended_at: datetime | None
     upload_until: datetime | None
     output_size: int | None
+    run: int
+    """1 for the first, one more for each redrive; 0 before the upload."""
+    policy: Policy
+    deadline_at: datetime | None
+    stopping: Cause | None
+    """Why the run is about to end early, if it is."""
+    stalled_shards: int
+    """Shards whose workers have given no sign of life for 30 seconds."""
 
     @classmethod
-    def of(cls, job: Job) -> JobView:
+    def of(cls, job: Job, stalled_shards: int = 0) -> JobView:
         """Return the view of a job."""
         counts, awaiting = job.counts or Counts(), job.state is JobState.AWAITING_UPLOAD
         return cls(
@@ -50,6 +59,11 @@ class JobView:
             ended_at=job.ended_at,
             upload_until=job.due_at - UPLOAD_GRACE if awaiting and job.due_at else None,
             output_size=job.output.size if job.output else None,
+            run=job.run,
+            policy=job.policy,
+            deadline_at=None if job.state.is_terminal else job.deadline_at,
+            stopping=job.stop.cause if job.stop and not job.state.is_terminal else None,
+            stalled_shards=stalled_shards,
         )
 
 
@@ -59,6 +73,15 @@ def progress_of(state: JobState, counts: Counts) -> float:
         return 1.0
     settled = counts.chunks_done + (0 if state.is_terminal else counts.chunks_failed)
     return round(settled / counts.chunks, 4) if counts.chunks else 0.0
+
+
+@dataclass(frozen=True)
+class RedrivenView:
+    """The answer to `POST /jobs/{id}/redrive`: whether a run was started, and how many chunks that has to do."""
+
+    job: JobView
+    started: bool
+    chunks: int
 
 
 @dataclass(frozen=True)

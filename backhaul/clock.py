@@ -16,6 +16,9 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Return seconds since an arbitrary start; never goes backward."""
 
+    def sleep(self, seconds: float) -> None:
+        """Return after so many seconds."""
+
 
 class SystemClock:
     """The machine's own clock."""
@@ -27,3 +30,7 @@ class SystemClock:
     def monotonic(self) -> float:
         """Return seconds since an arbitrary start; never goes backward."""
         return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Return after so many seconds."""
+        time.sleep(seconds)

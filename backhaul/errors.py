@@ -7,8 +7,10 @@ BackhaulError
 │   │   └── InvalidOption      400  unknown option, or a value it does not take
 │   ├── JobNotFound            404  no such job, or another tenant's
 │   ├── LetterNotFound         404  no such dead letter, or another command holds it
-│   ├── JobNotEnded            409  the job is still queued or running
-│   ├── NotRedrivable          409  the job has no input to run on again
+│   ├── RunNotFound            404  the job has had no such run
+│   ├── JobHasEnded            409  what has ended cannot be cancelled
+│   ├── JobNotEnded            409  what has not ended cannot be redriven
+│   ├── NotRedrivable          409  the job has no input to go back to
 │   ├── ResultNotReady         409  the job has no output (yet, or for ever)
 │   ├── UnsuitableInput             the file is not what the processor reads
 │   └── RequestRefused              the API, or S3, refused what a client sent
@@ -18,6 +20,9 @@ BackhaulError
 │   ├── DeploymentUnreachable       no deployment was found, or it does not answer
 │   ├── LocalCloudError             the local cloud did not start, or is not running
 │   └── MalformedMessage            a queue message nobody can understand
+├── WorkError                  nobody, or the input: what a processor may raise about a record
+│   ├── Transient                   it may pass: the record is tried again
+│   └── Permanent                   it will not: the chunk is set aside at once
 ├── StoreUnavailable           nobody: the retry mends it
 └── Superseded                 nobody: a newer attempt owns the shard
 """
@@ -77,15 +82,32 @@ class LetterNotFound(CallerError):
     status = 404
 
 
+class RunNotFound(CallerError):
+    """The job has had no such run."""
+
+    code = "run_not_found"
+    status = 404
+
+    def __init__(self, job_id: str, run: int) -> None:
+        super().__init__(f"Job {job_id} has had no run {run} that ended.")
+
+
+class JobHasEnded(CallerError):
+    """The job has ended already, so there is nothing to cancel."""
+
+    code = "job_has_ended"
+    status = 409
+
+
 class JobNotEnded(CallerError):
-    """The job is still queued or running."""
+    """The job is still at work, so there is nothing to redrive yet."""
 
     code = "job_not_ended"
     status = 409
 
 
 class NotRedrivable(CallerError):
-    """The job has no pinned input to run on again."""
+    """The job has no input that another run could work on."""
 
     code = "not_redrivable"
     status = 409
@@ -149,6 +171,26 @@ class MalformedMessage(OperatorError):
     """A queue message or event is not of the form that its sender promised."""
 
     code = "malformed_message"
+
+
+class WorkError(BackhaulError):
+    """What a processor may raise to say what kind of failure a record's is."""
+
+
+class Transient(WorkError):
+    """A failure that may pass, such as an API that is overloaded; `retry_after` is in seconds."""
+
+    code = "transient"
+
+    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Permanent(WorkError):
+    """A failure that no repetition mends."""
+
+    code = "permanent"
 
 
 class StoreUnavailable(BackhaulError):

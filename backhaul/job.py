@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from backhaul.policy import DEFAULT, Policy
+
 
 class JobState(StrEnum):
     """Where a job stands; the last five are terminal."""
@@ -25,8 +27,8 @@ class JobState(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the job can never change again."""
-        return not MOVES[self]
+        """Whether the job's run has ended; only a redrive, which is a new run, follows."""
+        return self in _TERMINAL
 
     @property
     def predecessors(self) -> frozenset[JobState]:
@@ -34,17 +36,20 @@ class JobState(StrEnum):
         return frozenset(state for state, targets in MOVES.items() if self in targets)
 
 
+_TERMINAL = frozenset({JobState.SUCCEEDED, JobState.PARTIAL, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 _ENDED_BADLY = frozenset({JobState.FAILED, JobState.CANCELLED})
+_REDRIVEN = frozenset({JobState.QUEUED})
 
 MOVES: Mapping[JobState, frozenset[JobState]] = {
     JobState.AWAITING_UPLOAD: frozenset({JobState.QUEUED, JobState.EXPIRED}) | _ENDED_BADLY,
     JobState.QUEUED: frozenset({JobState.RUNNING}) | _ENDED_BADLY,
-    JobState.RUNNING: frozenset({JobState.MERGING}) | _ENDED_BADLY,
+    # A run that is cancelled ends by its merge, which says what was done and what is missing.
+    JobState.RUNNING: frozenset({JobState.MERGING, JobState.FAILED}),
     JobState.MERGING: frozenset({JobState.SUCCEEDED, JobState.PARTIAL}) | _ENDED_BADLY,
     JobState.SUCCEEDED: frozenset(),
-    JobState.PARTIAL: frozenset(),
-    JobState.FAILED: frozenset(),
-    JobState.CANCELLED: frozenset(),
+    JobState.PARTIAL: _REDRIVEN,
+    JobState.FAILED: _REDRIVEN,
+    JobState.CANCELLED: _REDRIVEN,
     JobState.EXPIRED: frozenset(),
 }
 
@@ -85,6 +90,35 @@ class Cause:
         if self.detail is not None and len(self.detail) > _DETAIL_LONGEST:
             object.__setattr__(self, "detail", self.detail[:_DETAIL_LONGEST])
 
+    def shortened(self) -> Cause:
+        """Return the cause as a shard's record has room for it: every chunk of a shard may have one."""
+        return Cause(self.code, _within(self.message, 600), self.position, self.detail and _within(self.detail, 300))
+
+
+def _within(text: str, size: int) -> str:
+    """Return as much of the text as fits into `size` bytes of UTF-8."""
+    data = text.encode(errors="replace")
+    return text if len(data) <= size else data[:size].decode(errors="ignore")
+
+
+class StopKind(StrEnum):
+    """Why a run is to stop before its work is done."""
+
+    CANCEL = "cancel"
+    FAIL_FAST = "fail_fast"
+    DEADLINE = "deadline"
+    LOST = "lost"
+    """Step Functions ended the run, and what it had committed is merged by another."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A request that a run ends early: workers commit and leave, and the merge says what is missing."""
+
+    kind: StopKind
+    cause: Cause
+    at: datetime
+
 
 @dataclass(frozen=True)
 class ObjectRef:
@@ -106,6 +140,10 @@ class Counts:
     records: int = 0
     bytes_done: int = 0
     attempts: int = 0
+    retries: int = 0
+    """Attempts that took over from a worker that had died."""
+    rework: int = 0
+    """Chunks that such a worker had begun and not committed, as far as its last sign of life tells."""
     tallies: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -131,11 +169,22 @@ class Job:
     """When DynamoDB may forget the job and its shards, in seconds since the epoch."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    policy: Policy = DEFAULT
     input: ObjectRef | None = None
+    plan: ObjectRef | None = None
+    """All shards of the job, as its first run planned them."""
     output: ObjectRef | None = None
     receipt: ObjectRef | None = None
     run: int = 0
     """Runs ordered so far; a run's name is `<job>-<run>`."""
+    only_failed: bool = False
+    """Whether the run leaves out chunks that were never tried."""
+    queue: str | None = None
+    """Present while the job is queued: puts it into the index of queued jobs."""
+    turn: str | None = None
+    """Where in the queue: sorts by priority, then by turn among tenants, then by age."""
+    stop: Stop | None = None
+    deadline_at: datetime | None = None
     counts: Counts | None = None
     cause: Cause | None = None
 

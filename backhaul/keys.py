@@ -9,16 +9,27 @@ from backhaul.job import JobRef
 
 JOB_SORT_KEY = "JOB"
 SHARD_PREFIX = "SHARD#"
+RUN_PREFIX = "RUN#"
+STEP_PREFIX = "STEP#"
 INPUT_PREFIX = "t/"
 INPUT_SUFFIX = "/input/data"
 
 _JOB_ID = re.compile(r"[0-9a-z]{26}")
+_PARTITION = re.compile(r"T#([A-Za-z0-9]{1,64})#J#([0-9a-z]{26})")
 _INPUT_KEY = re.compile(r"t/([A-Za-z0-9]{1,64})/j/([0-9a-z]{26})/input/data")
 
 
 def partition(job: JobRef) -> str:
     """Return the DynamoDB partition key of everything that belongs to the job."""
     return f"T#{job.tenant}#J#{job.job_id}"
+
+
+def job_of_partition(key: str) -> JobRef:
+    """Return the job to which a partition key belongs."""
+    match = _PARTITION.fullmatch(key)
+    if match is None:
+        raise MalformedMessage(f"{key!r} is not the partition key of a job.")
+    return JobRef(*match.groups())
 
 
 def is_job_id(text: str) -> bool:
@@ -29,6 +40,26 @@ def is_job_id(text: str) -> bool:
 def shard_sort_key(shard: int) -> str:
     """Return the sort key of a shard record; shards sort by number."""
     return f"{SHARD_PREFIX}{shard:06d}"
+
+
+def run_sort_key(run: int) -> str:
+    """Return the sort key of what came of a run that another has followed."""
+    return f"{RUN_PREFIX}{run:06d}"
+
+
+def step_prefix(chunk: int) -> str:
+    """Return what the sort keys of a chunk's memoised steps begin with."""
+    return f"{STEP_PREFIX}{chunk:06d}#"
+
+
+def step_sort_key(chunk: int, scope: int, name: str) -> str:
+    """Return the sort key of a memoised step: of the record at byte `scope`, or of the chunk itself."""
+    return f"{step_prefix(chunk)}{scope:013d}#{name}"
+
+
+def step_key(job: JobRef, chunk: int, scope: int, digest: str) -> str:
+    """Return where the answer of a step goes that is too large for an item."""
+    return f"{job_prefix(job)}steps/{chunk:06d}.{scope}.{digest}"
 
 
 def job_prefix(job: JobRef) -> str:
@@ -69,6 +100,6 @@ def receipt_key(job: JobRef, run: int, merge: str) -> str:
     return f"{job_prefix(job)}receipt/r{run}.{merge}.json"
 
 
-def run_name(job: JobRef, run: int) -> str:
-    """Return the name of a run's execution; the same run always has the same name."""
-    return f"{job.job_id}-{run}"
+def run_name(job: JobRef, run: int, *, salvage: bool = False) -> str:
+    """Return the name of a run's execution, or of the one that merges what it left; it is always the same."""
+    return f"{job.job_id}-{run}-salvage" if salvage else f"{job.job_id}-{run}"

@@ -1,30 +1,25 @@
-"""A dead letter of the failed-chunks queue: which chunk failed, why, after which attempts, and where its input lies."""
+"""The dead letter of a chunk that could not be processed: what failed, how often, and where its input lies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from backhaul.job import Cause, ObjectRef
+import msgspec
 
+from backhaul.job import Cause, Job, ObjectRef
+from backhaul.progress import FailedChunk, Try
 
-@dataclass(frozen=True)
-class Try:
-    """One attempt at a chunk that failed."""
-
-    attempt: int
-    at: datetime
-    code: str
-    message: str
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
 class FailedChunkLetter:
-    """What the failed-chunks queue holds for one chunk of one run; the input itself stays where it is."""
+    """A message in the queue of failed chunks; it holds a claim check for the input, never the input itself."""
 
     schema_version: int
     letter_id: str
-    """`<job_id>.r<run>.c<chunk>`: the same for every copy."""
+    """The same for every copy of a letter, so that a duplicate is recognisable."""
     tenant: str
     job_id: str
     run: int
@@ -34,8 +29,32 @@ class FailedChunkLetter:
     start: int
     end: int
     record: int | None
-    """Byte offset of the first record that failed."""
     cause: Cause
     attempts: tuple[Try, ...]
     input: ObjectRef | None
     failed_at: datetime
+
+    def to_json(self) -> str:
+        """Return the body of the message."""
+        return msgspec.json.encode(self).decode()
+
+
+def letter_of(job: Job, shard: int, chunk: FailedChunk, tries: tuple[Try, ...], now: datetime) -> FailedChunkLetter:
+    """Return the dead letter of a chunk of the job's present run."""
+    return FailedChunkLetter(
+        schema_version=SCHEMA_VERSION,
+        letter_id=f"{job.ref.job_id}.r{job.run}.c{chunk.index}",
+        tenant=job.ref.tenant,
+        job_id=job.ref.job_id,
+        run=job.run,
+        processor=job.processor,
+        shard=shard,
+        chunk=chunk.index,
+        start=chunk.start,
+        end=chunk.end,
+        record=chunk.record,
+        cause=chunk.cause,
+        attempts=tries,
+        input=job.input,
+        failed_at=now,
+    )

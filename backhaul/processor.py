@@ -18,24 +18,31 @@ Three methods, each with a default: `split` cuts the input into chunks, `process
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from backhaul.errors import InvalidProcessor
+from backhaul.journal import Journal, NoJournal
 from backhaul.reading import Chunk, Lines, Reader, Record, Source
 from backhaul.tallies import TALLIES_MOST
 
 CHUNK_BYTES_MAX = 64 * 1024**2
 TALLY_NAME_LONGEST = 100
 TALLY_LARGEST = 10**15
+STEP_NAME_LONGEST = 200
 
 
 class Context:
     """What a processor may use while it works on one chunk."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal | None = None) -> None:
         self.tallies: Counter[str] = Counter()
+        self._journal = journal or NoJournal()
+        self._tallied: set[str] = set()
+        self._scope = 0
+        self._steps: set[str] = set()
 
     def tally(self, name: str, amount: int = 1) -> None:
         """Add to a count that the receipt shows; amounts of a chunk count only once it is committed.
@@ -49,9 +56,54 @@ class Context:
             raise ValueError(
                 f"a tally's name has at most {TALLY_NAME_LONGEST} characters, its amount at most 15 digits"
             )
-        if name not in self.tallies and len(self.tallies) == TALLIES_MOST:
-            raise ValueError(f"a chunk has room for {TALLIES_MOST} tallies; write what has more kinds into the result")
+        if name not in self._tallied:
+            if len(self._tallied) == TALLIES_MOST:
+                raise ValueError(
+                    f"a chunk has room for {TALLIES_MOST} tallies; write what has more kinds into the result"
+                )
+            self._tallied.add(name)
         self.tallies[name] += amount
+
+    def step(self, name: str, call: Callable[[], Any]) -> Any:
+        """Return what `call()` answers, which is stored first: a repetition gets the stored answer, and calls nothing.
+
+        The name is unique within the record; the answer is what JSON can hold, and comes back as JSON has it.
+        """
+        if not isinstance(name, str) or not 0 < len(name) <= STEP_NAME_LONGEST:  # type: ignore[redundant-expr]
+            raise ValueError(f"a step's name has 1 to {STEP_NAME_LONGEST} characters, not {name!r}")
+        if name in self._steps:
+            raise ValueError(f"there are two steps {name!r} in one record; give each a name of its own")
+        self._steps.add(name)
+        stored = self._journal.recall((self._scope, name))
+        if stored is None:
+            stored = self._journal.keep((self._scope, name), _to_json(call(), f"the answer of step {name!r}"))
+        return msgspec.json.decode(stored)
+
+    def checkpoint(self, state: Any = None) -> None:
+        """Say that everything yielded so far may be kept: after a crash the records that follow are the next.
+
+        `state` comes back as `ctx.state`; it is what JSON can hold, 64 KiB at most. An attempt whose time is up
+        ends here, by an exception that is not for the processor to catch.
+        """
+        self._journal.checkpoint(state)
+
+    @property
+    def state(self) -> Any:
+        """What the last checkpoint kept of this chunk; None before the first."""
+        return self._journal.state
+
+    def enter(self, scope: int) -> None:
+        """Begin the record at this byte offset: its steps are its own."""
+        self._scope = scope
+        if self._steps:
+            self._steps = set()
+
+
+def _to_json(value: Any, what: str) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidProcessor(f"{what} is nothing that JSON can hold: {error}.") from error
 
 
 class Processor:
@@ -89,9 +141,11 @@ class Processor:
     def process_chunk(self, records: Iterator[Record], ctx: Context) -> Iterable[bytes]:
         """Yield a chunk's result in pieces; override it where one record at a time is too slow."""
         for record in records:
+            ctx.enter(record.start)
             value = self.process(record.value, ctx)
             if value is not None:
                 yield self.reads.encode(value, record)
+            ctx.checkpoint()
 
     def merge(self, results: Iterator[bytes], ctx: Context) -> Iterable[bytes]:
         """Yield the output from the chunks' results, in the input's order; by default they are joined."""

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from backhaul.job import Cause, Counts, Job, JobState, ObjectRef
-from backhaul.shard import FailedChunk, Shard, ShardRecord, count
+from backhaul.job import Cause, Counts, Job, JobState, ObjectRef, StopKind
+from backhaul.progress import FailedChunk, ShardRecord, count
+from backhaul.shard import Shard
 
 SCHEMA_VERSION = 1
 
@@ -53,17 +54,19 @@ class Verdict:
     cause: Cause | None
 
 
-def judge(plan: Iterable[Shard], records: Mapping[int, ShardRecord]) -> Verdict:
+def judge(job: Job, plan: Iterable[Shard], records: Mapping[int, ShardRecord]) -> Verdict:
     """Return how a run ended, from its plan and from what was committed.
 
-    An input that the processor cannot read fails the job, however much of it was read; a chunk that
-    is missing for another reason makes it PARTIAL; a job of which nothing succeeded is FAILED.
+    An input that the processor cannot read fails the job, however much of it was read. A job of which nothing
+    succeeded is FAILED, and so is one that lacks more than its policy tolerates; any other that lacks something
+    is PARTIAL. One that was cancelled is CANCELLED, whatever was done by then.
     """
     shards = tuple(plan)
-    missing = tuple(chunk for shard in shards for chunk in _missing(shard, records.get(shard.index)))
+    untried = job.stop.cause if job.stop else _NO_WORKER
+    missing = tuple(chunk for shard in shards for chunk in _missing(shard, records.get(shard.index), untried))
     chunks = sum(len(shard.chunks) for shard in shards)
     counts = count(records.values(), shards=len(shards), chunks=chunks, chunks_failed=len(missing))
-    state, cause = _ending(missing, counts)
+    state, cause = _ending(job, missing, counts)
     return Verdict(state, counts, missing, cause)
 
 
@@ -89,20 +92,27 @@ def receipt_of(job: Job, verdict: Verdict, output: ObjectRef | None, merged_at: 
     )
 
 
-def _missing(shard: Shard, record: ShardRecord | None) -> Iterator[FailedChunk]:
-    done = {index for part in record.parts for index, _ in part.lengths} if record else set()
+def _missing(shard: Shard, record: ShardRecord | None, untried: Cause) -> Iterator[FailedChunk]:
+    done = record.done() if record else frozenset()
     failed = {chunk.index: chunk for chunk in record.failed} if record else {}
-    otherwise = record.crash if record and record.crash else _NO_WORKER
+    otherwise = record.crash if record and record.crash else untried
     for chunk in shard.chunks:
         if chunk.index in failed:
             yield failed[chunk.index]
         elif chunk.index not in done:
-            yield FailedChunk(chunk.index, chunk.start, chunk.end, otherwise)
+            yield FailedChunk(chunk.index, chunk.start, chunk.end, otherwise, attempts=0)
 
 
-def _ending(missing: tuple[FailedChunk, ...], counts: Counts) -> tuple[JobState, Cause | None]:
+def _ending(job: Job, missing: tuple[FailedChunk, ...], counts: Counts) -> tuple[JobState, Cause | None]:
+    stop = job.stop
+    if stop and stop.kind is StopKind.CANCEL:
+        return JobState.CANCELLED, stop.cause
+    if not counts.chunks:
+        return JobState.FAILED, stop.cause if stop else Cause("not_planned", "The run ended before it had a plan.")
     if not missing:
         return JobState.SUCCEEDED, None
+    if stop and stop.kind is StopKind.FAIL_FAST:
+        return JobState.FAILED, stop.cause
     unsuitable = [chunk.cause for chunk in missing if chunk.cause.code == "unsuitable_input"]
     if unsuitable:
         return JobState.FAILED, min(unsuitable, key=lambda cause: cause.position or 0)
@@ -110,5 +120,8 @@ def _ending(missing: tuple[FailedChunk, ...], counts: Counts) -> tuple[JobState,
     if counts.chunks_done == 0:
         return JobState.FAILED, first
     share = f"{len(missing)} of {counts.chunks}"
+    if not job.policy.tolerates(len(missing), counts.chunks):
+        message = f"{share} chunks are missing, more than the {job.policy.tolerate} that the job tolerates."
+        return JobState.FAILED, Cause("too_many_missing", f"{message} The first: {first.message}", first.position)
     message = f"{share} chunks are missing; the receipt names them. The first: {first.message}"
     return JobState.PARTIAL, Cause("chunks_missing", message, first.position, first.detail)

@@ -20,6 +20,9 @@ class Settings:
     flow_table: str = ""
     state_machine_arn: str = ""
     failed_chunks_url: str = ""
+    max_running_jobs: int = 100
+    """Jobs that may run at a time; the others wait for their turn."""
+    max_running_jobs_per_tenant: int = 20
     max_upload_bytes: int = 5 * 1024**3
     """The largest input a caller may upload; a presigned POST takes 5 GiB at most."""
     upload_window_seconds: int = 3600

@@ -1,15 +1,13 @@
-"""A shard: consecutive chunks that one worker handles, how they are chosen, and what is committed of them."""
+"""A shard: consecutive chunks that one worker handles, and how they are chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from backhaul.job import Cause, Counts
 from backhaul.reading import Chunk
-from backhaul.tallies import sum_tallies
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -29,12 +27,15 @@ class Shard:
 
     index: int
     chunks: tuple[Chunk, ...]
+    skip: frozenset[int] = frozenset()
+    """Chunks that this run leaves as they are."""
 
     def to_line(self) -> bytes:
         """Return the shard as one line of the plan; adjacent chunks share their borders."""
         bounds = [chunk.start for chunk in self.chunks] + [self.chunks[-1].end]
         quoted = [chunk.index for chunk in self.chunks if chunk.quoted]
-        return msgspec.json.encode(_Line(self.index, self.chunks[0].index, bounds, quoted)) + b"\n"
+        line = _Line(self.index, self.chunks[0].index, bounds, quoted, sorted(self.skip))
+        return msgspec.json.encode(line) + b"\n"
 
     @classmethod
     def from_value(cls, value: object) -> Shard:
@@ -45,7 +46,7 @@ class Shard:
             Chunk(number, start, end, quoted=number in line.quoted)
             for number, (start, end) in enumerate(pairs, start=line.first_chunk)
         )
-        return cls(line.shard, tuple(chunks))
+        return cls(line.shard, tuple(chunks), frozenset(line.skip))
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class _Line:
     first_chunk: int
     bounds: list[int]
     quoted: list[int]
+    skip: list[int] = field(default_factory=list)
 
 
 def choose_chunk_bytes(size: int) -> int:
@@ -83,67 +85,3 @@ def check_chunks(chunks: Sequence[Chunk], size: int) -> str | None:
     if border != size:
         return f"The split ends at byte {border:,} of {size:,}; its chunks must cover the whole file."
     return None
-
-
-@dataclass(frozen=True)
-class Part:
-    """One commit: an object that holds the results of some chunks, end to end."""
-
-    attempt: int
-    number: int
-    lengths: tuple[tuple[int, int], ...]
-    """(chunk, bytes of its result), in the order in which they lie in the object."""
-
-
-@dataclass(frozen=True)
-class FailedChunk:
-    """A chunk that could not be processed, and why."""
-
-    index: int
-    start: int
-    end: int
-    cause: Cause
-
-
-@dataclass(frozen=True)
-class ShardRecord:
-    """What is committed of a shard; the attempt is the fencing token of every write."""
-
-    index: int
-    attempt: int = 0
-    handed_over: int = 0
-    """The last attempt that ended by itself with work left; 0 before any did."""
-    finished: bool = False
-    """Whether every chunk is either committed or failed."""
-    chunks: int = 0
-    parts: tuple[Part, ...] = ()
-    failed: tuple[FailedChunk, ...] = ()
-    records: int = 0
-    bytes_done: int = 0
-    tallies: Mapping[str, int] = field(default_factory=dict)
-    crash: Cause | None = None
-    """What Step Functions said of the last worker that died."""
-
-    @property
-    def chunks_done(self) -> int:
-        """How many chunks are committed."""
-        return sum(len(part.lengths) for part in self.parts)
-
-    def settled(self) -> frozenset[int]:
-        """Return the chunks that need no more work: committed or failed."""
-        committed = (index for part in self.parts for index, _ in part.lengths)
-        return frozenset(committed) | {chunk.index for chunk in self.failed}
-
-
-def count(records: Collection[ShardRecord], *, shards: int, chunks: int, chunks_failed: int) -> Counts:
-    """Return what a job has done, from its shard records and from what its plan holds."""
-    return Counts(
-        shards=shards,
-        chunks=chunks,
-        chunks_done=sum(record.chunks_done for record in records),
-        chunks_failed=chunks_failed,
-        records=sum(record.records for record in records),
-        bytes_done=sum(record.bytes_done for record in records),
-        attempts=sum(record.attempt for record in records),
-        tallies=sum_tallies(record.tallies for record in records),
-    )

@@ -1,4 +1,4 @@
-"""The intake queue: claim each upload that S3 tells of, and start its run."""
+"""The intake queue, and the ends of jobs: claim each upload that S3 tells of, and start runs as slots come free."""
 
 from typing import Any
 
@@ -6,7 +6,9 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from backhaul.stages.dispatch import dispatch, uploads_in
+from backhaul.events import SOURCE
+from backhaul.job import JobRef
+from backhaul.stages.dispatch import dispatch, hand_on, uploads_in
 from lambdas.runtime import clock, logger, measure, store
 
 batch = BatchProcessor(
@@ -19,12 +21,21 @@ batch = BatchProcessor(
 def handle(record: SQSRecord) -> None:
     for upload in uploads_in(record.body):
         with logger.append_context_keys(tenant=upload.job.tenant, job_id=upload.job.job_id):
-            job = dispatch(upload, jobs=store.jobs, runs=store.runs, clock=clock)
+            job = dispatch(upload, jobs=store.jobs, runs=store.runs, slots=store.slots, clock=clock)
             logger.info("upload dispatched", state=job.state, run=job.run)
             sent = int(record.attributes.sent_timestamp) / 1000
             measure(job.processor, UploadsDispatched=1, QueueAge=clock.now().timestamp() - sent)
 
 
+def hand_over(ended: dict[str, Any]) -> dict[str, Any]:
+    ref = JobRef(ended["tenant"], ended["job_id"])
+    started = hand_on(ref, jobs=store.jobs, runs=store.runs, slots=store.slots, clock=clock)
+    logger.info("slot handed on", tenant=ref.tenant, job_id=ref.job_id, started=started)
+    return {"started": started}
+
+
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    if event.get("source") == SOURCE:
+        return hand_over(event["detail"])
     return dict(process_partial_response(event=event, record_handler=handle, processor=batch, context=context))

@@ -10,7 +10,7 @@ from backhaul.job import JobRef
 from backhaul.registry import find_processors
 from backhaul.stages.inquire import job_receipt, job_result, job_status, list_jobs
 from lambdas.http import answer, caller, resolver, whole_number
-from lambdas.runtime import PROCESSORS, logger, settings, store
+from lambdas.runtime import PROCESSORS, clock, logger, settings, store
 
 app = resolver()
 registry = find_processors(PROCESSORS)
@@ -32,19 +32,25 @@ def jobs() -> Response[str]:
 @app.get("/jobs/<job_id>")
 def job(job_id: str) -> Response[str]:
     ref = JobRef(caller(app), job_id)
-    return answer(200, JobView.of(job_status(ref, jobs=store.jobs, shards=store.shards)))
+    found, stalled = job_status(ref, jobs=store.jobs, shards=store.shards, clock=clock)
+    return answer(200, JobView.of(found, stalled))
 
 
 @app.get("/jobs/<job_id>/result")
 def result(job_id: str) -> Response[str]:
     ref = JobRef(caller(app), job_id)
-    return answer(200, job_result(ref, jobs=store.jobs, objects=store.objects, settings=settings))
+    return answer(200, job_result(ref, run=run_wanted(), jobs=store.jobs, objects=store.objects, settings=settings))
 
 
 @app.get("/jobs/<job_id>/receipt")
 def receipt(job_id: str) -> Response[str]:
     ref = JobRef(caller(app), job_id)
-    return answer(200, job_receipt(ref, jobs=store.jobs, objects=store.objects, settings=settings))
+    return answer(200, job_receipt(ref, run=run_wanted(), jobs=store.jobs, objects=store.objects, settings=settings))
+
+
+def run_wanted() -> int | None:
+    text = app.current_event.get_query_string_value("run")
+    return None if text is None else whole_number(text, "run", 0)
 
 
 @app.get("/processors")

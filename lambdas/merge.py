@@ -16,7 +16,15 @@ registry = find_processors(PROCESSORS)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     task = RunTask.from_state(event)
     logger.append_keys(tenant=task.job.tenant, job_id=task.job.job_id, run=task.run)
-    job = merge(task, jobs=store.jobs, shards=store.shards, objects=store.objects, registry=registry, clock=clock)
+    job = merge(
+        task,
+        jobs=store.jobs,
+        shards=store.shards,
+        objects=store.objects,
+        letters=store.letters,
+        registry=registry,
+        clock=clock,
+    )
     logger.info("job ended", state=job.state, cause=job.cause.code if job.cause else None)
     measure(job.processor, **{f"Jobs{job.state.title()}": 1})
     return {"state": job.state}

@@ -17,6 +17,6 @@ registry = find_processors(PROCESSORS)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     task = RunTask.from_state(event)
     logger.append_keys(tenant=task.job.tenant, job_id=task.job.job_id, run=task.run)
-    planned = plan(task, jobs=store.jobs, objects=store.objects, registry=registry)
+    planned = plan(task, jobs=store.jobs, shards=store.shards, objects=store.objects, registry=registry)
     logger.info("planned", outcome=planned.outcome, shards=planned.shards, chunks=planned.chunks)
     return asdict(planned)

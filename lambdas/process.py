@@ -20,7 +20,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         task,
         jobs=store.jobs,
         shards=store.shards,
+        steps=store.steps,
         objects=store.objects,
+        letters=store.letters,
         registry=registry,
         clock=clock,
         remaining=lambda: context.get_remaining_time_in_millis() / 1000,
@@ -34,5 +36,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         Records=done.records,
         Bytes=done.bytes,
         Retries=int(done.is_retry),
+        Rework=done.rework,
     )
     return {"outcome": outcome.outcome, "seconds": outcome.seconds}

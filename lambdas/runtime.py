@@ -31,3 +31,11 @@ def measure(processor: str, **amounts: float) -> None:
     for name, amount in amounts.items():
         metrics.add_metric(name, _UNITS.get(name, MetricUnit.Count), amount)
     metrics.flush_metrics()
+
+
+def count_all(**amounts: float) -> None:
+    """Write metrics of the whole deployment."""
+    metrics = EphemeralMetrics(namespace="Backhaul", service="backhaul")
+    for name, amount in amounts.items():
+        metrics.add_metric(name, MetricUnit.Count, amount)
+    metrics.flush_metrics()

@@ -14,7 +14,7 @@ from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
 from constructs import Construct
 
 from backhaul.settings import Settings
-from backhaul.store.jobs import BY_TENANT
+from backhaul.store.job_index import BY_TENANT
 from stacks.function import Functions
 from stacks.grants import allow
 from stacks.monitoring import log_group

@@ -8,7 +8,7 @@ from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
 from backhaul.settings import Settings
-from backhaul.store.jobs import DUE
+from backhaul.store.job_index import DUE
 from stacks.function import Functions
 from stacks.grants import allow
 from stacks.review import accept

@@ -11,7 +11,7 @@ from constructs import Construct
 
 from backhaul.job import JobRef
 from backhaul.keys import INPUT_PREFIX, job_prefix
-from backhaul.store.jobs import BY_TENANT, DUE
+from backhaul.store.job_index import BY_TENANT, DUE
 from stacks.review import accept
 from stacks.stage import StageSettings
 

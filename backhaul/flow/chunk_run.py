@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from backhaul.errors import UnsuitableInput
-from backhaul.flow.failure import Watched, only_bytes, processor_cause
+from backhaul.flow.failure import only_bytes
+from backhaul.flow.interrupt import Interrupted
+from backhaul.journal import Journal, NoJournal
 from backhaul.processor import Context, Processor
-from backhaul.reading import Chunk, Window
-from backhaul.shard import FailedChunk
+from backhaul.reading import Chunk, Record, Window
 
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """What the processor made of one chunk."""
+    """What the processor made of a chunk, or of what was left of it."""
 
     chunk: Chunk
     body: bytes
@@ -27,29 +29,137 @@ class ChunkFault:
     """What kept a chunk from having a result: the `UnsuitableInput` in it, or what the processor raised."""
 
     chunk: Chunk
-    error: Exception | SystemExit
+    error: Exception | SystemExit | Interrupted
+    record: int | None = None
+    """Byte offset of the record that was being processed."""
 
-    def to_failed(self) -> FailedChunk:
-        """Return it as a shard's record holds it."""
-        return FailedChunk(self.chunk.index, self.chunk.start, self.chunk.end, processor_cause(self.error))
+
+class Records:
+    """The records handed to a processor: counts them, knows where they end, and remembers their own failure.
+
+    A processor may swallow an exception that comes out of its input; what it read would then be incomplete and look
+    whole. `raise_failure` brings the exception back.
+    """
+
+    def __init__(self, items: Iterator[Record], start: int) -> None:
+        self._items = items
+        self.count = 0
+        self.begun: int | None = None
+        """Where the record begins that was given last."""
+        self.position = start
+        """Where it ends."""
+        self.failure: Exception | None = None
+
+    def __iter__(self) -> Iterator[Record]:
+        return self
+
+    def __next__(self) -> Record:
+        try:
+            record = next(self._items)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.failure = error
+            raise
+        self.count += 1
+        self.begun = record.start
+        self.position = record.start + record.size
+        return record
+
+    def raise_failure(self) -> None:
+        """Raise what the records' own source raised, if it did."""
+        if self.failure is not None:
+            raise self.failure
+
+
+class ChunkRun:
+    """One attempt at a chunk, from where the last one left it.
+
+    `pieces`, `records` and `ctx.tallies` hold what was made since then; a journal that commits them at a checkpoint
+    calls `taken` afterwards.
+    """
+
+    def __init__(
+        self,
+        processor: Processor,
+        window: Window,
+        chunk: Chunk,
+        *,
+        start: int | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        self.chunk = chunk
+        self._processor = processor
+        begin = chunk.start if start is None else start
+        rest = Chunk(chunk.index, begin, chunk.end, quoted=chunk.quoted and begin == chunk.start)
+        # A record may cross the chunk's end; what begins after it is the next chunk's.
+        items: Iterator[Record] = processor.reads.read(window, rest) if begin < chunk.end else iter(())
+        self.records = Records(items, begin)
+        self.pieces: list[bytes] = []
+        self.ctx = Context(journal or NoJournal())
+        self.ctx.enter(chunk.start)
+        self.safe = Safe(begin)
+
+    def run(self) -> ChunkResult | ChunkFault:
+        """Return what the processor makes of the chunk.
+
+        Raises what reading the source raised, and `MemoryError`: those are crashes, which a retry may mend.
+        """
+        try:
+            for piece in only_bytes(self._processor.process_chunk(self.records, self.ctx), "process_chunk"):
+                self.pieces.append(piece)  # one by one: a checkpoint takes pieces away in between
+            self.records.raise_failure()
+        except MemoryError:
+            raise
+        except (Exception, SystemExit, Interrupted) as error:  # the processor's own code may raise anything
+            # What the chunk's input is comes before what the processor made of that.
+            problem = self.records.failure or error
+            if self.records.failure is not None and not isinstance(problem, UnsuitableInput):
+                raise problem from error
+            return ChunkFault(self.chunk, problem, self.records.begun)
+        self.mark_safe()
+        taken = self.take()
+        return ChunkResult(self.chunk, taken.body, taken.records, taken.tallies)
+
+    def mark_safe(self) -> None:
+        """Note that everything made so far is whole: what a failure after this point need not undo."""
+        self.safe.position = self.records.position
+        self.safe.pieces = len(self.pieces)
+        self.safe.records = self.records.count - self.safe.counted
+        if self.ctx.tallies:
+            self.safe.tallies.update(self.ctx.tallies)
+            self.ctx.tallies.clear()
+
+    def take(self) -> Taken:
+        """Return what was made up to the last safe point, and begin to count anew from there."""
+        safe = self.safe
+        taken = Taken(safe.position, b"".join(self.pieces[: safe.pieces]), safe.records, dict(safe.tallies))
+        del self.pieces[: safe.pieces]
+        self.safe = Safe(safe.position, counted=safe.counted + safe.records)
+        return taken
+
+
+@dataclass
+class Safe:
+    """Up to where a chunk's processing is whole, and what was made until there since it was last taken."""
+
+    position: int
+    pieces: int = 0
+    records: int = 0
+    counted: int = 0
+    tallies: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was made of a chunk between two checkpoints."""
+
+    position: int
+    body: bytes
+    records: int
+    tallies: Mapping[str, int]
 
 
 def run_chunk(processor: Processor, window: Window, chunk: Chunk) -> ChunkResult | ChunkFault:
-    """Return what the processor, made for this chunk alone, makes of it.
-
-    Raises what reading the source raised, and `MemoryError`: those are crashes, which a retry may mend.
-    """
-    records = Watched(processor.reads.read(window, chunk))
-    ctx = Context()
-    try:
-        body = b"".join(only_bytes(processor.process_chunk(records, ctx), "process_chunk"))
-        records.raise_failure()
-    except MemoryError:
-        raise
-    except (Exception, SystemExit) as error:  # the processor's own code may raise anything
-        # What the chunk's input is comes before what the processor made of that.
-        problem = records.failure or error
-        if records.failure is not None and not isinstance(problem, UnsuitableInput):
-            raise problem from error
-        return ChunkFault(chunk, problem)
-    return ChunkResult(chunk, body, records.count, dict(ctx.tallies))
+    """Return what the processor, made for this chunk alone, makes of it in one go."""
+    return ChunkRun(processor, window, chunk).run()

@@ -2,46 +2,107 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from backhaul import keys
 from backhaul.clock import Clock
-from backhaul.flow.chunk_run import ChunkResult
-from backhaul.job import JobRef
-from backhaul.shard import FailedChunk, Part, ShardRecord
-from backhaul.store import ObjectStore, ShardStore
+from backhaul.flow.chunk_run import ChunkResult, Taken
+from backhaul.job import Job
+from backhaul.letter import letter_of
+from backhaul.progress import FailedChunk, OpenChunk, Part, ShardRecord, Suspect, Try, dropping
+from backhaul.store import LetterBox, ObjectStore, ShardStore
 from backhaul.tallies import sum_tallies
 
 COMMIT_BYTES = 32 * 1024**2
 """Results gathered before they are committed: what a crash can cost at most, in bytes ..."""
 COMMIT_SECONDS = 10.0
 """... and in time."""
+TAIL_LARGEST = 1024**2
+"""Up to this size the last part is written again with what comes next, so that a long shard has few parts."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a commit writes with."""
+
+    shards: ShardStore
+    objects: ObjectStore
+    letters: LetterBox
+    clock: Clock
 
 
 class GroupCommit:
-    """Gathers results of one attempt at a shard and commits them together."""
+    """Gathers what one attempt at a shard makes, and commits it together.
 
-    def __init__(
-        self, job: JobRef, record: ShardRecord, *, shards: ShardStore, objects: ObjectStore, clock: Clock
-    ) -> None:
+    `begun` tells which chunk is in work, so that every write is a sign of life as well.
+    """
+
+    def __init__(self, job: Job, record: ShardRecord, tools: Tools) -> None:
         self._job = job
-        self._record = record
-        self._shards = shards
-        self._objects = objects
-        self._clock = clock
-        self._results: list[ChunkResult] = []
-        self._failed: list[FailedChunk] = []
-        self._since = clock.monotonic()
+        self._tools = tools
+        self._tail: bytes | None = None
+        self._results: list[tuple[int, bytes]] = []
+        self._unsent: list[tuple[FailedChunk, tuple[Try, ...]]] = []
+        self._since = tools.clock.monotonic()
+        self.record = record
+        """As it will be written next, but for the results that have gathered."""
+        self.begun: Callable[[], int | None] = lambda: None
 
-    def add(self, result: ChunkResult | FailedChunk) -> None:
-        """Gather what became of a chunk, and commit if enough has gathered."""
-        if isinstance(result, FailedChunk):
-            self._failed.append(result)
-        else:
-            self._results.append(result)
-        gathered = sum(len(each.body) for each in self._results)
-        if gathered >= COMMIT_BYTES or self._clock.monotonic() - self._since >= COMMIT_SECONDS:
-            self.write()
+    @property
+    def is_due(self) -> bool:
+        """Whether enough has gathered, or enough time has passed."""
+        if self._tools.clock.monotonic() - self._since >= COMMIT_SECONDS:
+            return True
+        return sum(len(body) for _, body in self._results) >= COMMIT_BYTES
+
+    def add(self, result: ChunkResult) -> None:
+        """Gather the result of a chunk, or of what was left of it."""
+        chunk, record = result.chunk, self.record
+        before = (
+            record.open if record.open and record.open.index == chunk.index else OpenChunk(chunk.index, chunk.start)
+        )
+        self._results.append((chunk.index, result.body))
+        self.record = replace(
+            record,
+            records=record.records + before.records + result.records,
+            bytes_done=record.bytes_done + chunk.end - chunk.start,
+            tallies=sum_tallies([record.tallies, before.tallies, result.tallies]),
+            open=None if record.open is before else record.open,
+            suspect=_but(record.suspect, chunk.index),
+        )
+
+    def hold(self, chunk: OpenChunk, taken: Taken, state: str | None) -> None:
+        """Gather what is done of a chunk whose end is not reached."""
+        self._results.append((chunk.index, taken.body))
+        self.record = replace(
+            self.record,
+            open=OpenChunk(
+                chunk.index,
+                taken.position,
+                chunk.records + taken.records,
+                sum_tallies([chunk.tallies, taken.tallies]),
+                state,
+            ),
+        )
+
+    def suspect(self, suspect: Suspect) -> None:
+        """Note that a chunk failed and will be tried again."""
+        self.record = replace(self.record, suspect=suspect)
+
+    def fail(self, failed: FailedChunk, tries: tuple[Try, ...]) -> None:
+        """Set a chunk aside: nothing of it counts, and its letter goes out with the next commit."""
+        record = self.record
+        is_open = record.open is not None and record.open.index == failed.index
+        self._results = [(index, body) for index, body in self._results if index != failed.index]
+        self._unsent.append((failed, tries))
+        self.record = replace(
+            record,
+            failed=(*record.failed, failed),
+            parts=dropping(record.parts, failed.index) if is_open else record.parts,
+            open=None if is_open else record.open,
+            suspect=_but(record.suspect, failed.index),
+        )
 
     def write(self, *, finished: bool = False, handed_over: bool = False) -> ShardRecord:
         """Commit what has gathered and return the shard's record; raises `Superseded`.
@@ -49,30 +110,61 @@ class GroupCommit:
         `finished` says that no chunk is left, `handed_over` that the attempt ends with some left.
 
         The object is stored before the record points to it: after a crash between the two it is an
-        orphan that nobody reads.
+        orphan that nobody reads. A dead letter is sent once the record says that its chunk failed; a crash
+        between the two is made good by the merge, which sends what has no message yet.
         """
-        record = replace(
-            self._record,
+        self.record = replace(
+            self.record,
             finished=finished,
-            handed_over=self._record.attempt if handed_over else self._record.handed_over,
-            parts=self._record.parts + self._store_part(),
-            failed=self._record.failed + tuple(self._failed),
-            records=self._record.records + sum(each.records for each in self._results),
-            bytes_done=self._record.bytes_done + sum(each.chunk.end - each.chunk.start for each in self._results),
-            tallies=sum_tallies([self._record.tallies, *(each.tallies for each in self._results)]),
+            handed_over=self.record.attempt if handed_over else self.record.handed_over,
+            parts=self._stored_parts(),
+            begun=self.begun(),
         )
-        self._shards.commit(self._job, record)
-        self._record = record
-        self._results, self._failed = [], []
-        self._since = self._clock.monotonic()
-        return record
+        self._tools.shards.commit(self._job.ref, self.record)
+        self._since = self._tools.clock.monotonic()
+        if self._unsent:
+            self._send()
+            self._tools.shards.commit(self._job.ref, self.record)
+        return self.record
 
-    def _store_part(self) -> tuple[Part, ...]:
+    def _send(self) -> None:
+        sent = {}
+        for failed, tries in self._unsent:
+            letter = letter_of(self._job, self.record.index, failed, tries, self._tools.clock.now())
+            sent[failed.index] = self._tools.letters.send(letter)
+        self._unsent = []
+        told = (replace(each, message_id=sent.get(each.index, each.message_id)) for each in self.record.failed)
+        self.record = replace(self.record, failed=tuple(told))
+
+    def _stored_parts(self) -> tuple[Part, ...]:
+        parts = self.record.parts
         if not self._results:
-            return ()
-        lengths = tuple((each.chunk.index, len(each.body)) for each in self._results)
-        part = Part(self._record.attempt, len(self._record.parts), lengths)
-        body = b"".join(each.body for each in self._results)
+            return parts
+        kept, tail, lengths = parts, b"", []
+        if parts and parts[-1].size <= TAIL_LARGEST:
+            kept, tail, lengths = parts[:-1], self._body_of(parts[-1]), list(parts[-1].lengths)
+        for index, body in self._results:
+            if lengths and lengths[-1][0] == index:
+                lengths[-1] = (index, lengths[-1][1] + len(body))
+            else:
+                lengths.append((index, len(body)))
+        number = parts[-1].number + 1 if parts else 0
+        part = Part(self.record.attempt, number, tuple(lengths))
+        body = tail + b"".join(body for _, body in self._results)
         if body:
-            self._objects.put(keys.result_key(self._job, self._record.index, part.attempt, part.number), body)
-        return (part,)
+            self._tools.objects.put(self._key(part), body)
+        self._tail = body if len(body) <= TAIL_LARGEST else None
+        self._results = []
+        return (*kept, part)
+
+    def _body_of(self, part: Part) -> bytes:
+        if self._tail is None and part.size:
+            self._tail = self._tools.objects.read(self._key(part), 0, part.size)
+        return self._tail or b""
+
+    def _key(self, part: Part) -> str:
+        return keys.result_key(self._job.ref, self.record.index, part.attempt, part.number)
+
+
+def _but(suspect: Suspect | None, chunk: int) -> Suspect | None:
+    return None if suspect and suspect.chunk == chunk else suspect

@@ -171,6 +171,11 @@ class _Search:
         return DeadLetter(self.queue, each.content, each.reason, tuple(each.messages), job)
 
 
+def done_chunks(job: JobRef, shards: ShardStore) -> frozenset[int]:
+    """Return the chunks of a job that have a result."""
+    return frozenset[int]().union(*(record.done() for record in shards.all(job)))
+
+
 def short_ids(letters: Iterable[DeadLetter]) -> dict[str, str]:
     """Return the beginning of each letter's ID that is its alone, at least eight characters of it."""
     known = sorted(copy.message_id for letter in letters for copy in letter.copies)
@@ -214,7 +219,7 @@ class _Standings:
         self._jobs = jobs
         self._shards = shards
         self._known: dict[JobRef, Job | None] = {}
-        self._committed: dict[JobRef, frozenset[int]] = {}
+        self._done: dict[JobRef, frozenset[int]] = {}
 
     def of(self, content: Content) -> Standing:
         if isinstance(content, Uploads):
@@ -224,11 +229,9 @@ class _Standings:
         job = self.job(ref)
         if ref is None or job is None:
             return Standing()
-        if ref not in self._committed:
-            self._committed[ref] = frozenset(
-                chunk for record in self._shards.all(ref) for part in record.parts for chunk, _ in part.lengths
-            )
-        return Standing({ref: job}, self._committed[ref])
+        if ref not in self._done:
+            self._done[ref] = done_chunks(ref, self._shards)
+        return Standing({ref: job}, self._done[ref])
 
     def job(self, ref: JobRef | None) -> Job | None:
         if ref is None:

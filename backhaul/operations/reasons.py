@@ -30,20 +30,21 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.UNKNOWN_JOB: "its job does not exist any more",
     Reason.STUCK_UPLOAD: "an upload that was never claimed",
     Reason.POISON: "the processor fails at a record, or takes too long for it",
-    Reason.CRASH: "the worker died",
+    Reason.CRASH: "no worker finished the chunk: it died, or the run was stopped",
     Reason.TRANSIENT: "something outside failed for a while",
     Reason.UNSUITABLE: "the file is not what the processor reads",
     Reason.UNANNOUNCED: "changes of jobs that the event bus has not heard of",
-    Reason.RESOLVED: "the work has been done since",
+    Reason.RESOLVED: "nothing is left to do: it has been done since, or the upload's job has gone on without it",
 }
 
 _BY_CODE = {
+    "processor_error": Reason.POISON,
+    "record_timeout": Reason.POISON,
     "worker_died": Reason.CRASH,
     "not_processed": Reason.CRASH,
     "transient": Reason.TRANSIENT,
     "unsuitable_input": Reason.UNSUITABLE,
 }
-_UNCLAIMED = frozenset({JobState.AWAITING_UPLOAD, JobState.QUEUED})
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Standing:
 
     jobs: Mapping[JobRef, Job] = field(default_factory=dict)
     """Those that exist."""
-    committed: frozenset[int] = frozenset()
+    done: frozenset[int] = frozenset()
     """The chunks of a failed chunk's job that have a result."""
 
 
@@ -69,7 +70,7 @@ def classify(content: Content, standing: Standing) -> Reason:
 
 def _of_uploads(content: Uploads, standing: Standing) -> Reason:
     jobs = [standing.jobs[upload.job] for upload in content.uploads if upload.job in standing.jobs]
-    if any(job.state in _UNCLAIMED for job in jobs):
+    if any(job.state is JobState.AWAITING_UPLOAD for job in jobs):
         return Reason.STUCK_UPLOAD
     return Reason.RESOLVED if len(jobs) == len(content.uploads) else Reason.UNKNOWN_JOB
 
@@ -79,7 +80,7 @@ def _of_chunk(letter: FailedChunkLetter, standing: Standing) -> Reason:
     if job is None:
         return Reason.UNKNOWN_JOB
     redone = job.run > letter.run and job.state is JobState.SUCCEEDED
-    if redone or letter.chunk in standing.committed:
+    if redone or letter.chunk in standing.done:
         return Reason.RESOLVED
-    # Any other code is the processor's doing: what Backhaul itself, or AWS, may have done is in the table.
-    return _BY_CODE.get(letter.cause.code, Reason.POISON)
+    # What was tried and failed with a code of its own is the processor's doing; what was never tried cannot be.
+    return _BY_CODE.get(letter.cause.code, Reason.POISON if letter.attempts else Reason.CRASH)

@@ -10,7 +10,7 @@ from typing import Any
 from backhaul.events import JobEvent, event_of
 from backhaul.store import EventBus
 from backhaul.store.bus import ENTRIES_MOST
-from backhaul.store.jobs import job_of
+from backhaul.store.job_item import job_of
 
 
 @dataclass(frozen=True)

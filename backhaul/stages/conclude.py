@@ -18,7 +18,7 @@ def conclude_shard(task: ShardTask, error: str, cause: str, *, jobs: JobStore, s
     kind = error or "unknown error"
     message = f"Every worker on the shard died; the last one with {kind}."
     died = Cause("worker_died", message, detail=cause or None)
-    shards.note_crash(task.job, task.shard, died, expires_at=jobs.get(task.job).expires_at)
+    shards.note_crash(task.job, task.shard, task.run, died, expires_at=jobs.get(task.job).expires_at)
 
 
 def conclude_run(task: RunTask, cause: Cause, *, jobs: JobStore) -> Job | None:
@@ -26,4 +26,4 @@ def conclude_run(task: RunTask, cause: Cause, *, jobs: JobStore) -> Job | None:
     job = jobs.get(task.job)
     if job.run != task.run or job.state.is_terminal:
         return None
-    return jobs.move(job.ref, JobState.FAILED, cause=cause)
+    return jobs.move(job, JobState.FAILED, cause=cause)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
@@ -10,10 +11,10 @@ import msgspec
 
 from backhaul import keys
 from backhaul.clock import Clock
-from backhaul.errors import MalformedMessage
-from backhaul.flow.admission import admit, claim
+from backhaul.errors import JobNotFound, MalformedMessage
+from backhaul.flow.admission import Admission
 from backhaul.job import Job, JobRef, JobState, ObjectRef
-from backhaul.store import JobStore, RunStore
+from backhaul.store import JobStore, RunStore, SlotStore
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,31 @@ def uploads_in(message: str) -> tuple[Upload, ...]:
     return tuple(_upload(record.s3.object) for record in records)
 
 
-def dispatch(upload: Upload, *, jobs: JobStore, runs: RunStore, clock: Clock) -> Job:
-    """Pin the uploaded version to its job and start the run; return the job as it then stands.
+def dispatch(upload: Upload, *, jobs: JobStore, runs: RunStore, slots: SlotStore, clock: Clock) -> Job:
+    """Pin the uploaded version to its job and start the run if there is a slot; return the job as it then stands.
 
     The first upload wins: a duplicate event finds it pinned and only makes sure that the run was
-    started, and an overwrite is ignored. Raises `JobNotFound` for an upload that belongs to no job.
+    started, and an overwrite is ignored. A job without a slot stays QUEUED, and its message is done with: the
+    next job's end, or the sweep, starts it. Raises `JobNotFound` for an upload that belongs to no job.
     """
+    admission = Admission(jobs, runs, slots, clock)
     job = jobs.get(upload.job)
     if job.state is JobState.AWAITING_UPLOAD:
-        job = claim(job, upload.object, jobs=jobs, clock=clock)
+        job = admission.claim(job, upload.object)
     if job.input != upload.object:
         return job
-    return admit(job, jobs=jobs, runs=runs, clock=clock)
+    if job.state is JobState.QUEUED and admission.fill(job):
+        job = jobs.get(upload.job)
+    admission.start(job)
+    return job
+
+
+def hand_on(ended: JobRef, *, jobs: JobStore, runs: RunStore, slots: SlotStore, clock: Clock) -> int:
+    """Take back the slot of a job that has ended, and start those that wait for it; returns how many."""
+    with suppress(JobNotFound):
+        if jobs.get(ended).state.is_terminal:
+            slots.drop(ended)
+    return Admission(jobs, runs, slots, clock).fill()
 
 
 class _Object(msgspec.Struct, frozen=True):

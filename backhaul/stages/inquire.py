@@ -6,21 +6,24 @@ from dataclasses import replace
 
 from backhaul import keys
 from backhaul.api import Download
+from backhaul.clock import Clock
 from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady
 from backhaul.job import Counts, Job, JobRef, JobState, ObjectRef
+from backhaul.progress import ShardRecord, count
 from backhaul.settings import Settings
-from backhaul.shard import count
 from backhaul.store import JobStore, ObjectStore, Page, ShardStore
 
 PAGE_LARGEST = 100
 
 
-def job_status(ref: JobRef, *, jobs: JobStore, shards: ShardStore) -> Job:
-    """Return the job with its counts as of now; raises `JobNotFound`."""
+def job_status(ref: JobRef, *, jobs: JobStore, shards: ShardStore, clock: Clock) -> tuple[Job, int]:
+    """Return the job with its counts as of now, and how many of its shards stall; raises `JobNotFound`."""
     job = _job(ref, jobs)
     if job.state not in (JobState.RUNNING, JobState.MERGING):
-        return job
-    return replace(job, counts=_live_counts(job, shards))
+        return job, 0
+    records = list(shards.all(job.ref, consistent=False))
+    now = clock.now()
+    return replace(job, counts=_counts(job, records)), sum(record.is_stalled(now) for record in records)
 
 
 def list_jobs(tenant: str, *, state: str | None, after: str | None, limit: int, jobs: JobStore) -> Page:
@@ -34,15 +37,22 @@ def list_jobs(tenant: str, *, state: str | None, after: str | None, limit: int, 
     return jobs.list(tenant, state=JobState(state) if state else None, after=after, limit=limit)
 
 
-def job_result(ref: JobRef, *, jobs: JobStore, objects: ObjectStore, settings: Settings) -> Download:
-    """Return where to fetch the job's output; raises `JobNotFound` and `ResultNotReady`."""
-    job = _job(ref, jobs)
+def job_result(
+    ref: JobRef, *, run: int | None = None, jobs: JobStore, objects: ObjectStore, settings: Settings
+) -> Download:
+    """Return where to fetch the output of the job, or of an earlier run.
+
+    Raises `JobNotFound`, `RunNotFound` and `ResultNotReady`.
+    """
+    job = _of_run(_job(ref, jobs), run, jobs)
     return _download(job, job.output, f"{job.processor}-{job.file_name}", objects, settings)
 
 
-def job_receipt(ref: JobRef, *, jobs: JobStore, objects: ObjectStore, settings: Settings) -> Download:
-    """Return where to fetch the job's receipt; raises `JobNotFound` and `ResultNotReady`."""
-    job = _job(ref, jobs)
+def job_receipt(
+    ref: JobRef, *, run: int | None = None, jobs: JobStore, objects: ObjectStore, settings: Settings
+) -> Download:
+    """Return where to fetch the receipt of the job, or of an earlier run; raises like `job_result`."""
+    job = _of_run(_job(ref, jobs), run, jobs)
     return _download(job, job.receipt, f"{job.ref.job_id}-receipt.json", objects, settings)
 
 
@@ -67,8 +77,11 @@ def _why_not_ready(job: Job) -> str:
     return f"Job {job.ref.job_id} is {job.state} and has no output{cause}"
 
 
-def _live_counts(job: Job, shards: ShardStore) -> Counts:
-    records = list(shards.all(job.ref, consistent=False))
+def _of_run(job: Job, run: int | None, jobs: JobStore) -> Job:
+    return job if run is None else jobs.of_run(job, run)
+
+
+def _counts(job: Job, records: list[ShardRecord]) -> Counts:
     planned = job.counts or Counts()
     failed = sum(len(record.failed) for record in records)
     return count(records, shards=planned.shards, chunks=planned.chunks, chunks_failed=failed)

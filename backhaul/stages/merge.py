@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from itertools import groupby
 
 import msgspec
 
@@ -13,12 +14,14 @@ from backhaul import keys
 from backhaul.clock import Clock
 from backhaul.errors import StoreUnavailable
 from backhaul.flow.failure import Watched, only_bytes, processor_cause
-from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef
+from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef, StopKind
+from backhaul.letter import letter_of
 from backhaul.processor import Context, Processor
+from backhaul.progress import FailedChunk, ShardRecord, pieces_of
 from backhaul.receipt import Verdict, judge, receipt_of
 from backhaul.registry import Registry
-from backhaul.shard import Shard, ShardRecord
-from backhaul.store import JobStore, ObjectStore, OutputWriter, ShardStore
+from backhaul.shard import Shard
+from backhaul.store import JobStore, LetterBox, ObjectStore, OutputWriter, ShardStore
 from backhaul.task import RunTask
 
 MERGE_LONGEST = timedelta(minutes=20)
@@ -31,6 +34,7 @@ def merge(
     jobs: JobStore,
     shards: ShardStore,
     objects: ObjectStore,
+    letters: LetterBox,
     registry: Registry,
     clock: Clock,
 ) -> Job:
@@ -42,40 +46,75 @@ def merge(
     job = jobs.get(task.job)
     if job.run != task.run or job.state.is_terminal:
         return job
-    job = jobs.move(job.ref, JobState.MERGING, due_at=clock.now() + MERGE_LONGEST)
-    if job.state is not JobState.MERGING:
-        return job
-    plan = [Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(keys.plan_key(job.ref, job.run))]
-    if job.counts is not None and sum(len(shard.chunks) for shard in plan) != job.counts.chunks:
-        raise StoreUnavailable(f"The plan of job {job.ref.job_id} was not read whole.")
+    job = jobs.move(job, JobState.MERGING, due_at=clock.now() + MERGE_LONGEST)
+    while job.run == task.run and job.state is JobState.MERGING:
+        job = _end(job, jobs, shards, objects, letters, registry, clock)
+    return job
+
+
+def _end(
+    job: Job,
+    jobs: JobStore,
+    shards: ShardStore,
+    objects: ObjectStore,
+    letters: LetterBox,
+    registry: Registry,
+    clock: Clock,
+) -> Job:
+    """Try to end the job; one that was asked to stop meanwhile is still MERGING, and is judged again."""
+    plan = _plan_of(job, objects)
     records = {record.index: record for record in shards.all(job.ref)}
-    verdict, own = judge(plan, records), secrets.token_hex(4)
+    verdict, own = judge(job, plan, records), secrets.token_hex(4)
+    verdict = replace(verdict, missing=_with_letters(job, plan, verdict.missing, letters, clock))
     output, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects, own)
     receipt = receipt_of(job, verdict, output, clock.now())
     key = keys.receipt_key(job.ref, job.run, own)
     stored = objects.put(key, receipt.to_json(), content_type="application/json")
-    return jobs.move(job.ref, verdict.state, output=output, receipt=stored, counts=verdict.counts, cause=verdict.cause)
+    return jobs.end(job, verdict.state, output=output, receipt=stored, counts=verdict.counts, cause=verdict.cause)
+
+
+def _plan_of(job: Job, objects: ObjectStore) -> list[Shard]:
+    if job.plan is None:
+        return []
+    plan = [Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(job.plan)]
+    if job.counts is not None and sum(len(shard.chunks) for shard in plan) != job.counts.chunks:
+        raise StoreUnavailable(f"The plan of job {job.ref.job_id} was not read whole.")
+    return plan
+
+
+def _with_letters(
+    job: Job, plan: list[Shard], missing: tuple[FailedChunk, ...], letters: LetterBox, clock: Clock
+) -> tuple[FailedChunk, ...]:
+    """Send the letters that no worker could send: of chunks whose workers died, or died before they had."""
+    if job.stop is not None and job.stop.kind is StopKind.CANCEL:
+        return missing
+    shard_of = {chunk.index: shard.index for shard in plan for chunk in shard.chunks}
+    return tuple(
+        chunk
+        if chunk.message_id
+        else replace(chunk, message_id=letters.send(letter_of(job, shard_of[chunk.index], chunk, (), clock.now())))
+        for chunk in missing
+    )
 
 
 Result = tuple[int, str, int, int]
-"""Where one chunk's result lies: (chunk, key, first byte, length)."""
+"""Where a piece of a chunk's result lies: (chunk, key, first byte, length)."""
 
 
 def _results(job: JobRef, records: Mapping[int, ShardRecord]) -> list[Result]:
-    found: list[Result] = []
-    for record in records.values():
-        for part in record.parts:
-            key, start = keys.result_key(job, record.index, part.attempt, part.number), 0
-            for index, length in part.lengths:
-                found.append((index, key, start, length))
-                start += length
-    return sorted(found)
+    found = [
+        (index, keys.result_key(job, record.index, part.attempt, part.number), start, length)
+        for record in records.values()
+        for index, part, start, length in pieces_of(record)
+    ]
+    # By chunk only: the pieces of one chunk stay in the order in which they were committed.
+    return sorted(found, key=lambda result: result[0])
 
 
 def _write_output(
     job: Job, verdict: Verdict, results: list[Result], registry: Registry, objects: ObjectStore, own: str
 ) -> tuple[ObjectRef | None, Verdict]:
-    if verdict.state is JobState.FAILED:
+    if verdict.state is JobState.FAILED or not results:
         return None, verdict
     processor = registry.create(job.processor, job.options)
     with OutputWriter(objects, keys.output_key(job.ref, job.run, own), processor.content_type) as output:
@@ -91,7 +130,10 @@ def _write_output(
 
 
 def _reduce(processor: Processor, results: list[Result], objects: ObjectStore, output: OutputWriter) -> Cause | None:
-    watched = Watched(objects.read(key, start, length) for _, key, start, length in results)
+    chunks = groupby(results, key=lambda result: result[0])
+    watched = Watched(
+        b"".join(objects.read(key, start, length) for _, key, start, length in pieces) for _, pieces in chunks
+    )
     for piece in _pieces(processor, watched):
         if isinstance(piece, Cause):
             return piece

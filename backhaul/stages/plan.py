@@ -6,43 +6,52 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+import msgspec
+
 from backhaul import keys
 from backhaul.errors import StoreUnavailable
 from backhaul.flow.failure import processor_cause
-from backhaul.job import Cause, Counts, Job, JobState
+from backhaul.flow.redoing import to_redo
+from backhaul.job import Cause, Counts, Job, JobState, ObjectRef
 from backhaul.processor import Processor
 from backhaul.reading import Chunk, Source
 from backhaul.registry import Registry
-from backhaul.shard import CHUNKS_MAX, check_chunks, choose_chunk_bytes, plan_shards
-from backhaul.store import JobStore, ObjectStore, S3Source
+from backhaul.shard import CHUNKS_MAX, Shard, check_chunks, choose_chunk_bytes, plan_shards
+from backhaul.store import JobStore, ObjectStore, S3Source, ShardStore
 from backhaul.task import RunTask
 
 
 @dataclass(frozen=True)
 class Planned:
-    """Whether there is a plan to follow, and where it lies."""
+    """Whether there is a plan to follow, and where it lies; `complete`: nothing is left to do but to merge."""
 
-    outcome: Literal["planned", "ended"]
+    outcome: Literal["planned", "complete", "ended"]
     plan_key: str = ""
     shards: int = 0
     chunks: int = 0
 
 
-def plan(task: RunTask, *, jobs: JobStore, objects: ObjectStore, registry: Registry) -> Planned:
+def plan(task: RunTask, *, jobs: JobStore, shards: ShardStore, objects: ObjectStore, registry: Registry) -> Planned:
     """Write the run's plan; a file that the processor cannot read ends the job as FAILED.
 
-    Planning again writes the same plan.
+    The first run plans the whole input, and a later one only what is missing of that. Planning again writes
+    the same plan.
     """
     job = jobs.get(task.job)
     if job.state is not JobState.RUNNING or job.run != task.run or job.input is None:
         return Planned("ended")
+    if job.plan is not None and job.run > 1:
+        whole = [Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(job.plan)]
+        records = {record.index: record for record in shards.all(job.ref)}
+        todo = to_redo(whole, records, only_failed=job.only_failed)
+        return _write(job, todo, objects)[0] if todo else Planned("complete")
     processor = registry.create(job.processor, job.options)
     chunks = _damage(job, objects) or _split(processor, S3Source(objects, job.input))
     if isinstance(chunks, Cause):
-        jobs.move(job.ref, JobState.FAILED, cause=chunks)
+        jobs.move(job, JobState.FAILED, cause=chunks)
         return Planned("ended")
-    planned = _write(job, chunks, objects)
-    jobs.note(job, counts=Counts(shards=planned.shards, chunks=planned.chunks))
+    planned, stored = _write(job, list(plan_shards(chunks)), objects)
+    jobs.note(job, plan=stored, counts=Counts(shards=planned.shards, chunks=planned.chunks))
     return planned
 
 
@@ -66,8 +75,8 @@ def _split(processor: Processor, source: Source) -> list[Chunk] | Cause:
     return chunks if fault is None else Cause("bad_split", fault)
 
 
-def _write(job: Job, chunks: list[Chunk], objects: ObjectStore) -> Planned:
-    lines = [shard.to_line() for shard in plan_shards(chunks)]
+def _write(job: Job, shards: list[Shard], objects: ObjectStore) -> tuple[Planned, ObjectRef]:
     key = keys.plan_key(job.ref, job.run)
-    objects.put(key, b"".join(lines), content_type="application/jsonl")
-    return Planned("planned", key, len(lines), len(chunks))
+    stored = objects.put(key, b"".join(shard.to_line() for shard in shards), content_type="application/jsonl")
+    chunks = sum(len(shard.chunks) - len(shard.skip) for shard in shards)
+    return Planned("planned", key, len(shards), chunks), stored

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from backhaul.clock import Clock
-from backhaul.flow.chunk_run import ChunkFault, run_chunk
-from backhaul.flow.commit import GroupCommit
-from backhaul.job import Job, JobState
-from backhaul.reading import Window
+from backhaul.flow.commit import GroupCommit, Tools
+from backhaul.flow.shard_run import ShardRun
+from backhaul.flow.watch import Watch
+from backhaul.job import Job, JobState, Stop, StopKind
+from backhaul.progress import ShardRecord
 from backhaul.registry import Registry
-from backhaul.shard import ShardRecord
-from backhaul.store import JobStore, ObjectStore, S3Source, ShardStore
+from backhaul.store import JobStore, LetterBox, ObjectStore, S3Source, ShardStore, StepStore
 from backhaul.task import ShardTask
 
 TIME_KEPT_SECONDS = 5.0
-"""What a worker leaves of its time for its last commit."""
+"""What a worker leaves of its time for its last commit, but never more than a tenth of it."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,15 @@ class Work:
     chunks_failed: int = 0
     records: int = 0
     bytes: int = 0
+    rework: int = 0
+    """Chunks that the attempt before this one had begun and not committed, as far as its last sign of life tells."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What the state machine is to do next: an outcome is a value, exceptions are for crashes.
 
-    `done`: the shard is finished. `continue`: the time ran out, call again. `wait`: call again after
+    `done`: nothing is left to do here. `continue`: the time ran out, call again. `wait`: call again after
     `seconds`.
     """
 
@@ -53,45 +54,68 @@ def process(
     *,
     jobs: JobStore,
     shards: ShardStore,
+    steps: StepStore,
     objects: ObjectStore,
+    letters: LetterBox,
     registry: Registry,
     clock: Clock,
     remaining: Callable[[], float],
 ) -> Outcome:
-    """Work on the shard until it is finished or `remaining()` seconds run out.
+    """Work on the shard until it is finished, `remaining()` seconds run out, or the job is to stop.
 
     Raises `Superseded` when a newer attempt takes the shard over, and `StoreUnavailable`.
     """
+    time_left = remaining()
+    end = clock.monotonic() + time_left - min(TIME_KEPT_SECONDS, time_left / 10)
     job = jobs.get(task.job)
-    if job.state is not JobState.RUNNING or job.run != task.run or job.input is None:
+    if job.state is not JobState.RUNNING or job.run != task.run or job.input is None or job.stop is not None:
         return Outcome("done", Work(job.processor))
-    before = shards.claim(task.job, task.shard, expires_at=job.expires_at)
+    before = _taken_up(shards.claim(task.job, task.shard, task.run, expires_at=job.expires_at), task.run)
     if before.finished:
         return Outcome("done", Work(job.processor, before.attempt))
-    todo = [chunk for chunk in task.shard.chunks if chunk.index not in before.settled()]
-    commit = GroupCommit(task.job, before, shards=shards, objects=objects, clock=clock)
-    source = S3Source(objects, job.input)
-    slowest = 0.0
-    end = task.shard.chunks[-1].end
-    with closing(Window(source, todo[0].start if todo else end, end)) as window:
-        for number, chunk in enumerate(todo):
-            if number and remaining() < TIME_KEPT_SECONDS + 2 * slowest:
-                return Outcome("continue", _work(job, before, commit.write(handed_over=True)))
-            began = clock.monotonic()
-            # A processor of its own for each chunk: what one leaves behind in it never reaches another.
-            result = run_chunk(registry.create(job.processor, job.options), window, chunk)
-            commit.add(result.to_failed() if isinstance(result, ChunkFault) else result)
-            slowest = max(slowest, clock.monotonic() - began)
-    return Outcome("done", _work(job, before, commit.write(finished=True)))
+    commit = GroupCommit(job, before, Tools(shards, objects, letters, clock))
+    watch = Watch(job, before, jobs=jobs, shards=shards, clock=clock, end=end)
+    run = ShardRun(
+        job,
+        task.shard,
+        S3Source(objects, job.input),
+        commit=commit,
+        watch=watch,
+        steps=steps,
+        registry=registry,
+        clock=clock,
+        end=end,
+    )
+    with watch.running():
+        left = run.run()
+        after = commit.write(finished=_is_finished(commit.record, task), handed_over=True)
+    if left.fatal is not None:
+        jobs.request_stop(job, Stop(StopKind.FAIL_FAST, left.fatal, clock.now()))
+    return Outcome(left.end.value, _work(job, before, after), left.seconds)
+
+
+def _taken_up(claimed: ShardRecord, run: int) -> ShardRecord:
+    """Return the record as this attempt takes it up: a new run tries again what failed, a retry counts the death."""
+    if claimed.run != run:
+        return claimed.reopened(run)
+    if not claimed.died() or claimed.finished:
+        return claimed
+    return replace(claimed, retries=claimed.retries + 1, rework=claimed.rework + claimed.underway)
+
+
+def _is_finished(record: ShardRecord, task: ShardTask) -> bool:
+    settled = record.settled() | task.shard.skip
+    return all(chunk.index in settled for chunk in task.shard.chunks)
 
 
 def _work(job: Job, before: ShardRecord, after: ShardRecord) -> Work:
     return Work(
         job.processor,
         attempt=after.attempt,
-        is_retry=after.attempt - 1 != before.handed_over,
+        is_retry=before.died(),
         chunks=after.chunks_done - before.chunks_done,
         chunks_failed=len(after.failed) - len(before.failed),
         records=after.records - before.records,
         bytes=after.bytes_done - before.bytes_done,
+        rework=before.underway if before.died() else 0,
     )

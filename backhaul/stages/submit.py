@@ -13,6 +13,7 @@ import msgspec
 from backhaul.clock import Clock
 from backhaul.errors import InvalidOption, InvalidRequest
 from backhaul.job import UPLOAD_GRACE, Job, JobRef, JobState, new_job_id
+from backhaul.policy import DEFAULT, Policy
 from backhaul.processor import Processor
 from backhaul.registry import Registry
 from backhaul.settings import Settings
@@ -34,6 +35,7 @@ class Submission:
     size: int
     options: Mapping[str, Any] = field(default_factory=dict)
     sha256: str | None = None
+    policy: Policy = DEFAULT
 
     @classmethod
     def from_json(cls, body: str | bytes) -> Submission:
@@ -50,13 +52,14 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: int
     options: dict[str, Any] = {}
     sha256: str | None = None
+    policy: Policy = DEFAULT
 
     def checked(self) -> Submission:
         if not 0 < len(self.file_name) <= _FILE_NAME_LONGEST or not self.file_name.isprintable():
             raise InvalidRequest("file_name must be 1 to 255 printable characters; it is only shown, never a path.")
         if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
             raise InvalidRequest("sha256 must be 64 hexadecimal digits in lower case.")
-        return Submission(self.processor, self.file_name, self.size, self.options, self.sha256)
+        return Submission(self.processor, self.file_name, self.size, self.options, self.sha256, self.policy)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def submit(
         moves=0,
         processor=request.processor,
         options=options,
+        policy=request.policy,
         file_name=request.file_name,
         declared_size=request.size,
         declared_sha256=request.sha256,

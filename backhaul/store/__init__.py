@@ -1,4 +1,4 @@
-"""The one place that talks to AWS: jobs and shards in DynamoDB, objects in S3, runs, queues, and the event bus."""
+"""The one place that talks to AWS: jobs, shards and slots in DynamoDB, objects in S3, runs, letters, the event bus."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from backhaul.clock import Clock, SystemClock
 from backhaul.settings import Settings
 from backhaul.store.audit import AuditLog
 from backhaul.store.bus import EventBus
-from backhaul.store.jobs import JobStore, Page
+from backhaul.store.job_index import Page
+from backhaul.store.jobs import JobStore
+from backhaul.store.letters import LetterBox
 from backhaul.store.objects import ObjectStore, PresignedUpload, S3Source
 from backhaul.store.output import OutputWriter
 from backhaul.store.queues import MessageQueue
 from backhaul.store.runs import RunStatus, RunStore
 from backhaul.store.shards import ShardStore
+from backhaul.store.slots import Pause, Slots, SlotStore
+from backhaul.store.steps import StepStore
 from backhaul.store.stream import ChangeStream
 
 __all__ = [
@@ -27,15 +31,20 @@ __all__ = [
     "ChangeStream",
     "EventBus",
     "JobStore",
+    "LetterBox",
     "MessageQueue",
     "ObjectStore",
     "OutputWriter",
     "Page",
+    "Pause",
     "PresignedUpload",
     "RunStatus",
     "RunStore",
     "S3Source",
     "ShardStore",
+    "SlotStore",
+    "Slots",
+    "StepStore",
     "Store",
 ]
 
@@ -72,7 +81,25 @@ class Store:
     @cached_property
     def shards(self) -> ShardStore:
         """The shard records."""
-        return ShardStore(self._dynamodb, self._settings.require("jobs_table").jobs_table)
+        return ShardStore(self._dynamodb, self._settings.require("jobs_table").jobs_table, self._clock)
+
+    @cached_property
+    def steps(self) -> StepStore:
+        """The answers of memoised steps."""
+        return StepStore(self._dynamodb, self._settings.require("jobs_table").jobs_table, self.objects)
+
+    @cached_property
+    def slots(self) -> SlotStore:
+        """The permissions to run."""
+        settings = self._settings.require("flow_table")
+        most, most_per_tenant = settings.max_running_jobs, settings.max_running_jobs_per_tenant
+        table, clock = settings.flow_table, self._clock
+        return SlotStore(self._dynamodb, table, clock, most=most, most_per_tenant=most_per_tenant)
+
+    @cached_property
+    def letters(self) -> LetterBox:
+        """The queue of failed chunks."""
+        return LetterBox(self._sqs, self._settings.require("failed_chunks_url").failed_chunks_url)
 
     @cached_property
     def objects(self) -> ObjectStore:
@@ -103,7 +130,7 @@ class Store:
         return ChangeStream(self._make("dynamodbstreams", config=_CONFIG))
 
     def queue(self, url: str) -> MessageQueue:
-        """Return the queue at this URL."""
+        """Return the queue at this URL, as an operator handles it."""
         return MessageQueue(self._sqs, url)
 
     @cached_property

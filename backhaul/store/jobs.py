@@ -2,48 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from backhaul import keys
-from backhaul.clock import Clock
-from backhaul.errors import JobNotFound
-from backhaul.job import Job, JobRef, JobState
+from backhaul.errors import JobNotFound, RunNotFound
+from backhaul.job import Cause, Counts, Job, JobRef, JobState, ObjectRef, Stop
 from backhaul.store.codec import Item, arguments, convert, from_item, naming, setting, to_item
+from backhaul.store.job_index import JobIndex
+from backhaul.store.job_item import item_of, job_of
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
-BY_TENANT = "by-tenant"
-"""Index of a tenant's jobs; job IDs sort by time."""
-DUE = "due"
-"""Sparse index of the jobs that are not terminal, by state and by when the sweep must look at them."""
-
-LOOKED_AT_MOST = 1000
-"""Jobs that one page looks through for those in the state it wants."""
-
-_FIELDS = tuple(item.name for item in fields(Job))
+    pass
 
 
 @dataclass(frozen=True)
-class Page:
-    """Some of a tenant's jobs, newest first, and where the next page begins, if there may be one."""
+class _EndedRun:
+    state: JobState
+    run: int
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    output: ObjectRef | None = None
+    receipt: ObjectRef | None = None
+    counts: Counts | None = None
+    cause: Cause | None = None
 
-    jobs: tuple[Job, ...]
-    next_job_id: str | None
 
-
-class JobStore:
+class JobStore(JobIndex):
     """The job records of one deployment."""
-
-    def __init__(self, client: DynamoDBClient, table: str, clock: Clock) -> None:
-        self._client = client
-        self._table = table
-        self._clock = clock
 
     def create(self, job: Job) -> None:
         """Store a new job; an ID that exists already is an error, but for this very job written before."""
@@ -62,68 +50,112 @@ class JobStore:
             raise JobNotFound(ref.job_id)
         return job_of(found["Item"])
 
-    def move(self, ref: JobRef, to: JobState, *, due_at: datetime | None = None, **changes: Any) -> Job:
+    def glance(self, ref: JobRef) -> Job:
+        """Return the job as it was a moment ago, at half the price; raises `JobNotFound`."""
+        found = self._client.get_item(TableName=self._table, Key=_key(ref))
+        if "Item" not in found:
+            raise JobNotFound(ref.job_id)
+        return job_of(found["Item"])
+
+    def move(self, job: Job, to: JobState, *, due_at: datetime | None = None, **changes: Any) -> Job:
         """Move the job if the table of moves allows it, and return it as it now stands.
 
-        The caller looks at the returned state: when another writer was first, nothing is written.
-        Raises `JobNotFound`.
+        The caller looks at the returned state: when another writer was first, or the job has begun another
+        run since it was read, nothing is written. Raises `JobNotFound`.
         """
+        # Who has read an open job decides about that run only; to reopen one that had ended is a redrive.
+        sources = {state for state in to.predecessors if state.is_terminal == job.state.is_terminal}
+        return self._move(job, to, sources, due_at=due_at, **changes)
+
+    def move_from(self, job: Job, to: JobState, **changes: Any) -> Job:
+        """Move the job only if it is still in the state in which it was read; return it as it now stands."""
+        return self._move(job, to, {job.state} & to.predecessors, **changes)
+
+    def end(self, job: Job, to: JobState, **changes: Any) -> Job:
+        """Move the job like `move`, but not if it was asked to stop after it was read."""
+        stopped = "" if job.stop else "attribute_not_exists(#stop)"
+        sources = {state for state in to.predecessors if not state.is_terminal}
+        return self._move(job, to, sources, also=stopped, **changes)
+
+    def reopen(self, job: Job, **changes: Any) -> Job:
+        """Queue a job that has ended for another run; return it as it now stands."""
+        gone = ("ended_at", "started_at", "output", "receipt", "cause", "stop", "deadline_at")
+        sources = {job.state} & JobState.QUEUED.predecessors
+        return self._move(job, JobState.QUEUED, sources, remove=gone, run=job.run + 1, **changes)
+
+    def request_stop(self, job: Job, stop: Stop) -> Job:
+        """Ask the job's run to stop, unless it has ended or was asked before; return the job as it now stands."""
+        return self._update(
+            job.ref,
+            {"stop": stop},
+            condition="#run = :of_run AND (#state = :running OR #state = :merging) AND attribute_not_exists(#stop)",
+            given={"of_run": job.run, "running": JobState.RUNNING, "merging": JobState.MERGING},
+            names=("state", "run"),
+        )
+
+    def note(self, job: Job, **changes: Any) -> Job:
+        """Change fields of the job unless it has moved on meanwhile; return it as it now stands."""
+        return self._update(
+            job.ref,
+            changes,
+            condition="#state = :now AND #run = :of_run",
+            given={"now": job.state, "of_run": job.run},
+            names=("state", "run"),
+        )
+
+    def keep_run(self, job: Job) -> None:
+        """Keep what came of the job's run, which has ended, under a name of its own; doing it again changes nothing."""
+        names = ("state", "run", "started_at", "ended_at", "output", "receipt", "counts", "cause", "expires_at")
+        values = {name: getattr(job, name) for name in names}
+        self._client.put_item(
+            TableName=self._table,
+            Item=to_item(values | {"pk": keys.partition(job.ref), "sk": keys.run_sort_key(job.run)}),
+        )
+
+    def of_run(self, job: Job, run: int) -> Job:
+        """Return the job as it was at the end of an earlier run; raises `RunNotFound`."""
+        if run == job.run:
+            return job
+        key = to_item({"pk": keys.partition(job.ref), "sk": keys.run_sort_key(run)})
+        found = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True)
+        if "Item" not in found:
+            raise RunNotFound(job.ref.job_id, run)
+        values = from_item(found["Item"])
+        kept = convert(values, _EndedRun)
+        return replace(job, **{each.name: getattr(kept, each.name) for each in fields(_EndedRun)})
+
+    def _move(
+        self,
+        job: Job,
+        to: JobState,
+        sources: Collection[JobState],
+        *,
+        also: str = "",
+        remove: tuple[str, ...] = (),
+        due_at: datetime | None = None,
+        **changes: Any,
+    ) -> Job:
         now = self._clock.now()
         values = changes | {"state": to, "updated_at": now}
         if to.is_terminal:
             values["ended_at"] = now
+            remove += ("open_state", "due_at")
         else:
             values |= {"open_state": to, "due_at": due_at}
-        allowed = " OR ".join(f"#state = :from_{state}" for state in sorted(to.predecessors))
+        if to is not JobState.QUEUED:
+            remove += ("queue", "turn")
+        if not sources:
+            return self.get(job.ref)
+        allowed = " OR ".join(f"#state = :from_{state}" for state in sorted(sources))
         return self._update(
-            ref,
+            job.ref,
             values,
-            remove=("open_state", "due_at") if to.is_terminal else (),
-            condition=f"attribute_exists(pk) AND ({allowed})",
-            given={f"from_{state}": state for state in to.predecessors},
+            remove=remove,
+            condition=" AND ".join(filter(None, [f"({allowed})", "#run = :of_run", also])),
+            given={f"from_{state}": state for state in sources} | {"of_run": job.run},
             counted=True,
+            names=("state", "run", *(["stop"] if also else [])),
         )
-
-    def note(self, job: Job, **changes: Any) -> Job:
-        """Change fields of the job unless its state has changed meanwhile; return it as it now stands."""
-        return self._update(job.ref, changes, condition="#state = :now", given={"now": job.state}, names=("state",))
-
-    def list(self, tenant: str, *, state: JobState | None, after: str | None, limit: int) -> Page:
-        """Return up to `limit` of a tenant's jobs, newest first, beginning after the job ID `after`.
-
-        A page may hold fewer, even none, and still name a next one: jobs in other states were passed over.
-        """
-        found: list[Job] = []
-        last: str | None = None
-        for looked_at, job in enumerate(self._newest_first(tenant, after)):
-            if len(found) == limit or looked_at == LOOKED_AT_MOST:
-                return Page(tuple(found), last)
-            if state is None or job.state is state:
-                found.append(job)
-            last = job.ref.job_id
-        return Page(tuple(found), None)
-
-    def due(self, state: JobState, limit: int) -> tuple[Job, ...]:
-        """Return the jobs in this state that the sweep must look at by now, longest overdue first."""
-        found = self._client.query(
-            TableName=self._table,
-            IndexName=DUE,
-            KeyConditionExpression="open_state = :state AND due_at <= :now",
-            ExpressionAttributeValues=to_item({":state": state, ":now": self._clock.now()}),
-            Limit=limit,
-        )
-        return tuple(job_of(item) for item in found["Items"])
-
-    def _newest_first(self, tenant: str, after: str | None) -> Iterator[Job]:
-        condition = "tenant = :tenant" + (" AND job_id < :after" if after else "")
-        pages = self._client.get_paginator("query").paginate(
-            TableName=self._table,
-            IndexName=BY_TENANT,
-            KeyConditionExpression=condition,
-            ExpressionAttributeValues=to_item({":tenant": tenant, ":after": after}),
-            ScanIndexForward=False,
-        )
-        return (job_of(item) for page in pages for item in page["Items"])
 
     def _update(
         self,
@@ -138,14 +170,14 @@ class JobStore:
     ) -> Job:
         stored = {name: value for name, value in values.items() if value is not None}
         expression = setting(stored) + (", moves = moves + :one" if counted else "")
-        expression += " REMOVE " + ", ".join(remove) if remove else ""
+        expression += " REMOVE " + ", ".join(f"#{name}" for name in remove) if remove else ""
         try:
             answer = self._client.update_item(
                 TableName=self._table,
                 Key=_key(ref),
                 UpdateExpression=expression,
                 ConditionExpression=condition,
-                ExpressionAttributeNames=naming(stored) | naming(names),
+                ExpressionAttributeNames=naming(stored) | naming(names) | naming(remove),
                 ExpressionAttributeValues=arguments(stored | given | ({"one": 1} if counted else {})),
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
@@ -156,24 +188,6 @@ class JobStore:
                 raise JobNotFound(ref.job_id) from None
             return job_of(current)
         return job_of(answer["Attributes"])
-
-
-def item_of(job: Job) -> Item:
-    """Return the DynamoDB item of a job."""
-    values = {name: getattr(job, name) for name in _FIELDS if name != "ref"}
-    values |= {"pk": keys.partition(job.ref), "sk": keys.JOB_SORT_KEY}
-    values |= {"tenant": job.ref.tenant, "job_id": job.ref.job_id}
-    values |= {"options": msgspec.json.encode(job.options).decode()}
-    values |= {"open_state": None if job.state.is_terminal else job.state}
-    return to_item(values)
-
-
-def job_of(item: Item) -> Job:
-    """Return the job that a DynamoDB item, or an image of it in the stream, holds."""
-    values = from_item(item)
-    values["ref"] = {"tenant": values["tenant"], "job_id": values["job_id"]}
-    values["options"] = msgspec.json.decode(values["options"])
-    return convert({name: values.get(name) for name in _FIELDS}, Job)
 
 
 def _key(ref: JobRef) -> Item:

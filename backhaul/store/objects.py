@@ -6,7 +6,9 @@ import base64
 import hashlib
 import io
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import quote
@@ -30,6 +32,14 @@ class PresignedUpload:
 
     url: str
     fields: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A multipart upload that nobody will complete."""
+
+    key: str
+    upload_id: str
 
 
 class S3Source:
@@ -124,9 +134,23 @@ class ObjectStore:
         with _stream(get, start, start + length) as body:
             return io.BufferedReader(cast(io.RawIOBase, body)).read(length)
 
-    def lines(self, key: str) -> Iterator[bytes]:
-        """Yield an object's lines, without their endings."""
-        return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].iter_lines()
+    def lines(self, ref: ObjectRef) -> Iterator[bytes]:
+        """Yield the lines of a version, without their endings; all of them, or `StoreUnavailable`."""
+        with self.open(ref, 0, ref.size) as body:
+            for line in io.BufferedReader(cast(io.RawIOBase, body)):
+                yield line.rstrip(b"\n")
+
+    def orphans(self, before: datetime) -> Iterator[Orphan]:
+        """Yield the multipart uploads of outputs that were begun before then and never completed."""
+        pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket)
+        for each in (each for page in pages for each in page.get("Uploads", [])):
+            if each["Initiated"] < before:
+                yield Orphan(each["Key"], each["UploadId"])
+
+    def abort(self, orphan: Orphan) -> None:
+        """Remove what was uploaded of it; one that is gone stays gone."""
+        with suppress(self.client.exceptions.NoSuchUpload):
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=orphan.key, UploadId=orphan.upload_id)
 
 
 def _stream(get: Callable[..., GetObjectOutputTypeDef], start: int, end: int) -> BinaryIO:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backhaul import keys
-from backhaul.job import Job
+from backhaul.job import Cause, Job
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
+
+
+_CAUSE_LONGEST = 1000
 
 
 @dataclass(frozen=True)
@@ -35,24 +38,38 @@ class RunStore:
         self._client = client
         self._arn = state_machine_arn
 
-    def start(self, job: Job) -> None:
-        """Start the job's current run; starting it again changes nothing."""
+    def start(self, job: Job, *, salvage: bool = False) -> None:
+        """Start the job's current run; starting it again changes nothing.
+
+        With `salvage` it only merges what a run that is gone has committed.
+        """
         order = {"tenant": job.ref.tenant, "job_id": job.ref.job_id, "run": job.run}
         try:
             self._client.start_execution(
                 stateMachineArn=self._arn,
-                name=keys.run_name(job.ref, job.run),
-                input=msgspec.json.encode(order).decode(),
+                name=keys.run_name(job.ref, job.run, salvage=salvage),
+                input=msgspec.json.encode(order | ({"salvage": True} if salvage else {})).decode(),
             )
         except self._client.exceptions.ExecutionAlreadyExists:
             return
 
-    def status(self, job: Job) -> RunStatus:
-        """Return what became of the job's current run."""
-        name = keys.run_name(job.ref, job.run)
-        arn = f"{self._arn.replace(':stateMachine:', ':execution:')}:{name}"
+    def stop(self, job: Job, cause: Cause) -> None:
+        """End the job's current run at once; one that has ended stays as it is."""
         try:
-            found = self._client.describe_execution(executionArn=arn)
+            self._client.stop_execution(
+                executionArn=self._execution(job), error=cause.code, cause=cause.message[:_CAUSE_LONGEST]
+            )
+        except self._client.exceptions.ExecutionDoesNotExist:
+            return
+
+    def status(self, job: Job, *, salvage: bool = False) -> RunStatus:
+        """Return what became of the job's current run, or of the one that salvages it."""
+        try:
+            found = self._client.describe_execution(executionArn=self._execution(job, salvage=salvage))
         except self._client.exceptions.ExecutionDoesNotExist:
             return RunStatus("ABSENT")
         return RunStatus(found["status"], found.get("error", ""), found.get("cause", ""))
+
+    def _execution(self, job: Job, *, salvage: bool = False) -> str:
+        name = keys.run_name(job.ref, job.run, salvage=salvage)
+        return f"{self._arn.replace(':stateMachine:', ':execution:')}:{name}"

@@ -2,74 +2,100 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from backhaul import keys
+from backhaul.clock import Clock
 from backhaul.errors import Superseded
 from backhaul.job import Cause, JobRef
-from backhaul.shard import Shard, ShardRecord
+from backhaul.progress import ShardRecord
+from backhaul.shard import Shard
 from backhaul.store.codec import Item, arguments, convert, from_item, naming, setting, to_item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _FIELDS = tuple(item.name for item in fields(ShardRecord))
-_COMMITTED = ("handed_over", "finished", "parts", "failed", "records", "bytes_done", "tallies")
+_COMMITTED = tuple(name for name in _FIELDS if name not in {"index", "attempt", "chunks"})
 
 
 class ShardStore:
     """The shard records of one deployment."""
 
-    def __init__(self, client: DynamoDBClient, table: str) -> None:
+    def __init__(self, client: DynamoDBClient, table: str, clock: Clock) -> None:
         self._client = client
         self._table = table
+        self._clock = clock
 
-    def claim(self, ref: JobRef, shard: Shard, *, expires_at: int | None = None) -> ShardRecord:
+    def claim(self, ref: JobRef, shard: Shard, run: int, *, expires_at: int | None = None) -> ShardRecord:
         """Take the shard over with a new attempt, which fences off every earlier one.
 
-        Returns the record with what earlier attempts committed. `expires_at` is the job's own.
+        Returns the record with what earlier attempts committed and their last sign of life. `expires_at` is the
+        job's own. Raises `Superseded` when a later run has claimed the shard.
         """
-        described = _description(shard, expires_at)
-        answer = self._client.update_item(
-            TableName=self._table,
-            Key=_key(ref, shard.index),
-            UpdateExpression=setting(described) + " ADD attempt :one",
-            ExpressionAttributeNames=naming(described),
-            ExpressionAttributeValues=arguments(described) | to_item({":one": 1}),
-            ReturnValues="ALL_NEW",
-        )
+        owner = secrets.token_hex(8)
+        claim = {"owner": owner, "claimed_run": run, "claimed_at": self._clock.now()}
+        described = _description(shard, expires_at) | claim
+        try:
+            answer = self._client.update_item(
+                TableName=self._table,
+                Key=_key(ref, shard.index),
+                UpdateExpression=setting(described) + " ADD attempt :one",
+                # The owner tells a claim whose answer was lost, and which is therefore sent again, from another's.
+                ConditionExpression="(attribute_not_exists(#claimed_run) OR #claimed_run <= :claimed_run)"
+                " AND (attribute_not_exists(#owner) OR #owner <> :owner)",
+                ExpressionAttributeNames=naming(described),
+                ExpressionAttributeValues=arguments(described) | to_item({":one": 1}),
+                ReturnValues="ALL_NEW",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except self._client.exceptions.ConditionalCheckFailedException as refused:
+            current: Item = refused.response.get("Item", {})  # type: ignore[assignment]  # the stubs do not know it
+            if from_item(current).get("owner") != owner:
+                raise Superseded(f"Shard {shard.index} of job {ref.job_id} belongs to a later run by now.") from None
+            return _record_of(current)
         return _record_of(answer["Attributes"])
 
     def commit(self, ref: JobRef, record: ShardRecord) -> None:
         """Store what is committed of the shard; raises `Superseded` when a newer attempt holds it."""
-        values = {name: getattr(record, name) for name in _COMMITTED}
+        record = replace(record, beat_at=self._clock.now(), underway=0)
+        self._write(ref, record, {name: getattr(record, name) for name in _COMMITTED})
+
+    def beat(self, ref: JobRef, record: ShardRecord, *, begun: int | None, underway: int) -> None:
+        """Mark the shard with a sign of life; raises `Superseded` when a newer attempt holds it."""
+        self._write(ref, record, {"beat_at": self._clock.now(), "begun": begun, "underway": underway})
+
+    def _write(self, ref: JobRef, record: ShardRecord, values: dict[str, Any]) -> None:
+        kept = {name: value for name, value in values.items() if value is not None}
+        gone = values.keys() - kept.keys()
         try:
             self._client.update_item(
                 TableName=self._table,
                 Key=_key(ref, record.index),
-                UpdateExpression=setting(values),
+                UpdateExpression=setting(kept) + (" REMOVE " + ", ".join(f"#{name}" for name in gone) if gone else ""),
                 ConditionExpression="attempt = :attempt",
                 ExpressionAttributeNames=naming(values),
-                ExpressionAttributeValues=arguments(values) | to_item({":attempt": record.attempt}),
+                ExpressionAttributeValues=arguments(kept) | to_item({":attempt": record.attempt}),
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             raise Superseded(
                 f"Shard {record.index} of job {ref.job_id} was claimed anew after attempt {record.attempt}."
             ) from None
 
-    def note_crash(self, ref: JobRef, shard: Shard, cause: Cause, *, expires_at: int | None = None) -> None:
-        """Store why the shard's last worker died, unless the shard is finished."""
+    def note_crash(self, ref: JobRef, shard: Shard, run: int, cause: Cause, *, expires_at: int | None = None) -> None:
+        """Store why the shard's last worker died, unless the shard is finished or a later run has claimed it."""
         values = _description(shard, expires_at) | {"crash": cause}
         try:
             self._client.update_item(
                 TableName=self._table,
                 Key=_key(ref, shard.index),
                 UpdateExpression=setting(values),
-                ConditionExpression="NOT finished = :true",
-                ExpressionAttributeNames=naming(values),
-                ExpressionAttributeValues=arguments(values) | to_item({":true": True}),
+                ConditionExpression="NOT (finished = :true AND #run = :of_run) AND NOT claimed_run > :of_run",
+                ExpressionAttributeNames=naming([*values, "run"]),
+                ExpressionAttributeValues=arguments(values) | to_item({":true": True, ":of_run": run}),
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return
@@ -92,6 +118,8 @@ def _description(shard: Shard, expires_at: int | None) -> dict[str, Any]:
 
 def _record_of(item: Item) -> ShardRecord:
     values: dict[str, Any] = from_item(item)
+    # A claim is a sign of life too; the time that the worker before it left says nothing of this one.
+    values["beat_at"] = max(filter(None, [values.get("beat_at"), values.get("claimed_at")]), default=None)
     return convert({name: values[name] for name in _FIELDS if name in values}, ShardRecord)
 
 

@@ -24,12 +24,13 @@ from backhaul.registry import Registry, find_processors
 from backhaul.settings import Settings
 from backhaul.shard import Shard
 from backhaul.stages.announce import Change, announce
-from backhaul.stages.dispatch import Upload, dispatch, uploads_in
+from backhaul.stages.command import Redriven, cancel, redrive
+from backhaul.stages.dispatch import Upload, dispatch, hand_on, uploads_in
 from backhaul.stages.merge import merge
 from backhaul.stages.plan import Planned, plan
 from backhaul.stages.process import Outcome, process
 from backhaul.stages.submit import Submission, Submitted, submit
-from backhaul.stages.sweep import sweep
+from backhaul.stages.sweep import Swept, sweep
 from backhaul.store import Store
 from backhaul.task import RunTask, ShardTask
 
@@ -47,6 +48,9 @@ class FakeClock:
 
     def monotonic(self) -> float:
         return self.time.timestamp()
+
+    def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
 
     def advance(self, **step: float) -> None:
         self.time += timedelta(**step)
@@ -83,7 +87,7 @@ class Deployment:
 
     def dispatch(self, upload: Upload) -> Job:
         store = self.store
-        return dispatch(upload, jobs=store.jobs, runs=store.runs, clock=self.clock)
+        return dispatch(upload, jobs=store.jobs, runs=store.runs, slots=store.slots, clock=self.clock)
 
     def notification(self, *uploads: Upload, **changes: Any) -> str:
         """The S3 event notification of uploads, as S3 writes it to the queue."""
@@ -122,8 +126,47 @@ class Deployment:
         return self.store.jobs.get(ref)
 
     def sweep(self) -> dict[str, int]:
+        return dict(self.swept().mended)
+
+    def swept(self) -> Swept:
         store = self.store
-        return dict(sweep(jobs=store.jobs, objects=store.objects, runs=store.runs, clock=self.clock))
+        return sweep(
+            jobs=store.jobs,
+            shards=store.shards,
+            objects=store.objects,
+            runs=store.runs,
+            slots=store.slots,
+            clock=self.clock,
+        )
+
+    def hand_on(self, ended: JobRef) -> int:
+        store = self.store
+        return hand_on(ended, jobs=store.jobs, runs=store.runs, slots=store.slots, clock=self.clock)
+
+    def cancel(self, ref: JobRef, reason: str | None = None) -> Job:
+        return cancel(ref, reason, jobs=self.store.jobs, slots=self.store.slots, clock=self.clock)
+
+    def redrive(self, ref: JobRef, *, only_failed: bool = False) -> Redriven:
+        store = self.store
+        return redrive(
+            ref,
+            only_failed=only_failed,
+            jobs=store.jobs,
+            shards=store.shards,
+            objects=store.objects,
+            slots=store.slots,
+            runs=store.runs,
+            clock=self.clock,
+        )
+
+    def letters(self) -> list[dict[str, Any]]:
+        """The bodies of all messages in the queue of failed chunks, with their message IDs."""
+        sqs, found = boto3.client("sqs"), []
+        while messages := sqs.receive_message(
+            QueueUrl=self.settings.failed_chunks_url, MaxNumberOfMessages=10, VisibilityTimeout=60
+        ).get("Messages"):
+            found += [msgspec.json.decode(each["Body"]) | {"message_id": each["MessageId"]} for each in messages]
+        return found
 
     def executions(self) -> list[Any]:
         """The runs that were started, as the emulated Step Functions holds them."""
@@ -157,10 +200,12 @@ class Deployment:
         return announce(changes, bus=bus or self.store.bus, bucket=self.settings.data_bucket)
 
     def plan(self, task: RunTask) -> Planned:
-        return plan(task, jobs=self.store.jobs, objects=self.store.objects, registry=self.registry)
+        store = self.store
+        return plan(task, jobs=store.jobs, shards=store.shards, objects=store.objects, registry=self.registry)
 
     def shard_tasks(self, task: RunTask) -> list[ShardTask]:
-        lines = self.store.objects.lines(keys.plan_key(task.job, task.run))
+        got = self.s3.get_object(Bucket=self.settings.data_bucket, Key=keys.plan_key(task.job, task.run))
+        lines = got["Body"].read().splitlines()
         return [ShardTask(task.job, task.run, Shard.from_value(msgspec.json.decode(line))) for line in lines]
 
     def process(self, task: ShardTask, **changes: Any) -> Outcome:
@@ -168,7 +213,9 @@ class Deployment:
         tools: dict[str, Any] = {
             "jobs": store.jobs,
             "shards": store.shards,
+            "steps": store.steps,
             "objects": store.objects,
+            "letters": store.letters,
             "registry": self.registry,
             "clock": self.clock,
             "remaining": lambda: self.remaining,
@@ -184,6 +231,7 @@ class Deployment:
             jobs=store.jobs,
             shards=store.shards,
             objects=store.objects,
+            letters=store.letters,
             registry=self.registry,
             clock=self.clock,
         )
@@ -197,12 +245,12 @@ class Deployment:
 
     def finish(self, task: RunTask) -> Job:
         """Bring a running job to its end, shard after shard."""
-        if self.plan(task).outcome == "planned":
+        planned = self.plan(task).outcome
+        if planned == "planned":
             for shard in self.shard_tasks(task):
-                while self.process(shard).outcome == "continue":
-                    pass
-            return self.merge(task)
-        return self.store.jobs.get(task.job)
+                while (outcome := self.process(shard)).outcome != "done":
+                    self.clock.advance(seconds=outcome.seconds)
+        return self.store.jobs.get(task.job) if planned == "ended" else self.merge(task)
 
     def run(self, processor: str, data: bytes, **request: Any) -> Job:
         return self.finish(self.start(processor, data, **request))
@@ -250,9 +298,15 @@ def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
         s3.create_bucket(Bucket="data")
         s3.put_bucket_versioning(Bucket="data", VersioningConfiguration={"Status": "Enabled"})
         _create_jobs_table()
+        _create_flow_table()
         boto3.client("events").create_event_bus(Name="bus")
         settings = Settings(
-            data_bucket="data", jobs_table="jobs", event_bus="bus", state_machine_arn=_create_state_machine()
+            data_bucket="data",
+            jobs_table="jobs",
+            flow_table="flow",
+            event_bus="bus",
+            state_machine_arn=_create_state_machine(),
+            failed_chunks_url=boto3.client("sqs").create_queue(QueueName="failed-chunks")["QueueUrl"],
         )
         clock = FakeClock()
         yield Deployment(settings, Store(settings, clock), clock, find_processors(), s3)
@@ -274,7 +328,7 @@ def _serialize_writes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _create_jobs_table() -> None:
-    strings = ("pk", "sk", "tenant", "job_id", "open_state", "due_at")
+    strings = ("pk", "sk", "tenant", "job_id", "open_state", "due_at", "queue", "turn")
     boto3.client("dynamodb").create_table(
         TableName="jobs",
         BillingMode="PAY_PER_REQUEST",
@@ -284,7 +338,17 @@ def _create_jobs_table() -> None:
         GlobalSecondaryIndexes=[
             {"IndexName": "by-tenant", "KeySchema": _keys("tenant", "job_id"), "Projection": {"ProjectionType": "ALL"}},
             {"IndexName": "due", "KeySchema": _keys("open_state", "due_at"), "Projection": {"ProjectionType": "ALL"}},
+            {"IndexName": "queued", "KeySchema": _keys("queue", "turn"), "Projection": {"ProjectionType": "KEYS_ONLY"}},
         ],
+    )
+
+
+def _create_flow_table() -> None:
+    boto3.client("dynamodb").create_table(
+        TableName="flow",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+        KeySchema=_keys("pk", "sk"),
     )
 
 

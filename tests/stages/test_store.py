@@ -16,7 +16,8 @@ from backhaul.errors import InvalidSettings, JobNotFound, StoreUnavailable, Supe
 from backhaul.job import MOVES, Cause, JobRef, JobState, ObjectRef
 from backhaul.reading import Chunk
 from backhaul.settings import Settings
-from backhaul.shard import Part, Shard
+from backhaul.progress import Part
+from backhaul.shard import Shard
 from backhaul.store import OutputWriter, Store
 from backhaul.store import output as output_rules
 from backhaul.store.body import ResumingBody

@@ -1,0 +1,105 @@
+"""What stands behind a processor's context in a worker: its steps and checkpoints, in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from backhaul.errors import InvalidProcessor
+from backhaul.flow.chunk_run import ChunkRun
+from backhaul.flow.commit import GroupCommit
+from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.flow.watch import Watch
+from backhaul.job import Job
+from backhaul.journal import Step
+from backhaul.progress import OpenChunk
+from backhaul.reading import Chunk
+from backhaul.store import StepStore
+
+STATE_LARGEST = 64 * 1024
+"""Bytes of state, as JSON, that a processor may keep between checkpoints: it goes into the shard's record."""
+
+
+class Desk:
+    """The journal of one chunk in a worker."""
+
+    def __init__(self, job: Job, chunk: Chunk, *, commit: GroupCommit, steps: StepStore, watch: Watch) -> None:
+        self._job = job
+        self._commit = commit
+        self._steps = steps
+        self._watch = watch
+        held = commit.record.open
+        self.chunk = held if held and held.index == chunk.index else OpenChunk(chunk.index, chunk.start)
+        """The chunk as it was last committed."""
+        self.state: Any = msgspec.json.decode(self.chunk.state) if self.chunk.state else None
+        self._answers: dict[Step, bytes] | None = None if commit.record.attempt > 1 else {}
+        self._kept: str | None = self.chunk.state
+        self.progressed = False
+        """Whether anything was stored that a later attempt need not do again."""
+        self.failure: Exception | None = None
+        """What the store raised in the midst of the processor's code."""
+        self.leaves: Callable[[], bool] = lambda: False
+        """Tells whether the attempt should end at this checkpoint."""
+        self.run: ChunkRun
+
+    def recall(self, step: Step) -> bytes | None:
+        """Return the stored answer of a step; only a chunk that was tried before can have any."""
+        if self._answers is None:
+            with self._ours():
+                self._answers = self._steps.recall(self._job.ref, self.chunk.index)
+        return self._answers.get(step)
+
+    def keep(self, step: Step, answer: bytes) -> bytes:
+        """Store a step's answer; returns the one that counts, which another worker may have stored first."""
+        with self._ours():
+            self.progressed = True
+            return self._steps.keep(self._job.ref, self.chunk.index, step, answer, expires_at=self._job.expires_at)
+
+    def checkpoint(self, state: Any) -> None:
+        """Note a safe point, commit it when that is due, and end the attempt here if it must."""
+        self._kept = _encoded(state)
+        self.state = state
+        self.run.mark_safe()
+        with self._ours():
+            leaves = self.leaves()
+            if leaves or self._commit.is_due:
+                self.save()
+                self._commit.write()
+                self._watch.underway = 1
+        if leaves:
+            raise Interrupted(Reason.STOP if self._watch.is_stopping else Reason.TIME_UP)
+
+    def save(self) -> None:
+        """Gather what is safe of the chunk for the next commit."""
+        taken = self.run.take()
+        if taken.position == self.chunk.position and not taken.body:
+            return
+        self.progressed = True
+        self._commit.hold(self.chunk, taken, self._kept)
+        if self._commit.record.open is not None:
+            self.chunk = self._commit.record.open
+
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        """Let nothing interrupt a write of ours, and remember its failure: it is none of the processor's."""
+        try:
+            with self._watch.interrupter.held():
+                yield
+        except Exception as error:
+            self.failure = error
+            raise
+
+
+def _encoded(state: Any) -> str | None:
+    if state is None:
+        return None
+    try:
+        text = msgspec.json.encode(state)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidProcessor(f"the state of a checkpoint is nothing that JSON can hold: {error}.") from error
+    if len(text) > STATE_LARGEST:
+        raise InvalidProcessor(f"the state of a checkpoint takes {len(text):,} bytes; {STATE_LARGEST:,} work.")
+    return text.decode()

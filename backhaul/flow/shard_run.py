@@ -1,0 +1,247 @@
+"""One attempt at a shard: chunk after chunk, until all are settled or the attempt has to end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from backhaul.clock import Clock
+from backhaul.flow.chunk_run import ChunkFault, ChunkResult, ChunkRun
+from backhaul.flow.commit import GroupCommit
+from backhaul.flow.desk import Desk
+from backhaul.flow.failure import processor_cause
+from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.flow.retry import delay_before, is_transient
+from backhaul.flow.watch import Watch
+from backhaul.job import Cause, Job
+from backhaul.progress import FailedChunk, ShardRecord, Suspect, Try
+from backhaul.reading import Chunk, Source, Window
+from backhaul.registry import Registry
+from backhaul.shard import Shard
+from backhaul.store import StepStore
+
+SLEEP_LONGEST = 2.0
+"""A longer wait leaves the function: nobody is paid to sleep."""
+DEATHS_MOST = 3
+"""Workers that a chunk may take with it; fewer than the state machine retries, so that its siblings go on."""
+_TRY_LONGEST = 200
+
+
+class End(StrEnum):
+    """How an attempt at a shard ends; what the state machine is told."""
+
+    DONE = "done"
+    CONTINUE = "continue"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True)
+class Left:
+    """How the attempt ended, the seconds to wait, and the chunk's failure that is to end the job, if there is one."""
+
+    end: End
+    seconds: int = 0
+    fatal: Cause | None = None
+
+
+class ShardRun:
+    """Works through the chunks of a shard; `end` is when it must have left, on the clock's monotonic scale."""
+
+    def __init__(
+        self,
+        job: Job,
+        shard: Shard,
+        source: Source,
+        *,
+        commit: GroupCommit,
+        watch: Watch,
+        steps: StepStore,
+        registry: Registry,
+        clock: Clock,
+        end: float,
+    ) -> None:
+        self._job = job
+        self._source = source
+        self._commit = commit
+        self._watch = watch
+        self._steps = steps
+        self._registry = registry
+        self._clock = clock
+        self._end = end
+        self._safe_at = clock.monotonic()
+        self._slowest = 0.0
+        self._progressed = False
+        # What killed the worker before may kill this one: then the blame must be known, and little be lost.
+        self._cautious = commit.record.died()
+        settled = commit.record.settled() | shard.skip
+        self._todo = [chunk for chunk in shard.chunks if chunk.index not in settled]
+        commit.begun = lambda: watch.chunk
+
+    def run(self) -> Left:
+        """Work until every chunk is settled, the time is up, or the job is to stop; raises `Superseded`."""
+        for blamed in self._blamed():
+            self._commit.suspect(blamed)
+            if _deaths(blamed) >= min(DEATHS_MOST, self._job.policy.attempts):
+                return self._bury(blamed)
+        with closing(self._window()) as window:
+            for chunk in self._todo:
+                left = self._settle(chunk, window)
+                if left is not None:
+                    return left
+        self._watch.chunk = None
+        return Left(End.DONE)
+
+    def _window(self) -> Window:
+        start = self._todo[0].start if self._todo else self._source.size
+        return Window(self._source, start, self._todo[-1].end if self._todo else self._source.size)
+
+    def _settle(self, chunk: Chunk, window: Window) -> Left | None:
+        """Try the chunk until it is settled; returns how the attempt ends if it ends before."""
+        while True:
+            if self._progressed and self._leaves():
+                return Left(End.DONE if self._watch.is_stopping else End.CONTINUE)
+            self._begin(chunk)
+            desk = Desk(self._job, chunk, commit=self._commit, steps=self._steps, watch=self._watch)
+            desk.leaves = self._leaves
+            made = self._attempt(chunk, window, desk)
+            self._progressed |= desk.progressed
+            if isinstance(made, ChunkResult):
+                self._commit.add(made)
+                self._progressed = True
+                self._note_safe_point()
+                if self._cautious or self._commit.is_due:
+                    self._write()
+                return None
+            window.close()  # an interruption may have come in the middle of a read
+            settled, left = self._judge(chunk, made, desk)
+            if settled or left is not None:
+                return left
+
+    def _begin(self, chunk: Chunk) -> None:
+        self._watch.underway += 1
+        if self._cautious:
+            self._watch.mark(chunk.index)
+        self._watch.chunk = chunk.index
+        self._watch.check()
+
+    def _attempt(self, chunk: Chunk, window: Window, desk: Desk) -> ChunkResult | ChunkFault:
+        # A processor of its own for each chunk: what one leaves behind in it never reaches another.
+        processor = self._registry.create(self._job.processor, self._job.options)
+        desk.run = run = ChunkRun(processor, window, chunk, start=desk.chunk.position, journal=desk)
+        self._watch.at = lambda: (chunk.index, run.records.count)
+        try:
+            with self._watch.interrupter.armed():
+                made = run.run()
+        except Interrupted as late:  # it came between the processor's last line and ours
+            made = ChunkFault(chunk, late)
+        finally:
+            self._watch.at = lambda: None
+        if desk.failure is not None:
+            raise desk.failure
+        return made
+
+    def _judge(self, chunk: Chunk, fault: ChunkFault, desk: Desk) -> tuple[bool, Left | None]:
+        """Decide what follows from a fault: whether the chunk is settled by it, and how the attempt ends if it does."""
+        error = fault.error
+        if isinstance(error, Interrupted) and error.reason is not Reason.TOO_SLOW:
+            desk.save()
+            self._progressed |= desk.progressed
+            if error.reason is Reason.STOP:
+                self._watch.check()
+                return False, Left(End.DONE)
+            if self._progressed:
+                return False, Left(End.CONTINUE)
+        cause = _cause(error, self._job.policy.record_seconds)
+        if not isinstance(error, Interrupted) and not is_transient(error):
+            return True, self._fail(chunk, fault.record, cause, ())
+        desk.save()
+        suspect = self._with_try(chunk.index, fault.record, cause, self._clock.now())
+        if len(suspect.tries) >= self._job.policy.attempts:
+            often = Cause(
+                cause.code, f"{cause.message} So it was on each of {len(suspect.tries)} attempts.", None, cause.detail
+            )
+            return True, self._fail(chunk, fault.record, often, suspect.tries)
+        self._commit.suspect(suspect)
+        if isinstance(error, Interrupted):
+            return False, Left(End.CONTINUE) if error.reason is Reason.TIME_UP else None
+        delay = delay_before(len(suspect.tries), error, self._clock.now())
+        if delay > SLEEP_LONGEST or self._clock.monotonic() + delay >= self._end:
+            return False, Left(End.WAIT, math.ceil(delay))
+        self._clock.sleep(delay)
+        return False, None
+
+    def _fail(self, chunk: Chunk, record: int | None, cause: Cause, tries: tuple[Try, ...]) -> Left | None:
+        failed = FailedChunk(chunk.index, chunk.start, chunk.end, cause.shortened(), record, max(len(tries), 1))
+        self._commit.fail(
+            failed, tries or (Try(self._commit.record.attempt, self._clock.now(), cause.code, _cut(cause)),)
+        )
+        self._progressed = True
+        self._note_safe_point()
+        if self._job.policy.fail_fast:
+            return Left(End.DONE, fatal=cause)
+        if self._cautious or self._commit.is_due:
+            self._write()
+        return None
+
+    def _bury(self, blamed: Suspect) -> Left:
+        """Set aside the chunk that took too many workers with it; `continue` gives its siblings all retries anew."""
+        (chunk,) = (each for each in self._todo if each.index == blamed.chunk)
+        message = f"{_deaths(blamed)} workers died while they were at this chunk."
+        left = self._fail(chunk, blamed.record, Cause("worker_died", message), blamed.tries)
+        return left or Left(End.CONTINUE)
+
+    def _blamed(self) -> Iterator[Suspect]:
+        """Yield the chunk at which the worker before this one died, if that is known."""
+        record: ShardRecord = self._commit.record
+        if record.died() and record.begun is not None and any(chunk.index == record.begun for chunk in self._todo):
+            died = Cause("worker_died", "The worker died while it was at this chunk.")
+            yield self._with_try(record.begun, None, died, record.beat_at or self._clock.now(), record.attempt - 1)
+
+    def _with_try(
+        self, chunk: int, record: int | None, cause: Cause, at: datetime, attempt: int | None = None
+    ) -> Suspect:
+        before = self._commit.record.suspect
+        tries = before.tries if before and before.chunk == chunk else ()
+        if before and before.chunk == chunk and before.record != record and cause.code != "worker_died":
+            tries = tuple(each for each in tries if each.code == "worker_died")  # another record: its own attempts
+        made = Try(attempt or self._commit.record.attempt, at, cause.code, _cut(cause))
+        return Suspect(chunk, record, (*tries, made))
+
+    def _leaves(self) -> bool:
+        """Return whether the attempt should end at this safe point, having given a sign of life if one is due."""
+        self._note_safe_point()
+        self._watch.check()
+        return self._watch.is_stopping or self._safe_at + 2 * self._slowest >= self._end
+
+    def _note_safe_point(self) -> None:
+        now = self._clock.monotonic()
+        self._slowest = max(self._slowest, now - self._safe_at)
+        self._safe_at = now
+
+    def _write(self) -> None:
+        self._watch.chunk = None
+        self._commit.write()
+        self._watch.underway = 0
+
+
+def _deaths(suspect: Suspect) -> int:
+    return sum(each.code == "worker_died" for each in suspect.tries)
+
+
+def _cause(error: BaseException, record_seconds: int) -> Cause:
+    if isinstance(error, Interrupted):
+        what = (
+            f"passed its limit of {record_seconds} s"
+            if error.reason is Reason.TOO_SLOW
+            else "took all of a worker's time"
+        )
+        return Cause("record_timeout", f"A record {what}.")
+    return processor_cause(error)
+
+
+def _cut(cause: Cause) -> str:
+    return cause.message if len(cause.message) <= _TRY_LONGEST else cause.message[: _TRY_LONGEST - 1] + "…"

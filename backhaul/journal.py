@@ -1,0 +1,42 @@
+"""Where a processor's steps and checkpoints go: memory in a trial, the store in a worker."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+Step = tuple[int, str]
+"""Which step of a chunk: the byte offset of its record (the chunk's start for `process_chunk`), and its name."""
+
+
+class Journal(Protocol):
+    """Keeps what a chunk's processing must not do twice."""
+
+    @property
+    def state(self) -> Any:
+        """What the processor's last checkpoint kept; None before the first."""
+
+    def recall(self, step: Step) -> bytes | None:
+        """Return the stored answer of a step, as JSON, or None if it was never answered."""
+
+    def keep(self, step: Step, answer: bytes) -> bytes:
+        """Store a step's answer before anybody uses it; returns the one that counts."""
+
+    def checkpoint(self, state: Any) -> None:
+        """Take note that all before this point may be kept; may end the attempt here."""
+
+
+class NoJournal:
+    """Keeps nothing: in a trial nothing is ever repeated."""
+
+    state: Any = None
+
+    def recall(self, step: Step) -> bytes | None:  # noqa: ARG002  # the protocol's
+        """Return None: nothing was answered before."""
+        return None
+
+    def keep(self, step: Step, answer: bytes) -> bytes:  # noqa: ARG002  # the protocol's
+        """Return the answer."""
+        return answer
+
+    def checkpoint(self, state: Any) -> None:
+        """Do nothing."""

@@ -1,0 +1,42 @@
+"""A job's policy: what its submitter tolerates, and how long and how often things may be tried."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+DAY_SECONDS = 24 * 3600
+DEADLINE_LONGEST = 7 * DAY_SECONDS
+
+_Count = Annotated[int, Meta(ge=0)]
+_Percent = Annotated[str, Meta(pattern=r"^(100|\d{1,2}(\.\d{1,3})?)%$")]
+
+
+class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """How a job deals with trouble; every field has a default."""
+
+    tolerate: _Count | _Percent | None = None
+    """Chunks that may be missing from a PARTIAL output, as a count or as "5%"; more make it FAILED. Default: any."""
+    fail_fast: bool = False
+    """Whether the first chunk that cannot be processed ends the job."""
+    attempts: Annotated[int, Meta(ge=1, le=10)] = 4
+    """How often a record is tried that fails for a reason that may pass."""
+    record_seconds: Annotated[int, Meta(ge=1, le=600)] = 120
+    """How long one record may take before it is ended."""
+    deadline_seconds: Annotated[int, Meta(ge=60, le=DEADLINE_LONGEST)] = DAY_SECONDS
+    """How long the job may run, from the start of each run."""
+    priority: Annotated[int, Meta(ge=0, le=9)] = 5
+    """Queued jobs of a higher priority start first."""
+
+    def tolerates(self, missing: int, chunks: int) -> bool:
+        """Return whether an output may lack so many of its chunks."""
+        if self.tolerate is None:
+            return True
+        if isinstance(self.tolerate, int):
+            return missing <= self.tolerate
+        return missing * 100 <= Fraction(self.tolerate.removesuffix("%")) * chunks
+
+
+DEFAULT = Policy()

@@ -1,0 +1,175 @@
+"""What is committed of a shard: the record that every attempt at it reads first and writes last."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from backhaul.job import Cause, Counts
+from backhaul.tallies import sum_tallies
+
+STALLED_AFTER = timedelta(seconds=30)
+"""A worker marks its shard every ten seconds; one that has not for this long may be gone."""
+
+DROPPED = -1
+"""Stands for the chunk of bytes that no longer count: those of a chunk that failed in its middle."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One commit: an object that holds the results of some chunks, end to end."""
+
+    attempt: int
+    number: int
+    lengths: tuple[tuple[int, int], ...]
+    """(chunk, bytes of its result), in the order in which they lie in the object."""
+
+    @property
+    def size(self) -> int:
+        """Length of the object in bytes."""
+        return sum(length for _, length in self.lengths)
+
+
+@dataclass(frozen=True)
+class Try:
+    """One attempt at a chunk that failed: which attempt at its shard, when, and with what."""
+
+    attempt: int
+    at: datetime
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A chunk that has failed and is tried again, and the record at which it last did (its byte offset)."""
+
+    chunk: int
+    record: int | None
+    tries: tuple[Try, ...]
+
+
+@dataclass(frozen=True)
+class OpenChunk:
+    """A chunk that is done in part: everything before `position` is committed, and nothing after it."""
+
+    index: int
+    position: int
+    records: int = 0
+    tallies: Mapping[str, int] = field(default_factory=dict)
+    state: str | None = None
+    """What the processor keeps between its checkpoints, as JSON."""
+
+
+@dataclass(frozen=True)
+class FailedChunk:
+    """A chunk that could not be processed, and why."""
+
+    index: int
+    start: int
+    end: int
+    cause: Cause
+    record: int | None = None
+    """Byte offset of the first record that could not be processed, where one is known."""
+    attempts: int = 1
+    message_id: str | None = None
+    """Its message in the queue of failed chunks."""
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What is committed of a shard; the attempt is the fencing token of every write."""
+
+    index: int
+    attempt: int = 0
+    run: int = 0
+    """The run that committed last."""
+    handed_over: int = 0
+    """The last attempt that ended by itself with work left; 0 before any did."""
+    finished: bool = False
+    """Whether the run has nothing left to do here: every chunk is committed, failed or left out."""
+    chunks: int = 0
+    parts: tuple[Part, ...] = ()
+    failed: tuple[FailedChunk, ...] = ()
+    open: OpenChunk | None = None
+    suspect: Suspect | None = None
+    records: int = 0
+    bytes_done: int = 0
+    tallies: Mapping[str, int] = field(default_factory=dict)
+    retries: int = 0
+    rework: int = 0
+    crash: Cause | None = None
+    """What Step Functions said of the last worker that died."""
+    beat_at: datetime | None = None
+    """The worker's last sign of life."""
+    begun: int | None = None
+    """The chunk that the worker was at, then."""
+    underway: int = 0
+    """Chunks that it had begun since its last commit, then."""
+
+    @property
+    def chunks_done(self) -> int:
+        """How many chunks are committed."""
+        return len(self.done())
+
+    def done(self) -> frozenset[int]:
+        """Return the chunks that are committed whole."""
+        committed = {index for part in self.parts for index, _ in part.lengths}
+        return frozenset(committed - {DROPPED, self.open.index if self.open else DROPPED})
+
+    def settled(self) -> frozenset[int]:
+        """Return the chunks that need no more work in this run: committed or failed."""
+        return self.done() | {chunk.index for chunk in self.failed}
+
+    def reopened(self, run: int) -> ShardRecord:
+        """Return the record, just claimed, as a new run takes it up: what failed is to be tried again."""
+        if self.run == run:
+            return self
+        fresh = replace(self, run=run, finished=False, handed_over=self.attempt - 1)
+        return replace(fresh, failed=(), suspect=None, crash=None)
+
+    def died(self) -> bool:
+        """Return whether the attempt before the one that holds the shard died, rather than handing it over."""
+        return self.attempt > 1 and self.handed_over != self.attempt - 1
+
+    def is_stalled(self, now: datetime) -> bool:
+        """Return whether a worker holds the shard that has given no sign of life for 30 seconds."""
+        held = self.attempt > 0 and not self.finished and self.handed_over != self.attempt and self.crash is None
+        return held and self.beat_at is not None and now - self.beat_at > STALLED_AFTER
+
+
+def dropping(parts: tuple[Part, ...], chunk: int) -> tuple[Part, ...]:
+    """Return the parts with the chunk's bytes marked as no longer counting; where others lie stays true."""
+    return tuple(
+        replace(part, lengths=tuple((DROPPED if index == chunk else index, size) for index, size in part.lengths))
+        for part in parts
+    )
+
+
+def pieces_of(record: ShardRecord) -> Iterator[tuple[int, Part, int, int]]:
+    """Yield (chunk, part, first byte in its object, length) of everything that counts, in the order of commits."""
+    done = record.done()
+    for part in record.parts:
+        start = 0
+        for index, length in part.lengths:
+            if index in done:
+                yield index, part, start, length
+            start += length
+
+
+def count(records: Collection[ShardRecord], *, shards: int, chunks: int, chunks_failed: int) -> Counts:
+    """Return what a job has done, from its shard records and from what its plan holds."""
+    sums: dict[str, Any] = {
+        name: sum(getattr(record, name) for record in records)
+        for name in ("chunks_done", "records", "bytes_done", "retries", "rework")
+    }
+    return Counts(
+        shards=shards,
+        chunks=chunks,
+        chunks_failed=chunks_failed,
+        attempts=sum(record.attempt for record in records),
+        tallies=sum_tallies(record.tallies for record in records),
+        **sums,
+    )

@@ -1,0 +1,104 @@
+"""Carry out what a tenant asks of a job: cancel it, or redrive what is missing of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from backhaul import keys
+from backhaul.clock import Clock
+from backhaul.errors import JobHasEnded, JobNotEnded, JobNotFound, NotRedrivable
+from backhaul.flow.admission import Admission
+from backhaul.flow.redoing import to_redo
+from backhaul.job import Cause, Job, JobRef, JobState, Stop, StopKind
+from backhaul.shard import Shard
+from backhaul.store import JobStore, ObjectStore, RunStore, ShardStore, SlotStore
+
+_WAITING = (JobState.AWAITING_UPLOAD, JobState.QUEUED)
+_TURNS_MOST = 10
+"""How often a job may change under our hands before we call that a fault."""
+
+
+@dataclass(frozen=True)
+class Redriven:
+    """The job as it then stands, whether a new run was ordered, and how many chunks that has to do."""
+
+    job: Job
+    chunks: int = 0
+    started: bool = False
+    """False if nothing was missing."""
+
+
+def cancel(ref: JobRef, reason: str | None, *, jobs: JobStore, slots: SlotStore, clock: Clock) -> Job:
+    """Cancel a job that has not ended, and return it; a job that was cancelled before stays so.
+
+    A job that waits is CANCELLED at once. One that runs is asked to stop: its workers commit and leave within
+    seconds, and the merge ends it, so that what was done can be read. Raises `JobNotFound` and `JobHasEnded`.
+    """
+    cause = Cause("cancelled", f"The job was cancelled: {reason}" if reason else "The job was cancelled.")
+    job = _job(ref, jobs)
+    for _ in range(_TURNS_MOST):
+        if job.state is JobState.CANCELLED or (job.stop is not None and not job.state.is_terminal):
+            return job
+        if job.state.is_terminal:
+            raise JobHasEnded(f"Job {ref.job_id} is {job.state} already; there is nothing left to cancel.")
+        if job.state in _WAITING:
+            job = jobs.move_from(job, JobState.CANCELLED, cause=cause)
+            if job.state is JobState.CANCELLED:
+                slots.drop(ref)
+        else:
+            job = jobs.request_stop(job, Stop(StopKind.CANCEL, cause, clock.now()))
+    raise RuntimeError(f"Job {ref.job_id} changed {_TURNS_MOST} times while it was to be cancelled.")
+
+
+def redrive(
+    ref: JobRef,
+    *,
+    only_failed: bool,
+    jobs: JobStore,
+    shards: ShardStore,
+    objects: ObjectStore,
+    slots: SlotStore,
+    runs: RunStore,
+    clock: Clock,
+) -> Redriven:
+    """Queue a new run that does only what is missing, on the same pinned input; the output becomes a new version.
+
+    With `only_failed` it leaves out chunks that were never tried. A job that failed before it was planned, or when
+    all was done, is planned or merged anew. Raises `JobNotFound`, `JobNotEnded` and
+    `NotRedrivable`.
+    """
+    job = _job(ref, jobs)
+    if not job.state.is_terminal:
+        raise JobNotEnded(f"Job {ref.job_id} is {job.state}. Redrive it once it has ended, or cancel it first.")
+    if job.state is JobState.SUCCEEDED:
+        return Redriven(job)
+    if job.input is None or (job.input.size != job.declared_size):
+        raise NotRedrivable(f"Job {ref.job_id} is {job.state} and has no input to go back to. Submit the file again.")
+    chunks = _missing(job, shards, objects, only_failed=only_failed)
+    if chunks == 0 and (only_failed or job.state is JobState.PARTIAL):
+        return Redriven(job)
+    jobs.keep_run(job)
+    admission = Admission(jobs, runs, slots, clock)
+    queued = jobs.reopen(job, only_failed=only_failed, **admission.place(job))
+    if queued.run != job.run + 1:
+        raise JobNotEnded(f"Job {ref.job_id} was redriven by somebody else just now.")
+    if admission.fill(queued):
+        queued = jobs.get(ref)
+    return Redriven(queued, chunks, started=True)
+
+
+def _missing(job: Job, shards: ShardStore, objects: ObjectStore, *, only_failed: bool) -> int:
+    if job.plan is None:
+        return 0
+    plan = [Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(job.plan)]
+    records = {record.index: record for record in shards.all(job.ref)}
+    todo = to_redo(plan, records, only_failed=only_failed)
+    return sum(len(shard.chunks) - len(shard.skip) for shard in todo)
+
+
+def _job(ref: JobRef, jobs: JobStore) -> Job:
+    if not keys.is_job_id(ref.job_id):
+        raise JobNotFound(ref.job_id)
+    return jobs.get(ref)

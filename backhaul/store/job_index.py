@@ -1,0 +1,109 @@
+"""Finding jobs: a tenant's by time, those that are due, and those that wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backhaul import keys
+from backhaul.clock import Clock
+from backhaul.job import Job, JobRef, JobState
+from backhaul.store.codec import from_item, naming, to_item
+from backhaul.store.job_item import job_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+BY_TENANT = "by-tenant"
+"""Index of a tenant's jobs; job IDs sort by time."""
+DUE = "due"
+"""Sparse index of the jobs that are not terminal, by state and by when the sweep must look at them."""
+
+QUEUED = "queued"
+"""Sparse index of the jobs that wait for a slot, in the order in which they may start."""
+
+LOOKED_AT_MOST = 1000
+"""Jobs that one page looks through for those in the state it wants."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of a tenant's jobs, newest first, and where the next page begins, if there may be one."""
+
+    jobs: tuple[Job, ...]
+    next_job_id: str | None
+
+
+class JobIndex:
+    """The job records of one deployment, as its indexes show them: a moment late."""
+
+    def __init__(self, client: DynamoDBClient, table: str, clock: Clock) -> None:
+        self._client = client
+        self._table = table
+        self._clock = clock
+
+    def list(self, tenant: str, *, state: JobState | None, after: str | None, limit: int) -> Page:
+        """Return up to `limit` of a tenant's jobs, newest first, beginning after the job ID `after`.
+
+        A page may hold fewer, even none, and still name a next one: jobs in other states were passed over.
+        """
+        found: list[Job] = []
+        last: str | None = None
+        for looked_at, job in enumerate(self._newest_first(tenant, after)):
+            if len(found) == limit or looked_at == LOOKED_AT_MOST:
+                return Page(tuple(found), last)
+            if state is None or job.state is state:
+                found.append(job)
+            last = job.ref.job_id
+        return Page(tuple(found), None)
+
+    def due(self, state: JobState, limit: int) -> tuple[Job, ...]:
+        """Return the jobs in this state that the sweep must look at by now, longest overdue first."""
+        found = self._client.query(
+            TableName=self._table,
+            IndexName=DUE,
+            KeyConditionExpression="open_state = :state AND due_at <= :now",
+            ExpressionAttributeValues=to_item({":state": state, ":now": self._clock.now()}),
+            Limit=limit,
+        )
+        return tuple(job_of(item) for item in found["Items"])
+
+    def queued(self) -> Iterator[tuple[JobRef, str]]:
+        """Yield the jobs that wait to be started, each with its turn, in the order in which they may start.
+
+        What was queued a moment ago may still be missing, and what was started may still be there.
+        """
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=QUEUED,
+            KeyConditionExpression="#queue = :queue",
+            ExpressionAttributeNames=naming(["queue"]),
+            ExpressionAttributeValues=to_item({":queue": QUEUED}),
+            PaginationConfig={"PageSize": 100},
+        )
+        for page in pages:
+            for item in page["Items"]:
+                values = from_item(item)
+                yield keys.job_of_partition(values["pk"]), values["turn"]
+
+    def open(self, state: JobState) -> Iterator[Job]:
+        """Yield every job in this state, which is not a terminal one, whether it is due or not."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=DUE,
+            KeyConditionExpression="open_state = :state",
+            ExpressionAttributeValues=to_item({":state": state}),
+        )
+        return (job_of(item) for page in pages for item in page["Items"])
+
+    def _newest_first(self, tenant: str, after: str | None) -> Iterator[Job]:
+        condition = "tenant = :tenant" + (" AND job_id < :after" if after else "")
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=BY_TENANT,
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues=to_item({":tenant": tenant, ":after": after}),
+            ScanIndexForward=False,
+        )
+        return (job_of(item) for page in pages for item in page["Items"])

@@ -1,0 +1,31 @@
+"""Jobs to DynamoDB items and back."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import msgspec
+
+from backhaul import keys
+from backhaul.job import Job
+from backhaul.store.codec import Item, convert, from_item, to_item
+
+_FIELDS = tuple(item.name for item in fields(Job))
+
+
+def item_of(job: Job) -> Item:
+    """Return the DynamoDB item of a job."""
+    values = {name: getattr(job, name) for name in _FIELDS if name != "ref"}
+    values |= {"pk": keys.partition(job.ref), "sk": keys.JOB_SORT_KEY}
+    values |= {"tenant": job.ref.tenant, "job_id": job.ref.job_id}
+    values |= {"options": msgspec.json.encode(job.options).decode()}
+    values |= {"open_state": None if job.state.is_terminal else job.state}
+    return to_item(values)
+
+
+def job_of(item: Item) -> Job:
+    """Return the job that a DynamoDB item, or an image of it in the stream, holds."""
+    values = from_item(item)
+    values["ref"] = {"tenant": values["tenant"], "job_id": values["job_id"]}
+    values["options"] = msgspec.json.decode(values["options"])
+    return convert({name: values.get(name) for name in _FIELDS}, Job)

@@ -1,0 +1,179 @@
+"""Slots: which jobs may run now, kept in one item of the flow table so that one conditional write decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from backhaul.clock import Clock
+from backhaul.job import JobRef
+from backhaul.store.codec import convert, from_item, to_item
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_KEY = to_item({"pk": "SLOTS", "sk": "SLOTS"})
+_ALL = "paused"
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Why nothing of the intake starts, who said so, and since when."""
+
+    reason: str
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Who holds a slot now, what is paused, and whose turn it is."""
+
+    members: frozenset[JobRef] = frozenset()
+    paused: Pause | None = None
+    paused_tenants: Mapping[str, Pause] = field(default_factory=dict)
+    turn: int = 0
+    """The highest turn that was ever started: who queues next is not served before it."""
+
+    def pause_of(self, tenant: str) -> Pause | None:
+        """Return what keeps this tenant's jobs from starting, if anything does."""
+        return self.paused or self.paused_tenants.get(tenant)
+
+
+class SlotStore:
+    """The slots of one deployment: at most `most` jobs at a time, and of each tenant at most `most_per_tenant`."""
+
+    def __init__(self, client: DynamoDBClient, table: str, clock: Clock, *, most: int, most_per_tenant: int) -> None:
+        self._client = client
+        self._table = table
+        self._clock = clock
+        self._most = most
+        self._most_per_tenant = most_per_tenant
+
+    def get(self) -> Slots:
+        """Return the slots as last written."""
+        found = self._client.get_item(TableName=self._table, Key=_KEY, ConsistentRead=True)
+        return _slots_of(from_item(found.get("Item", {})))
+
+    def is_full(self, slots: Slots) -> bool:
+        """Return whether nobody can take a slot."""
+        return len(slots.members) >= self._most or slots.paused is not None
+
+    def take(self, ref: JobRef, turn: int) -> bool:
+        """Take a slot for the job, or find that it holds one; false if there is none for it now."""
+        names = {"#tenant": _tenant(ref), "#paused": _ALL, "#paused_tenant": _paused(ref.tenant)}
+        room = "(attribute_not_exists(members) OR size(members) < :most)"
+        room_for_tenant = "(attribute_not_exists(#tenant) OR size(#tenant) < :most_per_tenant)"
+        running = "attribute_not_exists(#paused) AND attribute_not_exists(#paused_tenant)"
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key=_KEY,
+                UpdateExpression="ADD members :member, #tenant :member SET turn = :turn",
+                ConditionExpression=f"contains(members, :name) OR ({room} AND {room_for_tenant} AND {running})",
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues={
+                    **_member(ref),
+                    **to_item(
+                        {
+                            ":name": _name(ref),
+                            ":most": self._most,
+                            ":most_per_tenant": self._most_per_tenant,
+                            ":turn": turn,
+                        }
+                    ),
+                },
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+    def hold(self, ref: JobRef) -> None:
+        """Give a job that runs already the slot that it should have, whether or not there is room."""
+        self._client.update_item(
+            TableName=self._table,
+            Key=_KEY,
+            UpdateExpression="ADD members :member, #tenant :member",
+            ExpressionAttributeNames={"#tenant": _tenant(ref)},
+            ExpressionAttributeValues=_member(ref),
+        )
+
+    def drop(self, ref: JobRef) -> None:
+        """Give the job's slot back; a job that holds none changes nothing."""
+        self._client.update_item(
+            TableName=self._table,
+            Key=_KEY,
+            UpdateExpression="DELETE members :member, #tenant :member",
+            ExpressionAttributeNames={"#tenant": _tenant(ref)},
+            ExpressionAttributeValues=_member(ref),
+        )
+
+    def pause(self, tenant: str | None, reason: str, by: str) -> None:
+        """Let nothing of the tenant, or of anybody, start until it is resumed."""
+        self._client.update_item(
+            TableName=self._table,
+            Key=_KEY,
+            UpdateExpression="SET #paused = :pause",
+            ExpressionAttributeNames={"#paused": _paused(tenant)},
+            ExpressionAttributeValues=to_item({":pause": Pause(reason, by, self._clock.now())}),
+        )
+
+    def resume(self, tenant: str | None) -> None:
+        """Let the tenant's jobs, or everybody's, start again; what was not paused stays as it is."""
+        self._client.update_item(
+            TableName=self._table,
+            Key=_KEY,
+            UpdateExpression="REMOVE #paused",
+            ExpressionAttributeNames={"#paused": _paused(tenant)},
+        )
+
+    def next_turn(self, tenant: str) -> int:
+        """Return the tenant's next turn: one after its last, and never before what is being served.
+
+        A tenant that queues many jobs gets many turns, one after the other; another's first job gets the
+        next. So tenants are served in rotation, however many jobs each has waiting.
+        """
+        served = self.get().turn
+        key = to_item({"pk": f"TURN#{tenant}", "sk": "TURN"})
+        try:
+            answer = self._client.update_item(
+                TableName=self._table,
+                Key=key,
+                UpdateExpression="SET turn = turn + :one",
+                ConditionExpression="turn >= :served",
+                ExpressionAttributeValues=to_item({":one": 1, ":served": served}),
+                ReturnValues="ALL_NEW",
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            turn = served + 1
+            self._client.put_item(TableName=self._table, Item=key | to_item({"turn": turn}))
+            return turn
+        return int(from_item(answer["Attributes"])["turn"])
+
+
+def _slots_of(values: dict[str, Any]) -> Slots:
+    pauses = {name: convert(value, Pause) for name, value in values.items() if name.startswith(_ALL)}
+    return Slots(
+        members=frozenset(JobRef(*name.split("/")) for name in values.get("members", ())),
+        paused=pauses.pop(_ALL, None),
+        paused_tenants={name.removeprefix(f"{_ALL}_"): pause for name, pause in pauses.items()},
+        turn=values.get("turn", 0),
+    )
+
+
+def _paused(tenant: str | None) -> str:
+    return f"{_ALL}_{tenant}" if tenant else _ALL
+
+
+def _tenant(ref: JobRef) -> str:
+    return f"t_{ref.tenant}"
+
+
+def _name(ref: JobRef) -> str:
+    return f"{ref.tenant}/{ref.job_id}"
+
+
+def _member(ref: JobRef) -> dict[str, Any]:
+    return {":member": {"SS": [_name(ref)]}}

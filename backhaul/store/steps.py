@@ -1,0 +1,78 @@
+"""Answers of memoised steps: in DynamoDB, or in S3 where they are too large for an item."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from backhaul import keys
+from backhaul.job import JobRef
+from backhaul.store.codec import Item, from_item, to_item
+from backhaul.store.objects import ObjectStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+ANSWER_LARGEST = 256 * 1024
+"""Bytes of an answer that go into an item, of which DynamoDB takes 400 KB."""
+
+Step = tuple[int, str]
+"""Which step of a chunk: the byte offset of its record, and the step's name."""
+
+
+class StepStore:
+    """The answers of one deployment's steps. The first answer stored is the answer, whoever asked."""
+
+    def __init__(self, client: DynamoDBClient, table: str, objects: ObjectStore) -> None:
+        self._client = client
+        self._table = table
+        self._objects = objects
+
+    def recall(self, ref: JobRef, chunk: int) -> dict[Step, bytes]:
+        """Return every answer that is stored for a chunk, as JSON."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :chunk)",
+            ExpressionAttributeValues=to_item({":pk": keys.partition(ref), ":chunk": keys.step_prefix(chunk)}),
+            ConsistentRead=True,
+        )
+        found = {}
+        for item in (item for page in pages for item in page["Items"]):
+            scope, name = from_item({"sk": item["sk"]})["sk"].split("#", 3)[2:]
+            found[int(scope), name] = self._answer_in(item)
+        return found
+
+    def keep(self, ref: JobRef, chunk: int, step: Step, answer: bytes, *, expires_at: int | None = None) -> bytes:
+        """Store an answer, which is JSON, unless there is one already; returns the one that is stored."""
+        scope, name = step
+        values: dict[str, object] = {
+            "pk": keys.partition(ref),
+            "sk": keys.step_sort_key(chunk, scope, name),
+            "expires_at": expires_at,
+        }
+        values |= {"answer": answer} if len(answer) <= ANSWER_LARGEST else self._claim_check(ref, chunk, step, answer)
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=to_item(values),
+                ConditionExpression="attribute_not_exists(pk)",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except self._client.exceptions.ConditionalCheckFailedException as refused:
+            stored: Item = refused.response["Item"]  # type: ignore[typeddict-item]  # the stubs do not know it
+            return self._answer_in(stored)
+        return answer
+
+    def _claim_check(self, ref: JobRef, chunk: int, step: Step, answer: bytes) -> Mapping[str, object]:
+        digest = hashlib.sha256(step[1].encode() + b"\0" + answer).hexdigest()[:32]
+        key = keys.step_key(ref, chunk, step[0], digest)
+        self._objects.put(key, answer, content_type="application/json")
+        return {"answer_key": key, "answer_size": len(answer)}
+
+    def _answer_in(self, item: Item) -> bytes:
+        if "answer" in item:
+            answer: bytes = item["answer"]["B"]
+            return answer
+        values = from_item({name: item[name] for name in ("answer_key", "answer_size")})
+        return self._objects.read(values["answer_key"], 0, values["answer_size"])

@@ -1,0 +1,68 @@
+"""POST /jobs/{id}/cancel and /jobs/{id}/redrive: what a tenant asks of its jobs."""
+
+from base64 import b64decode
+from typing import Any, TypeVar
+
+import msgspec
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from backhaul.api import JobView, RedrivenView
+from backhaul.errors import InvalidRequest
+from backhaul.job import JobRef
+from backhaul.stages.command import cancel, redrive
+from lambdas.http import answer, caller, resolver
+from lambdas.runtime import clock, logger, measure, store
+
+app = resolver()
+
+T = TypeVar("T")
+
+
+class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: str | None = None
+
+
+class RedriveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    only_failed: bool = False
+
+
+@app.post("/jobs/<job_id>/cancel")
+def cancel_job(job_id: str) -> Response[str]:
+    ref, body = JobRef(caller(app), job_id), read(CancelBody)
+    job = cancel(ref, body.reason, jobs=store.jobs, slots=store.slots, clock=clock)
+    logger.info("job cancelled", job_id=job_id, state=job.state)
+    measure(job.processor, JobsCancelRequested=1)
+    return answer(202, JobView.of(job))
+
+
+@app.post("/jobs/<job_id>/redrive")
+def redrive_job(job_id: str) -> Response[str]:
+    ref, body = JobRef(caller(app), job_id), read(RedriveBody)
+    done = redrive(
+        ref,
+        only_failed=body.only_failed,
+        jobs=store.jobs,
+        shards=store.shards,
+        objects=store.objects,
+        slots=store.slots,
+        runs=store.runs,
+        clock=clock,
+    )
+    logger.info("job redriven", job_id=job_id, run=done.job.run, started=done.started, chunks=done.chunks)
+    measure(done.job.processor, JobsRedriven=int(done.started))
+    return answer(202 if done.started else 200, RedrivenView(JobView.of(done.job), done.started, done.chunks))
+
+
+def read(kind: type[T]) -> T:
+    event = app.current_event
+    body: Any = event.body or "{}"
+    try:
+        return msgspec.json.decode(b64decode(body) if event.is_base64_encoded else body, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest(f"The request body is not what this route takes: {error}.") from None
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
