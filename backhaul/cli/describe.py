@@ -30,7 +30,7 @@ def notes_on(job: JobView, now: datetime) -> Mapping[str, str]:
         notes["stopping"] = f"stopping: {_said(job.stopping)}"
     if job.stalled_shards:
         have = "1 shard has" if job.stalled_shards == 1 else f"{job.stalled_shards} shards have"
-        notes["stalled"] = f"{have} shown no sign of life for 30 s; other workers take over by themselves"
+        notes["stalled"] = f"{have} shown no sign of life for 30 s; other workers take over"
     if job.deadline_at is not None and job.deadline_at - now <= NEAR and job.stopping is None:
         notes["deadline"] = _deadline(job.deadline_at, now)
     return notes
@@ -39,7 +39,7 @@ def notes_on(job: JobView, now: datetime) -> Mapping[str, str]:
 def _done(job: JobView) -> Iterator[str]:
     counts = job.counts
     if counts.chunks:
-        word = "missing" if job.state.is_terminal else "failed"
+        word = "failed" if job.state in (JobState.RUNNING, JobState.MERGING) else "missing"
         failed = f", {counts.chunks_failed} {word}" if counts.chunks_failed else ""
         yield f"{counts.chunks_done} of {counts.chunks} chunks{failed}, {counts.records:,} records"
     if counts.tallies:
@@ -65,9 +65,9 @@ def _next(job: JobView) -> Iterator[str]:
     if not job.state.is_terminal or not job.counts.chunks_failed:
         return
     code = job.cause.code if job.cause else ""
-    yield f"what is missing, and why:  backhaul result {job.job_id} --receipt"
+    yield f"see which:  backhaul result {job.job_id} --receipt"
     if code == "unsuitable_input":  # the same file would fail again
         return
     # A run that ended early has left out chunks that it never tried.
     early = job.state is JobState.CANCELLED or code in _ENDED_EARLY
-    yield f"to try it again:           backhaul redrive {job.job_id}{'' if early else ' --only-failed'}"
+    yield f"try again:  backhaul redrive {job.job_id}{'' if early else ' --only-failed'}"
