@@ -12,8 +12,6 @@ from backhaul.job import Cause, JobState
 NEAR = timedelta(hours=1)
 """A deadline that is no further away is worth a line."""
 
-_ENDED_EARLY = ("fail_fast", "deadline_passed")
-
 
 def describe(job: JobView, now: datetime) -> str:
     """Return a job in one paragraph, as markup."""
@@ -64,10 +62,7 @@ def _next(job: JobView) -> Iterator[str]:
     """Yield the commands that go on from a job of which chunks are missing, and so a receipt names them."""
     if not job.state.is_terminal or not job.counts.chunks_failed:
         return
-    code = job.cause.code if job.cause else ""
     yield f"see which:  backhaul result {job.job_id} --receipt"
-    if code == "unsuitable_input":  # the same file would fail again
-        return
-    # A run that ended early has left out chunks that it never tried.
-    early = job.state is JobState.CANCELLED or code in _ENDED_EARLY
-    yield f"try again:  backhaul redrive {job.job_id}{'' if early else ' --only-failed'}"
+    if job.cause is None or job.cause.code != "unsuitable_input":  # the same file would fail again
+        # Not --only-failed: a run that passed its deadline has left out chunks that it never tried.
+        yield f"try again:  backhaul redrive {job.job_id}"

@@ -272,9 +272,9 @@ REDRIVE = f"backhaul redrive {JOB}"
 @pytest.mark.parametrize(
     ("state", "code", "ways"),
     [
-        ("PARTIAL", "chunks_missing", [RECEIPT, f"{REDRIVE} --only-failed"]),
-        ("FAILED", "processor_error", [RECEIPT, f"{REDRIVE} --only-failed"]),
-        ("FAILED", "too_many_missing", [RECEIPT, f"{REDRIVE} --only-failed"]),
+        ("PARTIAL", "chunks_missing", [RECEIPT, REDRIVE]),
+        ("FAILED", "processor_error", [RECEIPT, REDRIVE]),
+        ("FAILED", "too_many_missing", [RECEIPT, REDRIVE]),
         ("FAILED", "unsuitable_input", [RECEIPT]),
         ("FAILED", "deadline_passed", [RECEIPT, REDRIVE]),
         ("CANCELLED", "cancelled", [RECEIPT, REDRIVE]),
