@@ -9,7 +9,11 @@ from typing import Annotated
 
 import typer
 
-from backhaul.cli import author, control, dlq, jobs, local, submit
+<<<<<<< HEAD
+from backhaul.cli import author, control, jobs, local, submit
+=======
+from backhaul.cli import author, dlq, jobs, local
+>>>>>>> main
 from backhaul.cli.exits import EPILOG, Exit, exit_of
 from backhaul.cli.screen import plain, say, show
 from backhaul.discovery import AWS_ERRORS, said

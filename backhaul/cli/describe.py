@@ -12,8 +12,6 @@ from backhaul.job import Cause, JobState
 NEAR = timedelta(hours=1)
 """A deadline that is no further away is worth a line."""
 
-_ENDED_EARLY = ("fail_fast", "deadline_passed")
-
 
 def describe(job: JobView, now: datetime) -> str:
     """Return a job in one paragraph, as markup."""
@@ -30,7 +28,7 @@ def notes_on(job: JobView, now: datetime) -> Mapping[str, str]:
         notes["stopping"] = f"stopping: {_said(job.stopping)}"
     if job.stalled_shards:
         have = "1 shard has" if job.stalled_shards == 1 else f"{job.stalled_shards} shards have"
-        notes["stalled"] = f"{have} shown no sign of life for 30 s; other workers take over by themselves"
+        notes["stalled"] = f"{have} shown no sign of life for 30 s; other workers take over"
     if job.deadline_at is not None and job.deadline_at - now <= NEAR and job.stopping is None:
         notes["deadline"] = _deadline(job.deadline_at, now)
     return notes
@@ -39,7 +37,7 @@ def notes_on(job: JobView, now: datetime) -> Mapping[str, str]:
 def _done(job: JobView) -> Iterator[str]:
     counts = job.counts
     if counts.chunks:
-        word = "missing" if job.state.is_terminal else "failed"
+        word = "failed" if job.state in (JobState.RUNNING, JobState.MERGING) else "missing"
         failed = f", {counts.chunks_failed} {word}" if counts.chunks_failed else ""
         yield f"{counts.chunks_done} of {counts.chunks} chunks{failed}, {counts.records:,} records"
     if counts.tallies:
@@ -64,10 +62,7 @@ def _next(job: JobView) -> Iterator[str]:
     """Yield the commands that go on from a job of which chunks are missing, and so a receipt names them."""
     if not job.state.is_terminal or not job.counts.chunks_failed:
         return
-    code = job.cause.code if job.cause else ""
-    yield f"what is missing, and why:  backhaul result {job.job_id} --receipt"
-    if code == "unsuitable_input":  # the same file would fail again
-        return
-    # A run that ended early has left out chunks that it never tried.
-    early = job.state is JobState.CANCELLED or code in _ENDED_EARLY
-    yield f"to try it again:           backhaul redrive {job.job_id}{'' if early else ' --only-failed'}"
+    yield f"see which:  backhaul result {job.job_id} --receipt"
+    if job.cause is None or job.cause.code != "unsuitable_input":  # the same file would fail again
+        # Not --only-failed: a run that passed its deadline has left out chunks that it never tried.
+        yield f"try again:  backhaul redrive {job.job_id}"

@@ -31,7 +31,7 @@ Attempts = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="How often a record is tried that fails for a reason that may pass, 1 to 10. Default: 4.",
+        help="How often a record is tried that fails for a reason that may pass. Default: 4.",
         min=1,
         max=10,
         rich_help_panel=_PANEL,
@@ -41,7 +41,7 @@ RecordTimeout = Annotated[
     int | None,
     typer.Option(
         metavar="SECONDS",
-        help="How long one record may take, 1 to 600. Default: 120.",
+        help="How long one record may take. Default: 120.",
         min=1,
         max=600,
         rich_help_panel=_PANEL,
@@ -58,7 +58,7 @@ Deadline = Annotated[
 Priority = Annotated[
     int | None,
     typer.Option(
-        metavar="0-9",
+        metavar="N",
         help="Queued jobs of a higher priority start first. Default: 5.",
         min=0,
         max=9,

@@ -45,7 +45,7 @@ def submit(
 
     Example: `backhaul submit app.log --processor redact -o types=email,ipv4 --wait`
 
-    Example: `backhaul submit app.log -p redact --tolerate 5% --deadline 2h --priority 9`
+    Example: `backhaul submit app.log -p redact --tolerate 5% --deadline 2h`
     """
     options = parse_options(option or [])
     policy = policy_of(
