@@ -137,7 +137,7 @@ class World:
 
     # How it goes on and ends.
 
-    def run(self, *, longest: float = 6 * 3600.0, sweeps: int = 2) -> bool:
+    def run(self, *, longest: float = 6 * 3600.0, sweeps: int = 1) -> bool:
         """Go on until every job has ended, every event is out and the sweep came by; return whether that came to be."""
         settled = self.simulation.run(self.is_settled, longest=self.simulation.time + longest)
         self.simulation.run(lambda: False, longest=self.simulation.time + sweeps * 60.0 + 5.0)

@@ -79,13 +79,14 @@ def at_once(trial: Trial) -> None:
 @case("F29.late", "A shard was given up and the job merged without it; then its first worker wakes and commits.")
 def late_shard(trial: Trial) -> None:
     shard = trial.random.randrange(3)
-    hang = Fault("pause before", at("process", "commit", shard), seconds=5000.0, zombie=True)
+    hang = Fault("pause before", at("process", "commit", shard), seconds=1e6, zombie=True)
     dead = Fault("kill before", at("process", "claim", shard), skip=1, times=5)
     with trial.world(hang, dead) as world:
         job = world.submit(lines(trial.random, RECORDS))
         _settle(trial, world)
         ended = world.job(job)
-        world.simulation.run(lambda: False, longest=world.simulation.time + 6000)
+        trial.expect(world.simulation.thaw(), "no worker of the first run is left")
+        world.simulation.run(lambda: False, longest=world.simulation.time + 60)
         trial.check(world, job, ends="PARTIAL")
         trial.expect(world.job(job) == ended, "the late worker changed the job")
 
