@@ -20,7 +20,7 @@ from backhaul.job import JobRef
 from backhaul.registry import Registry
 from backhaul.settings import Settings
 from backhaul.store import output as output_module
-from prove.clients import clients
+from prove.clients import clients, isolated
 from prove.clock import virtual
 from prove.faults import Fault
 from prove.functions import FunctionFailed, Functions
@@ -227,7 +227,7 @@ def simulated(
     `page`: items that DynamoDB puts on one page.
     """
     lender = clients()
-    with mock_aws():
+    with isolated(), mock_aws():
         mock_random.seed(seed)
         world = World(seed, stale=stale, **settings)
         lent = [lender.lend("s3", None), lender.lend("dynamodb", None)]
