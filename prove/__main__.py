@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import itertools
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -13,15 +12,13 @@ from collections.abc import Iterable
 from prove.mutations import MUTANTS, Mutant, found_by
 from prove.registry import CASES, Case
 from prove.report import emit_results, progress, show_results
-from prove.runner import run_all
+from prove.runner import load_cases, run_all
 
 
 def main() -> int:
     """Run what the command line asks for and return the exit code."""
     wanted = _arguments()
-    for module in ("prove.cases", "prove.processes"):
-        if importlib.util.find_spec(module) is not None:
-            importlib.import_module(module)
+    load_cases()
     cases = _chosen(wanted)
     if not cases:
         sys.stderr.write(f"There is no case {wanted.case!r} in this layer. There are: {', '.join(CASES)}.\n")
@@ -32,7 +29,8 @@ def main() -> int:
         results = run_all(
             cases,
             itertools.count() if end and wanted.seed is None else _seeds(wanted),
-            begin=bar.begin,
+            workers=wanted.workers,
+            told=bar.told,
             goes_on=lambda: end is None or time.monotonic() < end,
         )
         mutants = [(each, found_by(each)) for each in _mutants(cases, wanted.seed)]
@@ -47,6 +45,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=20, help="run each case with so many seeds (default: 20)")
     parser.add_argument("--seed", type=int, help="run with this seed only")
     parser.add_argument("--minutes", type=float, help="go on with new seeds for so long, whatever --seeds says")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a processor)")
     parser.add_argument("--json", action="store_true", help="write the results as JSON")
     return parser.parse_args()
 

@@ -44,8 +44,8 @@ class Orchestrator:
     concurrency: int = 3
     executions: dict[str, Execution] = field(default_factory=dict)
     ended_badly: Callable[[Execution], None] = lambda _: None
-    loses: set[str] = field(default_factory=set)
-    """Names of executions that Step Functions accepts and then forgets."""
+    map_fails_after: float | None = None
+    """Seconds after which every map fails as a whole; none: never."""
 
     def answer(self, call: Call) -> dict[str, Any]:
         """Answer a request to the API."""
@@ -118,13 +118,19 @@ class Orchestrator:
             if not state.get("salvage"):
                 plan = self._task(execution, "plan", state)
                 if plan["outcome"] == "planned":
-                    self._shards(execution, state, plan)
+                    self._map(execution, state, plan)
                 elif plan["outcome"] != "complete":
                     return
             self._task(execution, "merge", state)
         except FunctionFailed as failed:
             self._task(execution, "conclude", state | _error(failed))
             raise
+
+    def _map(self, execution: Execution, state: dict[str, Any], plan: dict[str, Any]) -> None:
+        try:
+            self._shards(execution, state, plan)
+        except FunctionFailed as failed:  # merge judges what is there
+            self.world.network.note(f"the map of {execution.name} fails: {failed}")
 
     def _shards(self, execution: Execution, state: dict[str, Any], plan: dict[str, Any]) -> None:
         lines = self.world.read(plan["plan_key"]).splitlines()
@@ -143,6 +149,11 @@ class Orchestrator:
 
         lanes = [simulation.spawn(f"lane#{number}", lane) for number in range(self.concurrency)]
         execution.actors += lanes
+        if self.map_fails_after is not None:
+            simulation.sleep(self.map_fails_after)
+            for each in lanes:
+                simulation.kill(each)
+            raise FunctionFailed("States.ResultWriterFailed", "the results could not be written")
         for each in lanes:
             simulation.wait(each)
             if each.error is not None:

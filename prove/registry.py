@@ -13,6 +13,7 @@ from prove.checker import Expected, Violation, check
 from prove.checker.evidence import Evidence
 from prove.checker.rework import Rework, measure
 from prove.faults import Fault
+from prove.history import History
 from prove.network import Mutation
 from prove.work import RECORD_BYTES, marked
 from prove.world import World, simulated
@@ -63,7 +64,8 @@ class Trial:
     rework: Rework = field(default_factory=Rework)
     excerpt: list[str] = field(default_factory=list)
     """The end of the last history, for a person who looks for the cause."""
-    digests: list[str] = field(default_factory=list)
+    histories: list[History] = field(default_factory=list)
+    """What happened in each world of the trial."""
     mutation: Mutation | None = None
     """A bug that is put in on purpose."""
     random: Random = field(init=False)
@@ -80,7 +82,7 @@ class Trial:
             for fault in faults:
                 self.expect(fault.struck > 0 or fault.chance < 1.0, f"the fault {fault.kind!r} never struck")
             self.excerpt = world.history.excerpt()
-            self.digests.append(world.history.digest())
+            self.histories.append(world.history)
 
     def expect(self, condition: object, sentence: str) -> None:
         """Note a violation unless the condition holds."""

@@ -11,8 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from backhaul.cli.screen import console, emit_json, plain, plain_table, say, show
 from prove.mutations import Mutant
-from prove.registry import Case
-from prove.runner import Result
+from prove.runner import Finding, Result
 
 _VIOLATIONS_SHOWN = 3
 _HISTORY_SHOWN = 15
@@ -25,16 +24,18 @@ class Bar:
     def __init__(self, bars: Progress, total: int | None) -> None:
         self._bars = bars
         self._task = bars.add_task("", total=total)
-        self._done = -1
+        self._done = 0
         self._told = time.monotonic()
 
-    def begin(self, case: Case, seed: int) -> None:
-        """Show the case that begins."""
+    def told(self, found: Finding) -> None:
+        """Show the run that has ended."""
         self._done += 1
-        self._bars.update(self._task, completed=self._done, description=f"{case.id} seed {seed}")
+        self._bars.update(self._task, completed=self._done, description=f"{found.case} seed {found.seed}")
+        if found.violations:
+            self._bars.console.print(f"[red]{found.case} seed {found.seed}[/red] {plain(found.violations[0])}")
         if not console.is_terminal and time.monotonic() - self._told >= _QUIET_SECONDS:
             self._told = time.monotonic()
-            say(f"{self._done} runs done, now {case.id} seed {seed}")
+            say(f"{self._done} runs done, the last {found.case} seed {found.seed}")
 
 
 @contextmanager

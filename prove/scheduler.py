@@ -120,6 +120,14 @@ class Simulation:
             each.frozen_until = self.time + seconds
         self.sleep(seconds)
 
+    def thaw(self) -> int:
+        """Let every process that stands still go on; return how many threads that were."""
+        frozen = [each for each in self._actors if not each.ended and each.frozen_until > self.time]
+        for each in frozen:
+            each.frozen_until = 0.0
+            self._schedule(each, self.time)
+        return len(frozen)
+
     def interrupt(self, actor: Actor, error: BaseException) -> None:
         """Raise this in a thread where it waits."""
         actor.pending = error

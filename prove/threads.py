@@ -90,5 +90,6 @@ def virtual_threads(simulation: Simulation, random: Random) -> Iterator[None]:
     with ExitStack() as patches:
         patches.enter_context(mock.patch.object(watch, "threading", _Threads(simulation)))
         patches.enter_context(mock.patch.object(watch, "Interrupter", _interrupter(simulation)))
+        patches.enter_context(mock.patch.object(watch, "LOOK_SECONDS", 1.0))  # a look costs more here than there
         patches.enter_context(mock.patch.object(retry, "_random", random))
         yield

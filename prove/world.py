@@ -20,7 +20,7 @@ from backhaul.job import JobRef
 from backhaul.registry import Registry
 from backhaul.settings import Settings
 from backhaul.store import output as output_module
-from prove.clients import clients
+from prove.clients import clients, isolated
 from prove.clock import virtual
 from prove.faults import Fault
 from prove.functions import FunctionFailed, Functions
@@ -137,7 +137,7 @@ class World:
 
     # How it goes on and ends.
 
-    def run(self, *, longest: float = 6 * 3600.0, sweeps: int = 2) -> bool:
+    def run(self, *, longest: float = 6 * 3600.0, sweeps: int = 1) -> bool:
         """Go on until every job has ended, every event is out and the sweep came by; return whether that came to be."""
         settled = self.simulation.run(self.is_settled, longest=self.simulation.time + longest)
         self.simulation.run(lambda: False, longest=self.simulation.time + sweeps * 60.0 + 5.0)
@@ -227,7 +227,7 @@ def simulated(
     `page`: items that DynamoDB puts on one page.
     """
     lender = clients()
-    with mock_aws():
+    with isolated(), mock_aws():
         mock_random.seed(seed)
         world = World(seed, stale=stale, **settings)
         lent = [lender.lend("s3", None), lender.lend("dynamodb", None)]
