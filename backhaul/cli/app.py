@@ -9,11 +9,7 @@ from typing import Annotated
 
 import typer
 
-<<<<<<< HEAD
-from backhaul.cli import author, control, jobs, local, submit
-=======
-from backhaul.cli import author, dlq, jobs, local
->>>>>>> main
+from backhaul.cli import author, control, dlq, jobs, local, submit
 from backhaul.cli.exits import EPILOG, Exit, exit_of
 from backhaul.cli.screen import plain, say, show
 from backhaul.discovery import AWS_ERRORS, said
