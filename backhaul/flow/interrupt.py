@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from types import FrameType
+
+
+STARVED_SECONDS = 1.0
+"""When no other thread has run for so long, the main thread looks for itself."""
 
 
 class Reason(StrEnum):
@@ -30,14 +34,18 @@ class Interrupted(BaseException):
 
 
 class Interrupter:
-    """Raises `Interrupted` in the main thread while it is inside `armed`, when another thread asks for it.
+    """Raises `Interrupted` in the main thread while it is inside `armed`: when another thread asks for it, or `look`.
 
-    A signal is the only thing that ends a sleep, a socket or a regular expression. Outside the main thread Python
-    takes none, so nothing is interrupted there.
+    A signal is the only thing that ends a sleep, a socket or a regular expression. While a regular expression is at
+    work no other thread runs, so none can ask: a timer that is not put off then sends the signal, and `look` tells
+    whether there is a reason. Outside the main thread Python takes no signals, so nothing is interrupted there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, look: Callable[[], Reason | None] = lambda: None) -> None:
+        self._look = look
         self._armed = False
+        self._timed = False
+        self._timer = threading.Lock()
         self._reason: Reason | None = None
         self._is_main = threading.current_thread() is threading.main_thread()
 
@@ -48,12 +56,24 @@ class Interrupter:
             yield
             return
         before = signal.signal(signal.SIGALRM, self._raise)
-        self._reason, self._armed = None, True
+        self._reason, self._armed, self._timed = None, True, True
+        self.put_off()
         try:
             yield
         finally:
-            self._armed = False
-            signal.signal(signal.SIGALRM, before)
+            try:
+                self._disarm()
+            except Interrupted:
+                self._disarm()
+                raise
+            finally:
+                signal.signal(signal.SIGALRM, before)
+
+    def put_off(self) -> None:
+        """Put the timer off, from another thread: it only goes off once that thread has not run for a while."""
+        with self._timer:
+            if self._timed:
+                signal.setitimer(signal.ITIMER_REAL, STARVED_SECONDS, STARVED_SECONDS)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -73,6 +93,14 @@ class Interrupter:
         if self._is_main and self._armed and main is not None:
             signal.pthread_kill(main, signal.SIGALRM)
 
+    def _disarm(self) -> None:
+        self._armed = False
+        with self._timer:
+            self._timed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
     def _raise(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._armed and self._reason is None:
+            self._reason = self._look()
         if self._armed and self._reason is not None:
             raise Interrupted(self._reason)

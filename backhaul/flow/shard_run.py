@@ -133,7 +133,7 @@ class ShardRun:
         # A processor of its own for each chunk: what one leaves behind in it never reaches another.
         processor = self._registry.create(self._job.processor, self._job.options)
         desk.run = run = ChunkRun(processor, window, chunk, start=desk.chunk.position, journal=desk)
-        self._watch.at = lambda: (chunk.index, run.records.count)
+        self._watch.at = lambda: (run, run.records.count)  # the run too: another try has all its time again
         try:
             with self._watch.interrupter.armed():
                 made = run.run()

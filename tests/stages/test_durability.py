@@ -1,8 +1,11 @@
 """A shard is worked through once, whatever dies, hangs or fails on the way; and what fails is named."""
 
+import re
 import signal
 import threading
+import time
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -262,6 +265,25 @@ def test_a_record_that_passes_its_time_limit_is_ended_and_set_aside(working, pro
     assert (job.state, missing["cause"]["code"], missing["record"]) == (JobState.PARTIAL, "record_timeout", 70)
     assert provider.calls["line 0007"] == 2
     assert provider.calls["line 0006"] == 1
+
+
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread")
+def test_a_regular_expression_that_lets_no_other_thread_run_is_ended_too(working, provider):
+    provider.trouble["line 0007"] = lambda _: re.match(r"(a+)+$", "a" * 64 + "b")
+    working = working.with_real_watch()
+    job = ended(working, begun(working, "plain", FOUR_CHUNKS, record_seconds=1, attempts=1))
+    (missing,) = working.receipt(job)["missing"]
+    assert (missing["cause"]["code"], missing["record"]) == ("record_timeout", 70)
+
+
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread")
+def test_each_attempt_at_a_slow_record_has_the_whole_time_limit(working, provider):
+    began = []
+    provider.trouble["line 0007"] = lambda _: (began.append(time.monotonic()), signal.pause())
+    working = working.with_real_watch()
+    ended(working, begun(working, "plain", FOUR_CHUNKS, record_seconds=1, attempts=3))
+    assert len(began) == 3
+    assert all(later - before >= 1 for before, later in pairwise(began))
 
 
 # Retries
