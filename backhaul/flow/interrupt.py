@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from enum import StrEnum
 from types import FrameType
 
-
 STARVED_SECONDS = 1.0
 """When no other thread has run for so long, the main thread looks for itself."""
 

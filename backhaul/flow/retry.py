@@ -8,7 +8,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from backhaul.errors import Permanent, Transient
+from backhaul.errors import BackhaulError, Transient
 
 BACKOFF_LONGEST = 60.0
 WAIT_LONGEST = 900.0
@@ -64,7 +64,7 @@ def is_transient(error: BaseException) -> bool:
     """Return whether the same call may succeed later; a processor's own word on it comes first."""
     if isinstance(error, Transient):
         return True
-    if isinstance(error, Permanent) or not isinstance(error, Exception):
+    if isinstance(error, BackhaulError) or not isinstance(error, Exception):  # the status of ours is for the API
         return False
     if isinstance(error, ConnectionError | TimeoutError):
         return True

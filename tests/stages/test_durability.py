@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from backhaul import Lines, Permanent, Processor, Transient
-from backhaul.errors import Superseded
+from backhaul.errors import InvalidProcessor, Superseded
 from backhaul.flow import commit as commits
 from backhaul.flow import retry, watch
 from backhaul.flow.shard_run import DEATHS_MOST
@@ -324,6 +324,7 @@ def test_a_long_wait_leaves_the_function(working, provider):
         (Transient("down"), 3, "transient"),
         (ConnectionResetError("reset"), 3, "processor_error"),
         (Permanent("bad record"), 1, "permanent"),
+        (InvalidProcessor("no bytes"), 1, "processor_error"),
         (ValueError("bad"), 1, "processor_error"),
         (SystemExit(503), 1, "processor_error"),
     ],
