@@ -58,7 +58,8 @@ class Deployed:
         """Return a boto3 client of the account's root user."""
         if service not in self._clients:
             root = self.connection.as_root()
-            self._clients[service] = root.session.client(service, **root.options)
+            session: Any = root.session
+            self._clients[service] = session.client(service, **root.options)
         return self._clients[service]
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from backhaul.discovery import client_of
 from backhaul.local import LocalCloud
@@ -24,6 +24,8 @@ from prove.provider import Asked, Provider, provider
 from prove.registry import Trial, case
 from prove.work import RECORD_BYTES, marked
 from scripts.subscriber import subscription
+
+Body = TypeVar("Body", bound=Callable[..., None])
 
 SETTLED_SECONDS = 20.0
 """How long after a job's end its run may still be closing, its slot be held, and its last event be on its way."""
@@ -45,7 +47,7 @@ _HISTORY_NEEDED = frozenset(
 class Found(Evidence):
     """What the stores of a real deployment hold of a job."""
 
-    merged = property(lambda self: self.shards)  # type: ignore[assignment]  # nobody writes after the merge
+    merged = property(lambda self: self.shards)  # nobody writes after the merge
 
 
 @dataclass
@@ -127,15 +129,16 @@ def settle(
     trial.violations += job.violations(expected)
 
 
-def real(identifier: str, sentence: str) -> Callable[[Callable[[Trial, Site], None]], Callable[[Trial], None]]:
-    """Declare the decorated function as a case of the process layer."""
+def real(identifier: str, sentence: str) -> Callable[[Body], Body]:
+    """Declare the decorated function as a case of the process layer; what else it takes must have defaults."""
 
-    def declare(body: Callable[[Trial, Site], None]) -> Callable[[Trial], None]:
+    def declare(body: Body) -> Body:
         @functools.wraps(body)
         def with_site(trial: Trial) -> None:
             body(trial, site())
 
-        return case(identifier, sentence, layer="process")(with_site)
+        case(identifier, sentence, layer="process")(with_site)
+        return body
 
     return declare
 
@@ -150,18 +153,25 @@ def site() -> Site:
 
 @contextmanager
 def running() -> Iterator[Site]:
-    """Run a deployment and a provider as long as this lasts."""
+    """Run a deployment of its own as long as this lasts."""
     home = Path(tempfile.mkdtemp(prefix="backhaul-prove-"))
     cloud = LocalCloud(home, PROCESSORS)
     try:
         connection = cloud.up()
-        with client_of(connection) as client, provider() as asked, subscription(connection, seconds=86_400) as events:
-            there = Site(Deployed(connection, client, home), asked)
-            threading.Thread(target=_listen, args=(events, there.events), daemon=True).start()
+        with client_of(connection) as client, watched(Deployed(connection, client, home)) as there:
             yield there
     finally:
         cloud.down()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def watched(deployed: Deployed) -> Iterator[Site]:
+    """Run a provider, and listen to every event of the deployment, as long as this lasts."""
+    with provider() as asked, subscription(deployed.connection, seconds=86_400) as events:
+        there = Site(deployed, asked)
+        threading.Thread(target=_listen, args=(events, there.events), daemon=True).start()
+        yield there
 
 
 def _listen(events: Iterable[dict[str, Any]], heard: list[dict[str, Any]]) -> None:

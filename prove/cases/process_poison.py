@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -43,9 +43,9 @@ def poisoned(random: Random, records: int, ways: Mapping[int, str]) -> bytes:
 @real(
     "F37.every-way", "Chunks fail always, each in another way: all are quarantined, their siblings done, letters sent"
 )
-def every_way(trial: Trial, site: Site) -> None:
-    records = 2 * len(WAYS)
-    ways = dict(zip(trial.random.sample(range(records), len(WAYS)), WAYS, strict=True))
+def every_way(trial: Trial, site: Site, chosen: Sequence[str] = tuple(WAYS), siblings: int = len(WAYS)) -> None:
+    records = siblings + len(chosen)
+    ways = dict(zip(trial.random.sample(range(records), len(chosen)), chosen, strict=True))
     attempts = trial.random.choice([2, 3])
     data = poisoned(trial.random, records, ways)
     job = site.job(data, "poison", {"chunk_bytes": LINE_BYTES}, {"record_seconds": 1, "attempts": attempts})

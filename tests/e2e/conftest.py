@@ -1,5 +1,6 @@
 """One local cloud for all end-to-end tests, apart from the developer's own."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,22 @@ from backhaul.discovery import client_of
 from backhaul.local import Connection, LocalCloud
 from backhaul.local.emulator import Emulator
 from backhaul.local.folder import Folder
+from tests.e2e.support import PROJECT
 
 
 @pytest.fixture(scope="session")
-def cloud_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def local(tmp_path_factory: pytest.TempPathFactory) -> LocalCloud:
+    """The tests' cloud: it offers the checkout's processors, and those that fail on purpose."""
+    processors = tmp_path_factory.mktemp("processors")
+    for folder in (PROJECT / "processors", PROJECT / "prove" / "processors"):
+        shutil.copytree(folder, processors, dirs_exist_ok=True)
+    return LocalCloud(tmp_path_factory.mktemp("cloud"), processors)
+
+
+@pytest.fixture(scope="session")
+def cloud_home(local: LocalCloud) -> Path:
     """The BACKHAUL_HOME of the tests' cloud."""
-    return tmp_path_factory.mktemp("cloud")
+    return local.home
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +37,8 @@ def client(cloud: Connection) -> Iterator[Backhaul]:
 
 
 @pytest.fixture(scope="session")
-def cloud(cloud_home: Path) -> Iterator[Connection]:
+def cloud(local: LocalCloud) -> Iterator[Connection]:
     """A running local cloud with this checkout's stack; it leaves no process behind."""
-    local = LocalCloud(cloud_home)
     yield local.up()
     assert local.down()
-    assert Emulator(Folder(cloud_home)).processes() == []
+    assert Emulator(Folder(local.home)).processes() == []

@@ -61,11 +61,11 @@ def test_a_cloud_listens_on_one_port_of_loopback_only(cloud, cloud_home):
     assert listening == {("127.0.0.1", cloud.port)}
 
 
-def test_a_running_cloud_is_deployed_to_again_only_when_a_source_has_changed(cloud, cloud_home, monkeypatch):
+def test_a_running_cloud_is_deployed_to_again_only_when_a_source_has_changed(cloud, local, monkeypatch):
     monkeypatch.setattr("backhaul.local.cloud.fingerprint", lambda _project: "changed")
     steps: list[str] = []
     for _ in range(2):
-        assert LocalCloud(cloud_home).up(lambda step, _seconds: steps.append(step)) == cloud
+        assert local.up(lambda step, _seconds: steps.append(step)) == cloud
     compared = "Compared the sources with what is deployed"
     assert steps == [compared, "Synthesized the stack", "Deployed the stack", compared]
 
