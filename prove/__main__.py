@@ -59,7 +59,11 @@ def _chosen(wanted: argparse.Namespace) -> list[Case]:
         each
         for each in CASES.values()
         if wanted.layer in (None, each.layer)
-        and (wanted.case is None or each.id == wanted.case or (wanted.case[-1:] == "." and each.id.startswith(wanted.case)))
+        and (
+            wanted.case is None
+            or each.id == wanted.case
+            or (wanted.case[-1:] == "." and each.id.startswith(wanted.case))
+        )
     ]
 
 

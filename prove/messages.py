@@ -186,8 +186,8 @@ class Bus:
             "cause": execution.cause,
         }
         random = self.world.simulation.random
+        event = {"source": "aws.states", "detail": detail}
         for _ in range(2 if random.random() < self.doubles_run_ends else 1):
-            event = {"source": "aws.states", "detail": detail}
             self.world.simulation.spawn("rule", lambda: self._conclude(event), delay=random.uniform(0.2, 5.0))
 
     def _conclude(self, event: dict[str, Any]) -> None:

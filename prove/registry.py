@@ -15,8 +15,9 @@ from prove.checker.rework import Rework, measure
 from prove.faults import Fault
 from prove.history import History
 from prove.network import Mutation
+from prove.simulation import simulated
 from prove.work import RECORD_BYTES, marked
-from prove.world import World, simulated
+from prove.world import World
 
 Layer = Literal["deterministic", "process"]
 
@@ -71,7 +72,7 @@ class Trial:
     random: Random = field(init=False)
 
     def __post_init__(self) -> None:
-        self.random = Random(self.seed)  # noqa: S311  # choices of a test
+        self.random = Random(self.seed)  # choices of a test
 
     @contextmanager
     def world(self, *faults: Fault, **options: Any) -> Iterator[World]:

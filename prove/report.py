@@ -49,10 +49,9 @@ def progress(total: int | None) -> Iterator[Bar]:
 def show_results(results: Sequence[Result], mutants: Sequence[tuple[Mutant, int | None]]) -> None:
     """Write the table to stdout, and what failed."""
     table = plain_table("CASE", "LAYER", "SEEDS", "VIOLATIONS", "REWORK", "SECONDS", "WHAT HAPPENS")
-    for column in (2, 3, 4, 5):
-        table.columns[column].justify = "right"
-    for column in range(6):
-        table.columns[column].no_wrap = True
+    for number, column in enumerate(table.columns[:6]):
+        column.no_wrap = True
+        column.justify = "right" if number >= 2 else "left"
     for each in results:
         violations = f"[red]{each.violations}[/red]" if each.violations else "0"
         rework = f"{each.rework.records:g}/{each.rework.chunks:g}"

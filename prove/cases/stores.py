@@ -53,9 +53,7 @@ def lost_answers(trial: Trial) -> None:
 def stale(trial: Trial) -> None:
     code = "InternalServerError"
     kill = Fault("kill before", at("dispatch", "StartExecution"), times=trial.random.randrange(1, 4))
-    slow = [
-        Fault("stale", _reads, times=200, chance=0.3, seconds=trial.random.uniform(1.0, 300.0)) for _ in range(2)
-    ]
+    slow = [Fault("stale", _reads, times=200, chance=0.3, seconds=trial.random.uniform(1.0, 300.0)) for _ in range(2)]
     one_job(trial, kill, *slow, Fault("refuse", _on_table, times=3, chance=0.05, code=code), stale=True)
 
 
