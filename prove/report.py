@@ -62,10 +62,10 @@ def show_results(results: Sequence[Result], mutants: Sequence[tuple[Mutant, int 
     for each in results:
         _show_failure(each)
     for mutant, seed in mutants:
-        found = "[red]no[/red]" if seed is None else f"yes (seed {seed})"
-        show(f"mutation: {mutant.name} → {mutant.case} fails: {found}")
-    seeds, violations = sum(each.seeds for each in results), sum(each.violations for each in results)
-    show(f"{len(results)} cases, {seeds} runs, {violations} violations")
+        answer = "[red]no[/red]" if seed is None else f"yes (seed {seed})"
+        show(f"mutation: {mutant.name} → {mutant.case} fails: {answer}")
+    runs, found = sum(each.seeds for each in results), sum(each.violations for each in results)
+    show(f"{len(results)} cases, {runs} runs, {found} violations")
 
 
 def _show_failure(result: Result) -> None:

@@ -109,7 +109,7 @@ def storm(trial: Trial) -> None:
     with trial.world(*faults) as world:
         jobs = [world.submit(_input(trial)) for _ in range(2)]
         trial.expect(world.run(), "the deployment does not settle")
-        trial.check(world, *jobs)
+        trial.check(world, *jobs, ends="SUCCEEDED PARTIAL")  # a chunk at which three workers died is set aside
 
 
 # Pauses: what was believed dead comes back.
