@@ -91,6 +91,7 @@ class Workflow(Construct):
         plan.next(
             sfn.Choice(self, "planned?")
             .when(sfn.Condition.string_equals("$.plan.outcome", "planned"), shards.next(merge))
+            .when(sfn.Condition.string_equals("$.plan.outcome", "complete"), merge)
             .otherwise(sfn.Succeed(self, "ended"))
         )
         conclude = self._task("conclude_run", self._workers.conclude, result_path=sfn.JsonPath.DISCARD)

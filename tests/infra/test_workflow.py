@@ -38,7 +38,8 @@ def test_the_order_of_the_stages(run: dict[str, Any], child: dict[str, Any]):
     assert states["salvage?"]["Default"] == "plan"
     assert states["plan"]["Next"] == "planned?"
     assert states["planned?"]["Default"] == "ended"
-    (planned,) = states["planned?"]["Choices"]
+    planned, complete = states["planned?"]["Choices"]
+    assert (complete["StringEquals"], complete["Next"]) == ("complete", "merge")
     assert planned == {"Variable": "$.plan.outcome", "StringEquals": "planned", "Next": "shards"}
     assert child["StartAt"] == "process"
     assert states["shards"]["Next"] == "merge"

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from backhaul.errors import InvalidSettings, JobNotFound, StoreUnavailable, Superseded
 from backhaul.job import MOVES, Cause, JobRef, JobState, ObjectRef
+from backhaul.progress import Part
 from backhaul.reading import Chunk
 from backhaul.settings import Settings
-from backhaul.progress import Part
 from backhaul.shard import Shard
 from backhaul.store import OutputWriter, Store
 from backhaul.store import output as output_rules
