@@ -13,7 +13,8 @@ from lambdas.runtime import clock, count_all, logger, store
 
 def hear_of(detail: dict[str, Any]) -> dict[str, int]:
     state = json.loads(detail["input"])
-    if "shard" in state:  # a Map child is an execution too, but what becomes of it is for its Catch and for merge to say
+    # A Map child is an execution too, but what becomes of it is for its own Catch and for merge to say.
+    if "shard" in state:
         return {}
     task = RunTask.from_state(state)
     logger.append_keys(tenant=task.job.tenant, job_id=task.job.job_id, run=task.run)
@@ -45,4 +46,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
         JobsPastDeadline=swept.past_deadline,
         Mended=sum(swept.mended.values()),
     )
+    swept.raise_problems()
     return dict(swept.mended)

@@ -17,7 +17,7 @@ from stacks.workflow import Workflow
 
 
 class Commands(Construct):
-    """The function of these requests. Not one of the API's own, because it stops and starts runs."""
+    """The function of these requests. Not one of the API's own, because it starts runs."""
 
     def __init__(
         self, scope: Construct, name: str, *, api: Api, storage: Storage, workflow: Workflow, functions: Functions
@@ -38,8 +38,7 @@ class Commands(Construct):
                 allow("dynamodb:Query", on=storage.index(QUEUED)),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
-                allow("states:DescribeExecution", "states:StopExecution", on=workflow.executions),
-                allow("s3:GetObject", "s3:GetObjectVersion", on=storage.objects("plan/*")),
+                allow("s3:GetObjectVersion", on=storage.objects("plan/*")),
             ],
             timeout=Duration.seconds(29),  # the API waits for thirty
         )

@@ -1,4 +1,4 @@
-"""Record what a Catch of the run says of a worker or a stage that kept dying, so that nothing stays RUNNING for ever."""
+"""Record what a Catch of the run says of a worker or stage that kept dying, so that nothing stays RUNNING for ever."""
 
 from __future__ import annotations
 

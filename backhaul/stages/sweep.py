@@ -19,7 +19,7 @@ from backhaul.task import RunTask
 
 JOBS_MOST = 100
 """Jobs of one state that one sweep looks at; the next sweep takes the rest."""
-STOP_LONGEST = timedelta(minutes=10)
+STOP_LONGEST = timedelta(minutes=20)
 """How long a run may take to stop by itself: longer than a hung worker can hold its shard."""
 ORPHANED_AFTER = timedelta(hours=1)
 """No merge takes as long: its function would have been ended."""
@@ -32,6 +32,12 @@ class Swept:
     mended: Counter[str] = field(default_factory=Counter)
     stalled_shards: int = 0
     past_deadline: int = 0
+    problems: list[Exception] = field(default_factory=list)
+
+    def raise_problems(self) -> None:
+        """Raise an `ExceptionGroup` of what could not be mended."""
+        if self.problems:
+            raise ExceptionGroup("some jobs cannot be mended", self.problems)
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,10 @@ def sweep(
 ) -> Swept:
     """Look at every job that is due and every one that runs, mend what needs it, and return what was done.
 
-    A job that cannot be mended keeps no other from it: raises an `ExceptionGroup` when all are done.
+    A job that cannot be mended keeps no other from it: `raise_problems` of the answer tells.
     """
     stores, swept = _Stores(jobs, shards, objects, runs, slots, clock), Swept()
-    problems: list[Exception] = []
+    problems = swept.problems
     for state, mend in _MENDED.items():
         for job in jobs.due(state, JOBS_MOST):
             with _noted(job.ref, problems):
@@ -75,14 +81,10 @@ def sweep(
         swept.mended["aborted_upload"] += 1
     swept.mended["started"] += stores.admission.fill()
     swept.mended = +swept.mended
-    if problems:
-        raise ExceptionGroup("some jobs cannot be mended", problems)
     return swept
 
 
-def mend_lost(
-    task: RunTask, status: RunStatus, *, jobs: JobStore, runs: RunStore, clock: Clock
-) -> str | None:
+def mend_lost(task: RunTask, status: RunStatus, *, jobs: JobStore, runs: RunStore, clock: Clock) -> str | None:
     """See to the end of one job of which Step Functions says that its run has ended; None if the job had, too.
 
     What it says of a run that another one salvages is about that other one.

@@ -141,7 +141,9 @@ class Deployment:
         return self.store.jobs.get(ref)
 
     def sweep(self) -> dict[str, int]:
-        return dict(self.swept().mended)
+        swept = self.swept()
+        swept.raise_problems()
+        return dict(swept.mended)
 
     def swept(self) -> Swept:
         store = self.store
