@@ -9,17 +9,23 @@ from backhaul.api import JobView
 from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady
 from backhaul.job import Cause, JobRef, JobState
 from backhaul.stages.inquire import job_receipt, job_result, job_status, list_jobs
-from backhaul.store import jobs as job_records
+from backhaul.store import job_index as job_records
 
 DATA = b"".join(b"line %04d\n" % number for number in range(100))
 
 
 def status(deployment, ref):
-    return job_status(ref, jobs=deployment.store.jobs, shards=deployment.store.shards)
+    job, _ = asked(deployment, ref)
+    return job
 
 
-def result(deployment, ref, ask=job_result):
-    return ask(ref, jobs=deployment.store.jobs, objects=deployment.store.objects, settings=deployment.settings)
+def asked(deployment, ref):
+    """The job as it stands, and how many of its shards stall."""
+    return job_status(ref, jobs=deployment.store.jobs, shards=deployment.store.shards, clock=deployment.clock)
+
+
+def result(deployment, ref, ask=job_result, run=None):
+    return ask(ref, run=run, jobs=deployment.store.jobs, objects=deployment.store.objects, settings=deployment.settings)
 
 
 def listed(deployment, tenant, *, state=None, after=None, limit=20):
@@ -76,7 +82,7 @@ def test_tenants_see_only_their_own_jobs(deployment):
 def test_a_state_filters_and_pages_go_on_behind_it(deployment):
     refs = [submit(deployment) for _ in range(6)]
     for ref in refs[::2]:
-        deployment.store.jobs.move(ref, JobState.CANCELLED)
+        deployment.store.jobs.move(deployment.job(ref), JobState.CANCELLED)
     first = listed(deployment, "T1", state="CANCELLED", limit=2)
     rest = listed(deployment, "T1", state="CANCELLED", limit=2, after=first.next_job_id)
     assert [job.ref for job in first.jobs + rest.jobs] == refs[4::-2]
@@ -87,7 +93,7 @@ def test_a_state_filters_and_pages_go_on_behind_it(deployment):
 def test_a_page_looks_through_so_many_jobs_and_the_next_goes_on(deployment, monkeypatch):
     monkeypatch.setattr(job_records, "LOOKED_AT_MOST", 2)
     refs = [submit(deployment) for _ in range(5)]
-    deployment.store.jobs.move(refs[0], JobState.CANCELLED)
+    deployment.store.jobs.move(deployment.job(refs[0]), JobState.CANCELLED)
     found, after, pages = [], None, 0
     while pages == 0 or after:
         page = listed(deployment, "T1", state="CANCELLED", after=after)
@@ -187,12 +193,13 @@ def test_the_result_of_a_failed_job_says_why_there_is_none(deployment):
 
 def test_the_result_of_a_cancelled_job_without_a_cause_is_still_a_sentence(deployment):
     ref = submit(deployment)
-    deployment.store.jobs.move(ref, JobState.CANCELLED)
+    deployment.store.jobs.move(deployment.job(ref), JobState.CANCELLED)
     with pytest.raises(ResultNotReady, match=r"is CANCELLED and has no output\.$"):
         result(deployment, ref)
 
 
 def test_what_the_processor_said_is_told_to_the_owner(deployment):
     ref = submit(deployment)
-    deployment.store.jobs.move(ref, JobState.FAILED, cause=Cause("processor_error", "It raised.", detail="secret"))
+    cause = Cause("processor_error", "It raised.", detail="secret")
+    deployment.store.jobs.move(deployment.job(ref), JobState.FAILED, cause=cause)
     assert JobView.of(status(deployment, ref)).cause.detail == "secret"
