@@ -86,6 +86,8 @@ class ShardRecord:
     attempt: int = 0
     run: int = 0
     """The run that committed last."""
+    previous_run: int = 0
+    """The run that claimed last before the present claim."""
     handed_over: int = 0
     """The last attempt that ended by itself with work left; 0 before any did."""
     finished: bool = False
@@ -100,6 +102,8 @@ class ShardRecord:
     tallies: Mapping[str, int] = field(default_factory=dict)
     retries: int = 0
     rework: int = 0
+    counted: int = 0
+    """The last attempt whose death, if it died, `retries` counts."""
     crash: Cause | None = None
     """What Step Functions said of the last worker that died."""
     beat_at: datetime | None = None
@@ -127,7 +131,9 @@ class ShardRecord:
         """Return the record, just claimed, as a new run takes it up: what failed is to be tried again."""
         if self.run == run:
             return self
-        fresh = replace(self, run=run, finished=False, handed_over=self.attempt - 1)
+        fresh = replace(self, run=run, finished=False)
+        if self.previous_run != run:  # what became of another run's last attempt is no concern of this one
+            fresh = replace(fresh, handed_over=self.attempt - 1)
         return replace(fresh, failed=(), suspect=None, crash=None)
 
     def died(self) -> bool:

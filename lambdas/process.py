@@ -1,32 +1,39 @@
 """The worker: one shard of a run, as far as the time goes."""
 
+from functools import lru_cache
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from backhaul.registry import find_processors
+from backhaul.flow.workspace import workspace
+from backhaul.registry import Registry, find_processors
 from backhaul.stages.process import process
 from backhaul.task import ShardTask
 from lambdas.runtime import PROCESSORS, clock, logger, measure, store
 
-registry = find_processors(PROCESSORS)
+
+@lru_cache(maxsize=1)
+def registry_of(tenant: str) -> Registry:  # the cache's key
+    """Load the processors anew for another tenant: what one left in a module is not for the next to find."""
+    return find_processors(PROCESSORS)
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     task = ShardTask.from_state(event)
     logger.append_keys(tenant=task.job.tenant, job_id=task.job.job_id, run=task.run, shard=task.shard.index)
-    outcome = process(
-        task,
-        jobs=store.jobs,
-        shards=store.shards,
-        steps=store.steps,
-        objects=store.objects,
-        letters=store.letters,
-        registry=registry,
-        clock=clock,
-        remaining=lambda: context.get_remaining_time_in_millis() / 1000,
-    )
+    with workspace():
+        outcome = process(
+            task,
+            jobs=store.jobs,
+            shards=store.shards,
+            steps=store.steps,
+            objects=store.objects,
+            letters=store.letters,
+            registry=registry_of(task.job.tenant),
+            clock=clock,
+            remaining=lambda: context.get_remaining_time_in_millis() / 1000,
+        )
     done = outcome.work
     logger.info("shard left", outcome=outcome.outcome, attempt=done.attempt, chunks=done.chunks, records=done.records)
     measure(

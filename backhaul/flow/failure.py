@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from backhaul.errors import InvalidProcessor, UnsuitableInput
+from backhaul.errors import InvalidProcessor, UnsuitableInput, WorkError
 from backhaul.job import Cause
 
 T = TypeVar("T")
@@ -26,8 +26,9 @@ def processor_cause(error: BaseException) -> Cause:
         return Cause(error.code, str(error), error.position)
     if isinstance(error, InvalidProcessor):
         return Cause("processor_error", f"The processor breaks its contract{_where(error)}: {error}")
+    code = error.code if isinstance(error, WorkError) else "processor_error"
     message = f"The processor raised {type(error).__name__}{_where(error)}."
-    return Cause("processor_error", message, detail=str(error) or None)
+    return Cause(code, message, detail=str(error) or None)
 
 
 def _where(error: BaseException) -> str:

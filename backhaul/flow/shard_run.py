@@ -87,6 +87,7 @@ class ShardRun:
             self._commit.suspect(blamed)
             if _deaths(blamed) >= min(DEATHS_MOST, self._job.policy.attempts):
                 return self._bury(blamed)
+            self._commit.write()  # before the same may happen again
         with closing(self._window()) as window:
             for chunk in self._todo:
                 left = self._settle(chunk, window)

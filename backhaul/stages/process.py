@@ -96,11 +96,17 @@ def process(
 
 def _taken_up(claimed: ShardRecord, run: int) -> ShardRecord:
     """Return the record as this attempt takes it up: a new run tries again what failed, a retry counts the death."""
-    if claimed.run != run:
-        return claimed.reopened(run)
-    if not claimed.died() or claimed.finished:
-        return claimed
-    return replace(claimed, retries=claimed.retries + 1, rework=claimed.rework + claimed.underway)
+    record = claimed.reopened(run)
+    if not record.died() or record.finished:
+        return record
+    # Those between the last one that is accounted for and this one have all died, some before they could write.
+    deaths = record.attempt - 1 - max(record.counted, record.handed_over)
+    return replace(
+        record,
+        retries=record.retries + deaths,
+        rework=record.rework + record.underway,
+        counted=record.attempt - 1,
+    )
 
 
 def _is_finished(record: ShardRecord, task: ShardTask) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _FIELDS = tuple(item.name for item in fields(ShardRecord))
-_COMMITTED = tuple(name for name in _FIELDS if name not in {"index", "attempt", "chunks"})
+_COMMITTED = tuple(name for name in _FIELDS if name not in {"index", "attempt", "chunks", "previous_run"})
 
 
 class ShardStore:
@@ -43,12 +43,13 @@ class ShardStore:
             answer = self._client.update_item(
                 TableName=self._table,
                 Key=_key(ref, shard.index),
-                UpdateExpression=setting(described) + " ADD attempt :one",
+                UpdateExpression=setting(described)
+                + ", previous_run = if_not_exists(#claimed_run, :zero) ADD attempt :one",
                 # The owner tells a claim whose answer was lost, and which is therefore sent again, from another's.
                 ConditionExpression="(attribute_not_exists(#claimed_run) OR #claimed_run <= :claimed_run)"
                 " AND (attribute_not_exists(#owner) OR #owner <> :owner)",
                 ExpressionAttributeNames=naming(described),
-                ExpressionAttributeValues=arguments(described) | to_item({":one": 1}),
+                ExpressionAttributeValues=arguments(described) | to_item({":one": 1, ":zero": 0}),
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )

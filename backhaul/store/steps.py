@@ -51,7 +51,11 @@ class StepStore:
             "sk": keys.step_sort_key(chunk, scope, name),
             "expires_at": expires_at,
         }
-        values |= {"answer": answer} if len(answer) <= ANSWER_LARGEST else self._claim_check(ref, chunk, step, answer)
+        values |= (
+            {"answer": answer.decode()}
+            if len(answer) <= ANSWER_LARGEST
+            else self._claim_check(ref, chunk, step, answer)
+        )
         try:
             self._client.put_item(
                 TableName=self._table,
@@ -72,7 +76,6 @@ class StepStore:
 
     def _answer_in(self, item: Item) -> bytes:
         if "answer" in item:
-            answer: bytes = item["answer"]["B"]
-            return answer
+            return str(item["answer"]["S"]).encode()
         values = from_item({name: item[name] for name in ("answer_key", "answer_size")})
         return self._objects.read(values["answer_key"], 0, values["answer_size"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -54,6 +55,20 @@ class FakeClock:
 
     def advance(self, **step: float) -> None:
         self.time += timedelta(**step)
+
+
+class RunningClock(FakeClock):
+    """A clock that runs by itself, beside another's time of day."""
+
+    def __init__(self, other: FakeClock) -> None:
+        super().__init__()
+        self._other = other
+
+    def now(self) -> datetime:
+        return self._other.now()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
 
 
 @dataclass
@@ -265,6 +280,10 @@ class Deployment:
     def receipt(self, job: Job) -> dict[str, Any]:
         document: dict[str, Any] = msgspec.json.decode(self.read(job.receipt))
         return document
+
+    def with_real_watch(self) -> Deployment:
+        """The same with a clock that runs by itself, for what looks at it from a thread."""
+        return replace(self, clock=RunningClock(self.clock))
 
     def with_processors(self, *processors: Any) -> Deployment:
         known = {**self.registry.processors, **{each.name: each for each in processors}}

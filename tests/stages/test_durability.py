@@ -1,0 +1,541 @@
+"""A shard is worked through once, whatever dies, hangs or fails on the way; and what fails is named."""
+
+import signal
+import threading
+from collections import Counter
+
+import pytest
+
+from backhaul import Lines, Permanent, Processor, Transient
+from backhaul.errors import Superseded
+from backhaul.flow import commit as commits
+from backhaul.flow import retry, watch
+from backhaul.flow.shard_run import DEATHS_MOST
+from backhaul.job import JobState
+from backhaul.policy import Policy
+from backhaul.store import ShardStore, StepStore
+from tests.stages.test_crashes import Crash, crash_once
+
+DATA = b"".join(b"line %04d\n" % number for number in range(40))
+ONE_CHUNK = {"chunk_bytes": 1000}
+FOUR_CHUNKS = {"chunk_bytes": 100}
+
+
+class Provider:
+    """A paid API: counts every call, and does what a test tells it to."""
+
+    def __init__(self):
+        self.calls = Counter()
+        self.trouble = {}
+
+    def ask(self, question):
+        self.calls[question] += 1
+        trouble = self.trouble.get(question)
+        if trouble is not None:
+            trouble(self.calls[question])
+        return question.upper()
+
+    def repeated(self):
+        return {question: count for question, count in self.calls.items() if count > 1}
+
+
+@pytest.fixture
+def provider():
+    return Provider()
+
+
+@pytest.fixture
+def working(deployment, provider):
+    """A deployment with processors that ask the provider about each line, each taking a second of virtual time."""
+
+    class Plain(Processor):
+        """Ask about every line."""
+
+        name = "plain"
+        reads = Lines()
+
+        def process(self, record, ctx):
+            deployment.clock.advance(seconds=1)
+            ctx.tally("asked")
+            return provider.ask(record)
+
+    class Stepping(Plain):
+        """Ask about every line, in two steps that are paid once."""
+
+        name = "stepping"
+
+        def process(self, record, ctx):
+            deployment.clock.advance(seconds=1)
+            first = ctx.step("first", lambda: provider.ask(f"{record} first"))
+            second = ctx.step("second", lambda: provider.ask(f"{record} second"))
+            assert (first, second) == (f"{record} first".upper(), f"{record} second".upper())
+            return record.upper()
+
+    class Summing(Processor):
+        """Number the lines of a chunk, keeping the count in checkpoints."""
+
+        name = "summing"
+        reads = Lines()
+
+        def process_chunk(self, records, ctx):
+            number = ctx.state or 0
+            for record in records:
+                deployment.clock.advance(seconds=1)
+                provider.ask(record.value)
+                number += 1
+                yield f"{number} {record.value}\n".encode()
+                ctx.checkpoint(number)
+
+    return deployment.with_processors(Plain, Stepping, Summing)
+
+
+def begun(deployment, processor, options=ONE_CHUNK, **policy):
+    task = deployment.start(processor, DATA, options=options, policy=Policy(**policy))
+    deployment.plan(task)
+    return task
+
+
+def ended(deployment, task):
+    for shard in deployment.shard_tasks(task):
+        while (outcome := deployment.process(shard)).outcome != "done":
+            deployment.clock.advance(seconds=outcome.seconds)
+    return deployment.merge(task)
+
+
+def record_of(deployment, task):
+    return {record.index: record for record in deployment.store.shards.all(task.job)}
+
+
+# Records done and steps memoised
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_crash_inside_a_chunk_repeats_at_most_one_commit_interval(working, provider, monkeypatch, after, times):
+    task = begun(working, "plain")
+    (shard,) = working.shard_tasks(task)
+    for _ in range(times):
+        crash_once(monkeypatch, ShardStore, "commit", after=after)
+        with pytest.raises(Crash):
+            working.process(shard)
+    job = ended(working, task)
+    assert (job.state, working.read(job.output)) == (JobState.SUCCEEDED, DATA.upper())
+    assert sum(provider.calls.values()) - 40 <= times * (commits.COMMIT_SECONDS + 1)
+    assert job.counts.tallies == {"asked": 40}
+    assert job.counts.records == 40
+    assert job.counts.retries == times
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["claim", "commit", "beat"])
+def test_a_step_whose_answer_was_stored_is_never_called_again(working, provider, monkeypatch, step, after):
+    task = begun(working, "stepping")
+    (shard,) = working.shard_tasks(task)
+    crash_once(monkeypatch, ShardStore, step, after=after)
+    with pytest.raises(Crash):
+        working.process(shard)
+    job = ended(working, task)
+    assert working.read(job.output) == DATA.upper()
+    assert provider.repeated() == {}
+    assert sum(provider.calls.values()) == 80
+
+
+def test_a_crash_between_an_answer_and_its_storing_repeats_that_one_call(working, provider, monkeypatch):
+    task = begun(working, "stepping")
+    (shard,) = working.shard_tasks(task)
+    crash_once(monkeypatch, StepStore, "keep", after=False)
+    with pytest.raises(Crash):
+        working.process(shard)
+    ended(working, task)
+    assert provider.repeated() == {"line 0000 first": 2}
+
+
+def test_an_answer_larger_than_an_item_goes_to_s3_and_comes_back(deployment):
+    large = "x" * 500_000
+    calls = []
+
+    class Large(Processor):
+        """Write how long the answer is."""
+
+        name = "large"
+
+        def process(self, record, ctx):
+            answer = ctx.step("large", lambda: calls.append(record) or {"text": large})
+            if len(calls) == 1 and not crashed:
+                crashed.append(True)
+                raise Crash
+            return str(len(answer["text"]))
+
+    crashed = []
+    working = deployment.with_processors(Large)
+    task = working.start("large", b"a\nb\n")
+    working.plan(task)
+    (shard,) = working.shard_tasks(task)
+    with pytest.raises(Crash):
+        working.process(shard)
+    job = ended(working, task)
+    assert working.read(job.output) == b"500000\n500000\n"
+    assert calls == ["a", "b"]
+
+
+@pytest.mark.parametrize("answer", [object(), {1, 2}, float("nan")], ids=["object", "set", "nan"])
+def test_what_json_cannot_hold_is_no_answer(deployment, answer):
+    class Odd(Processor):
+        """Answer with something odd."""
+
+        name = "odd"
+
+        def process(self, record, ctx):
+            got = ctx.step("odd", lambda: answer)
+            assert got in ([1, 2], None)
+            return "fine"
+
+    job = deployment.with_processors(Odd).run("odd", b"a\n")
+    if isinstance(answer, set | float):
+        assert job.state is JobState.SUCCEEDED
+    else:
+        assert (job.state, job.cause.code) == (JobState.FAILED, "processor_error")
+
+
+def test_two_steps_of_one_name_in_a_record_are_refused(deployment):
+    class Twice(Processor):
+        """Ask twice under one name."""
+
+        name = "twice"
+
+        def process(self, record, ctx):
+            return [ctx.step("ask", lambda: 1), ctx.step("ask", lambda: 2)]
+
+    job = deployment.with_processors(Twice).run("twice", b"a\n")
+    assert job.state is JobState.FAILED
+    assert "two steps 'ask'" in job.cause.detail
+
+
+def test_a_processors_own_state_comes_back_with_the_records_that_follow(working, provider, monkeypatch):
+    task = begun(working, "summing")
+    (shard,) = working.shard_tasks(task)
+    for _ in range(2):
+        crash_once(monkeypatch, ShardStore, "commit", after=True)
+        with pytest.raises(Crash):
+            working.process(shard)
+    job = ended(working, task)
+    expected = b"".join(b"%d line %04d\n" % (number + 1, number) for number in range(40))
+    assert working.read(job.output) == expected
+    assert len(provider.repeated()) <= 2 * (commits.COMMIT_SECONDS + 1)
+
+
+# Time
+
+
+def test_a_chunk_longer_than_a_function_lives_finishes_by_continuing(working, provider):
+    task = begun(working, "plain")
+    working.remaining = 12.0
+    (shard,) = working.shard_tasks(task)
+    outcomes = []
+    while not outcomes or outcomes[-1] != "done":
+        began = working.clock.monotonic()
+        outcomes.append(working.process(shard).outcome)
+        assert working.clock.monotonic() - began < 12
+    job = working.merge(task)
+    assert working.read(job.output) == DATA.upper()
+    assert provider.repeated() == {}
+    assert len(outcomes) >= 4
+    assert (job.counts.retries, job.counts.rework) == (0, 0)
+
+
+def test_long_work_leaves_few_parts_in_its_record(working):
+    task = begun(working, "plain")
+    working.remaining = 6.0
+    ended(working, task)
+    (record,) = record_of(working, task).values()
+    assert record.attempt > 8
+    assert len(record.parts) == 1
+
+
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread")
+def test_a_record_that_passes_its_time_limit_is_ended_and_set_aside(working, provider):
+    provider.trouble["line 0007"] = lambda _: signal.pause()
+    working = working.with_real_watch()
+    task = begun(working, "plain", FOUR_CHUNKS, record_seconds=1, attempts=2)
+    job = ended(working, task)
+    (missing,) = working.receipt(job)["missing"]
+    assert (job.state, missing["cause"]["code"], missing["record"]) == (JobState.PARTIAL, "record_timeout", 70)
+    assert provider.calls["line 0007"] == 2
+    assert provider.calls["line 0006"] == 1
+
+
+# Retries
+
+
+def test_a_failure_that_passes_is_tried_again_from_its_record_and_costs_nothing_else(working, provider, monkeypatch):
+    def busy(call):
+        if call < 3:
+            raise Transient("busy", retry_after=0)
+
+    monkeypatch.setattr(retry, "_random", type("Never", (), {"uniform": staticmethod(lambda _a, _b: 0.0)}))
+    provider.trouble["line 0020"] = busy
+    job = ended(working, begun(working, "plain"))
+    assert (job.state, working.read(job.output)) == (JobState.SUCCEEDED, DATA.upper())
+    assert provider.repeated() == {"line 0020": 3}
+
+
+def test_a_long_wait_leaves_the_function(working, provider):
+    def busy(call):
+        if call == 1:
+            raise Transient("busy", retry_after=90)
+
+    provider.trouble["line 0020"] = busy
+    task = begun(working, "plain")
+    (shard,) = working.shard_tasks(task)
+    before = working.clock.monotonic()
+    outcome = working.process(shard)
+    assert (outcome.outcome, outcome.seconds) == ("wait", 90)
+    assert working.clock.monotonic() - before < 30
+    job = ended(working, task)
+    assert working.read(job.output) == DATA.upper()
+    assert provider.repeated() == {"line 0020": 2}
+
+
+@pytest.mark.parametrize(
+    ("error", "calls", "code"),
+    [
+        (Transient("down"), 3, "transient"),
+        (ConnectionResetError("reset"), 3, "processor_error"),
+        (Permanent("bad record"), 1, "permanent"),
+        (ValueError("bad"), 1, "processor_error"),
+        (SystemExit(503), 1, "processor_error"),
+    ],
+    ids=repr,
+)
+def test_what_may_pass_is_tried_so_often_and_what_will_not_once(working, provider, error, calls, code):
+    def fail(_):
+        raise error
+
+    provider.trouble["line 0012"] = fail
+    job = ended(working, begun(working, "plain", FOUR_CHUNKS, attempts=3))
+    assert (job.state, provider.calls["line 0012"]) == (JobState.PARTIAL, calls)
+    (missing,) = working.receipt(job)["missing"]
+    assert (missing["index"], missing["start"], missing["end"], missing["record"]) == (1, 100, 200, 120)
+    assert (missing["cause"]["code"], missing["attempts"]) == (code, calls)
+    (letter,) = working.letters()
+    assert missing["message_id"] == letter["message_id"]
+    assert [letter[name] for name in ("chunk", "start", "end", "record")] == [1, 100, 200, 120]
+    assert len(letter["attempts"]) == calls
+    assert letter["input"]["key"] == job.input.key
+    expected = b"".join(b"LINE %04d\n" % number for number in range(40) if not 10 <= number < 20)
+    assert working.read(job.output) == expected
+
+
+# Poison
+
+
+def test_a_chunk_that_kills_its_workers_is_set_aside_and_its_siblings_go_on(working, provider):
+    def die(_):
+        raise Crash
+
+    provider.trouble["line 0012"] = provider.trouble["line 0033"] = die
+    task = begun(working, "plain", FOUR_CHUNKS)
+    deaths = 0
+    for shard in working.shard_tasks(task):
+        row = 0
+        while True:
+            try:
+                outcome = working.process(shard).outcome
+            except Crash:
+                deaths += 1
+                row += 1
+                assert row <= DEATHS_MOST + 1, "the state machine would have given the shard up"
+                continue
+            row = 0
+            if outcome == "done":
+                break
+    job = working.merge(task)
+    missing = working.receipt(job)["missing"]
+    assert [(chunk["index"], chunk["cause"]["code"]) for chunk in missing] == [(1, "worker_died"), (3, "worker_died")]
+    assert job.counts.records == 20
+    assert deaths <= 2 * (DEATHS_MOST + 1)
+    assert {letter["chunk"] for letter in working.letters()} == {1, 3}
+
+
+def test_fail_fast_ends_the_job_at_the_first_failure(working, provider):
+    def fail(_):
+        raise ValueError("bad")
+
+    provider.trouble["line 0012"] = fail
+    task = begun(working, "plain", FOUR_CHUNKS, fail_fast=True)
+    job = ended(working, task)
+    assert job.state is JobState.FAILED
+    assert provider.calls["line 0025"] == 0
+    assert "ValueError" in job.cause.message
+
+
+@pytest.mark.parametrize(
+    ("tolerate", "state"),
+    [(None, "PARTIAL"), (1, "PARTIAL"), ("25%", "PARTIAL"), (0, "FAILED"), ("24.9%", "FAILED")],
+)
+def test_a_job_lacks_what_its_policy_tolerates_and_no_more(working, provider, tolerate, state):
+    def fail(_):
+        raise ValueError("bad")
+
+    provider.trouble["line 0012"] = fail
+    job = ended(working, begun(working, "plain", FOUR_CHUNKS, tolerate=tolerate))
+    assert job.state == state
+    assert len(working.receipt(job)["missing"]) == 1
+
+
+# Fences
+
+
+def test_a_worker_that_is_overtaken_in_the_middle_of_a_chunk_can_write_nothing_more(working, provider):
+    task = begun(working, "plain")
+    (shard,) = working.shard_tasks(task)
+
+    def overtake(_):
+        provider.trouble.clear()
+        outer.append(working.process(shard))
+
+    outer = []
+    provider.trouble["line 0015"] = overtake
+    with pytest.raises(Superseded):
+        working.process(shard)
+    assert outer[0].outcome == "done"
+    job = working.merge(task)
+    assert working.read(job.output) == DATA.upper()
+
+
+def test_a_late_worker_of_an_earlier_run_cannot_claim(working, provider):
+    def fail(_):
+        raise ValueError("bad")
+
+    provider.trouble["line 0012"] = fail
+    task = begun(working, "plain", FOUR_CHUNKS)
+    job = ended(working, task)
+    provider.trouble.clear()
+    shards = working.shard_tasks(task)
+    assert working.redrive(job.ref).started
+    assert working.process(shards[1]).outcome == "done"
+    assert provider.calls["line 0012"] == 1
+    working.store.shards.claim(job.ref, shards[1].shard, task.run + 1)
+    with pytest.raises(Superseded):
+        working.store.shards.claim(job.ref, shards[1].shard, task.run)
+
+
+# Redrive
+
+
+def test_a_redrive_does_only_what_is_missing_and_ends_like_a_clean_run(working, provider):
+    def fail(_):
+        raise ValueError("bad")
+
+    provider.trouble |= dict.fromkeys(["line 0012", "line 0033"], fail)
+    job = ended(working, begun(working, "plain", FOUR_CHUNKS))
+    first = working.read(job.output)
+    assert (job.state, job.counts.chunks_failed) == (JobState.PARTIAL, 2)
+    provider.trouble.clear()
+    provider.calls.clear()
+    redriven = working.redrive(job.ref, only_failed=True)
+    assert (redriven.started, redriven.chunks, redriven.job.state) == (True, 2, JobState.RUNNING)
+    task = type(begun(working, "plain"))(job.ref, redriven.job.run)
+    working.plan(task)
+    assert len(working.shard_tasks(task)) == 2
+    after = ended(working, task)
+    assert (after.state, after.run, working.read(after.output)) == (JobState.SUCCEEDED, 2, DATA.upper())
+    assert set(provider.calls) == {f"line {number:04d}" for number in (*range(10, 20), *range(30, 40))}
+    assert after.counts.records == 40
+    assert working.receipt(after)["missing"] == []
+    before = working.store.jobs.of_run(after, 1)
+    assert (before.state, working.read(before.output)) == (JobState.PARTIAL, first)
+    assert working.redrive(job.ref).started is False
+
+
+def test_a_redrive_of_a_job_that_failed_at_its_merge_merges_again(deployment):
+    class Stubborn(Processor):
+        """Refuse to merge until told otherwise."""
+
+        name = "stubborn"
+        broken = True
+
+        def process(self, record, ctx):
+            return record
+
+        def merge(self, results, ctx):
+            if type(self).broken:
+                raise ValueError("no")
+            yield from results
+
+    working = deployment.with_processors(Stubborn)
+    job = working.run("stubborn", DATA)
+    assert job.state is JobState.FAILED
+    Stubborn.broken = False
+    redriven = working.redrive(job.ref)
+    assert (redriven.started, redriven.chunks) == (True, 0)
+    from backhaul.task import RunTask
+
+    after = working.finish(RunTask(job.ref, 2))
+    assert (after.state, working.read(after.output)) == (JobState.SUCCEEDED, DATA)
+
+
+# Cancel
+
+
+def test_a_running_job_that_is_cancelled_stops_at_a_commit_and_keeps_what_was_done(working, provider):
+    task = begun(working, "plain")
+    stopped_at = []
+
+    def cancel(_):
+        provider.trouble.clear()
+        stopped_at.append(working.clock.monotonic())
+        assert working.cancel(task.job, "enough").stop is not None
+
+    provider.trouble["line 0011"] = cancel
+    (shard,) = working.shard_tasks(task)
+    assert working.process(shard).outcome == "done"
+    assert working.clock.monotonic() - stopped_at[0] <= 15
+    assert working.process(shard).work.attempt == 0
+    job = working.merge(task)
+    assert (job.state, job.cause.code) == (JobState.CANCELLED, "cancelled")
+    assert working.cancel(task.job).state is JobState.CANCELLED
+    assert working.receipt(job)["missing"][0]["cause"]["message"] == "The job was cancelled: enough"
+    assert working.letters() == []
+
+
+def test_a_cancelled_jobs_finished_chunks_are_its_output(working, provider):
+    task = begun(working, "plain", FOUR_CHUNKS)
+    first, *_ = working.shard_tasks(task)
+    working.process(first)
+    working.cancel(task.job)
+    job = working.merge(task)
+    assert (job.state, working.read(job.output)) == (JobState.CANCELLED, DATA[:100].upper())
+
+
+def test_a_cancel_that_comes_during_the_merge_is_kept(working, monkeypatch):
+    task = begun(working, "plain")
+    (shard,) = working.shard_tasks(task)
+    working.process(shard)
+    put = working.store.objects.put
+
+    def cancelling(*args, **kwargs):
+        monkeypatch.undo()
+        working.cancel(task.job)
+        return put(*args, **kwargs)
+
+    monkeypatch.setattr(type(working.store.objects), "put", lambda _self, *args, **kwargs: cancelling(*args, **kwargs))
+    job = working.merge(task)
+    assert (job.state, working.read(job.output)) == (JobState.CANCELLED, DATA.upper())
+
+
+def test_the_watch_beats_while_a_record_takes_long(working, provider, monkeypatch):
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.01)
+    beats = []
+    beat = ShardStore.beat
+    monkeypatch.setattr(ShardStore, "beat", lambda *args, **kwargs: (beats.append(kwargs), beat(*args, **kwargs)))
+    waited = threading.Event()
+
+    def slow(_):
+        for _ in range(3):
+            working.clock.advance(seconds=11)
+            waited.wait(0.2)
+
+    provider.trouble["line 0015"] = slow
+    ended(working, begun(working, "plain"))
+    assert len(beats) >= 3
