@@ -45,16 +45,23 @@ def test_exactly_these_errors_exist():
         "InvalidProcessor",
         "InvalidRequest",
         "InvalidSettings",
+        "JobHasEnded",
+        "JobNotEnded",
         "JobNotFound",
         "LocalCloudError",
         "MalformedMessage",
+        "NotRedrivable",
         "OperatorError",
+        "Permanent",
         "RequestRefused",
         "ResultNotReady",
+        "RunNotFound",
         "StoreUnavailable",
         "Superseded",
+        "Transient",
         "UnknownProcessor",
         "UnsuitableInput",
+        "WorkError",
     }
 
 
@@ -66,8 +73,10 @@ def test_exactly_these_names_are_exported():
         "Csv",
         "JsonLines",
         "Lines",
+        "Permanent",
         "Processor",
         "Record",
+        "Transient",
         "UnsuitableInput",
     ]
     assert all(hasattr(backhaul, name) for name in backhaul.__all__)
