@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from aws_cdk import Duration
 from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as sources
 from constructs import Construct
 
+from backhaul.events import DETAIL_TYPES, SOURCE
+from backhaul.job import JobState
 from backhaul.keys import JOB_SORT_KEY
 from backhaul.settings import Settings
 from stacks.function import Functions
 from stacks.grants import allow
 from stacks.monitoring import dead_letters
+from stacks.review import accept
 from stacks.storage import Storage
 
 
@@ -53,6 +57,17 @@ class Announcements(Construct):
                 on_failure=sources.SqsDlq(self.dead_letters),
             )
         )
+
+    def wake_at_job_end(self, function: lambda_.IFunction) -> None:
+        """Call the function whenever a job has ended."""
+        ended = events.EventPattern(
+            source=[SOURCE],
+            detail_type=[DETAIL_TYPES[state] for state in JobState if state.is_terminal],
+        )
+        rule = events.Rule(
+            self, "job-ended", event_bus=self.bus, event_pattern=ended, targets=[targets.LambdaFunction(function)]
+        )
+        accept(rule, "The sweep does the same each minute, whether or not it was told.", "Serverless-EventBusDLQ")
 
 
 _JOB_WRITTEN = {

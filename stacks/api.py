@@ -65,8 +65,8 @@ class Api(Construct):
             cors_preflight=_cors(stage),
         )
         self.stage = self._logged_stage(stage)
-        self._route(http.HttpMethod.POST, self.submit, "/jobs")
-        self._route(
+        self.route(http.HttpMethod.POST, self.submit, "/jobs")
+        self.route(
             http.HttpMethod.GET,
             self.inquire,
             "/jobs",
@@ -92,7 +92,8 @@ class Api(Construct):
         )
         return deployed
 
-    def _route(self, method: http.HttpMethod, function: lambda_.Function, *paths: str) -> None:
+    def route(self, method: http.HttpMethod, function: lambda_.Function, *paths: str) -> None:
+        """Hand the requests for these paths to the function."""
         # One permission for the function instead of one for each of its routes.
         integration = HttpLambdaIntegration(function.node.id, function, scope_permission_to_route=False)
         for path in paths:

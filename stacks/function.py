@@ -22,7 +22,7 @@ WHOLE_CPU = 1769
 _RUNTIME = "The asset's compiled wheels are of Python 3.13, which Lambda supports until 2029; both move together."
 _NO_DEAD_LETTERS = (
     "The API, the queue, the stream and the state machine wait for the answer and handle a failure themselves. Only "
-    "EventBridge does not; what it fails to conclude or sweep, the next sweep does."
+    "EventBridge does not; what it fails to conclude, start or sweep, the next sweep does."
 )
 
 

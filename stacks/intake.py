@@ -12,7 +12,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from backhaul.keys import INPUT_PREFIX, INPUT_SUFFIX
-from backhaul.settings import Settings
+from backhaul.store.job_index import QUEUED
 from stacks.function import Functions
 from stacks.grants import allow
 from stacks.monitoring import dead_letters
@@ -45,13 +45,12 @@ class Intake(Construct):
         self.dispatch = functions.declare(
             self,
             "dispatch",
-            settings=Settings(
-                jobs_table=storage.jobs.table_name,
-                state_machine_arn=workflow.state_machine.state_machine_arn,
-            ),
+            settings=workflow.admission,
             grants=[
                 allow("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", on=self.queue.queue_arn),
-                allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.jobs.table_arn),
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
+                allow("dynamodb:Query", on=storage.index(QUEUED)),
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
             ],
             timeout=DISPATCH_TIMEOUT,

@@ -6,10 +6,13 @@ from aws_cdk import CfnOutput, Stack
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
+from stacks.alarms import Alarms
 from stacks.announcements import Announcements
 from stacks.api import Api
+from stacks.commands import Commands
 from stacks.function import Functions
 from stacks.intake import Intake
+from stacks.operators import Operators
 from stacks.recovery import Recovery
 from stacks.stage import StageSettings
 from stacks.storage import Storage
@@ -38,7 +41,25 @@ class Pipeline(Stack):
         workflow = Workflow(self, "workflow", stage=stage, storage=storage, workers=workers)
         intake = Intake(self, "intake", storage=storage, workflow=workflow, functions=functions)
         announcements = Announcements(self, "announcements", storage=storage, functions=functions)
+        announcements.wake_at_job_end(intake.dispatch)  # a slot is free, and the next job may start
         Recovery(self, "recovery", storage=storage, workers=workers, workflow=workflow, functions=functions)
+        Commands(self, "commands", api=api, storage=storage, workflow=workflow, functions=functions)
+        dead_letters = {
+            "intake": intake.dead_letters,
+            "failed-chunks": workers.failed_chunks,
+            "announce": announcements.dead_letters,
+        }
+        alarms = Alarms(self, "alarms", stage=stage, dead_letters=dead_letters)
+        operators = Operators(
+            self,
+            "operators",
+            storage=storage,
+            workflow=workflow,
+            intake=intake.queue,
+            dead_letters=list(dead_letters.values()),
+            bus=announcements.bus,
+            alarms=alarms.topic,
+        )
 
         outputs = {
             "ApiUrl": api.stage.url,
@@ -52,6 +73,9 @@ class Pipeline(Stack):
             "StateMachineArn": workflow.state_machine.state_machine_arn,
             "EventBusName": announcements.bus.event_bus_name,
             "AnnounceDeadLettersUrl": announcements.dead_letters.queue_url,
+            "FailedChunksUrl": workers.failed_chunks.queue_url,
+            "AlarmTopicArn": alarms.topic.topic_arn,
+            "OperatorPolicyArn": operators.policy.managed_policy_arn,
         }
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aws_cdk import Duration
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
-from backhaul.settings import Settings
-from backhaul.store.job_index import DUE
+from backhaul.store.job_index import DUE, QUEUED
 from stacks.function import Functions
 from stacks.grants import allow
 from stacks.review import accept
@@ -46,17 +47,17 @@ class Recovery(Construct):
         self.sweep = functions.declare(
             self,
             "sweep",
-            settings=Settings(
-                data_bucket=storage.bucket.bucket_name,
-                jobs_table=storage.jobs.table_name,
-                state_machine_arn=workflow.state_machine.state_machine_arn,
-            ),
+            settings=replace(workflow.admission, data_bucket=storage.bucket.bucket_name),
             grants=[
-                allow("dynamodb:Query", on=storage.index(DUE)),
-                allow("dynamodb:UpdateItem", on=storage.jobs.table_arn),
+                allow("dynamodb:Query", on=[storage.index(DUE), storage.index(QUEUED)]),
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
-                allow("states:DescribeExecution", on=workflow.executions),
+                allow("states:DescribeExecution", "states:StopExecution", on=workflow.executions),
                 allow("s3:GetObject", on=storage.objects("input/data")),
+                # What a merge left that was killed.
+                allow("s3:ListBucketMultipartUploads", on=storage.bucket.bucket_arn),
+                allow("s3:AbortMultipartUpload", on=storage.objects("output/*")),
             ],
             timeout=Duration.seconds(50),
         )

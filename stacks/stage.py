@@ -14,6 +14,7 @@ from aws_cdk import aws_logs as logs
 GIB = 1024**3
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,23}")
 _ORIGIN = re.compile(r"https?://[^\s/*]+|\*")
+_EMAIL = re.compile(r"[^\s@,]+@[^\s@,]+\.[^\s@,.]+")
 
 
 class InvalidContext(Exception):
@@ -36,6 +37,14 @@ class StageSettings:
     """How long a job, its files and its access logs are kept."""
     max_concurrency: int | None = None
     """Workers of one job at a time."""
+    max_running_jobs: int = 100
+    """Jobs that run at a time; the others wait in the queue."""
+    max_running_jobs_per_tenant: int = 20
+    """Of these, jobs of one tenant."""
+    worker_timeout_seconds: int = 300
+    """How long a call of a worker may last: so long can one that hangs hold its shard."""
+    alarm_emails: tuple[str, ...] = ()
+    """Who is told of alarms; each address gets a message that asks to confirm it."""
     cors_origins: tuple[str, ...] = ()
     """Web origins whose pages may call the API and upload; none by default."""
     processors: Path = field(default=Path("processors"))
@@ -73,6 +82,11 @@ class StageSettings:
         return self.max_concurrency or (4 if self.stage == "local" else 100)
 
     @property
+    def tells_nobody(self) -> bool:
+        """Whether alarms ring where nobody hears them. The local cloud sends no mail, so there it is no mistake."""
+        return not self.alarm_emails and self.stage != "local"
+
+    @property
     def runs_on_host(self) -> bool:
         """Whether functions run on this machine's Python, as the local cloud's do, and need its wheels."""
         return self.stage == "local"
@@ -103,12 +117,15 @@ def _name(name: str, value: Any) -> str:
     return value
 
 
-def _origins(name: str, value: Any) -> tuple[str, ...]:
-    origins = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
-    for origin in origins:
-        if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
-            raise InvalidContext(f"Context {name}: {origin!r} is no origin; use for example https://app.example.com.")
-    return origins
+def _several(kind: str, pattern: re.Pattern[str], example: str) -> Callable[[str, Any], tuple[str, ...]]:
+    def check(name: str, value: Any) -> tuple[str, ...]:
+        given = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
+        for each in given:
+            if not isinstance(each, str) or not pattern.fullmatch(each):
+                raise InvalidContext(f"Context {name}: {each!r} is no {kind}; use for example {example}.")
+        return given
+
+    return check
 
 
 def _folder(name: str, value: Any) -> Path:
@@ -124,6 +141,10 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "upload_window_seconds": _number(60, 12 * 3600),  # a presigned form dies with its function's credentials
     "retention_days": _number(1, 3650),
     "max_concurrency": _number(1, 10_000),  # Step Functions' own limit
-    "cors_origins": _origins,
+    "max_running_jobs": _number(1, 5000),  # their names share one DynamoDB item
+    "max_running_jobs_per_tenant": _number(1, 5000),
+    "worker_timeout_seconds": _number(10, 900),  # Lambda's own limit
+    "alarm_emails": _several("e-mail address", _EMAIL, "ops@example.com"),
+    "cors_origins": _several("origin", _ORIGIN, "https://app.example.com"),
     "processors": _folder,
 }

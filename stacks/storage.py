@@ -11,11 +11,15 @@ from constructs import Construct
 
 from backhaul.job import JobRef
 from backhaul.keys import INPUT_PREFIX, job_prefix
-from backhaul.store.job_index import BY_TENANT, DUE
+from backhaul.policy import DAY_SECONDS, DEADLINE_LONGEST
+from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from stacks.review import accept
 from stacks.stage import StageSettings
 
 ANY_JOB = JobRef("*", "*")
+LONGEST_RUN = Duration.seconds(DEADLINE_LONGEST + DAY_SECONDS)
+"""When a run is ended, whatever it does. The sweep ends a job at its own deadline, a week at most; this is for a
+sweep that cannot, and comes a day later, so that it never cuts off what the sweep is putting in order."""
 SCRATCH_PREFIX = "scratch/"
 """What nobody reads after the run. Not below the job's own prefix, because a lifecycle rule goes by prefix."""
 
@@ -51,8 +55,8 @@ class Storage(Construct):
                 s3.LifecycleRule(id="uploads", abort_incomplete_multipart_upload_after=Duration.days(1)),
                 s3.LifecycleRule(id="scratch", prefix=SCRATCH_PREFIX, expiration=Duration.days(1)),
                 s3.LifecycleRule(id="jobs", prefix=INPUT_PREFIX, expiration=Duration.days(self._stage.retention_days)),
-                # A running job may read an overwritten version: the one it pinned. None runs for a week.
-                s3.LifecycleRule(id="overwritten", noncurrent_version_expiration=Duration.days(7)),
+                # A running job may read an overwritten version: the one it pinned.
+                s3.LifecycleRule(id="overwritten", noncurrent_version_expiration=LONGEST_RUN.plus(Duration.days(1))),
                 s3.LifecycleRule(id="markers", expired_object_delete_marker=True),
             ],
             cors=self._cors(),
@@ -108,6 +112,13 @@ class Storage(Construct):
         )
         table.add_global_secondary_index(
             index_name=DUE, partition_key=_string("open_state"), sort_key=_string("due_at")
+        )
+        table.add_global_secondary_index(
+            index_name=QUEUED,
+            partition_key=_string("queue"),
+            sort_key=_string("turn"),
+            # It says whose turn it is; the job itself is read, and claimed, in the table.
+            projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )
         return table
 

@@ -12,14 +12,13 @@ from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 from constructs import Construct
 
+from backhaul.settings import Settings
 from stacks.grants import allow, closed_role
 from stacks.monitoring import log_group
 from stacks.review import accept, accept_patterns
 from stacks.stage import StageSettings
-from stacks.storage import SCRATCH_PREFIX, Storage
+from stacks.storage import LONGEST_RUN, SCRATCH_PREFIX, Storage
 from stacks.workers import Workers
-
-DEADLINE = Duration.hours(24)
 
 
 class Workflow(Construct):
@@ -32,6 +31,7 @@ class Workflow(Construct):
         self, scope: Construct, name: str, *, stage: StageSettings, storage: Storage, workers: Workers
     ) -> None:
         super().__init__(scope, name)
+        self._stage = stage
         self._storage = storage
         self._workers = workers
         logs = log_group(self, "run-logs", stage)
@@ -40,7 +40,7 @@ class Workflow(Construct):
             self,
             "run",
             definition_body=sfn.DefinitionBody.from_chainable(self._run(stage.workers)),
-            timeout=DEADLINE,
+            timeout=LONGEST_RUN,
             role=role,
             tracing_enabled=True,
             logs=sfn.LogOptions(destination=logs, level=sfn.LogLevel.ERROR, include_execution_data=False),
@@ -52,6 +52,17 @@ class Workflow(Construct):
             "AwsSolutions-SF1",
         )
         self._allow_children(role)
+
+    @property
+    def admission(self) -> Settings:
+        """What a function must be told that starts runs: the slots, how many there are, and what to start."""
+        return Settings(
+            jobs_table=self._storage.jobs.table_name,
+            flow_table=self._storage.flow.table_name,
+            state_machine_arn=self.state_machine.state_machine_arn,
+            max_running_jobs=self._stage.max_running_jobs,
+            max_running_jobs_per_tenant=self._stage.max_running_jobs_per_tenant,
+        )
 
     @property
     def executions(self) -> str:
@@ -73,19 +84,26 @@ class Workflow(Construct):
         accept_patterns(policy, "The machine's own children, which are named at run time.", grants)
 
     def _run(self, concurrency: int) -> sfn.IChainable:
+        """Plan, process and merge; or, for a run that died without a word, merge what it left."""
         plan = self._task("plan", self._workers.plan, result_path="$.plan")
         shards = self._shards(concurrency)
         merge = self._task("merge", self._workers.merge)
         plan.next(
             sfn.Choice(self, "planned?")
             .when(sfn.Condition.string_equals("$.plan.outcome", "planned"), shards.next(merge))
+            .when(sfn.Condition.string_equals("$.plan.outcome", "complete"), merge)
             .otherwise(sfn.Succeed(self, "ended"))
         )
         conclude = self._task("conclude_run", self._workers.conclude, result_path=sfn.JsonPath.DISCARD)
         conclude.next(sfn.Fail(self, "failed", error_path="$.error.Error", cause_path="$.error.Cause"))
-        for state in (plan, shards, merge):
+        for state in (plan, merge):
             _catch(state, conclude)
-        return plan
+        # A map that failed as a whole has left results, and merge judges what is there and names what is missing.
+        _catch(shards, merge)
+        salvage = sfn.Condition.and_(
+            sfn.Condition.is_present("$.salvage"), sfn.Condition.boolean_equals("$.salvage", True)
+        )
+        return sfn.Choice(self, "salvage?").when(salvage, merge).otherwise(plan)
 
     def _shards(self, concurrency: int) -> sfn.DistributedMap:
         """Hand each line of the plan to a child; one that fails fails nothing else, and merge says what is missing."""

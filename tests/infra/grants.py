@@ -14,12 +14,18 @@ TRACING = ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
 
 _NAMES = {
     "<storagedata.Arn>/": "objects ",
+    "<storagedata.Arn>": "data bucket",
     "<storagejobs.Arn>/index/": "jobs table, index ",
     "<storagejobs.StreamArn>": "jobs table, stream",
     "<storagejobs.Arn>": "jobs table",
+    "<storageflow.Arn>": "flow table",
     "<intakequeue.Arn>": "intake queue",
+    "<intakedeadletters.Arn>": "intake's dead letters",
+    "<workersfailedchunks.Arn>": "failed chunks",
     "<announcementsbus.Arn>": "event bus",
     "<announcementsdeadletters.Arn>": "announcements' dead letters",
+    "<alarmstopic>": "alarm topic",
+    "arn:<AWS::Partition>:cloudformation:<AWS::Region>:<AWS::AccountId>:stack/": "stack ",
     "arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:<workflowrun.Name>:": "executions ",
     "<workflowrun>": "state machine",
     "<workersplan.Arn>": "function plan",
@@ -30,19 +36,23 @@ _NAMES = {
 
 
 def table(template: Template) -> str:
-    """Return the grants of the template: a row for each function, and one for the state machine."""
+    """Return the grants of the template: a row for each function, one for the state machine, one for operators."""
     rows = ["| Who | May |", "|---|---|"]
     for function in template.functions():
         grants = [each for each in template.grants(function) if not _is_everyones(each)]
         rows.append(_row(f"`{function}`", grants))
-    machine = [grant(each) for name, each in template.statements() if name in ("workflowrunrole", "workflowchildren")]
-    rows.append(_row("state machine", machine))
+    rows.append(_row("state machine", _of(template, "workflowrunrole", "workflowchildren")))
+    rows.append(_row("operators", _of(template, "operatorspolicy")))
     return "\n".join(rows) + "\n"
 
 
 def documented() -> str:
     """Return the table as the page has it."""
     return PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
+
+
+def _of(template: Template, *resources: str) -> list[Grant]:
+    return [grant(each) for name, each in template.statements() if name in resources]
 
 
 def _is_everyones(grant: Grant) -> bool:

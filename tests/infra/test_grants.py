@@ -8,21 +8,32 @@ import pytest
 
 from backhaul import keys
 from backhaul.job import JobRef
+from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from tests.infra import grants
 from tests.infra.template import Template, listed, texts
 
 JOB = JobRef("AIDAEXAMPLE", "01jd0000000000000000000000")
+STEP = keys.step_key(JOB, 7, 0, "5eed")
 WITHOUT_RESOURCES = ("xray:", "logs:")
 """Services some of whose actions take no narrower resource than `*`."""
 
 NEEDED = [
     ("submit", "s3:PutObject", keys.input_key(JOB)),
     ("sweep", "s3:GetObject", keys.input_key(JOB)),
+    ("sweep", "s3:AbortMultipartUpload", keys.output_key(JOB, 3, "5eed")),
+    ("command", "s3:GetObject", keys.plan_key(JOB, 3)),
+    ("command", "s3:GetObjectVersion", keys.plan_key(JOB, 3)),
     ("plan", "s3:GetObjectVersion", keys.input_key(JOB)),
     ("plan", "s3:PutObject", keys.plan_key(JOB, 3)),
+    ("plan", "s3:GetObject", keys.plan_key(JOB, 3)),
+    ("plan", "s3:GetObjectVersion", keys.plan_key(JOB, 3)),
     ("process", "s3:GetObjectVersion", keys.input_key(JOB)),
     ("process", "s3:PutObject", keys.result_key(JOB, 12, 2, 0)),
+    ("process", "s3:GetObject", keys.result_key(JOB, 12, 2, 0)),
+    ("process", "s3:PutObject", STEP),
+    ("process", "s3:GetObject", STEP),
     ("merge", "s3:GetObject", keys.plan_key(JOB, 3)),
+    ("merge", "s3:GetObjectVersion", keys.plan_key(JOB, 3)),
     ("merge", "s3:GetObject", keys.result_key(JOB, 12, 2, 0)),
     ("merge", "s3:PutObject", keys.output_key(JOB, 3, "5eed")),
     ("merge", "s3:AbortMultipartUpload", keys.output_key(JOB, 3, "5eed")),
@@ -53,6 +64,50 @@ def test_a_function_may_do_what_it_needs_to_objects(template: Template, function
 def test_no_function_may_do_more_to_objects(template: Template, action: str, key: str):
     allowed = {function for function in template.functions() if may(template, function, action, key)}
     assert allowed == {function for function, needed, of in NEEDED if (needed, of) == (action, key)}
+
+
+def holders(template: Template, action: str, resource: str) -> set[str]:
+    return {
+        function
+        for function in template.functions()
+        for actions, resources in template.grants(function)
+        if action in actions and resource in resources
+    }
+
+
+def test_only_what_starts_or_ends_runs_may_touch_slots_and_stop_runs(template: Template):
+    for action in ("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem"):
+        assert holders(template, action, "<storageflow.Arn>") == {"dispatch", "sweep", "command"}
+    assert holders(template, "states:StartExecution", "<workflowrun>") == {"dispatch", "sweep", "command"}
+    (stops,) = {
+        resource
+        for function in ("sweep", "command")
+        for actions, resources in template.grants(function)
+        if "states:StopExecution" in actions
+        for resource in resources
+    }
+    assert holders(template, "states:StopExecution", stops) == {"sweep", "command"}
+
+
+def test_only_what_gives_chunks_up_may_write_letters_about_them(template: Template):
+    assert holders(template, "sqs:SendMessage", "<workersfailedchunks.Arn>") == {"process", "merge"}
+
+
+def test_a_query_is_granted_on_each_index_to_those_who_ask_it(template: Template):
+    def askers(index: str) -> set[str]:
+        return holders(template, "dynamodb:Query", f"<storagejobs.Arn>/index/{index}")
+
+    assert askers(BY_TENANT) == {"inquire"}
+    assert askers(DUE) == {"sweep"}
+    assert askers(QUEUED) == {"dispatch", "sweep"}
+
+
+def test_only_the_sweep_sees_which_uploads_were_left_unfinished_and_nobody_sees_which_objects_there_are(
+    template: Template,
+):
+    assert holders(template, "s3:ListBucketMultipartUploads", "<storagedata.Arn>") == {"sweep"}
+    actions = {action for _, statement in template.statements() for action in listed(statement["Action"])}
+    assert not actions & {"s3:ListBucket", "s3:ListBucketVersions"}
 
 
 def test_no_action_is_a_pattern_and_no_resource_is_everything(template: Template):

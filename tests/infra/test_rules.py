@@ -20,12 +20,12 @@ from tests.infra.template import Template
 
 @pytest.mark.parametrize("stage", ["dev", "prod"])
 def test_cfn_lint_finds_nothing(stage: str, synthesize: Callable[..., Template]):
-    template = synthesize(stage=stage, cors_origins="https://app.example").document
+    template = synthesize(stage=stage, cors_origins="https://app.example", alarm_emails="ops@example.com").document
     assert lint(json.dumps(template), config=ManualArgs(regions=["us-east-1", "eu-central-1"])) == []
 
 
 def test_cdk_nag_finds_nothing_that_was_not_accepted_with_a_reason():
-    app, _ = build(stage="prod")
+    app, _ = build(stage="prod", alarm_emails="ops@example.com")
     assert findings(app) == []
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from backhaul.settings import Settings
 from stacks.stage import InvalidContext, StageSettings
 
 
@@ -20,6 +21,7 @@ def test_values_of_the_command_line_and_of_cdk_json_mean_the_same():
     assert settings(retention_days="7", cors_origins="https://a.example,https://b.example") == settings(
         retention_days=7, cors_origins=["https://a.example", "https://b.example"]
     )
+    assert settings(alarm_emails="a@ops.example,b@ops.example").alarm_emails == ("a@ops.example", "b@ops.example")
 
 
 def test_only_production_keeps_data():
@@ -36,6 +38,18 @@ def test_a_chosen_concurrency_holds_in_every_stage():
     assert settings(stage="local", max_concurrency=7).workers == 7
 
 
+def test_the_limits_of_a_deployment_that_names_none_are_those_of_the_functions():
+    for name in ("max_running_jobs", "max_running_jobs_per_tenant"):
+        assert getattr(settings(), name) == getattr(Settings(), name)
+
+
+def test_alarms_that_nobody_hears_are_a_mistake_except_on_the_local_cloud():
+    assert settings(stage="dev").tells_nobody
+    assert settings(stage="prod").tells_nobody
+    assert not settings(stage="prod", alarm_emails="ops@example.com").tells_nobody
+    assert not settings(stage="local").tells_nobody
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -48,6 +62,16 @@ def test_a_chosen_concurrency_holds_in_every_stage():
         ("upload_window_seconds", "²"),
         ("retention_days", "-1"),
         ("max_concurrency", 10_001),
+        ("max_running_jobs", 0),
+        ("max_running_jobs", 5001),
+        ("max_running_jobs_per_tenant", "many"),
+        ("max_running_jobs_per_tenant", 5001),
+        ("worker_timeout_seconds", 9),
+        ("worker_timeout_seconds", 901),
+        ("alarm_emails", "ops"),
+        ("alarm_emails", "ops@example.com,"),
+        ("alarm_emails", "ops@example.com, dev@example.com"),
+        ("alarm_emails", ["ops@localhost"]),
         ("cors_origins", "https://a.example/path"),
         ("cors_origins", ["a.example"]),
         ("processors", "/no/such/folder"),

@@ -34,14 +34,27 @@ def states_of(definition: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
 
 def test_the_order_of_the_stages(run: dict[str, Any], child: dict[str, Any]):
     states = run["States"]
-    assert run["StartAt"] == "plan"
+    assert run["StartAt"] == "salvage?"
+    assert states["salvage?"]["Default"] == "plan"
     assert states["plan"]["Next"] == "planned?"
     assert states["planned?"]["Default"] == "ended"
-    (planned,) = states["planned?"]["Choices"]
+    planned, complete = states["planned?"]["Choices"]
+    assert (complete["StringEquals"], complete["Next"]) == ("complete", "merge")
     assert planned == {"Variable": "$.plan.outcome", "StringEquals": "planned", "Next": "shards"}
     assert child["StartAt"] == "process"
     assert states["shards"]["Next"] == "merge"
     assert states["merge"]["End"] is True
+
+
+def test_a_run_that_died_without_a_word_is_merged_at_once(run: dict[str, Any]):
+    (salvage,) = run["States"]["salvage?"]["Choices"]
+    assert salvage == {
+        "And": [
+            {"Variable": "$.salvage", "IsPresent": True},  # without it, asking for the value is an error
+            {"Variable": "$.salvage", "BooleanEquals": True},
+        ],
+        "Next": "merge",
+    }
 
 
 def test_a_task_is_named_after_its_file_or_the_function_in_it(template: Template, run: dict[str, Any]):
@@ -127,7 +140,7 @@ def test_reading_the_plan_and_writing_scratch_are_retried_too(run: dict[str, Any
     assert retry == {**CRASH, "ErrorEquals": ["States.ItemReaderFailed", "States.ResultWriterFailed"]}
 
 
-def test_what_retries_do_not_mend_is_concluded_also_when_the_payload_is_too_large(
+def test_what_retries_do_not_mend_goes_to_who_can_judge_it_also_when_the_payload_is_too_large(
     run: dict[str, Any], child: dict[str, Any]
 ):
     def caught_by(name: str) -> list[dict[str, Any]]:
@@ -136,8 +149,9 @@ def test_what_retries_do_not_mend_is_concluded_also_when_the_payload_is_too_larg
             for error in ("States.DataLimitExceeded", "States.ALL")
         ]
 
-    for name in ("plan", "shards", "merge"):
+    for name in ("plan", "merge"):
         assert run["States"][name]["Catch"] == caught_by("conclude_run")
+    assert run["States"]["shards"]["Catch"] == caught_by("merge")
     assert child["States"]["process"]["Catch"] == caught_by("conclude_shard")
 
 
@@ -155,8 +169,12 @@ def test_a_shard_that_was_concluded_does_not_fail_its_child(child: dict[str, Any
     assert child["States"]["conclude_shard"]["End"] is True
 
 
-def test_a_run_has_a_deadline(run: dict[str, Any]):
-    assert run["TimeoutSeconds"] == 24 * 3600
+def test_a_run_that_nobody_ends_is_ended_and_its_pinned_input_outlives_it(template: Template, run: dict[str, Any]):
+    days = 8
+    assert run["TimeoutSeconds"] == days * 24 * 3600
+    rules = template.properties("S3::Bucket", "storagedata")["LifecycleConfiguration"]["Rules"]
+    (kept,) = [rule["NoncurrentVersionExpiration"] for rule in rules if rule["Id"] == "overwritten"]
+    assert kept["NoncurrentDays"] > days
 
 
 def test_runs_log_what_goes_wrong_but_no_data_and_are_traced(template: Template):

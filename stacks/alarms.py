@@ -1,0 +1,112 @@
+"""Who is told when something waits for a person: alarms → topic → mail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aws_cdk import Annotations, Aws, Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from stacks.review import accept
+from stacks.stage import StageSettings
+
+_NOBODY = (
+    "Alarms of this deployment reach nobody. Name who is to get them, and deploy again: "
+    "-c alarm_emails=ops@example.com (several with commas)."
+)
+_UNDELIVERED = "A mail that is not delivered is no loss: the alarm rings on in CloudWatch until its cause is gone."
+
+
+class Alarms(Construct):
+    """The topic of alarms, and the alarms themselves; each says what to do about it."""
+
+    def __init__(
+        self, scope: Construct, name: str, *, stage: StageSettings, dead_letters: Mapping[str, sqs.Queue]
+    ) -> None:
+        """`dead_letters`: each queue by the name that `backhaul dlq` knows it by."""
+        super().__init__(scope, name)
+        self.topic = self._topic(stage)
+        for queue, letters in dead_letters.items():
+            self._on_letters(queue, letters)
+        self._on_sweep(
+            "stalled-shards",
+            "StalledShards",
+            "Shards of running jobs have given no sign of life for too long, and nothing has taken them up. "
+            "`backhaul doctor` names them and says what holds them.",
+        )
+        self._on_sweep(
+            "jobs-past-deadline",
+            "JobsPastDeadline",
+            "Jobs run on past their deadline, although the sweep should have ended them. "
+            "`backhaul doctor` names them and says what is wrong.",
+        )
+
+    def _topic(self, stage: StageSettings) -> sns.Topic:
+        # Not KMS: alarms cannot use the key of SNS itself, and a name, a description and a number need none of ours.
+        topic = sns.Topic(self, "topic", enforce_ssl=True)
+        # A topic with a policy of its own has lost the one by which its account's alarms may write to it.
+        topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                actions=["sns:Publish"],
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                resources=[topic.topic_arn],
+                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
+            )
+        )
+        for address in stage.alarm_emails:
+            subscription = topic.add_subscription(subscriptions.EmailSubscription(address))
+            accept(subscription, _UNDELIVERED, "Serverless-SNSRedrivePolicy")
+        if stage.tells_nobody:
+            Annotations.of(self).add_warning_v2("backhaul:alarms-reach-nobody", _NOBODY)
+        return topic
+
+    def _on_letters(self, name: str, letters: sqs.Queue) -> None:
+        self._alarm(
+            f"{name}-waiting",
+            letters.metric_approximate_number_of_messages_visible(period=_PERIOD, statistic=_MOST),
+            f"Dead letters wait in the queue {name}: work that failed for good until somebody decides. "
+            f"`backhaul dlq list --queue {name}` shows each with its cause; then `backhaul dlq redrive` gives it its "
+            f"way through the pipeline again, and `backhaul dlq discard` throws it away.",
+        )
+        self._alarm(
+            f"{name}-old",
+            letters.metric_approximate_age_of_oldest_message(period=_PERIOD, statistic=_MOST),
+            f"A dead letter has been in the queue {name} for more than a day; SQS deletes it on its fourteenth. "
+            f"Find it with `backhaul dlq list --queue {name}`, and redrive or discard it before.",
+            above=Duration.days(1).to_seconds(),
+        )
+
+    def _on_sweep(self, name: str, metric: str, description: str) -> None:
+        """Watch what the sweep counts; the dimension is what `lambdas/runtime.py` gives every metric."""
+        counted = cloudwatch.Metric(
+            namespace="Backhaul",
+            metric_name=metric,
+            dimensions_map={"service": "backhaul"},
+            period=_PERIOD,
+            statistic=_MOST,
+        )
+        self._alarm(name, counted, description)
+
+    def _alarm(self, name: str, metric: cloudwatch.IMetric, description: str, *, above: float = 0) -> None:
+        alarm = cloudwatch.Alarm(
+            self,
+            name,
+            alarm_description=description,
+            metric=metric,
+            threshold=above,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            evaluation_periods=1,
+            # SQS says nothing of a queue that nobody uses.
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        alarm.add_alarm_action(actions.SnsAction(self.topic))
+
+
+_PERIOD = Duration.minutes(5)
+_MOST = cloudwatch.Stats.MAXIMUM

@@ -1,0 +1,44 @@
+"""What a caller may ask of a job that exists: to cancel it, or to do again what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from aws_cdk import Duration
+from aws_cdk import aws_apigatewayv2 as http
+from constructs import Construct
+
+from stacks.api import Api
+from stacks.function import Functions
+from stacks.grants import allow
+from stacks.storage import Storage
+from stacks.workflow import Workflow
+
+
+class Commands(Construct):
+    """The function of these requests. Not one of the API's own, because it stops and starts runs."""
+
+    def __init__(
+        self, scope: Construct, name: str, *, api: Api, storage: Storage, workflow: Workflow, functions: Functions
+    ) -> None:
+        super().__init__(scope, name)
+        self.command = functions.declare(
+            self,
+            "command",
+            settings=replace(workflow.admission, data_bucket=storage.bucket.bucket_name),
+            grants=[
+                allow(
+                    "dynamodb:GetItem",
+                    "dynamodb:UpdateItem",
+                    "dynamodb:PutItem",  # what came of the run that a redrive follows
+                    "dynamodb:Query",
+                    on=storage.jobs.table_arn,
+                ),
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
+                allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
+                allow("states:DescribeExecution", "states:StopExecution", on=workflow.executions),
+                allow("s3:GetObject", "s3:GetObjectVersion", on=storage.objects("plan/*")),
+            ],
+            timeout=Duration.seconds(29),  # the API waits for thirty
+        )
+        api.route(http.HttpMethod.POST, self.command, "/jobs/{job_id}/cancel", "/jobs/{job_id}/redrive")

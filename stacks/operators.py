@@ -1,0 +1,91 @@
+"""What those may do who look after a deployment: the rights behind `backhaul dlq`, `doctor`, `pause` and `resume`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aws_cdk import Stack
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from backhaul.store.job_index import DUE, QUEUED
+from stacks.grants import allow
+from stacks.review import accept_patterns
+from stacks.storage import Storage
+from stacks.workflow import Workflow
+
+
+class Operators(Construct):
+    """A policy for the users or roles of operators, who call AWS themselves instead of the API."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        name: str,
+        *,
+        storage: Storage,
+        workflow: Workflow,
+        intake: sqs.Queue,
+        dead_letters: Sequence[sqs.Queue],
+        bus: events.EventBus,
+        alarms: sns.Topic,
+    ) -> None:
+        super().__init__(scope, name)
+        stack = Stack.of(self)
+        this_stack = stack.format_arn(service="cloudformation", resource="stack", resource_name=f"{stack.stack_name}/*")
+        grants = [
+            allow("cloudformation:DescribeStacks", on=this_stack),
+            allow(*_LETTERS, on=[each.queue_arn for each in dead_letters]),
+            allow("sqs:SendMessage", on=intake.queue_arn),
+            *_records(storage),
+            allow("events:PutEvents", on=bus.event_bus_arn),
+            allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
+            allow("states:DescribeExecution", "states:StopExecution", on=workflow.executions),
+            *_files(storage),
+            allow("sns:ListSubscriptionsByTopic", on=alarms.topic_arn),
+        ]
+        self.policy = iam.ManagedPolicy(
+            self, "policy", description=f"Lets its bearer look after {stack.stack_name}.", statements=grants
+        )
+        accept_patterns(
+            self.policy,
+            "An operator looks after the jobs of every tenant, and jobs are made at run time. A stack's ARN ends in "
+            "an ID that AWS makes up.",
+            grants,
+        )
+
+
+_LETTERS = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes")
+
+
+def _records(storage: Storage) -> list[iam.PolicyStatement]:
+    return [
+        allow(
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:UpdateItem",
+            "dynamodb:Query",
+            on=[storage.jobs.table_arn, storage.flow.table_arn],
+        ),
+        allow("dynamodb:Query", on=[storage.index(DUE), storage.index(QUEUED)]),
+        allow(
+            # Dead letters of the stream say where in it the change is, not what it was.
+            "dynamodb:DescribeStream",
+            "dynamodb:GetRecords",
+            "dynamodb:GetShardIterator",
+            "dynamodb:ListStreams",
+            on=storage.jobs.table_stream_arn or "",
+        ),
+    ]
+
+
+def _files(storage: Storage) -> list[iam.PolicyStatement]:
+    readable = [storage.objects(kind) for kind in ("input/data", "plan/*", "results/*", "output/*")]
+    return [
+        allow("s3:GetObject", "s3:GetObjectVersion", on=readable),
+        allow("s3:ListBucketMultipartUploads", on=storage.bucket.bucket_arn),
+        allow("s3:AbortMultipartUpload", on=storage.objects("output/*")),
+    ]

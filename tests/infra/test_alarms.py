@@ -1,0 +1,109 @@
+"""What rings, for whom, and what it tells them to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aws_cdk import Stack
+from aws_cdk.assertions import Annotations, Match
+
+from tests.infra.conftest import build
+from tests.infra.template import Template, text
+
+DAY = 24 * 3600
+WATCHED = [
+    ("alarmsintakewaiting", "AWS/SQS", "ApproximateNumberOfMessagesVisible", "<intakedeadletters.QueueName>", 0),
+    ("alarmsintakeold", "AWS/SQS", "ApproximateAgeOfOldestMessage", "<intakedeadletters.QueueName>", DAY),
+    (
+        "alarmsfailedchunkswaiting",
+        "AWS/SQS",
+        "ApproximateNumberOfMessagesVisible",
+        "<workersfailedchunks.QueueName>",
+        0,
+    ),
+    ("alarmsfailedchunksold", "AWS/SQS", "ApproximateAgeOfOldestMessage", "<workersfailedchunks.QueueName>", DAY),
+    (
+        "alarmsannouncewaiting",
+        "AWS/SQS",
+        "ApproximateNumberOfMessagesVisible",
+        "<announcementsdeadletters.QueueName>",
+        0,
+    ),
+    ("alarmsannounceold", "AWS/SQS", "ApproximateAgeOfOldestMessage", "<announcementsdeadletters.QueueName>", DAY),
+    ("alarmsstalledshards", "Backhaul", "StalledShards", "backhaul", 0),
+    ("alarmsjobspastdeadline", "Backhaul", "JobsPastDeadline", "backhaul", 0),
+]
+
+
+def alarms(template: Template) -> dict[str, dict[str, Any]]:
+    return {name: each["Properties"] for name, each in template.of_type("CloudWatch::Alarm").items()}
+
+
+def test_everything_that_waits_for_a_person_is_watched_and_nothing_else(template: Template):
+    assert set(alarms(template)) == {name for name, *_ in WATCHED}
+
+
+@pytest.mark.parametrize(("name", "namespace", "metric", "of", "above"), WATCHED)
+def test_an_alarm_rings_as_soon_as_there_is_something(
+    template: Template, name: str, namespace: str, metric: str, of: str, above: int
+):
+    alarm = alarms(template)[name]
+    (dimension,) = alarm["Dimensions"]
+    assert (alarm["Namespace"], alarm["MetricName"], text(dimension["Value"])) == (namespace, metric, of)
+    assert dimension["Name"] == ("QueueName" if namespace == "AWS/SQS" else "service")
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", above)
+    assert (alarm["Statistic"], alarm["EvaluationPeriods"]) == ("Maximum", 1)
+    assert alarm["TreatMissingData"] == "notBreaching"
+    assert [text(each) for each in alarm["AlarmActions"]] == ["<alarmstopic>"]
+
+
+def test_every_dead_letter_queue_is_watched(template: Template):
+    waiting = {of for _, _, metric, of, _ in WATCHED if metric == "ApproximateNumberOfMessagesVisible"}
+    ends = {name for name, each in template.of_type("SQS::Queue").items() if "RedrivePolicy" not in each["Properties"]}
+    assert waiting == {f"<{name}.QueueName>" for name in ends}
+
+
+def test_an_alarm_says_which_command_to_run(template: Template):
+    for name, alarm in alarms(template).items():
+        command = "`backhaul dlq list --queue " if name.endswith(("waiting", "old")) else "`backhaul doctor`"
+        assert command in alarm["AlarmDescription"], name
+        assert len(alarm["AlarmDescription"]) <= 1024
+
+
+def test_alarms_may_write_to_their_topic_and_nobody_may_over_plain_http(template: Template):
+    (policy,) = template.of_type("SNS::TopicPolicy").values()
+    statements = {each["Effect"]: each for each in policy["Properties"]["PolicyDocument"]["Statement"]}
+    assert statements["Deny"]["Principal"] == "*"
+    assert statements["Deny"]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert statements["Allow"]["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert json.loads(json.dumps(statements["Allow"]["Condition"])) == {
+        "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    }
+
+
+def test_each_address_is_subscribed(synthesize: Callable[..., Template]):
+    template = synthesize(alarm_emails="ops@example.com,dev@example.com")
+    subscribed = [each["Properties"] for each in template.of_type("SNS::Subscription").values()]
+    assert {(each["Protocol"], each["Endpoint"], text(each["TopicArn"])) for each in subscribed} == {
+        ("email", "ops@example.com", "<alarmstopic>"),
+        ("email", "dev@example.com", "<alarmstopic>"),
+    }
+    assert not synthesize().of_type("SNS::Subscription")
+
+
+def test_a_deployment_whose_alarms_reach_nobody_is_warned_and_told_what_to_do():
+    def warnings(**context: Any) -> list[str]:
+        _, pipeline = build(**context)
+        assert isinstance(pipeline, Stack)
+        found = Annotations.from_stack(pipeline).find_warning("*", Match.any_value())
+        return [str(each.entry.data) for each in found]
+
+    (warning,) = warnings()
+    assert "reach nobody" in warning
+    assert "-c alarm_emails=" in warning
+    assert "backhaul:alarms-reach-nobody" in warning  # by which it can be acknowledged
+    assert warnings(alarm_emails="ops@example.com") == []
+    assert warnings(stage="local") == []

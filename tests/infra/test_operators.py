@@ -1,0 +1,71 @@
+"""The policy of operators: enough for their commands, on this deployment, and no more."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from backhaul import keys
+from tests.infra.template import Grant, Template, grant
+from tests.infra.test_grants import JOB
+
+POLICY_LARGEST = 6144
+"""Characters that IAM takes for a managed policy, without white space."""
+
+JOBS, FLOW = "<storagejobs.Arn>", "<storageflow.Arn>"
+LETTERS = ("<intakedeadletters.Arn>", "<workersfailedchunks.Arn>", "<announcementsdeadletters.Arn>")
+ITEMS = {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query"}
+STREAM = {"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"}
+TAKE = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"}
+
+
+@pytest.fixture
+def granted(template: Template) -> list[Grant]:
+    return [grant(each) for name, each in template.statements() if name == "operatorspolicy"]
+
+
+def on(granted: list[Grant], resource: str) -> set[str]:
+    return {action for actions, resources in granted if resource in resources for action in actions}
+
+
+def test_an_operator_may_take_dead_letters_of_each_queue_and_hand_uploads_in_again(granted: list[Grant]):
+    for queue in LETTERS:
+        assert on(granted, queue) == TAKE
+    assert on(granted, "<intakequeue.Arn>") == {"sqs:SendMessage"}
+
+
+def test_an_operator_may_read_and_mend_records_and_read_what_a_letter_of_the_stream_is_about(granted: list[Grant]):
+    assert on(granted, JOBS) == on(granted, FLOW) == ITEMS
+    for index in ("due", "queued"):
+        assert on(granted, f"{JOBS}/index/{index}") == {"dynamodb:Query"}
+    assert on(granted, "<storagejobs.StreamArn>") == STREAM
+
+
+def test_an_operator_may_start_and_stop_runs_and_announce_what_was_not(granted: list[Grant]):
+    assert on(granted, "<workflowrun>") == {"states:StartExecution"}
+    (executions,) = [resources for actions, resources in granted if "states:StopExecution" in actions]
+    assert [on(granted, each) for each in executions] == [{"states:DescribeExecution", "states:StopExecution"}]
+    assert on(granted, "<announcementsbus.Arn>") == {"events:PutEvents"}
+
+
+def test_an_operator_may_read_files_of_jobs_and_clear_unfinished_output_but_write_none(granted: list[Grant]):
+    pattern = f"<storagedata.Arn>/{keys.job_prefix(JOB).replace(JOB.tenant, '*').replace(JOB.job_id, '*')}"
+    read = {"s3:GetObject", "s3:GetObjectVersion"}
+    for kind in ("input/data", "plan/*", "results/*"):
+        assert on(granted, pattern + kind) == read
+    assert on(granted, f"{pattern}output/*") == read | {"s3:AbortMultipartUpload"}
+    assert on(granted, "<storagedata.Arn>") == {"s3:ListBucketMultipartUploads"}
+    assert not [action for actions, _ in granted for action in actions if action.startswith(("s3:Put", "s3:Delete"))]
+
+
+def test_an_operator_finds_the_deployment_and_who_hears_its_alarms(granted: list[Grant]):
+    (stack,) = [resources for actions, resources in granted if "cloudformation:DescribeStacks" in actions]
+    assert stack == ["arn:<AWS::Partition>:cloudformation:<AWS::Region>:<AWS::AccountId>:stack/Backhaul-dev/*"]
+    assert on(granted, "<alarmstopic>") == {"sns:ListSubscriptionsByTopic"}
+
+
+def test_the_policy_is_small_enough_for_iam_however_long_the_names_are(granted: list[Grant]):
+    # A reference becomes an ARN; none is longer than a hundred characters more than its name here.
+    references = sum(len(resources) for _, resources in granted)
+    assert len(json.dumps(granted).replace(" ", "")) + 100 * references <= POLICY_LARGEST
