@@ -48,6 +48,7 @@ def test_exactly_these_errors_exist():
         "JobHasEnded",
         "JobNotEnded",
         "JobNotFound",
+        "LetterNotFound",
         "LocalCloudError",
         "MalformedMessage",
         "NotRedrivable",

@@ -46,7 +46,7 @@ def test_a_policy_comes_back_as_it_went_out():
         {"tolerate": "100.1%"},
         {"tolerate": "0.0001%"},
         {"tolerate": "5%\n"},
-        {"tolerate": "٥%"},
+        {"tolerate": "\u0665%"},
         {"tolerate": "%"},
         {"tolerate": "5%5%"},
         {"tolerate": True},
