@@ -439,6 +439,31 @@ def test_a_crash_before_the_slot_is_given_back_is_mended_by_the_sweep(single, mo
     assert single.job(waiting).state is RUNNING
 
 
+def test_a_job_that_runs_without_a_slot_is_given_one_by_the_sweep(single):
+    """It was redriven between two steps of `hand_on`, or ran before there were slots."""
+    ref = arrive(single)
+    single.store.slots.drop(ref)
+    single.sweep()
+    assert members(single) == {ref}
+    assert single.job(arrive(single)).state is QUEUED
+
+
+def test_a_job_that_is_redriven_as_its_slot_is_taken_back_runs_with_a_slot(single, monkeypatch):
+    ref = arrive(single)
+    fails(single, ref)
+    drop = SlotStore.drop
+
+    def late(self, member):
+        monkeypatch.setattr(SlotStore, "drop", drop)
+        assert single.redrive(ref).job.state is RUNNING
+        drop(self, member)
+
+    monkeypatch.setattr(SlotStore, "drop", late)
+    single.hand_on(ref)
+    single.sweep()
+    assert (single.job(ref).state, members(single)) == (RUNNING, {ref})
+
+
 def test_a_job_that_cannot_be_started_keeps_no_other_from_it(deployment, monkeypatch):
     bad, *good = [arrive_unstarted(deployment) for _ in range(3)]
     start = RunStore.start
