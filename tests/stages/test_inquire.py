@@ -6,10 +6,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from backhaul.api import JobView
-from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady
+from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady, RunNotFound
 from backhaul.job import Cause, JobRef, JobState
 from backhaul.stages.inquire import job_receipt, job_result, job_status, list_jobs
 from backhaul.store import job_index as job_records
+from backhaul.task import RunTask
 
 DATA = b"".join(b"line %04d\n" % number for number in range(100))
 
@@ -142,6 +143,47 @@ def test_the_counts_of_a_running_job_are_those_of_its_shards(deployment):
     assert (counts.chunks, counts.chunks_done) == (10, len(shard.shard.chunks))
     assert counts.attempts == 1
     assert deployment.job(task.job).counts.chunks_done == 0
+
+
+def test_a_running_job_tells_how_many_of_its_shards_stall(deployment):
+    task = deployment.start("text-stats", DATA, options={"chunk_bytes": 100})
+    deployment.plan(task)
+    first, second, *_ = deployment.shard_tasks(task)
+    for shard in (first, second):
+        deployment.store.shards.claim(task.job, shard.shard, task.run)
+    assert asked(deployment, task.job)[1] == 0
+    deployment.clock.advance(seconds=31)
+    assert asked(deployment, task.job)[1] == 2
+    deployment.process(first)
+    job, stalled = asked(deployment, task.job)
+    assert (stalled, JobView.of(job, stalled).stalled_shards) == (1, 1)
+    assert asked(deployment, deployment.merge(task).ref)[1] == 0
+
+
+def test_a_job_that_is_asked_to_stop_says_why_until_it_has(deployment):
+    task = deployment.start("text-stats", DATA)
+    deployment.cancel(task.job, "enough")
+    assert JobView.of(status(deployment, task.job)).stopping.message == "The job was cancelled: enough"
+    ended = JobView.of(deployment.merge(task))
+    assert (ended.stopping, ended.cause.code) == (None, "cancelled")
+
+
+def test_what_an_earlier_run_gave_stays_and_a_run_that_never_was_is_none(deployment):
+    task = deployment.start("text-stats", DATA, options={"chunk_bytes": 500})
+    deployment.plan(task)
+    first, *_ = deployment.shard_tasks(task)
+    deployment.process(first)
+    before = deployment.merge(task)
+    again = deployment.redrive(task.job).job
+    with pytest.raises(ResultNotReady, match="is RUNNING"):
+        result(deployment, task.job)
+    after = deployment.finish(RunTask(task.job, again.run))
+    versions = {run: parse_qs(urlsplit(result(deployment, task.job, run=run).url).query)["versionId"] for run in (1, 2)}
+    assert versions == {1: [before.output.version_id], 2: [after.output.version_id]}
+    assert result(deployment, task.job, job_receipt, run=1).size == before.receipt.size
+    for run in (0, 3):
+        with pytest.raises(RunNotFound):
+            result(deployment, task.job, run=run)
 
 
 def test_an_ended_job_is_told_as_it_was_stored(deployment):
