@@ -124,7 +124,7 @@ def view(state: str = "RUNNING", **changes: Any) -> dict[str, Any]:
     """A job as the API tells it."""
     counts = {
         "shards": 1, "chunks": 4, "chunks_done": 1, "chunks_failed": 0, "records": 12, "bytes_done": 5, "attempts": 1,
-        "tallies": {},
+        "retries": 0, "rework": 0, "tallies": {},
     }  # fmt: skip
     return {
         "job_id": "01kb3x5s0qf8m2v9d7c6t4h1zn",
@@ -142,6 +142,11 @@ def view(state: str = "RUNNING", **changes: Any) -> dict[str, Any]:
         "ended_at": None,
         "upload_until": None,
         "output_size": None,
+        "run": 1,
+        "policy": {},
+        "deadline_at": None,
+        "stopping": None,
+        "stalled_shards": 0,
     } | changes
 
 

@@ -283,7 +283,7 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path, where):
         (["try", "nope", "a.txt"], Exit.REFUSED, "text-stats"),
         (["try", "nope", "a.txt"], Exit.REFUSED, "/processors, a folder that does not exist"),
         (["try", "text-stats", "a.txt", "--folder", "nowhere"], Exit.USAGE, "nowhere"),
-        (["local", "logs", "nope"], Exit.USAGE, "Use one of: announce, conclude, dispatch,"),
+        (["local", "logs", "nope"], Exit.USAGE, "Use one of: announce, command, conclude, dispatch,"),
         (["try", "text-stats", "missing.txt"], Exit.REFUSED, "missing.txt is not a file"),
         (["try", "text-stats", "a.txt", "-o", "top=x"], Exit.REFUSED, "top"),
         (["try", "text-stats", "a.txt", "-o", "tpo=1"], Exit.REFUSED, "tpo"),
