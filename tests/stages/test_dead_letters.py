@@ -448,6 +448,18 @@ def test_a_bus_that_refuses_leaves_the_letter(desk, monkeypatch):
     assert desk.attributes("AnnounceDeadLettersUrl") == (1, 0)
 
 
+@pytest.mark.parametrize("item", [{"moves": {"N": "1"}}, {"moves": {"N": "1"}, "tenant": {"S": "T"}}])
+def test_a_change_that_nobody_can_read_keeps_its_letter_and_keeps_no_other_from_its_new_home(desk, monkeypatch, item):
+    events = heard(desk, monkeypatch)
+    boto3.client("dynamodb").put_item(TableName="jobs", Item={"pk": {"S": "T#T#J#x"}, "sk": {"S": "JOB"}} | item)
+    desk.put_batch(1)
+    desk.failed_job()
+    desk.put_batch(1)
+    assert sorted(each.outcome.fate for each in desk.redrive()) == [Fate.KEPT, Fate.REDRIVEN]
+    assert len(events) == 1
+    assert desk.attributes("AnnounceDeadLettersUrl") == (1, 0)
+
+
 class Stream:
     """A stream that answers what a test tells it to."""
 
