@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-import msgspec
-
 from backhaul.errors import JobNotEnded
 from backhaul.job import JobRef, JobState
 from backhaul.operations.connection import Operations
@@ -120,12 +118,7 @@ class Redrive:
         changes = (
             Change(image["SequenceNumber"], image.get("OldImage", {}), image.get("NewImage", {})) for image in images
         )
-        try:
-            refused = announce(changes, bus=self.bus, bucket=self.bucket)
-        except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
-            # What `announce` cannot read is the likeliest reason why its batch is here.
-            return Outcome(Fate.KEPT, f"One of the changes is no job that this version can read: {error}.")
-        if refused is not None:
+        if announce(changes, bus=self.bus, bucket=self.bucket) is not None:
             return Outcome(Fate.KEPT, "The event bus refused an event. Try again later.")
         return Outcome(Fate.REDRIVEN, "The changes were announced again.")
 
