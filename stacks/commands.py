@@ -8,6 +8,7 @@ from aws_cdk import Duration
 from aws_cdk import aws_apigatewayv2 as http
 from constructs import Construct
 
+from backhaul.store.job_index import QUEUED
 from stacks.api import Api
 from stacks.function import Functions
 from stacks.grants import allow
@@ -34,6 +35,7 @@ class Commands(Construct):
                     "dynamodb:Query",
                     on=storage.jobs.table_arn,
                 ),
+                allow("dynamodb:Query", on=storage.index(QUEUED)),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
                 allow("states:DescribeExecution", "states:StopExecution", on=workflow.executions),

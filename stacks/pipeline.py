@@ -76,6 +76,9 @@ class Pipeline(Stack):
             "FailedChunksUrl": workers.failed_chunks.queue_url,
             "AlarmTopicArn": alarms.topic.topic_arn,
             "OperatorPolicyArn": operators.policy.managed_policy_arn,
+            # What an operator's command starts keeps to the same limits.
+            "MaxRunningJobs": str(stage.max_running_jobs),
+            "MaxRunningJobsPerTenant": str(stage.max_running_jobs_per_tenant),
         }
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)

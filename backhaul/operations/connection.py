@@ -42,6 +42,8 @@ class Outputs:
             state_machine_arn=self.get("StateMachineArn"),
             event_bus=self.get("EventBusName"),
             failed_chunks_url=self.get(DEAD_LETTERS_OUTPUTS[Queue.FAILED_CHUNKS]),
+            max_running_jobs=int(self.get("MaxRunningJobs")),
+            max_running_jobs_per_tenant=int(self.get("MaxRunningJobsPerTenant")),
         )
 
 

@@ -12,8 +12,10 @@ from backhaul import keys
 from backhaul.clock import Clock
 from backhaul.errors import JobNotFound
 from backhaul.flow.admission import CHECK_EVERY, Admission
+from backhaul.flow.salvage import salvage
 from backhaul.job import Cause, Job, JobRef, JobState, Stop, StopKind
 from backhaul.store import JobStore, ObjectStore, RunStatus, RunStore, ShardStore, SlotStore
+from backhaul.task import RunTask
 
 JOBS_MOST = 100
 """Jobs of one state that one sweep looks at; the next sweep takes the rest."""
@@ -59,10 +61,13 @@ def sweep(
         for job in jobs.due(state, JOBS_MOST):
             with _noted(job.ref, problems):
                 swept.mended.update(mend(job, stores))
+    members = slots.get().members
     for job in jobs.open(JobState.RUNNING):
         with _noted(job.ref, problems):
             _look_at_running(job, stores, swept)
-    for member in slots.get().members:
+            if job.ref not in members:
+                swept.mended.update(_hold(job, stores))
+    for member in members:
         with _noted(member, problems):
             swept.mended.update(_reconcile(member, stores))
     for orphan in objects.orphans(clock.now() - ORPHANED_AFTER):
@@ -73,6 +78,19 @@ def sweep(
     if problems:
         raise ExceptionGroup("some jobs cannot be mended", problems)
     return swept
+
+
+def mend_lost(
+    task: RunTask, status: RunStatus, *, jobs: JobStore, runs: RunStore, clock: Clock
+) -> str | None:
+    """See to the end of one job of which Step Functions says that its run has ended; None if the job had, too.
+
+    What it says of a run that another one salvages is about that other one.
+    """
+    job = jobs.get(task.job)
+    if job.run != task.run or job.state not in (JobState.RUNNING, JobState.MERGING):
+        return None
+    return salvage(job, _cause(status), jobs=jobs, runs=runs, clock=clock)
 
 
 @contextmanager
@@ -111,23 +129,8 @@ def _check(job: Job, stores: _Stores) -> Iterator[str]:
         stores.jobs.note(job, due_at=stores.clock.now() + CHECK_EVERY)
         yield "restarted"
     else:
-        yield _salvage(job, status, stores)
-
-
-def _salvage(job: Job, status: RunStatus, stores: _Stores) -> str:
-    """Let another run merge what a lost one has committed; if that is lost as well, end the job."""
-    second = stores.runs.status(job, salvage=True)
-    if second.is_live:
+        yield salvage(job, _cause(status), jobs=stores.jobs, runs=stores.runs, clock=stores.clock)
         stores.jobs.note(job, due_at=stores.clock.now() + CHECK_EVERY)
-        return "salvaging"
-    cause = _cause(status)
-    if second.status == "ABSENT":
-        job = stores.jobs.request_stop(job, Stop(StopKind.LOST, cause, stores.clock.now()))
-        stores.runs.start(job, salvage=True)
-        stores.jobs.note(job, due_at=stores.clock.now() + CHECK_EVERY)
-        return "salvaged"
-    stores.jobs.move(job, JobState.FAILED, cause=cause)
-    return "failed"
 
 
 def _cause(status: RunStatus) -> Cause:
@@ -150,8 +153,15 @@ def _look_at_running(job: Job, stores: _Stores, swept: Swept) -> None:
         swept.mended["aborted_run"] += 1
 
 
+def _hold(job: Job, stores: _Stores) -> Iterator[str]:
+    """Give a job that runs the slot that it lacks, if it still does: the index is a moment late."""
+    if stores.jobs.get(job.ref).state in (JobState.RUNNING, JobState.MERGING):
+        stores.slots.hold(job.ref)
+        yield "held_slot"
+
+
 def _reconcile(member: JobRef, stores: _Stores) -> Iterator[str]:
-    """Take back the slot of a job that does not run."""
+    """Take back the slot of a job that does not run, and start one that was given a slot and not started."""
     try:
         job = stores.jobs.get(member)
     except JobNotFound:
@@ -159,6 +169,8 @@ def _reconcile(member: JobRef, stores: _Stores) -> Iterator[str]:
     if job is None or job.state.is_terminal or job.state is JobState.AWAITING_UPLOAD:
         stores.slots.drop(member)
         yield "freed_slot"
+    elif job.state is JobState.QUEUED and stores.admission.begin(member):
+        yield "started"
 
 
 _MENDED = {

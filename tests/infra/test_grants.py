@@ -99,7 +99,7 @@ def test_a_query_is_granted_on_each_index_to_those_who_ask_it(template: Template
 
     assert askers(BY_TENANT) == {"inquire"}
     assert askers(DUE) == {"sweep"}
-    assert askers(QUEUED) == {"dispatch", "sweep"}
+    assert askers(QUEUED) == {"dispatch", "sweep", "command"}
 
 
 def test_only_the_sweep_sees_which_uploads_were_left_unfinished_and_nobody_sees_which_objects_there_are(

@@ -35,6 +35,8 @@ def test_outputs_name_what_clients_and_operators_need(template: Template):
         "DataBucketName",
         "JobsTableName",
         "FlowTableName",
+        "MaxRunningJobs",
+        "MaxRunningJobsPerTenant",
         "IntakeQueueUrl",
         "IntakeDeadLettersUrl",
         "StateMachineArn",
