@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -55,16 +56,18 @@ def _seeds(wanted: argparse.Namespace) -> Iterable[int]:
 
 
 def _chosen(wanted: argparse.Namespace) -> list[Case]:
-    return [
-        each
-        for each in CASES.values()
-        if wanted.layer in (None, each.layer)
-        and (
-            wanted.case is None
-            or each.id == wanted.case
-            or (wanted.case[-1:] == "." and each.id.startswith(wanted.case))
-        )
-    ]
+    cases = [each for each in CASES.values() if wanted.layer in (None, each.layer) and _is_meant(each.id, wanted.case)]
+    return sorted(cases, key=_order)
+
+
+def _is_meant(identifier: str, case: str | None) -> bool:
+    return case in (None, identifier) or (case is not None and case.endswith(".") and identifier.startswith(case))
+
+
+def _order(case: Case) -> tuple[int, int]:
+    """Sort by the numbers of the list of faults, and otherwise as declared."""
+    number = re.match(r"F(\d+)", case.id)
+    return int(number[1]) if number else 1000, list(CASES).index(case.id)
 
 
 def _mutants(cases: Iterable[Case], seed: int | None) -> list[Mutant]:

@@ -82,17 +82,10 @@ def _interrupter(simulation: Simulation) -> type[Interrupter]:
             super().__init__()
             self._actor = simulation.current
 
-        @contextmanager
-        def armed(self) -> Iterator[None]:
-            self._reason, self._armed = None, True
-            try:
-                yield
-            finally:
-                self._armed = False
-
         def interrupt(self, reason: Reason) -> None:
             self._reason = reason
-            if self._armed and self._actor is not None:
+            if self._armed and not self._held and self._actor is not None:
+                self.fired = True
                 simulation.interrupt(self._actor, Interrupted(reason))
 
     return VirtualInterrupter
