@@ -20,6 +20,7 @@ from prove.work import RECORD_BYTES, marked
 from prove.world import World
 
 Layer = Literal["deterministic", "process"]
+LAYERS: tuple[Layer, ...] = ("deterministic", "process")
 
 REWORK_RECORDS = 6
 """Records that one lost attempt may cost: those of ten seconds at two seconds each, and the one in work."""
@@ -112,4 +113,4 @@ class Trial:
         return Expected(job.job_id, job.tenant, frozenset(ends.split()), **(usual | changes))
 
 
-__all__ = ["CASES", "Case", "Layer", "Trial", "Violation", "case"]
+__all__ = ["CASES", "LAYERS", "Case", "Layer", "Trial", "Violation", "case"]
