@@ -31,6 +31,10 @@ def isolated() -> Iterator[None]:
         yield
 
 
+_QUOTA = 500
+"""What botocore gives a client for its retries; it never holds more."""
+
+
 class _Quotas:
     """Remembers the retry quota of the client that is being made, which botocore gives no way to."""
 
@@ -53,7 +57,7 @@ class Clients:
         # A third of what a request costs here is the text that says which client sends it.
         sanitize = functools.cache(useragent.sanitize_user_agent_string_component)
         useragent.sanitize_user_agent_string_component = sanitize
-        JSONFileLoader.load_file = lambda _, path: load(path)  # type: ignore[method-assign]
+        JSONFileLoader.load_file = lambda _, path: load(path)  # type: ignore[method-assign, assignment]
 
     def lend(self, service: str, config: Any) -> tuple[str, Any, list[quota.RetryQuota]]:
         """Return a client with a full retry quota."""
@@ -61,7 +65,7 @@ class Clients:
         if idle:
             client, quotas = idle.pop()
             for each in quotas:
-                each.release(each._max_capacity)
+                each.release(_QUOTA)
             return service, client, quotas
         watch = _Quotas()
         real, standard.quota = standard.quota, watch  # type: ignore[assignment]

@@ -35,7 +35,7 @@ def virtual(world: World) -> Iterator[None]:
     def token_hex(size: int | None = None) -> str:
         return f"{tokens.getrandbits(8 * (size or 32)):0{2 * (size or 32)}x}"
 
-    tokens: Any = random.Random(world.simulation.random.random())  # noqa: S311  # a test's choices
+    tokens: Any = random.Random(world.simulation.random.random())  # a test's choices
     random.seed(world.simulation.random.random())  # the jitter of botocore's retries
     _running.append(world)
     world.tokens = tokens

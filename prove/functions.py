@@ -1,4 +1,4 @@
-"""The functions: each invocation is an actor in an environment of its own, warm or new, with the function's time-out."""
+"""The functions: each invocation is an actor in an environment, warm or new, with the function's time-out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from prove.world import World
 
 COLD_START_SECONDS = (0.3, 1.5)
-NOTICED_LATE = 0.3
-"""Share of the deaths that the caller learns of only by the time-out: the host is gone, not the process."""
 
 
 class FunctionFailed(Exception):
@@ -61,6 +59,8 @@ class Functions:
     """Function, to the share of its calls that are answered with 429."""
     doubled: dict[str, float] = dataclass_field(default_factory=dict)
     """Function, to the share of its calls that are delivered twice."""
+    noticed_late: float = 0.3
+    """Share of the deaths that the caller learns of only by the time-out: the host is gone, not the process."""
     reused: bool = True
     """Whether an environment serves more than one invocation."""
     _idle: dict[str, list[Environment]] = dataclass_field(default_factory=dict)
@@ -100,7 +100,7 @@ class Functions:
             self.begin(name, event, delay=simulation.random.uniform(0.0, 30.0))
         actor = self.begin(name, event)
         simulation.wait(actor, actor.context.ends - simulation.time)
-        if actor.ended and isinstance(actor.error, Killed) and simulation.random.random() < NOTICED_LATE:
+        if actor.ended and isinstance(actor.error, Killed) and simulation.random.random() < self.noticed_late:
             simulation.sleep(actor.context.ends - simulation.time)
             raise FunctionFailed("Sandbox.Timedout", f"{actor.name} did not answer in time")
         if not actor.ended:
@@ -143,9 +143,7 @@ class Functions:
         self._idle[invocation.function].append(invocation.environment)
 
 
-def stage(
-    function: Callable[..., Any], *arguments: Any, invocation: Invocation, world: World, **options: Any
-) -> Any:
+def stage(function: Callable[..., Any], *arguments: Any, invocation: Invocation, world: World, **options: Any) -> Any:
     """Call a stage with what it asks for by name: its stores, the clock, the registry ..."""
     own = {
         "clock": world.simulation,

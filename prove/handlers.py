@@ -17,7 +17,8 @@ from backhaul.stages.merge import merge
 from backhaul.stages.plan import plan
 from backhaul.stages.process import process
 from backhaul.stages.submit import Submission, submit
-from backhaul.stages.sweep import sweep
+from backhaul.stages.sweep import mend_lost, sweep
+from backhaul.store import RunStatus
 from backhaul.task import RunTask, ShardTask
 from prove.functions import Invocation, stage
 
@@ -65,13 +66,9 @@ def run_merge(invocation: Invocation, world: World) -> dict[str, Any]:
 
 
 def run_conclude(invocation: Invocation, world: World) -> dict[str, Any]:
-    """A Catch of the state machine, or the event that a run ended badly."""
-    event = invocation.event
-    if event.get("source") == "aws.states":
-        detail = event["detail"]
-        state, error, cause = msgspec.json.decode(detail["input"]), detail["error"], detail["cause"]
-    else:
-        state, error, cause = event, event["error"]["Error"], event["error"]["Cause"]
+    """A Catch of the state machine."""
+    state = invocation.event
+    error, cause = state["error"]["Error"], state["error"]["Cause"]
     if "shard" in state:
         task = ShardTask.from_state(state)
         stage(conclude_shard, task, error, cause, invocation=invocation, world=world)
@@ -88,8 +85,16 @@ def run_announce(invocation: Invocation, world: World) -> dict[str, Any]:
 
 
 def run_sweep(invocation: Invocation, world: World) -> dict[str, int]:
-    """The timer."""
-    return dict(stage(sweep, invocation=invocation, world=world).mended)
+    """The timer, or the event that a run ended badly."""
+    if invocation.event.get("source") == "aws.states":
+        detail = invocation.event["detail"]
+        task = RunTask.from_state(msgspec.json.decode(detail["input"]))
+        status = RunStatus(detail["status"], detail["error"], detail["cause"])
+        mended = stage(mend_lost, task, status, invocation=invocation, world=world)
+        return {mended: 1} if mended else {}
+    swept = stage(sweep, invocation=invocation, world=world)
+    swept.raise_problems()
+    return dict(swept.mended)
 
 
 def run_command(invocation: Invocation, world: World) -> Any:

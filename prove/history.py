@@ -94,7 +94,9 @@ class History:
         lines: list[tuple[float, str]] = [
             (call.time, f"{call.actor:<14} {call.step:<22} {_short(call.subject):<36} {call.outcome}")
             for call in self.calls
-            if (not job_id or call.job_id in ("", job_id)) and (call.step, call.outcome) != ("list due", "ok") and call.function != "sweep"
+            if (not job_id or call.job_id in ("", job_id))
+            and (call.step, call.outcome) != ("list due", "ok")
+            and call.function != "sweep"
         ]
         lines += [(note.time, f"{note.actor:<14} {note.what}") for note in self.notes]
         lines.sort(key=lambda line: line[0])

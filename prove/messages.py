@@ -176,25 +176,25 @@ class Bus:
         return {"FailedEntryCount": sum("ErrorCode" in each for each in entries), "Entries": entries}
 
     def run_ended_badly(self, execution: Execution) -> None:
-        """Tell `conclude`, as the rule in `stacks/recovery.py` does."""
+        """Wake the sweep, as the rule in `stacks/recovery.py` does."""
         if self.loses_run_ends:
             return
         detail = {
             "status": execution.status,
             "input": execution.input,
-            "error": execution.error or execution.status,
+            "error": execution.error,
             "cause": execution.cause,
         }
         random = self.world.simulation.random
+        event = {"source": "aws.states", "detail": detail}
         for _ in range(2 if random.random() < self.doubles_run_ends else 1):
-            event = {"source": "aws.states", "detail": detail}
-            self.world.simulation.spawn("rule", lambda: self._conclude(event), delay=random.uniform(0.2, 5.0))
+            self.world.simulation.spawn("rule", lambda: self._mend(event), delay=random.uniform(0.2, 5.0))
 
-    def _conclude(self, event: dict[str, Any]) -> None:
+    def _mend(self, event: dict[str, Any]) -> None:
         for pause in (0.0, 60.0, 120.0):
             self.world.simulation.sleep(pause)
             try:
-                self.world.functions.call("conclude", event)
+                self.world.functions.call("sweep", event)
             except FunctionFailed:
                 continue
             return

@@ -18,7 +18,7 @@ from urllib3.exceptions import ProtocolError
 
 from prove.faults import Fault
 from prove.history import Call, Change, History, Note
-from prove.requests import Key, keys_written, read_request
+from prove.requests import Key, body_of, keys_written, read_request
 from prove.scheduler import Killed, Simulation
 from prove.tables import Tables
 
@@ -62,8 +62,7 @@ class Network:
         """Carry one request to its store and the answer back, unless a fault says otherwise."""
         _, service, operation = event_name.split(".")
         call = read_request(service, operation, request)
-        actor = self.simulation.current
-        assert actor is not None
+        actor = self.simulation.acting()
         call.actor = actor.name
         call.function = actor.name.partition("#")[0]
         faults = {fault.kind: fault for fault in self.faults if fault.strikes(call, self.simulation.random.random)}
@@ -107,16 +106,16 @@ class Network:
         if self.page and call.operation == "Query" and "Limit" not in call.request:
             request.body = json.dumps(call.request | {"Limit": self.page}).encode()
         with self._as_of(stale, call):
-            answer = _real(_stubber(), event_name, request)
+            answer: Any = _real(_stubber(), event_name, request)
         call.applied = answer.status_code < 300
         call.outcome = "ok" if call.applied else _code(answer)
         if call.applied:
             call.changes = tuple(self._changes(before))
             if call.operation == "PutObject":
-                body = request.body if isinstance(request.body, bytes) else bytes(request.body or b"")
+                body = body_of(request)
                 call.answer = {"version": answer.headers.get("x-amz-version-id", ""), "size": len(body)}
                 call.answer["sha256"] = hashlib.sha256(body).hexdigest()
-        return answer
+        return answer  # type: ignore[no-any-return]  # moto's word is not typed
 
     def _ask_model(self, service: str, request: AWSPreparedRequest, call: Call) -> AWSResponse:
         try:
@@ -199,7 +198,7 @@ def _send(stubber: BotocoreStubber, event_name: str, request: AWSPreparedRequest
 @contextmanager
 def carried_by(network: Network) -> Iterator[None]:
     """Let this network carry every call that an actor makes inside the block."""
-    BotocoreStubber.__call__ = _send  # type: ignore[method-assign]
+    BotocoreStubber.__call__ = _send  # type: ignore[method-assign, assignment]
     _active.append(network)
     try:
         yield
@@ -216,26 +215,27 @@ def _broken(answer: AWSResponse, call: Call, faults: dict[Any, Fault]) -> AWSRes
         call.outcome, body = "corrupted", bytes([body[0] ^ 1]) + body[1:]
     if "reset" in faults:
         call.outcome = "reset"
-        return AWSResponse(answer.url, answer.status_code, answer.headers, _Body(body[: len(body) // 2]))
+        return _response(answer.url, answer.status_code, answer.headers, _Body(body[: len(body) // 2]))
     if "truncate" in faults:
         call.outcome, body = "truncated", body[: len(body) // 2]
-    return AWSResponse(answer.url, answer.status_code, answer.headers, MockRawResponse(body))
+    return _response(answer.url, answer.status_code, answer.headers, MockRawResponse(body))
 
 
 def _refusal(service: str, request: AWSPreparedRequest, code: str, message: str) -> AWSResponse:
     status = _STATUS.get(code, 400)
     if service == "s3":
         body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
-        return AWSResponse(request.url, status, {"Content-Type": "application/xml"}, MockRawResponse(body))
+        return _response(request.url, status, {"Content-Type": "application/xml"}, MockRawResponse(body))
     return _json(request, status, {"__type": f"com.amazonaws.{service}#{code}", "message": message})
+
+
+def _response(url: str, status: int, headers: Any, raw: MockRawResponse) -> AWSResponse:
+    return AWSResponse(url, status, headers, raw)
 
 
 def _json(request: AWSPreparedRequest, status: int, body: dict[str, Any]) -> AWSResponse:
     headers = {"Content-Type": "application/x-amz-json-1.0"}
-    if status >= 300:
-        headers["x-amzn-query-error"] = ""
-        del headers["x-amzn-query-error"]
-    return AWSResponse(request.url, status, headers, MockRawResponse(json.dumps(body)))
+    return _response(request.url, status, headers, MockRawResponse(json.dumps(body)))
 
 
 def _code(answer: AWSResponse) -> str:

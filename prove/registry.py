@@ -15,10 +15,12 @@ from prove.checker.rework import Rework, measure
 from prove.faults import Fault
 from prove.history import History
 from prove.network import Mutation
+from prove.simulation import simulated
 from prove.work import RECORD_BYTES, marked
-from prove.world import World, simulated
+from prove.world import World
 
 Layer = Literal["deterministic", "process"]
+LAYERS: tuple[Layer, ...] = ("deterministic", "process")
 
 REWORK_RECORDS = 6
 """Records that one lost attempt may cost: those of ten seconds at two seconds each, and the one in work."""
@@ -71,7 +73,7 @@ class Trial:
     random: Random = field(init=False)
 
     def __post_init__(self) -> None:
-        self.random = Random(self.seed)  # noqa: S311  # choices of a test
+        self.random = Random(self.seed)  # choices of a test
 
     @contextmanager
     def world(self, *faults: Fault, **options: Any) -> Iterator[World]:
@@ -80,7 +82,9 @@ class Trial:
             world.network.mutate = self.mutation
             yield world
             for fault in faults:
-                self.expect(fault.struck > 0 or fault.chance < 1.0, f"the fault {fault.kind!r} never struck")
+                self.expect(
+                    fault.struck > 0 or fault.chance < 1.0 or not fault.times, f"the fault {fault.kind!r} never struck"
+                )
             self.excerpt = world.history.excerpt()
             self.histories.append(world.history)
 
@@ -109,4 +113,4 @@ class Trial:
         return Expected(job.job_id, job.tenant, frozenset(ends.split()), **(usual | changes))
 
 
-__all__ = ["CASES", "Case", "Layer", "Trial", "Violation", "case"]
+__all__ = ["CASES", "LAYERS", "Case", "Layer", "Trial", "Violation", "case"]

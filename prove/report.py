@@ -49,10 +49,9 @@ def progress(total: int | None) -> Iterator[Bar]:
 def show_results(results: Sequence[Result], mutants: Sequence[tuple[Mutant, int | None]]) -> None:
     """Write the table to stdout, and what failed."""
     table = plain_table("CASE", "LAYER", "SEEDS", "VIOLATIONS", "REWORK", "SECONDS", "WHAT HAPPENS")
-    for column in (2, 3, 4, 5):
-        table.columns[column].justify = "right"
-    for column in range(6):
-        table.columns[column].no_wrap = True
+    for number, column in enumerate(table.columns[:6]):
+        column.no_wrap = True
+        column.justify = "right" if number >= 2 else "left"
     for each in results:
         violations = f"[red]{each.violations}[/red]" if each.violations else "0"
         rework = f"{each.rework.records:g}/{each.rework.chunks:g}"
@@ -63,10 +62,10 @@ def show_results(results: Sequence[Result], mutants: Sequence[tuple[Mutant, int 
     for each in results:
         _show_failure(each)
     for mutant, seed in mutants:
-        found = "[red]no[/red]" if seed is None else f"yes (seed {seed})"
-        show(f"mutation: {mutant.name} → {mutant.case} fails: {found}")
-    seeds, violations = sum(each.seeds for each in results), sum(each.violations for each in results)
-    show(f"{len(results)} cases, {seeds} runs, {violations} violations")
+        answer = "[red]no[/red]" if seed is None else f"yes (seed {seed})"
+        show(f"mutation: {mutant.name} → {mutant.case} fails: {answer}")
+    runs, found = sum(each.seeds for each in results), sum(each.violations for each in results)
+    show(f"{len(results)} cases, {runs} runs, {found} violations")
 
 
 def _show_failure(result: Result) -> None:

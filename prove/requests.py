@@ -27,7 +27,7 @@ def read_request(service: str, operation: str, request: AWSPreparedRequest) -> C
     if service == "s3":
         _read_object(call, request)
     else:
-        call.request = json.loads(request.body or b"{}")
+        call.request = json.loads(body_of(request) or b"{}")
         if service == "dynamodb":
             _read_item(call)
         else:
@@ -35,6 +35,12 @@ def read_request(service: str, operation: str, request: AWSPreparedRequest) -> C
             call.step = operation
             call.subject = str(call.request.get("name") or call.request.get("executionArn", ""))
     return call
+
+
+def body_of(request: AWSPreparedRequest) -> bytes:
+    """Return the bytes of a request's body."""
+    body: Any = request.body or b""
+    return body.encode() if isinstance(body, str) else bytes(body)
 
 
 def keys_written(call: Call) -> tuple[Key, ...]:
@@ -115,7 +121,8 @@ def _item_step(call: Call) -> str:
         return f"move {values[':state']}" if ":state" in values else "note job"
     verbs = {"UpdateItem": "update", "PutItem": "create", "GetItem": "read", "DeleteItem": "delete", "Query": "list"}
     if call.target == "flow":
-        return f"{_FLOW.get(expression.partition(' ')[0], 'update')} {call.subject.partition('|')[0].partition('#')[0].lower()}"
+        name = re.split(r"[|#]", call.subject)[0].lower()
+        return f"{_FLOW.get(expression.partition(' ')[0], 'update')} {name}"
     return f"{verbs.get(call.operation, call.operation)} {call.target}"
 
 

@@ -85,6 +85,8 @@ def run_all(
 ) -> list[Result]:
     """Run every case with every seed, seed after seed, as long as `goes_on` says so; `told` hears of each run."""
     results = {case.id: Result(case) for case in cases}
+    if not results:
+        return []
     runs = ((case, seed) for seed in seeds for case in results)
     for found in _parallel(runs, workers, goes_on) if workers > 1 else _serial(runs, goes_on):
         results[found.case].add(found)

@@ -49,7 +49,7 @@ class Simulation:
     """Actors, a virtual clock, and one source of every choice."""
 
     def __init__(self, seed: int) -> None:
-        self.random = Random(seed)  # noqa: S311  # choices of a test, not secrets
+        self.random = Random(seed)  # choices of a test, not secrets
         self.time = 0.0
         self._local = threading.local()
         self._back = threading.Semaphore(0)
@@ -76,13 +76,13 @@ class Simulation:
 
     def sleep(self, seconds: float) -> None:
         """Let virtual time pass while others run; raises `Killed` if this process is killed meanwhile."""
-        actor = self._me()
+        actor = self.acting()
         self._schedule(actor, self.time + max(seconds, 0.0))
         self._hand_back(actor)
 
     def wait(self, other: Actor, seconds: float = float("inf")) -> bool:
         """Wait until another actor has ended, at most so long; return whether it has."""
-        actor = self._me()
+        actor = self.acting()
         if not other.ended:
             other.waiters.append(actor)
             if seconds != float("inf"):
@@ -115,7 +115,7 @@ class Simulation:
 
     def freeze(self, seconds: float) -> None:
         """Let the acting process, with all of its threads, stand still for so long."""
-        actor = self._me()
+        actor = self.acting()
         for each in actor.family:
             each.frozen_until = self.time + seconds
         self.sleep(seconds)
@@ -191,7 +191,8 @@ class Simulation:
             error, actor.pending = actor.pending, None
             raise error
 
-    def _me(self) -> Actor:
+    def acting(self) -> Actor:
+        """Return the actor whose thread this is; raises `Killed` if it is dead."""
         actor = self.current
         if actor is None:
             raise Stuck("only an actor can wait")

@@ -9,7 +9,8 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeSerializer
 from moto.backends import get_backend
-from moto.dynamodb.models import DynamoDBBackend, DynamoType
+from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.dynamo_type import DynamoType
 
 from prove.history import Change
 from prove.requests import Key, plain_item
@@ -56,6 +57,11 @@ class Tables:
             attributes = item.attrs
             if attributes["sk"].value == "JOB":
                 yield {"state": attributes["state"].value}
+
+    def slots(self) -> list[str]:
+        """Return who holds a slot."""
+        held = (self.read(("flow", "SLOTS", "SLOTS")) or {}).get("members", [])
+        return list(held)
 
     def images(self, change: Change) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return both images of a change, as a stream record holds them."""

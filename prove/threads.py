@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from random import Random
 from typing import Any
 from unittest import mock
@@ -13,51 +14,64 @@ from backhaul.flow.interrupt import Interrupted, Interrupter, Reason
 from prove.scheduler import Actor, Simulation
 
 
+class _Lock:
+    """A lock between actors."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._held = False
+
+    def __enter__(self) -> None:
+        while self._held:
+            self._simulation.sleep(0.01)
+        self._held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._held = False
+
+
+class _Event:
+    """An event that an actor looks at, at times."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._happened = False
+
+    def set(self) -> None:
+        self._happened = True
+
+    def wait(self, seconds: float) -> bool:
+        if not self._happened:
+            self._simulation.sleep(seconds)
+        return self._happened
+
+
+class _Thread:
+    """A thread of the acting process, as an actor that lives and dies with it."""
+
+    def __init__(
+        self, simulation: Simulation, *, target: Callable[..., Any], args: tuple[Any, ...] = (), **_: object
+    ) -> None:
+        self._simulation = simulation
+        self._body = lambda: target(*args)
+        self._actors: list[Actor] = []
+
+    def start(self) -> None:
+        own = self._simulation.acting()
+        self._actors.append(self._simulation.spawn(own.name, self._body, context=own.context, of=own))
+
+    def join(self) -> None:
+        for actor in self._actors:
+            self._simulation.wait(actor)
+
+
 class _Threads:
     """What `backhaul.flow.watch` uses of `threading`, on the virtual clock."""
 
     def __init__(self, simulation: Simulation) -> None:
-        simulated = simulation
-
-        class Lock:
-            def __init__(self) -> None:
-                self.held = False
-
-            def __enter__(self) -> None:
-                while self.held:
-                    simulated.sleep(0.01)
-                self.held = True
-
-            def __exit__(self, *_: object) -> None:
-                self.held = False
-
-        class Event:
-            def __init__(self) -> None:
-                self.happened = False
-
-            def set(self) -> None:
-                self.happened = True
-
-            def wait(self, seconds: float) -> bool:
-                if not self.happened:
-                    simulated.sleep(seconds)
-                return self.happened
-
-        class Thread:
-            def __init__(self, *, target: Callable[..., Any], args: tuple[Any, ...], **_: Any) -> None:
-                self.body = lambda: target(*args)
-                self.actor: Actor | None = None
-
-            def start(self) -> None:
-                own = simulated.current
-                assert own is not None
-                self.actor = simulated.spawn(own.name, self.body, context=own.context, of=own)
-
-            def join(self) -> None:
-                assert self.actor is not None
-                simulated.wait(self.actor)
-
-        self.Lock, self.Event, self.Thread = Lock, Event, Thread
+        self.Lock = partial(_Lock, simulation)
+        self.Event = partial(_Event, simulation)
+        self.Thread = partial(_Thread, simulation)
 
 
 def _interrupter(simulation: Simulation) -> type[Interrupter]:
@@ -68,17 +82,10 @@ def _interrupter(simulation: Simulation) -> type[Interrupter]:
             super().__init__()
             self._actor = simulation.current
 
-        @contextmanager
-        def armed(self) -> Iterator[None]:
-            self._reason, self._armed = None, True
-            try:
-                yield
-            finally:
-                self._armed = False
-
         def interrupt(self, reason: Reason) -> None:
             self._reason = reason
-            if self._armed and self._actor is not None:
+            if self._armed and not self._held and self._actor is not None:
+                self.fired = True
                 simulation.interrupt(self._actor, Interrupted(reason))
 
     return VirtualInterrupter

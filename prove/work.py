@@ -53,8 +53,7 @@ class Total(Mark):
     name = "total"
 
     def merge(self, results: Iterator[bytes], ctx: Context) -> Iterable[bytes]:
-        for result in results:
-            yield result
+        yield from results
 
 
 def marked(data: bytes, missing: Iterable[tuple[int, int]] = ()) -> bytes:

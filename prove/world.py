@@ -3,46 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from random import Random
 from typing import Any
 from urllib.parse import quote_plus
-from unittest import mock
 
-import moto.s3.models
-from moto import mock_aws
 from moto.backends import get_backend
-from moto.moto_api._internal import mock_random
 
-from backhaul import shard as shard_module
 from backhaul.job import JobRef
 from backhaul.registry import Registry
 from backhaul.settings import Settings
-from backhaul.store import output as output_module
-from prove.clients import clients, isolated
-from prove.clock import virtual
 from prove.faults import Fault
 from prove.functions import FunctionFailed, Functions
 from prove.handlers import HANDLERS
 from prove.history import Call, Final, History
-from prove.messages import Bus, Intake, Stream, sweep_every_minute
-from prove.network import Network, Refused, carried_by
+from prove.messages import Bus, Intake, Stream
+from prove.network import Network, Refused
 from prove.orchestrator import Orchestrator
 from prove.scheduler import Actor, Killed, Simulation
 from prove.tables import ACCOUNT, Tables
-from prove.threads import virtual_threads
 from prove.work import PROCESSORS
 
 BUCKET, TABLE, FLOW = "data", "jobs", "flow"
 TENANT = "AIDAEXAMPLE"
 MACHINE = "arn:aws:states:us-east-1:123456789012:stateMachine:runs"
 _TERMINAL = frozenset({"SUCCEEDED", "PARTIAL", "FAILED", "CANCELLED", "EXPIRED"})
-_SHARDS_PER_JOB = 3
 
 
 class World:
-    """Everything that one simulation consists of; `prove.world.simulated` makes it."""
+    """Everything that one simulation consists of; `prove.simulation.simulated` makes it."""
 
     def __init__(self, seed: int, *, stale: bool = False, **settings: Any) -> None:
         self.simulation = Simulation(seed)
@@ -59,13 +48,16 @@ class World:
             "failed_chunks_url": "https://sqs.us-east-1.amazonaws.com/123456789012/failed-chunks",
         }
         self.settings = Settings(**({name: each for name, each in wanted.items() if name in known} | settings))
-        self.registry = Registry(dict(PROCESSORS))
+        self.processors: dict[str, Any] = dict(PROCESSORS)
+        self.registry = Registry(self.processors)
         self.functions = Functions(self, dict(HANDLERS))
         self.runs = Orchestrator(self)
         self.intake = Intake(self)
         self.stream = Stream(self)
         self.bus = Bus(self)
         self.letters: list[str] = []
+        self.s3: Any = None
+        """A client of S3 that is nobody's: what uploads files."""
         self.tokens: Random
         self.inputs: dict[str, bytes] = {}
         """Job ID, to the file that was uploaded for it first."""
@@ -77,7 +69,7 @@ class World:
 
     def inject(self, *faults: Fault) -> None:
         """Let these faults happen from now on."""
-        self.network.faults += [each for each in faults if not each.code == "compute"]
+        self.network.faults += [each for each in faults if each.code != "compute"]
         self._computing += [each for each in faults if each.code == "compute"]
 
     def computing(self, actor: Actor, record: str) -> None:
@@ -121,7 +113,7 @@ class World:
     def upload(self, job: JobRef, data: bytes, *, notify: bool = True) -> str:
         """Upload a file for the job; S3 tells the queue. Return the notification."""
         key = f"t/{job.tenant}/j/{job.job_id}/input/data"
-        version = self._s3.put_object(Bucket=BUCKET, Key=key, Body=data)["VersionId"]
+        version = self.s3.put_object(Bucket=BUCKET, Key=key, Body=data)["VersionId"]
         body = notification(key, len(data), version)
         if notify:
             self.intake.send(body)
@@ -133,7 +125,7 @@ class World:
 
     def delete(self, key: str, version: str) -> None:
         """Remove one version of an object for good."""
-        self._s3.delete_object(Bucket=BUCKET, Key=key, VersionId=version)
+        self.s3.delete_object(Bucket=BUCKET, Key=key, VersionId=version)
 
     # How it goes on and ends.
 
@@ -144,22 +136,25 @@ class World:
         return settled and self.simulation.run(self.is_settled, longest=self.simulation.time + longest)
 
     def is_settled(self) -> bool:
-        """Whether all jobs have ended and all runs and events with them."""
+        """Whether all jobs have ended, all runs and events with them, and their slots are free."""
         return (
             self.stream.is_read
             and all(run.status != "RUNNING" for run in self.runs.executions.values())
             and all(item["state"] in _TERMINAL for item in self.tables.jobs())
+            and not self.tables.slots()
         )
 
     def job(self, ref: JobRef) -> dict[str, Any]:
         """Return a job's item as plain values."""
         item = self.tables.read((TABLE, f"T#{ref.tenant}#J#{ref.job_id}", "JOB"))
-        assert item is not None
+        if item is None:
+            raise LookupError(f"job {ref.job_id} has no item")
         return item
 
     def read(self, key: str) -> bytes:
         """Return the present version of an object, past the network."""
-        body: bytes = get_backend("s3")[ACCOUNT]["aws"].get_object(BUCKET, key).value
+        found: Any = get_backend("s3")[ACCOUNT]["aws"].get_object(BUCKET, key)
+        body: bytes = found.value
         return body
 
     def final(self) -> Final:
@@ -181,7 +176,9 @@ class World:
 
     def _hand_on(self, detail: dict[str, Any]) -> None:
         event = {"source": "backhaul", "detail": detail}
-        self.simulation.spawn("rule", lambda: self._try("dispatch", event), delay=self.simulation.random.uniform(0.1, 3))
+        self.simulation.spawn(
+            "rule", lambda: self._try("dispatch", event), delay=self.simulation.random.uniform(0.1, 3)
+        )
 
     def _try(self, name: str, event: dict[str, Any]) -> None:
         with suppress(FunctionFailed):
@@ -197,8 +194,6 @@ class World:
             return {"Successful": [{"Id": each["Id"], "MessageId": each["Id"]} for each in entries], "Failed": []}
         raise Refused("UnsupportedOperation")
 
-    _s3: Any = None
-
 
 def notification(key: str, size: int, version: str) -> str:
     """Return what S3 writes into the queue when an object was created."""
@@ -206,88 +201,9 @@ def notification(key: str, size: int, version: str) -> str:
         "eventVersion": "2.1",
         "eventSource": "aws:s3",
         "eventName": "ObjectCreated:Post",
-        "s3": {"bucket": {"name": BUCKET}, "object": {"key": quote_plus(key, safe="/"), "size": size, "versionId": version}},
+        "s3": {
+            "bucket": {"name": BUCKET},
+            "object": {"key": quote_plus(key, safe="/"), "size": size, "versionId": version},
+        },
     }
     return json.dumps({"Records": [record]})
-
-
-@contextmanager
-def simulated(
-    seed: int,
-    *faults: Fault,
-    stale: bool = False,
-    sweeps: bool = True,
-    multipart: bool = False,
-    page: int = 0,
-    **settings: Any,
-) -> Iterator[World]:
-    """Yield a new deployment over an empty moto; its actors are gone when the block is left.
-
-    `stale`: reads may be; `sweeps`: the timer runs; `multipart`: outputs of a few bytes already take several parts;
-    `page`: items that DynamoDB puts on one page.
-    """
-    lender = clients()
-    with isolated(), mock_aws():
-        mock_random.seed(seed)
-        world = World(seed, stale=stale, **settings)
-        lent = [lender.lend("s3", None), lender.lend("dynamodb", None)]
-        world._s3 = lent[0][1]
-        world.network.page = page
-        _create(lent[0][1], lent[1][1])
-        world.inject(*faults)
-        with (
-            virtual(world),
-            virtual_threads(world.simulation, world.simulation.random),
-            carried_by(world.network),
-            mock.patch.object(shard_module, "_SHARDS_PER_JOB", _SHARDS_PER_JOB),
-            _small_parts() if multipart else nullcontext(),
-        ):
-            if sweeps:
-                world.simulation.spawn("timer", lambda: sweep_every_minute(world))
-            try:
-                yield world
-            finally:
-                world.simulation.close()
-                world.functions.close()
-                for each in lent:
-                    lender.take_back(*each)
-
-
-@contextmanager
-def _small_parts() -> Iterator[None]:
-    with (
-        mock.patch.object(moto.s3.models, "S3_UPLOAD_PART_MIN_SIZE", 1),
-        mock.patch.object(output_module, "PART_WRITTEN", 100),
-        mock.patch.object(output_module, "PART_SMALLEST", 50),
-        mock.patch.object(output_module, "COPY_GAIN", 80),
-    ):
-        yield
-
-
-def _create(s3: Any, dynamodb: Any) -> None:
-    s3.create_bucket(Bucket=BUCKET)
-    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    indexes = {"by-tenant": ("tenant", "job_id"), "due": ("open_state", "due_at"), "queued": ("queue", "turn")}
-    _table(dynamodb, TABLE, indexes)
-    _table(dynamodb, FLOW, {})
-
-
-def _table(dynamodb: Any, name: str, indexes: dict[str, tuple[str, str]]) -> None:
-    strings = {"pk", "sk", *(each for pair in indexes.values() for each in pair)}
-    options: dict[str, Any] = {}
-    if indexes:
-        options["GlobalSecondaryIndexes"] = [
-            {"IndexName": index, "KeySchema": _keys(*pair), "Projection": {"ProjectionType": "ALL"}}
-            for index, pair in indexes.items()
-        ]
-    dynamodb.create_table(
-        TableName=name,
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in sorted(strings)],
-        KeySchema=_keys("pk", "sk"),
-        **options,
-    )
-
-
-def _keys(partition: str, sort: str) -> Any:
-    return [{"AttributeName": partition, "KeyType": "HASH"}, {"AttributeName": sort, "KeyType": "RANGE"}]

@@ -28,7 +28,7 @@ def duplicate_event(trial: Trial) -> None:
         job = world.submit(data, upload=False)
         body = world.upload(job, data)
         for seconds in (trial.random.uniform(0, 15), trial.random.uniform(15, 40)):
-            world.simulation.spawn("s3", lambda: world.intake.send(body) and None, delay=seconds)
+            world.simulation.spawn("s3", lambda: world.intake.send(body), delay=seconds)
         world.simulation.run(lambda: False, longest=world.simulation.time + 60)
         _settle(trial, world)
         trial.check(world, job)

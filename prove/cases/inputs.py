@@ -9,10 +9,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from backhaul import Context, Csv, JsonLines
+from backhaul import Context, Csv, JsonLines, Processor
 from prove.faults import Fault, at
 from prove.registry import Trial, case
-from prove.work import POISON, RECORD_BYTES, Mark, lines
+from prove.work import POISON, RECORD_BYTES, lines
 
 
 @case("F37", "A chunk always fails; its neighbours in the shard do not, and the receipt names it.")
@@ -40,7 +40,9 @@ def _upper(data: bytes, _: object = ()) -> bytes:
     return data.decode().upper().encode()
 
 
-def _whole(trial: Trial, data: bytes, *, processor: str = "mark", ends: str, output: Callable[..., bytes] | None) -> None:
+def _whole(
+    trial: Trial, data: bytes, *, processor: str = "mark", ends: str, output: Callable[..., bytes] | None
+) -> None:
     """Run one file with chunks of any size, with a worker killed on the way, and compare."""
     options = {"chunk_bytes": trial.random.randrange(1, 40), "seconds": 0.0}
     kill = Fault("kill after", at("process"), chance=0.2)
@@ -87,7 +89,7 @@ def invalid_text(trial: Trial) -> None:
     _whole(trial, data, ends="FAILED", output=None)
 
 
-class Rows(Mark):
+class Rows(Processor):
     """Write every row of a CSV file as JSON."""
 
     name = "rows"
@@ -97,7 +99,7 @@ class Rows(Mark):
         return json.dumps(record)
 
 
-class Values(Mark):
+class Values(Processor):
     """Write every line of JSON again."""
 
     name = "values"
@@ -136,10 +138,10 @@ def _compact(values: list[dict[str, Any]]) -> bytes:
 
 
 def _rows_of(trial: Trial, data: bytes, processor: str, output: Callable[..., bytes]) -> None:
-    options = {"chunk_bytes": trial.random.randrange(1, 40), "seconds": 0.0}
+    options = {"chunk_bytes": trial.random.randrange(1, 40)}
     kill = Fault("kill after", at("process"), chance=0.2)
     with trial.world(kill) as world:
-        world.registry.processors.update({Rows.name: Rows, Values.name: Values})
+        world.processors.update({Rows.name: Rows, Values.name: Values})
         job = world.submit(data, processor=processor, options=options)
         trial.expect(world.run(), "the deployment does not settle")
         trial.check(world, job, output=output, record_bytes=1, rework_records=None)

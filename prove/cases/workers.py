@@ -30,7 +30,9 @@ def one_job(trial: Trial, *faults: Fault, ends: str = "SUCCEEDED", processor: st
         return world
 
 
-def _kill(moment: Kind, function: str, step: str, *, spread: int = 1, sharded: bool = False) -> Callable[[Random], Fault]:
+def _kill(
+    moment: Kind, function: str, step: str, *, spread: int = 1, sharded: bool = False
+) -> Callable[[Random], Fault]:
     def fault(random: Random) -> Fault:
         shard = random.randrange(SHARDS) if sharded else None
         return Fault(moment, at(function, step, shard), skip=random.randrange(spread))
@@ -40,7 +42,11 @@ def _kill(moment: Kind, function: str, step: str, *, spread: int = 1, sharded: b
 
 KILLS: dict[str, tuple[str, Callable[[Random], Fault], dict[str, Any]]] = {
     "before-claim": ("before it claims its shard", _kill("kill before", "process", "claim", sharded=True), {}),
-    "after-claim": ("after its claim, whose answer it never sees", _kill("kill after", "process", "claim", sharded=True), {}),
+    "after-claim": (
+        "after its claim, whose answer it never sees",
+        _kill("kill after", "process", "claim", sharded=True),
+        {},
+    ),
     "after-get": ("after it began to read the input", _kill("kill after", "process", "get input", spread=3), {}),
     "mid-compute": (
         "in the middle of a record",
@@ -53,7 +59,11 @@ KILLS: dict[str, tuple[str, Callable[[Random], Fault], dict[str, Any]]] = {
         _kill("kill before", "process", "commit", spread=6),
         {},
     ),
-    "after-commit": ("after a checkpoint and before it returns", _kill("kill after", "process", "commit", spread=6), {}),
+    "after-commit": (
+        "after a checkpoint and before it returns",
+        _kill("kill after", "process", "commit", spread=6),
+        {},
+    ),
     "merge-before-complete": (
         "in merge, before the multipart upload is complete",
         _kill("kill before", "merge", "complete output"),
@@ -99,13 +109,15 @@ def storm(trial: Trial) -> None:
     with trial.world(*faults) as world:
         jobs = [world.submit(_input(trial)) for _ in range(2)]
         trial.expect(world.run(), "the deployment does not settle")
-        trial.check(world, *jobs)
+        trial.check(world, *jobs, ends="SUCCEEDED PARTIAL")  # a chunk at which three workers died is set aside
 
 
 # Pauses: what was believed dead comes back.
 
 
-def _zombie(random: Random, function: str, step: str, seconds: float, moment: Kind = "pause before", spread: int = 1) -> Fault:
+def _zombie(
+    random: Random, function: str, step: str, seconds: float, moment: Kind = "pause before", spread: int = 1
+) -> Fault:
     longer = seconds + random.uniform(0.0, 60.0)
     return Fault(moment, at(function, step), skip=random.randrange(spread), seconds=longer, zombie=True)
 
@@ -172,7 +184,7 @@ class Hoarder(Mark):
 def leftovers(trial: Trial) -> None:
     kill = Fault("kill before", at("process", "commit"), skip=trial.random.randrange(9))
     with trial.world(kill) as world:
-        world.registry.processors["hoarder"] = Hoarder
+        world.processors["hoarder"] = Hoarder
         jobs = [world.submit(_input(trial), processor="hoarder", tenant=tenant) for tenant in ("TENANTA", "TENANTB")]
         trial.expect(world.run(), "the deployment does not settle")
         trial.check(world, *jobs)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from prove.history import Call, Change, Final, History
@@ -123,7 +124,7 @@ class Evidence:
         for line in plans[min(plans)].splitlines() if plans else ():
             shard = json.loads(line)
             bounds = shard["bounds"]
-            for offset, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            for offset, (start, end) in enumerate(pairwise(bounds)):
                 found.append((shard["first_chunk"] + offset, (start, end), shard["shard"]))
         return found
 

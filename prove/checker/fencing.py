@@ -25,7 +25,12 @@ def superseded_write_nothing(evidence: Evidence) -> Iterator[str]:
             yield f"{call.actor} holds attempt {own} of shard {shard} and writes over attempt {before}"
     writers: dict[str, dict[str, str]] = {}
     for call in evidence.history.calls:
-        if call.applied and call.operation == "PutObject" and call.target == "results" and _is_own(evidence, call.subject):
+        if (
+            call.applied
+            and call.operation == "PutObject"
+            and call.target == "results"
+            and _is_own(evidence, call.subject)
+        ):
             writers.setdefault(call.subject, {})[call.actor] = call.answer.get("sha256", "")
     for key, found in writers.items():
         if len(set(found.values())) > 1:

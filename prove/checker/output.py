@@ -106,4 +106,6 @@ def _difference(body: bytes, wanted: bytes) -> str:
     lost, extra = want - have, have - want
     if not lost and not extra:
         return f"the same {sum(have.values())} lines in another order"
-    return f"{sum(lost.values())} lines lost, {sum(extra.values())} too many, first {next(iter((lost or extra).keys()))!r}"
+    return (
+        f"{sum(lost.values())} lines lost, {sum(extra.values())} too many, first {next(iter((lost or extra).keys()))!r}"
+    )

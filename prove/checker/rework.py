@@ -49,16 +49,12 @@ def _by_shard(evidence: Evidence) -> dict[int, tuple[int, int, int]]:
     again: dict[int, int] = defaultdict(int)
     chunks: dict[int, set[int]] = defaultdict(set)
     for record, number in times.items():
-        chunk = next(
-            (index for index, (start, end) in evidence.chunks.items() if start <= record * size < end), None
-        )
+        chunk = next((index for index, (start, end) in evidence.chunks.items() if start <= record * size < end), None)
         if number > 1 and chunk is not None:
             again[shard_at[chunk]] += number - 1
             chunks[shard_at[chunk]].add(chunk)
     lost, _ = _attempts(evidence)
-    return {
-        shard: (again[shard], len(chunks[shard]), lost.get(shard, 0)) for shard in again.keys() | lost.keys()
-    }
+    return {shard: (again[shard], len(chunks[shard]), lost.get(shard, 0)) for shard in again.keys() | lost.keys()}
 
 
 def _attempts(evidence: Evidence) -> tuple[dict[int, int], dict[int, int]]:

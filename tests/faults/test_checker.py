@@ -86,7 +86,13 @@ class Story:
 
 
 def receipt(state="SUCCEEDED", missing=(), done=4):
-    counts = {"chunks": 4, "chunks_done": done, "chunks_failed": len(missing), "records": done, "bytes_done": SIZE * done}
+    counts = {
+        "chunks": 4,
+        "chunks_done": done,
+        "chunks_failed": len(missing),
+        "records": done,
+        "bytes_done": SIZE * done,
+    }
     return {"state": state, "run": 1, "missing": list(missing), "counts": counts}
 
 
