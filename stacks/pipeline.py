@@ -42,7 +42,7 @@ class Pipeline(Stack):
         intake = Intake(self, "intake", storage=storage, workflow=workflow, functions=functions)
         announcements = Announcements(self, "announcements", storage=storage, functions=functions)
         announcements.wake_at_job_end(intake.dispatch)  # a slot is free, and the next job may start
-        Recovery(self, "recovery", storage=storage, workers=workers, workflow=workflow, functions=functions)
+        Recovery(self, "recovery", storage=storage, workflow=workflow, functions=functions)
         Commands(self, "commands", api=api, storage=storage, workflow=workflow, functions=functions)
         dead_letters = {
             "intake": intake.dead_letters,

@@ -12,12 +12,14 @@ from backhaul import keys
 from backhaul.clock import Clock
 from backhaul.errors import JobNotFound
 from backhaul.flow.admission import CHECK_EVERY, Admission
+from backhaul.flow.salvage import salvage
 from backhaul.job import Cause, Job, JobRef, JobState, Stop, StopKind
 from backhaul.store import JobStore, ObjectStore, RunStatus, RunStore, ShardStore, SlotStore
+from backhaul.task import RunTask
 
 JOBS_MOST = 100
 """Jobs of one state that one sweep looks at; the next sweep takes the rest."""
-STOP_LONGEST = timedelta(minutes=10)
+STOP_LONGEST = timedelta(minutes=20)
 """How long a run may take to stop by itself: longer than a hung worker can hold its shard."""
 ORPHANED_AFTER = timedelta(hours=1)
 """No merge takes as long: its function would have been ended."""
@@ -30,6 +32,12 @@ class Swept:
     mended: Counter[str] = field(default_factory=Counter)
     stalled_shards: int = 0
     past_deadline: int = 0
+    problems: list[Exception] = field(default_factory=list)
+
+    def raise_problems(self) -> None:
+        """Raise an `ExceptionGroup` of what could not be mended."""
+        if self.problems:
+            raise ExceptionGroup("some jobs cannot be mended", self.problems)
 
 
 @dataclass(frozen=True)
@@ -51,18 +59,21 @@ def sweep(
 ) -> Swept:
     """Look at every job that is due and every one that runs, mend what needs it, and return what was done.
 
-    A job that cannot be mended keeps no other from it: raises an `ExceptionGroup` when all are done.
+    A job that cannot be mended keeps no other from it: `raise_problems` of the answer tells.
     """
     stores, swept = _Stores(jobs, shards, objects, runs, slots, clock), Swept()
-    problems: list[Exception] = []
+    problems = swept.problems
     for state, mend in _MENDED.items():
         for job in jobs.due(state, JOBS_MOST):
             with _noted(job.ref, problems):
                 swept.mended.update(mend(job, stores))
+    members = slots.get().members
     for job in jobs.open(JobState.RUNNING):
         with _noted(job.ref, problems):
             _look_at_running(job, stores, swept)
-    for member in slots.get().members:
+            if job.ref not in members:
+                swept.mended.update(_hold(job, stores))
+    for member in members:
         with _noted(member, problems):
             swept.mended.update(_reconcile(member, stores))
     for orphan in objects.orphans(clock.now() - ORPHANED_AFTER):
@@ -70,9 +81,18 @@ def sweep(
         swept.mended["aborted_upload"] += 1
     swept.mended["started"] += stores.admission.fill()
     swept.mended = +swept.mended
-    if problems:
-        raise ExceptionGroup("some jobs cannot be mended", problems)
     return swept
+
+
+def mend_lost(task: RunTask, status: RunStatus, *, jobs: JobStore, runs: RunStore, clock: Clock) -> str | None:
+    """See to the end of one job of which Step Functions says that its run has ended; None if the job had, too.
+
+    What it says of a run that another one salvages is about that other one.
+    """
+    job = jobs.get(task.job)
+    if job.run != task.run or job.state not in (JobState.RUNNING, JobState.MERGING):
+        return None
+    return salvage(job, _cause(status), jobs=jobs, runs=runs, clock=clock)
 
 
 @contextmanager
@@ -111,23 +131,8 @@ def _check(job: Job, stores: _Stores) -> Iterator[str]:
         stores.jobs.note(job, due_at=stores.clock.now() + CHECK_EVERY)
         yield "restarted"
     else:
-        yield _salvage(job, status, stores)
-
-
-def _salvage(job: Job, status: RunStatus, stores: _Stores) -> str:
-    """Let another run merge what a lost one has committed; if that is lost as well, end the job."""
-    second = stores.runs.status(job, salvage=True)
-    if second.is_live:
+        yield salvage(job, _cause(status), jobs=stores.jobs, runs=stores.runs, clock=stores.clock)
         stores.jobs.note(job, due_at=stores.clock.now() + CHECK_EVERY)
-        return "salvaging"
-    cause = _cause(status)
-    if second.status == "ABSENT":
-        job = stores.jobs.request_stop(job, Stop(StopKind.LOST, cause, stores.clock.now()))
-        stores.runs.start(job, salvage=True)
-        stores.jobs.note(job, due_at=stores.clock.now() + CHECK_EVERY)
-        return "salvaged"
-    stores.jobs.move(job, JobState.FAILED, cause=cause)
-    return "failed"
 
 
 def _cause(status: RunStatus) -> Cause:
@@ -150,8 +155,15 @@ def _look_at_running(job: Job, stores: _Stores, swept: Swept) -> None:
         swept.mended["aborted_run"] += 1
 
 
+def _hold(job: Job, stores: _Stores) -> Iterator[str]:
+    """Give a job that runs the slot that it lacks, if it still does: the index is a moment late."""
+    if stores.jobs.get(job.ref).state in (JobState.RUNNING, JobState.MERGING):
+        stores.slots.hold(job.ref)
+        yield "held_slot"
+
+
 def _reconcile(member: JobRef, stores: _Stores) -> Iterator[str]:
-    """Take back the slot of a job that does not run."""
+    """Take back the slot of a job that does not run, and start one that was given a slot and not started."""
     try:
         job = stores.jobs.get(member)
     except JobNotFound:
@@ -159,6 +171,8 @@ def _reconcile(member: JobRef, stores: _Stores) -> Iterator[str]:
     if job is None or job.state.is_terminal or job.state is JobState.AWAITING_UPLOAD:
         stores.slots.drop(member)
         yield "freed_slot"
+    elif job.state is JobState.QUEUED and stores.admission.begin(member):
+        yield "started"
 
 
 _MENDED = {

@@ -115,7 +115,7 @@ def end_of(deployment: Any, state: JobState) -> None:
     elif state is JobState.FAILED:
         deployment.run("text-stats", b"caf\xe9\n")
     elif state is JobState.CANCELLED:
-        deployment.store.jobs.move(a_job(deployment), state, cause=Cause("cancelled", "The owner cancelled it."))
+        deployment.cancel(a_job(deployment), "The owner wants it no more")
     else:
         task = deployment.start("text-stats", DATA, options={"chunk_bytes": 4})
         deployment.plan(task)
@@ -179,8 +179,8 @@ def test_a_change_that_moves_no_state_is_silent(deployment, bus):
 
 
 def test_the_processors_own_words_stay_out_of_events(deployment, bus, monkeypatch):
-    ref = a_job(deployment)
-    deployment.store.jobs.move(ref, JobState.FAILED, cause=Cause("processor_error", "It raised.", detail="secret"))
+    job = deployment.job(a_job(deployment))
+    deployment.store.jobs.move(job, JobState.FAILED, cause=Cause("processor_error", "It raised.", detail="secret"))
     deployment.announce(deployment.changes(), bus)
     (event,) = bus.heard
     assert event.detail.cause == Cause("processor_error", "It raised.")
@@ -200,7 +200,7 @@ def test_a_removed_job_is_not_announced_and_blocks_nothing(deployment, bus):
 
 def many(deployment: Any, count: int) -> list[Change]:
     for _ in range(count):
-        deployment.store.jobs.move(a_job(deployment), JobState.CANCELLED)
+        deployment.cancel(a_job(deployment))
     return [change for change in deployment.changes() if change.before]
 
 
