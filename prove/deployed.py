@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -170,6 +171,25 @@ class Deployed:
         """Call a function as the state machine or an event source would; returns its answer."""
         answer = self.admin("lambda").invoke(FunctionName=self.function(part), Payload=json.dumps(event).encode())
         return {"error": answer.get("FunctionError"), "answer": json.loads(answer["Payload"].read() or b"null")}
+
+    def logged_errors(self, since: float, last: int = 10) -> list[str]:
+        """Return the last errors that functions have logged since that time."""
+        logs = self.admin("logs")
+        groups = [
+            each["logGroupName"]
+            for page in logs.get_paginator("describe_log_groups").paginate()
+            for each in page["logGroups"]
+        ]
+        events = [
+            event
+            for group in groups
+            for page in logs.get_paginator("filter_log_events").paginate(
+                logGroupName=group, startTime=int(since * 1000)
+            )
+            for event in page["events"]
+            if '"level":"ERROR"' in event["message"] or "Traceback" in event["message"]
+        ]
+        return [each["message"][:1500] for each in sorted(events, key=itemgetter("timestamp"))][-last:]
 
     def workers(self, part: str = "workersprocess") -> list[psutil.Process]:
         """Return the processes of the functions with `part` in their names."""

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -135,7 +136,15 @@ def real(identifier: str, sentence: str) -> Callable[[Body], Body]:
     def declare(body: Body) -> Body:
         @functools.wraps(body)
         def with_site(trial: Trial) -> None:
-            body(trial, site())
+            there = site()
+            began = time.time()
+            try:
+                body(trial, there)
+            except Exception as error:  # with the log, which run_once does not know
+                trial.violations.append(f"the case broke off: {type(error).__name__}: {error}")
+                trial.excerpt = traceback.format_exception(error)[-2:]
+            if trial.violations:
+                trial.excerpt += there.deployed.logged_errors(since=began)
 
         case(identifier, sentence, layer="process")(with_site)
         return body
