@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 
 from prove.deployed import eventually
 from prove.registry import Trial
-from prove.site import Job, Site, real, settle
+from prove.site import Site, real, settle
 from prove.work import RECORD_BYTES, lines
 
 STOPPED_SECONDS = 15.0
@@ -44,29 +43,19 @@ def hung_worker(trial: Trial, site: Site) -> None:
     settle(trial, job)
 
 
-@real("F31.lost-run", "A run is aborted from outside: another merges what it has done, and a redrive does the rest")
+@real(
+    "F31.lost-run",
+    "A run is aborted from outside: another merges what it has done at once, and a redrive does the rest",
+)
 def lost_run(trial: Trial, site: Site) -> None:
     job = site.job(lines(trial.random, 96), "slow", {"chunk_bytes": 2 * RECORD_BYTES, "seconds": 0.3})
     job.begun(trial.random.randrange(8, 24))
     machine = site.deployed.connection.outputs["StateMachineArn"]
     run = f"{machine.replace(':stateMachine:', ':execution:')}:{job.id}-1"
     site.deployed.admin("stepfunctions").stop_execution(executionArn=run, error="Operator", cause="test")
-    make_due(job)
-    swept = site.deployed.invoke("recoverysweep", {})
-    trial.expect(swept["error"] is None, f"the sweep fails: {swept}")
-    settle(trial, job, ends="PARTIAL", seconds=90)
+    # Workers of the lost run may commit after the merge has looked: then the receipt names more than is missing.
+    settle(trial, job, ends="PARTIAL FAILED", seconds=90, but={"every missing chunk is named"})
     codes = {each["cause"]["code"] for each in job.receipt()["missing"]}
     trial.expect(codes == {"run_lost"}, f"chunks are missing for {codes}")
     site.deployed.client.redrive(job.id)
     settle(trial, job, run=2)
-
-
-def make_due(job: Job) -> None:
-    """Let the next sweep look at the job."""
-    deployed = job.site.deployed
-    deployed.admin("dynamodb").update_item(
-        TableName=deployed.connection.outputs["JobsTableName"],
-        Key={"pk": {"S": f"T#{deployed.tenant}#J#{job.id}"}, "sk": {"S": "JOB"}},
-        UpdateExpression="SET due_at = :now",
-        ExpressionAttributeValues={":now": {"S": datetime.now(UTC).isoformat().replace("+00:00", "Z")}},
-    )
