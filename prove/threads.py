@@ -78,8 +78,8 @@ def _interrupter(simulation: Simulation) -> type[Interrupter]:
     class VirtualInterrupter(Interrupter):
         """Interrupts an actor as a signal interrupts a process."""
 
-        def __init__(self) -> None:
-            super().__init__()
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
             self._actor = simulation.current
 
         def interrupt(self, reason: Reason) -> None:

@@ -57,27 +57,26 @@ class Interrupter:
             return
         self._main = threading.get_ident()
         before = signal.signal(signal.SIGALRM, self._raise)
+        self.put_off()
         try:
             yield
         finally:
-            self._set_timer(0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+
+    def put_off(self) -> None:
+        """Put the timer off: it only goes off once the thread that does this has not run for a while."""
+        if self._main is not None:
+            signal.setitimer(signal.ITIMER_REAL, STARVED_SECONDS, STARVED_SECONDS)
 
     @contextmanager
     def armed(self) -> Iterator[None]:
         """Let what runs inside be interrupted."""
         self._reason, self.fired, self._armed = None, False, True
-        self.put_off()
         try:
             yield
         finally:
             self._armed = False
-            self._set_timer(0)
-
-    def put_off(self) -> None:
-        """Put the timer off: it goes off once the thread that does this has not run for a while."""
-        if self._armed:
-            self._set_timer(STARVED_SECONDS)
 
     def hold(self) -> None:
         """Let nothing interrupt what follows, a write of ours in the midst of a processor's code, until `release`."""
@@ -96,14 +95,11 @@ class Interrupter:
         if self._main is not None and self._armed:
             signal.pthread_kill(self._main, signal.SIGALRM)
 
-    def _set_timer(self, seconds: float) -> None:
-        if self._main is not None:
-            signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
-
     def _raise(self, _signal: int, _frame: FrameType | None) -> None:
-        if not self._armed or self._held:
+        if not self._armed:
             return
-        self._reason = self._reason or self._look()
-        if self._reason is not None:
+        if self._reason is None:
+            self._reason = self._look()
+        if not self._held and self._reason is not None:
             self.fired = True
             raise Interrupted(self._reason)
