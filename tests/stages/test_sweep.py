@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from backhaul import keys
 from backhaul.flow.admission import Admission
-from backhaul.job import JobState
+from backhaul.job import JobRef, JobState
 from backhaul.policy import Policy
 from backhaul.stages import sweep as sweeping
 from backhaul.stages.sweep import mend_lost
@@ -303,15 +304,18 @@ def test_a_shard_without_a_sign_of_life_is_counted_until_another_worker_takes_it
     assert deployment.swept().stalled_shards == 0
 
 
-def test_an_output_that_a_killed_merge_left_unfinished_is_removed_after_an_hour(deployment, monkeypatch):
-    created = deployment.s3.create_multipart_upload(Bucket="data", Key="t/T1/j/x/output/r1.00")
+def test_an_output_that_a_killed_merge_left_unfinished_is_removed_after_an_hour(deployment):
+    ours = keys.output_key(JobRef("T1", "0" * 26), 1, "00")
+    for key in (ours, "somebody/elses"):
+        deployment.s3.create_multipart_upload(Bucket="data", Key=key)
     began = deployment.s3.list_multipart_uploads(Bucket="data")["Uploads"][0]["Initiated"]
     deployment.clock.time = began + timedelta(minutes=60)
     assert deployment.sweep() == {}
     deployment.clock.advance(seconds=1)
     assert deployment.sweep() == {"aborted_upload": 1}
-    assert "Uploads" not in deployment.s3.list_multipart_uploads(Bucket="data")
-    assert created["UploadId"]
+    (left,) = deployment.s3.list_multipart_uploads(Bucket="data")["Uploads"]
+    assert left["Key"] == "somebody/elses"
+    assert deployment.sweep() == {}
 
 
 def test_an_index_that_is_behind_does_no_harm(deployment, monkeypatch):
