@@ -37,7 +37,7 @@ class Watch:
         self._beating = threading.Lock()
         self._stopping: float | None = None
         self._sight: tuple[object, float] = (None, 0.0)
-        self.interrupter = Interrupter()
+        self.interrupter = Interrupter(lambda: self._reason(clock.monotonic()))
         self.failure: Superseded | None = None
         self.chunk: int | None = None
         """The chunk in work."""
@@ -105,6 +105,7 @@ class Watch:
 
     def _keep_watch(self, over: threading.Event) -> None:
         while not over.wait(LOOK_SECONDS):
+            self.interrupter.put_off()
             now = self._clock.monotonic()
             if now - self._beaten >= BEAT_SECONDS:
                 self._try_to_beat()
