@@ -474,8 +474,7 @@ def test_a_job_that_cannot_be_started_keeps_no_other_from_it(deployment, monkeyp
         start(self, job, **salvage)
 
     monkeypatch.setattr(RunStore, "start", refuse)
-    with pytest.raises(ExceptionGroup):
-        deployment.sweep()
+    assert deployment.swept().problems
     assert {each.name for each in deployment.executions()} == {f"{ref.job_id}-1" for ref in good}
 
 
