@@ -1,27 +1,35 @@
-"""Finding the deployment that a client talks to."""
+"""Finding the deployment that a client talks to, or that an operator looks after."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import boto3
+from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from backhaul.client import Backhaul
+from backhaul.clock import SystemClock
 from backhaul.errors import DeploymentUnreachable
 from backhaul.local import LocalCloud, LocalCloudError
 from backhaul.local.connection import Connection
+from backhaul.operations.connection import Operations, Outputs
 from backhaul.signing import SigV4
+from backhaul.store import Store
 
 _NONE_FOUND = (
     "No deployment of Backhaul was found. Start one on this machine with `backhaul local up`, "
     "or name a CloudFormation stack with --stack or BACKHAUL_STACK."
 )
+
+AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
+"""What a call to AWS may raise."""
 
 
 def connect(stack: str | None = None, environ: Mapping[str, str] = os.environ) -> Backhaul:
@@ -31,7 +39,7 @@ def connect(stack: str | None = None, environ: Mapping[str, str] = os.environ) -
     """
     if stack:
         session = _session(environ)
-        return _with_credentials(session, _api_of(stack, session), environ)
+        return _with_credentials(session, _outputs_of(stack, session).get("ApiUrl"), environ)
     if api_url := environ.get("BACKHAUL_API_URL"):
         _check_url(api_url)
         return _with_credentials(_session(environ), api_url, environ)
@@ -40,6 +48,49 @@ def connect(stack: str | None = None, environ: Mapping[str, str] = os.environ) -
     except LocalCloudError:
         raise DeploymentUnreachable(_NONE_FOUND) from None
     return client_of(connection)
+
+
+def operate(stack: str | None = None, environ: Mapping[str, str] = os.environ) -> Operations:
+    """Return the named stack, else this project's local cloud, as its operator reaches it with AWS credentials.
+
+    Raises `DeploymentUnreachable` when there is none, or when it lacks an output.
+    """
+    if stack:
+        session = _session(environ)
+        return _operations(_outputs_of(stack, session), session.client)
+    try:
+        connection = LocalCloud().connection()
+    except LocalCloudError:
+        connection = None
+    api_url = environ.get("BACKHAUL_API_URL")
+    if api_url and (connection is None or connection.api_url != api_url):
+        raise DeploymentUnreachable("BACKHAUL_API_URL is no way in for an operator. Name the stack with --stack.")
+    if connection is None:
+        raise DeploymentUnreachable(_NONE_FOUND)
+    return _operations(Outputs("The local cloud", connection.outputs), _local_clients(connection))
+
+
+def _operations(outputs: Outputs, client: Callable[..., Any]) -> Operations:
+    settings, clock = outputs.settings(), SystemClock()
+    try:
+        who = client("sts").get_caller_identity()["Arn"]
+    except AWS_ERRORS as error:
+        raise DeploymentUnreachable(f"AWS does not tell who you are: {said(error)}") from error
+    return Operations(outputs, settings, Store(settings, clock, client), clock, who)
+
+
+def _local_clients(connection: Connection) -> Callable[..., Any]:
+    access = connection.access()
+    session: Any = access.session  # its stub wants a service that is known beforehand
+
+    def client(service: str, config: Config | None = None) -> Any:
+        # The emulator's buckets have no host names of their own.
+        path_style = Config(s3={"addressing_style": "path"}) if service == "s3" else Config()
+        options = access.options
+        merged = (config or Config()).merge(options["config"]).merge(path_style)
+        return session.client(service, endpoint_url=options["endpoint_url"], verify=options["verify"], config=merged)
+
+    return client
 
 
 def client_of(connection: Connection) -> Backhaul:
@@ -54,7 +105,7 @@ def _session(environ: Mapping[str, str]) -> boto3.Session:
         # boto3 itself knows only AWS_DEFAULT_REGION; the CDK, and AWS's other SDKs, read AWS_REGION.
         return boto3.Session(region_name=environ.get("AWS_REGION") or None)
     except BotoCoreError as error:
-        raise DeploymentUnreachable(f"The AWS configuration cannot be used: {_said(error)}") from error
+        raise DeploymentUnreachable(f"The AWS configuration cannot be used: {said(error)}") from error
 
 
 def _check_url(api_url: str) -> None:
@@ -74,7 +125,7 @@ def _with_credentials(session: boto3.Session, api_url: str, environ: Mapping[str
     try:
         credentials = session.get_credentials()
     except BotoCoreError as error:
-        raise DeploymentUnreachable(f"The AWS credentials cannot be used: {_said(error)}") from error
+        raise DeploymentUnreachable(f"The AWS credentials cannot be used: {said(error)}") from error
     if credentials is None or session.region_name is None:
         raise DeploymentUnreachable("AWS credentials or region are not set. Run `aws configure`, or set AWS_PROFILE.")
     auth = SigV4(credentials, session.region_name)
@@ -87,17 +138,15 @@ def _proxy_for(url: str) -> str | None:
     return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
-def _api_of(stack: str, session: boto3.Session) -> str:
+def _outputs_of(stack: str, session: boto3.Session) -> Outputs:
     try:
         found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-    except (BotoCoreError, ClientError, ResponseParserError) as error:
-        raise DeploymentUnreachable(f"The stack {stack!r} cannot be read: {_said(error)}") from error
-    outputs: dict[str, str] = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
-    if "ApiUrl" not in outputs:
-        raise DeploymentUnreachable(f"The stack {stack!r} has no output ApiUrl; it is not a Backhaul stack.")
-    return outputs["ApiUrl"]
+    except AWS_ERRORS as error:
+        raise DeploymentUnreachable(f"The stack {stack!r} cannot be read: {said(error)}") from error
+    values = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+    return Outputs(f"The stack {stack!r}", values)
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """Return what an error says as a sentence: some of boto3's end with a full stop, some do not."""
     return f"{str(error).rstrip('.')}."

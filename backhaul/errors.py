@@ -6,6 +6,7 @@ BackhaulError
 │   │   ├── UnknownProcessor   400  no processor of that name
 │   │   └── InvalidOption      400  unknown option, or a value it does not take
 │   ├── JobNotFound            404  no such job, or another tenant's
+│   ├── LetterNotFound         404  no such dead letter, or another command holds it
 │   ├── RunNotFound            404  the job has had no such run
 │   ├── JobHasEnded            409  what has ended cannot be cancelled
 │   ├── JobNotEnded            409  what has not ended cannot be redriven
@@ -72,6 +73,13 @@ class JobNotFound(CallerError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"There is no job {job_id!r}. List your jobs to find its ID.")
+
+
+class LetterNotFound(CallerError):
+    """The queues hold no dead letter of this ID, or hide it because another command handles it."""
+
+    code = "letter_not_found"
+    status = 404
 
 
 class RunNotFound(CallerError):

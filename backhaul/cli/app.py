@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from backhaul.cli import author, jobs, local
+from backhaul.cli import author, dlq, jobs, local
 from backhaul.cli.exits import EPILOG, Exit, exit_of
 from backhaul.cli.screen import plain, say, show
+from backhaul.discovery import AWS_ERRORS, said
 from backhaul.errors import BackhaulError
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 jobs.add_to(app)
 author.add_to(app)
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(local.app, name="local")
 
 
@@ -57,6 +59,9 @@ def run(arguments: list[str]) -> int:
     except BackhaulError as error:
         say(f"[red]Error:[/red] {plain(str(error))}")
         return exit_of(error)
+    except AWS_ERRORS as error:
+        say(f"[red]Error:[/red] AWS refused, or did not answer: {plain(said(error))}")
+        return Exit.UNREACHABLE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         say(f"[red]Error:[/red] Reading or writing failed: {plain(where)}{error.strerror or error}.")

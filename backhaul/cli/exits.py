@@ -27,8 +27,9 @@ MEANINGS = {
     Exit.SUCCEEDED: "done; with --wait: the job SUCCEEDED",
     Exit.FAILED: "the job ended FAILED, CANCELLED or EXPIRED; with try: the processor failed",
     Exit.USAGE: "the command line is wrong",
-    Exit.PARTIAL: "the job ended PARTIAL: part of the output is missing, and the receipt names it",
-    Exit.REFUSED: "the request was refused: unknown job or processor, bad option, unsuitable file",
+    Exit.PARTIAL: "the job ended PARTIAL: part of the output is missing, and the receipt names it; "
+    "with dlq: some letters stayed where they are",
+    Exit.REFUSED: "the request was refused: unknown job, letter or processor, bad option, unsuitable file",
     Exit.UNREACHABLE: "no deployment was found, or it does not work",
     Exit.UNWRITTEN: "a file could not be read or written, for example because the disk is full",
     Exit.INTERRUPTED: "interrupted by Ctrl-C; a job that was submitted goes on",

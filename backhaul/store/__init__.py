@@ -12,21 +12,27 @@ from botocore.config import Config
 
 from backhaul.clock import Clock, SystemClock
 from backhaul.settings import Settings
+from backhaul.store.audit import AuditLog
 from backhaul.store.bus import EventBus
 from backhaul.store.job_index import Page
 from backhaul.store.jobs import JobStore
 from backhaul.store.letters import LetterBox
 from backhaul.store.objects import ObjectStore, PresignedUpload, S3Source
 from backhaul.store.output import OutputWriter
+from backhaul.store.queues import MessageQueue
 from backhaul.store.runs import RunStatus, RunStore
 from backhaul.store.shards import ShardStore
 from backhaul.store.slots import Pause, Slots, SlotStore
 from backhaul.store.steps import StepStore
+from backhaul.store.stream import ChangeStream
 
 __all__ = [
+    "AuditLog",
+    "ChangeStream",
     "EventBus",
     "JobStore",
     "LetterBox",
+    "MessageQueue",
     "ObjectStore",
     "OutputWriter",
     "Page",
@@ -93,8 +99,7 @@ class Store:
     @cached_property
     def letters(self) -> LetterBox:
         """The queue of failed chunks."""
-        client = self._make("sqs", config=_CONFIG)
-        return LetterBox(client, self._settings.require("failed_chunks_url").failed_chunks_url)
+        return LetterBox(self._sqs, self._settings.require("failed_chunks_url").failed_chunks_url)
 
     @cached_property
     def objects(self) -> ObjectStore:
@@ -113,6 +118,24 @@ class Store:
         """The event bus."""
         client = self._make("events", config=_CONFIG)
         return EventBus(client, self._settings.require("event_bus").event_bus)
+
+    @cached_property
+    def audit(self) -> AuditLog:
+        """The audit trail, in the jobs table."""
+        return AuditLog(self._dynamodb, self._settings.require("jobs_table").jobs_table, self._clock)
+
+    @cached_property
+    def changes(self) -> ChangeStream:
+        """The stream of the jobs table."""
+        return ChangeStream(self._make("dynamodbstreams", config=_CONFIG))
+
+    def queue(self, url: str) -> MessageQueue:
+        """Return the queue at this URL, as an operator handles it."""
+        return MessageQueue(self._sqs, url)
+
+    @cached_property
+    def _sqs(self) -> Any:
+        return self._make("sqs", config=_CONFIG)
 
     @cached_property
     def _dynamodb(self) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
-TALK_TO_THEMSELVES = {"test_cli", "test_client", "test_local_cloud"}
+TALK_TO_THEMSELVES = {"test_cli", "test_client", "test_local_cloud", "test_operate"}
 """Modules that start a server of their own on loopback, and reach nothing else."""
 
 

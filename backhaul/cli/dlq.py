@@ -1,0 +1,204 @@
+"""Commands about dead letters: list, show, redrive, discard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from backhaul.cli import letters as shown
+from backhaul.cli.exits import Exit
+from backhaul.cli.jobs import Json
+from backhaul.cli.screen import console, emit_json, say, show
+from backhaul.discovery import operate
+from backhaul.operations.connection import Operations
+from backhaul.operations.contents import Queue
+from backhaul.operations.deadletters import DeadLetter, Found, Wanted, find, short_ids
+from backhaul.operations.holding import ACTING_SECONDS, LOOKING_SECONDS, Held
+from backhaul.operations.reasons import Reason
+from backhaul.operations.redriving import redrive_of
+from backhaul.operations.settling import Act, Discard, Fate, Pace, Settled, Settlement
+
+app = typer.Typer(no_args_is_help=True, help="Dead letters: look at what nobody could handle, redrive or discard it.")
+
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ID", help="Letters, by ID as listed or by letter ID.", show_default=False),
+]
+OnlyQueue = Annotated[
+    Queue | None, typer.Option("--queue", metavar="QUEUE", help=f"Only letters of this queue: {', '.join(Queue)}.")
+]
+OnlyReason = Annotated[
+    Reason | None,
+    typer.Option("--reason", metavar="REASON", help=f"Only letters with this reason: {', '.join(Reason)}."),
+]
+OnlyJob = Annotated[str | None, typer.Option("--job", help="Only letters about this job.")]
+OnlyTenant = Annotated[str | None, typer.Option("--tenant", help="Only letters about this tenant's jobs.")]
+Limit = Annotated[int | None, typer.Option(help="How many letters at most.", min=1)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")]
+Rate = Annotated[float | None, typer.Option(metavar="PER_SECOND", help="How many acts a second.", min=0.001)]
+Why = Annotated[str, typer.Option(help="The reason, for the audit trail; needed but for a dry run.")]
+Stack = Annotated[
+    str | None,
+    typer.Option(
+        "--stack", envvar="BACKHAUL_STACK", help="CloudFormation stack to operate; without it the local cloud."
+    ),
+]
+
+
+@app.command("list")
+def list_letters(
+    queue: OnlyQueue = None,
+    reason: OnlyReason = None,
+    job: OnlyJob = None,
+    tenant: OnlyTenant = None,
+    limit: Annotated[int, typer.Option(help="How many letters at most.", min=1)] = 100,
+    json: Json = False,
+    stack: Stack = None,
+) -> int:
+    """List the letters, each once however many copies there are."""
+    operations = operate(stack)
+    found = _look(operations, _wanted([], queue, reason, job, tenant, limit))
+    if json:
+        emit_json({"letters": [shown.as_value(letter) for letter in found.letters], "complete": found.complete})
+    elif found.letters:
+        show(shown.listing(found.letters))
+    _tell_of(found)
+    return 0
+
+
+@app.command("show")
+def show_letter(
+    letter_id: Annotated[str, typer.Argument(metavar="ID", help="ID as listed, or letter ID.", show_default=False)],
+    json: Json = False,
+    stack: Stack = None,
+) -> int:
+    """Show one letter in full: its reason, its history and its body."""
+    operations = operate(stack)
+    found = _look(operations, Wanted(ids=(letter_id,)))
+    found.check()
+    (letter,) = found.letters
+    if json:
+        emit_json(shown.as_value(letter) | {"body": letter.oldest.body})
+    else:
+        show(shown.in_full(letter))
+    return 0
+
+
+@app.command("redrive")
+def redrive_letters(
+    ids: Ids = None,
+    queue: OnlyQueue = None,
+    reason: OnlyReason = None,
+    job: OnlyJob = None,
+    tenant: OnlyTenant = None,
+    dry_run: DryRun = False,
+    limit: Limit = None,
+    rate: Rate = None,
+    why: Why = "",
+    json: Json = False,
+    stack: Stack = None,
+) -> int:
+    """Send letters through the pipeline again; without IDs and filters all of them.
+
+    An upload goes back to the intake queue, failed chunks to a new run of their job, and what was not announced
+    is read from the stream again. A letter is deleted only after that. `--rate` counts messages sent, runs started
+    and batches announced.
+    """
+    wanted = _wanted(ids or [], queue, reason, job, tenant, limit)
+    return _settle(redrive_of, wanted, dry_run=dry_run, rate=rate, why=why, json=json, stack=stack)
+
+
+@app.command("discard")
+def discard_letters(
+    ids: Ids = None,
+    queue: OnlyQueue = None,
+    reason: OnlyReason = None,
+    job: OnlyJob = None,
+    tenant: OnlyTenant = None,
+    everything: Annotated[bool, typer.Option("--all", help="All letters: no ID and no filter is needed.")] = False,
+    dry_run: DryRun = False,
+    limit: Limit = None,
+    rate: Rate = None,
+    why: Why = "",
+    json: Json = False,
+    stack: Stack = None,
+) -> int:
+    """Throw letters away; the audit trail keeps the body of each up to 100 KB."""
+    wanted = _wanted(ids or [], queue, reason, job, tenant, limit)
+    if not (everything or ids or queue or reason or job or tenant):
+        raise typer.BadParameter("Name letters by ID or by a filter, or throw all of them away with --all.")
+    return _settle(lambda _: Discard(), wanted, dry_run=dry_run, rate=rate, why=why, json=json, stack=stack)
+
+
+def _wanted(
+    ids: list[str], queue: Queue | None, reason: Reason | None, job: str | None, tenant: str | None, limit: int | None
+) -> Wanted:
+    queues = (queue,) if queue else tuple(Queue)
+    return Wanted(tuple(ids), queues, reason, job, tenant, limit)
+
+
+def _look(operations: Operations, wanted: Wanted) -> Found:
+    with Held(operations.dead_letters(), LOOKING_SECONDS, operations.clock) as held:
+        return _find(operations, wanted, held)
+
+
+def _find(operations: Operations, wanted: Wanted, held: Held) -> Found:
+    with console.status("Looking through the queues"):
+        return find(wanted, held, jobs=operations.store.jobs, shards=operations.store.shards)
+
+
+def _settle(
+    act_of: Callable[[Operations], Act],
+    wanted: Wanted,
+    *,
+    dry_run: bool,
+    rate: float | None,
+    why: str,
+    json: bool,
+    stack: str | None,
+) -> int:
+    if not dry_run and not why.strip():
+        raise typer.BadParameter("Say why: the audit trail keeps it.", param_hint="--why")
+    operations = operate(stack)
+    act = act_of(operations)
+    done: list[Settled] = []
+    with Held(operations.dead_letters(), LOOKING_SECONDS if dry_run else ACTING_SECONDS, operations.clock) as held:
+        found = _find(operations, wanted, held)
+        try:
+            if dry_run:
+                done += [Settled(unit, act.foresee(unit)) for unit in act.units(found.letters)]
+            else:
+                pace = Pace(rate, operations.clock)
+                settlement = Settlement(act, held, operations.store.audit, pace, operations.who, why)
+                _act(settlement, found.letters, done)
+        finally:  # also what was done before an interruption
+            _tell_what_was_done(done, found, dry_run=dry_run, json=json)
+    _tell_of(found)
+    found.check()
+    kept = any(each.outcome.fate is Fate.KEPT for each in done)
+    return Exit.PARTIAL if kept and not dry_run else Exit.SUCCEEDED
+
+
+def _act(settlement: Settlement, letters: tuple[DeadLetter, ...], done: list[Settled]) -> None:
+    with shown.progress(settlement.act.name, len(letters)) as advance:
+        for settled in settlement.settle(letters):
+            done.append(settled)
+            advance(len(settled.unit.letters))
+
+
+def _tell_what_was_done(done: list[Settled], found: Found, *, dry_run: bool, json: bool) -> None:
+    if json:
+        emit_json({"dry_run": dry_run, "letters": [value for each in done for value in shown.outcomes(each)]})
+    elif done:
+        show(shown.outcome_table(done, short_ids(found.letters), dry_run=dry_run))
+    if done:
+        say(shown.summary(done, dry_run=dry_run))
+
+
+def _tell_of(found: Found) -> None:
+    if not found.letters and not found.missing:
+        say("No dead letters were found.")
+    if not found.complete:
+        say("There are more: raise --limit to reach them.")

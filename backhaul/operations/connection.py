@@ -1,0 +1,69 @@
+"""An operator's way into a deployment: what its stack tells of itself, and clients with the operator's credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from backhaul.clock import Clock
+from backhaul.errors import DeploymentUnreachable
+from backhaul.operations.contents import Queue
+from backhaul.settings import Settings
+from backhaul.store import MessageQueue, Store
+
+DEAD_LETTERS_OUTPUTS: Mapping[Queue, str] = {
+    Queue.INTAKE: "IntakeDeadLettersUrl",
+    Queue.FAILED_CHUNKS: "FailedChunksUrl",
+    Queue.ANNOUNCE: "AnnounceDeadLettersUrl",
+}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of one stack."""
+
+    stack: str
+    values: Mapping[str, str]
+
+    def get(self, name: str) -> str:
+        """Return an output; raises `DeploymentUnreachable` naming the one that is missing."""
+        if name not in self.values:
+            raise DeploymentUnreachable(
+                f"{self.stack} has no output {name}. It is no Backhaul stack, or an older one: deploy it again."
+            )
+        return self.values[name]
+
+    def settings(self) -> Settings:
+        """Return the settings that the outputs tell."""
+        return Settings(
+            jobs_table=self.get("JobsTableName"),
+            flow_table=self.get("FlowTableName"),
+            data_bucket=self.get("DataBucketName"),
+            state_machine_arn=self.get("StateMachineArn"),
+            event_bus=self.get("EventBusName"),
+            failed_chunks_url=self.get(DEAD_LETTERS_OUTPUTS[Queue.FAILED_CHUNKS]),
+        )
+
+
+@dataclass(frozen=True)
+class Operations:
+    """One deployment, as its operator reaches it."""
+
+    outputs: Outputs
+    settings: Settings
+    store: Store
+    clock: Clock
+    who: str
+    """The ARN of the caller, for the audit trail."""
+
+    def dead_letters(self) -> dict[Queue, MessageQueue]:
+        """Return the queues of dead letters."""
+        return {queue: self.store.queue(self.outputs.get(name)) for queue, name in DEAD_LETTERS_OUTPUTS.items()}
+
+    def intake(self) -> MessageQueue:
+        """Return the queue that uploads arrive in."""
+        return self.store.queue(self.outputs.get("IntakeQueueUrl"))
+
+    def alarm_topic(self) -> str:
+        """Return the ARN of the topic that alarms go to."""
+        return self.outputs.get("AlarmTopicArn")

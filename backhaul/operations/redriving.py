@@ -1,0 +1,153 @@
+"""Redriving dead letters: each queue's letters go where they can be handled after all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from backhaul.errors import JobNotEnded
+from backhaul.job import JobRef, JobState
+from backhaul.operations.connection import Operations
+from backhaul.operations.contents import LostBatch, Queue
+from backhaul.operations.deadletters import DeadLetter, done_chunks
+from backhaul.operations.reasons import Reason
+from backhaul.operations.settling import LETTERS_MOST, Fate, Outcome, Unit
+from backhaul.stages.announce import Change, announce
+from backhaul.stages.command import Redriven, redrive
+from backhaul.store import ChangeStream, EventBus, JobStore, MessageQueue, ShardStore
+
+_OBSTACLES: Mapping[Reason, str] = {
+    Reason.MALFORMED: "Nobody can understand it, so it would come back. Look at it with `dlq show`, then discard it.",
+    Reason.UNKNOWN_JOB: "Its job does not exist any more. Discard it.",
+}
+_FORESEEN: Mapping[Queue, str] = {
+    Queue.INTAKE: "Sent to the intake queue again.",
+    Queue.FAILED_CHUNKS: "A new run of the job does what is missing.",
+    Queue.ANNOUNCE: "The changes are announced again.",
+}
+_TRIMMED = (
+    "The stream keeps changes for 24 hours and has these no more, so they cannot be announced. "
+    "How the jobs stand is in the jobs table; discard the letter when whoever waits for the events knows."
+)
+
+
+class RedriveJob(Protocol):
+    """Orders a run of what is missing of a job; raises `JobNotEnded` while one is at work or waits."""
+
+    def __call__(self, ref: JobRef, *, only_failed: bool) -> Redriven:
+        """Leave out, with `only_failed`, what was never tried."""
+
+
+@dataclass(frozen=True)
+class Redrive:
+    """Give letters their way through the pipeline again."""
+
+    intake: MessageQueue
+    redrive_job: RedriveJob
+    jobs: JobStore
+    shards: ShardStore
+    changes: ChangeStream
+    bus: EventBus
+    bucket: str
+    name: str = "redrive"
+    keeps_body: bool = False
+
+    def units(self, letters: Iterable[DeadLetter]) -> Iterator[Unit]:
+        """Yield the failed chunks of a job and run together, and every other letter on its own."""
+        together: dict[object, list[DeadLetter]] = {}
+        # What was never tried goes first: the run that is ordered for it does what was tried as well.
+        for letter in sorted(letters, key=_was_tried):
+            key = (letter.job, letter.chunk.run, _standing_in_the_way(letter)) if letter.chunk else letter.oldest
+            together.setdefault(key, []).append(letter)
+        for each in together.values():
+            for first in range(0, len(each), LETTERS_MOST):
+                yield Unit(tuple(each[first : first + LETTERS_MOST]))
+
+    def foresee(self, unit: Unit) -> Outcome:
+        """Return what redriving would come to, as far as the letters tell."""
+        reason = _standing_in_the_way(unit.letters[0])
+        if reason is None:
+            return Outcome(Fate.REDRIVEN, _FORESEEN[unit.queue])
+        if reason is Reason.RESOLVED:
+            return Outcome(Fate.RESOLVED, "The work has been done since.")
+        return Outcome(Fate.KEPT, _OBSTACLES[reason])
+
+    def __call__(self, unit: Unit) -> Outcome:
+        """Give the letters their new home."""
+        foreseen = self.foresee(unit)
+        if foreseen.fate is not Fate.REDRIVEN:
+            return foreseen
+        first = unit.letters[0]
+        if isinstance(first.content, LostBatch):
+            return self._announce(first.content)
+        if first.chunk is not None:
+            return self._run(JobRef(first.chunk.tenant, first.chunk.job_id), first.chunk.run, unit)
+        self.intake.send(first.oldest.body)
+        return foreseen
+
+    def _run(self, job: JobRef, run: int, unit: Unit) -> Outcome:
+        try:
+            tried = all(map(_was_tried, unit.letters))
+            redriven = self.redrive_job(job, only_failed=tried)
+            missing = not redriven.started and self._is_missing(job, unit)
+            if missing and tried:  # a later run took the chunks up and did not come to try them
+                redriven = self.redrive_job(job, only_failed=False)
+        except JobNotEnded as refused:
+            current = self.jobs.get(job).run
+            if run < current:
+                return Outcome(Fate.REDRIVEN, f"Run {current} of the job, which has not ended, does what is missing.")
+            return Outcome(Fate.KEPT, str(refused))
+        if redriven.started:
+            return Outcome(Fate.REDRIVEN, f"Run {redriven.job.run} of the job does what is missing.")
+        if missing:
+            return Outcome(Fate.KEPT, "The chunk is missing, but the job finds nothing to run again.")
+        return Outcome(Fate.RESOLVED, "Nothing of it is missing any more.")
+
+    def _is_missing(self, job: JobRef, unit: Unit) -> bool:
+        if self.jobs.get(job).state is JobState.SUCCEEDED:
+            return False
+        done = done_chunks(job, self.shards)
+        return any(letter.chunk and letter.chunk.chunk not in done for letter in unit.letters)
+
+    def _announce(self, batch: LostBatch) -> Outcome:
+        images = self.changes.read(batch.stretch)
+        if images is None:
+            return Outcome(Fate.KEPT, _TRIMMED)
+        changes = (
+            Change(image["SequenceNumber"], image.get("OldImage", {}), image.get("NewImage", {})) for image in images
+        )
+        if announce(changes, bus=self.bus, bucket=self.bucket) is not None:
+            return Outcome(Fate.KEPT, "The event bus refused an event. Try again later.")
+        return Outcome(Fate.REDRIVEN, "The changes were announced again.")
+
+
+def _standing_in_the_way(letter: DeadLetter) -> Reason | None:
+    return letter.reason if letter.reason is Reason.RESOLVED or letter.reason in _OBSTACLES else None
+
+
+def _was_tried(letter: DeadLetter) -> bool:
+    return letter.chunk is not None and bool(letter.chunk.attempts)
+
+
+def redrive_of(operations: Operations) -> Redrive:
+    """Return what redrives the letters of a deployment."""
+    store = operations.store
+    return Redrive(
+        intake=operations.intake(),
+        redrive_job=partial(
+            redrive,
+            jobs=store.jobs,
+            shards=store.shards,
+            objects=store.objects,
+            slots=store.slots,
+            runs=store.runs,
+            clock=operations.clock,
+        ),
+        jobs=store.jobs,
+        shards=store.shards,
+        changes=store.changes,
+        bus=store.bus,
+        bucket=operations.settings.data_bucket,
+    )

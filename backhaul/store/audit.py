@@ -1,0 +1,89 @@
+"""The audit trail: who did what to the deployment, when and why; a record is never changed but by its outcome."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from backhaul import keys
+from backhaul.clock import Clock
+from backhaul.job import Job, JobRef
+from backhaul.store.codec import Item, convert, from_item, to_item
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+STACK_PARTITION = "STACK"
+AUDIT_PREFIX = "AUDIT#"
+KEPT_FOR = timedelta(days=400)
+"""How long a record is kept: more than a year, but not for ever, because a discarded body may quote a file."""
+BEGUN = "begun"
+"""The outcome of what has no other yet; it stays where the command was killed."""
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """One act of an operator, written down before it is done and completed with its outcome."""
+
+    action: str
+    who: str
+    why: str
+    job: str | None = None
+    """`<tenant>/<job>`. Not two attributes: an index lists whatever has a tenant and a job ID as a job."""
+    what: dict[str, Any] = field(default_factory=dict)
+    """What it was done to: names and numbers, no content."""
+    body: str | None = field(default=None, repr=False)
+    """What a discard removed."""
+    outcome: str = BEGUN
+    at: datetime | None = None
+    sk: str = ""
+
+
+class AuditLog:
+    """The audit records of one deployment: each under `STACK`, and under its job where it is about one."""
+
+    def __init__(self, client: DynamoDBClient, table: str, clock: Clock) -> None:
+        self._client = client
+        self._table = table
+        self._clock = clock
+
+    def begin(self, record: AuditRecord, job: Job | None = None) -> tuple[Item, ...]:
+        """Write down what is about to be done; returns the keys under which it was. `job` is the job if it exists."""
+        now = self._clock.now()
+        sort = f"{AUDIT_PREFIX}{now.isoformat(timespec='milliseconds')}#{secrets.token_hex(4)}"
+        values = {name: getattr(record, name) for name in ("action", "who", "why", "job", "what", "body", "outcome")}
+        values |= {"sk": sort, "at": now}
+        items = [values | {"pk": STACK_PARTITION, "expires_at": int((now + KEPT_FOR).timestamp())}]
+        if job is not None:
+            items.append(values | {"pk": keys.partition(job.ref), "expires_at": job.expires_at, "body": None})
+        stored = [to_item(each) for each in items]
+        self._client.transact_write_items(
+            TransactItems=[{"Put": {"TableName": self._table, "Item": item}} for item in stored]
+        )
+        return tuple({"pk": item["pk"], "sk": item["sk"]} for item in stored)
+
+    def close(self, begun: tuple[Item, ...], outcome: str) -> None:
+        """Complete a record with what came of it."""
+        for key in begun:
+            self._client.update_item(
+                TableName=self._table,
+                Key=key,
+                UpdateExpression="SET outcome = :outcome",
+                ExpressionAttributeValues=to_item({":outcome": outcome}),
+            )
+
+    def newest(self, job: JobRef | None = None) -> Iterator[AuditRecord]:
+        """Yield the records of the deployment, or of one job, newest first."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :audit)",
+            ExpressionAttributeValues=to_item(
+                {":pk": keys.partition(job) if job else STACK_PARTITION, ":audit": AUDIT_PREFIX}
+            ),
+            ScanIndexForward=False,
+            ConsistentRead=True,
+        )
+        return (convert(from_item(item), AuditRecord) for page in pages for item in page["Items"])

@@ -1,0 +1,91 @@
+"""Queues as an operator handles them: receive to look, hide while acting, delete when done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+MESSAGES_MOST = 10
+"""SQS takes, and gives, no more in one request."""
+WAIT_SECONDS = 1
+"""How long an empty queue may think about it: a request that does not wait asks only some of SQS's servers."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message as it was last received; only the newest receipt of a message counts."""
+
+    message_id: str
+    receipt: str = field(repr=False)
+    body: str = field(repr=False)
+    sent_at: datetime
+    receives: int
+    """How often it was received, looking at it included."""
+
+
+class MessageQueue:
+    """One SQS queue."""
+
+    def __init__(self, client: SQSClient, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    def receive(self, hide_seconds: int) -> tuple[Message, ...]:
+        """Return up to ten messages and hide them for so long; none says little of what the queue holds."""
+        answer = self._client.receive_message(
+            QueueUrl=self._url,
+            MaxNumberOfMessages=MESSAGES_MOST,
+            WaitTimeSeconds=WAIT_SECONDS,
+            VisibilityTimeout=hide_seconds,
+            MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+        )
+        return tuple(map(_message, answer.get("Messages", [])))
+
+    def send(self, body: str) -> None:
+        """Put a message into the queue."""
+        self._client.send_message(QueueUrl=self._url, MessageBody=body)
+
+    def hide(self, messages: Iterable[Message], seconds: int) -> frozenset[str]:
+        """Hide messages for so long from now on; returns the IDs of those that this receipt holds no more."""
+        return self._each(self._client.change_message_visibility_batch, messages, VisibilityTimeout=seconds)
+
+    def release(self, messages: Iterable[Message]) -> None:
+        """Let others see messages again at once; where AWS does not answer, they come back by themselves."""
+        try:
+            self.hide(messages, 0)
+        except (BotoCoreError, ClientError):
+            return
+
+    def delete(self, messages: Iterable[Message]) -> frozenset[str]:
+        """Delete messages; returns the IDs of those that are still there."""
+        return self._each(self._client.delete_message_batch, messages)
+
+    def _each(self, call: Callable[..., Any], messages: Iterable[Message], **values: int) -> frozenset[str]:
+        refused: set[str] = set()
+        for page in _pages(tuple(messages)):
+            entries = [{"Id": str(at), "ReceiptHandle": each.receipt, **values} for at, each in enumerate(page)]
+            answer = call(QueueUrl=self._url, Entries=entries)
+            refused |= {page[int(failed["Id"])].message_id for failed in answer.get("Failed", [])}
+        return frozenset(refused)
+
+
+def _pages(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    return (messages[first : first + MESSAGES_MOST] for first in range(0, len(messages), MESSAGES_MOST))
+
+
+def _message(received: Any) -> Message:
+    attributes = received["Attributes"]
+    return Message(
+        message_id=received["MessageId"],
+        receipt=received["ReceiptHandle"],
+        body=received["Body"],
+        sent_at=datetime.fromtimestamp(int(attributes["SentTimestamp"]) / 1000, UTC),
+        receives=int(attributes["ApproximateReceiveCount"]),
+    )

@@ -1,0 +1,64 @@
+"""The jobs table's stream, read again where a batch of it got lost; DynamoDB keeps it for 24 hours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from backhaul.errors import StoreUnavailable
+
+_EMPTY_MOST = 50
+"""Answers in a row without a record, after which the stream counts as silent: it may skip a stretch in each."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive records of one shard of a stream: the first and last sequence number."""
+
+    stream: str
+    shard: str
+    first: str
+    last: str
+
+
+class ChangeStream:
+    """The streams of one deployment's tables."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def read(self, stretch: Stretch) -> tuple[dict[str, Any], ...] | None:
+        """Return the records' images, in order, or None when the stream does not hold all of them any more.
+
+        Raises `StoreUnavailable` when the stream falls silent before the last one.
+        """
+        gone = (self._client.exceptions.TrimmedDataAccessException, self._client.exceptions.ResourceNotFoundException)
+        images: list[dict[str, Any]] = []
+        try:
+            for image in self._from(stretch):
+                if int(image["SequenceNumber"]) > int(stretch.last):
+                    break
+                images.append(image)
+                if int(image["SequenceNumber"]) == int(stretch.last):
+                    break
+        except gone:
+            return None
+        whole = bool(images) and int(images[0]["SequenceNumber"]) == int(stretch.first)
+        return tuple(images) if whole else None
+
+    def _from(self, stretch: Stretch) -> Iterator[dict[str, Any]]:
+        iterator: str | None = self._client.get_shard_iterator(
+            StreamArn=stretch.stream,
+            ShardId=stretch.shard,
+            ShardIteratorType="AT_SEQUENCE_NUMBER",
+            SequenceNumber=stretch.first,
+        )["ShardIterator"]
+        empty = 0
+        while iterator:
+            answer = self._client.get_records(ShardIterator=iterator)
+            yield from (record["dynamodb"] for record in answer["Records"])
+            empty = 0 if answer["Records"] else empty + 1
+            if empty == _EMPTY_MOST:
+                raise StoreUnavailable(f"The stream gave nothing up to its record {stretch.last}. Try again.")
+            iterator = answer.get("NextShardIterator")

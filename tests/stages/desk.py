@@ -1,0 +1,257 @@
+"""A deployment's queues of dead letters, and letters to put into them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import msgspec
+import pytest
+from botocore.client import BaseClient
+from moto.backends import get_backend
+
+from backhaul.errors import JobNotEnded
+from backhaul.job import Cause, Job, JobRef
+from backhaul.letter import FailedChunkLetter, Try
+from backhaul.operations.connection import Operations, Outputs
+from backhaul.operations.contents import Queue
+from backhaul.operations.deadletters import DeadLetter, Found, Wanted, find
+from backhaul.operations.holding import Held
+from backhaul.operations.redriving import Redrive, redrive_of
+from backhaul.operations.settling import Act, Pace, Settled, Settlement
+from backhaul.shard import Part, Shard
+
+WHO = "arn:aws:iam::123456789012:user/operator"
+
+
+@dataclass
+class Redone:
+    """What redriving a job comes to, as the pipeline tells it."""
+
+    job: Job
+    chunks: int
+
+
+@dataclass
+class Desk:
+    """An operator's desk: the deployment, its queues, and what the operator does with them."""
+
+    deployment: Any
+    operations: Operations
+    runs_started: list[JobRef] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+
+    @property
+    def sqs(self) -> Any:
+        return boto3.client("sqs")
+
+    def url(self, name: str) -> str:
+        return self.operations.outputs.get(name)
+
+    def put(self, queue: Queue, body: str, copies: int = 1) -> list[str]:
+        urls = {
+            Queue.INTAKE: "IntakeDeadLettersUrl",
+            Queue.FAILED_CHUNKS: "FailedChunksUrl",
+            Queue.ANNOUNCE: "AnnounceDeadLettersUrl",
+        }
+        url = self.url(urls[queue])
+        return [self.sqs.send_message(QueueUrl=url, MessageBody=body)["MessageId"] for _ in range(copies)]
+
+    def put_chunk(self, job: JobRef, chunk: int = 0, copies: int = 1, **changes: Any) -> FailedChunkLetter:
+        letter = letter_of(job, chunk, **changes)
+        self.put(Queue.FAILED_CHUNKS, msgspec.json.encode(letter).decode(), copies)
+        return letter
+
+    def put_upload(self, copies: int = 1) -> JobRef:
+        """A job whose upload arrived and was never claimed."""
+        job = self.deployment.submit("text-stats", b"one\n").job.ref
+        upload = self.deployment.put_input(job, b"one\n")
+        self.put(Queue.INTAKE, self.deployment.notification(upload), copies)
+        return job
+
+    def put_batch(self, changes: int = 2) -> dict[str, Any]:
+        """A batch of the stream's last records that was not announced."""
+        records = [record["dynamodb"] for record in self.deployment.stream()][-changes:]
+        batch = batch_of(records[0]["SequenceNumber"], records[-1]["SequenceNumber"])
+        self.put(Queue.ANNOUNCE, json.dumps(batch))
+        return batch
+
+    def ended_job(self) -> JobRef:
+        """A job whose first run has ended with its chunks missing."""
+        task = self.deployment.start("text-stats", b"one\n")
+        return task.job
+
+    def commit(self, job: JobRef, *chunks: int) -> None:
+        """Let chunks of a job have a result after all."""
+        shards = self.operations.store.shards
+        record = shards.claim(job, Shard.from_value({"shard": 0, "first_chunk": 0, "bounds": [0, 4], "quoted": []}))
+        part = Part(record.attempt, 0, tuple((chunk, 1) for chunk in chunks))
+        shards.commit(job, replace(record, parts=(part,)))
+
+    def left(self, name: str) -> int:
+        """How many messages a queue holds, hidden ones included."""
+        visible, hidden = self.attributes(name)
+        return visible + hidden
+
+    def attributes(self, name: str) -> tuple[int, int]:
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.sqs.get_queue_attributes(QueueUrl=self.url(name), AttributeNames=names)["Attributes"]
+        return int(found[names[0]]), int(found[names[1]])
+
+    def time_passes(self) -> None:
+        """Let every visibility timeout run out."""
+        for queue in get_backend("sqs")["123456789012"]["us-east-1"].queues.values():
+            for message in queue._messages:
+                message.visible_at = 0
+            queue.pending_messages.clear()
+
+    @contextmanager
+    def held(self) -> Iterator[Held]:
+        with Held(self.operations.dead_letters(), 300, self.operations.clock) as held:
+            yield held
+
+    def look(self, **wanted: Any) -> Found:
+        with self.held() as held:
+            return self._find(held, Wanted(**wanted))
+
+    def letters(self, **wanted: Any) -> tuple[DeadLetter, ...]:
+        return self.look(**wanted).letters
+
+    def redrive(self, rate: float | None = None, **wanted: Any) -> list[Settled]:
+        return self.settle(self.redriver(), rate, **wanted)
+
+    def redriver(self) -> Redrive:
+        made = redrive_of(self.operations)
+        return Redrive(made.intake, self.redrive_job, made.jobs, made.changes, made.bus, made.bucket)
+
+    def settle(self, act: Act, rate: float | None = None, **wanted: Any) -> list[Settled]:
+        clock = self.deployment.clock
+
+        def sleep(seconds: float) -> None:
+            self.slept.append(seconds)
+            clock.advance(seconds=seconds)
+
+        with self.held() as held:
+            found = self._find(held, Wanted(**wanted))
+            pace = Pace(rate, clock, sleep)
+            store = self.operations.store
+            settlement = Settlement(act, held, store.audit, pace, WHO, "tests")
+            return list(settlement.settle(found.letters))
+
+    def redrive_job(self, ref: JobRef) -> Redone:
+        """Order a new run, unless one is at work: the same as the pipeline's own, as far as letters know."""
+        jobs = self.operations.store.jobs
+        job = jobs.get(ref)
+        if job.run > 1:
+            raise JobNotEnded(f"Job {ref.job_id} is still at work.")
+        job = jobs.note(job, run=job.run + 1)
+        self.runs_started.append(ref)
+        return Redone(job, 1)
+
+    def _find(self, held: Held, wanted: Wanted) -> Found:
+        store = self.operations.store
+        return find(wanted, held, jobs=store.jobs, shards=store.shards)
+
+
+def letter_of(job: JobRef, chunk: int = 0, *, run: int = 1, code: str = "processor_error", **changes: Any) -> Any:
+    """The letter of a failed chunk."""
+    at = datetime(2026, 11, 22, 11, 59, tzinfo=UTC)
+    values: dict[str, Any] = {
+        "schema_version": 1,
+        "letter_id": f"{job.job_id}.r{run}.c{chunk}",
+        "tenant": job.tenant,
+        "job_id": job.job_id,
+        "run": run,
+        "processor": "text-stats",
+        "shard": 0,
+        "chunk": chunk,
+        "start": 0,
+        "end": 4,
+        "record": 2,
+        "cause": Cause(code, "The processor raised ValueError at p.py:3. It may again."),
+        "attempts": (Try(1, at, code, "The processor raised ValueError at p.py:3."),),
+        "input": None,
+        "failed_at": at,
+    }
+    return FailedChunkLetter(**(values | changes))
+
+
+def batch_of(first: str, last: str) -> dict[str, Any]:
+    """Lambda's record of a batch that it gave up, as the on-failure destination gets it."""
+    streams = boto3.client("dynamodbstreams")
+    (stream,) = streams.list_streams(TableName="jobs")["Streams"]
+    (shard,) = streams.describe_stream(StreamArn=stream["StreamArn"])["StreamDescription"]["Shards"]
+    return {
+        "requestContext": {
+            "requestId": "316aa6d0-8154-xmpl-9af7-85d5f4a6bc81",
+            "functionArn": "arn:aws:lambda:us-east-1:123456789012:function:announce",
+            "condition": "RetryAttemptsExhausted",
+            "approximateInvokeCount": 26,
+        },
+        "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+        "version": "1.0",
+        "timestamp": "2026-11-22T12:13:49.717Z",
+        "DDBStreamBatchInfo": {
+            "shardId": shard["ShardId"],
+            "startSequenceNumber": first,
+            "endSequenceNumber": last,
+            "approximateArrivalOfFirstRecord": "2026-11-22T12:13:19Z",
+            "approximateArrivalOfLastRecord": "2026-11-22T12:13:19Z",
+            "batchSize": 2,
+            "streamArn": stream["StreamArn"],
+        },
+    }
+
+
+class Killed(BaseException):
+    """The process was killed."""
+
+
+@contextmanager
+def killed_at(call: int, *, after: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bool]]:
+    """Kill the process before, or after, its n-th call to AWS: nothing that it does later reaches AWS.
+
+    Yields a function that tells whether it came to that.
+    """
+    calls = 0
+    dead = False
+    real = BaseClient._make_api_call
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal calls, dead
+        if dead:
+            raise Killed
+        calls += 1
+        if calls - 1 < call:
+            return real(self, *args, **kwargs)
+        dead = True
+        if after:
+            real(self, *args, **kwargs)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BaseClient, "_make_api_call", counted)
+        with suppress(Killed):
+            yield lambda: dead
+
+
+def make_desk(deployment: Any) -> Desk:
+    """The desk of a deployment's operator."""
+    sqs = boto3.client("sqs")
+    names = ("IntakeQueueUrl", "IntakeDeadLettersUrl", "FailedChunksUrl", "AnnounceDeadLettersUrl")
+    values = {name: sqs.create_queue(QueueName=name)["QueueUrl"] for name in names}
+    settings = deployment.settings
+    values |= {
+        "JobsTableName": settings.jobs_table,
+        "FlowTableName": "flow",
+        "DataBucketName": settings.data_bucket,
+        "StateMachineArn": settings.state_machine_arn,
+        "EventBusName": settings.event_bus,
+    }
+    outputs = Outputs("The stack", values)
+    return Desk(deployment, Operations(outputs, outputs.settings(), deployment.store, deployment.clock, WHO))
