@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import psutil
 
 from backhaul import keys
+from backhaul.clock import SystemClock
 from backhaul.job import JobRef, JobState
 from backhaul.local.emulator import Emulator
 from backhaul.local.folder import Folder
@@ -59,7 +60,7 @@ def test_a_worker_killed_in_mid_job_costs_nothing_but_time(cloud, cloud_home, cl
     # Patterns that match nothing: a job that is slow enough to be killed in its middle on any machine.
     options = {"chunk_bytes": MIB // 2, "patterns": {f"NOTHING{number}": f"x{number}y+z" for number in range(12)}}
     submitted = client.submit(path, "redact", options)
-    records = ShardStore(admin_client(cloud, "dynamodb"), cloud.outputs["JobsTableName"])
+    records = ShardStore(admin_client(cloud, "dynamodb"), cloud.outputs["JobsTableName"], SystemClock())
     killed: set[int] = set()
     while len(killed) < 3 or all(record.attempt == 1 for record in records.all(_ref(cloud, submitted))):
         assert not client.job(submitted.job_id).state.is_terminal, f"the job ended after {len(killed)} kills"

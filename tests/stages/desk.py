@@ -15,26 +15,19 @@ import pytest
 from botocore.client import BaseClient
 from moto.backends import get_backend
 
-from backhaul.errors import JobNotEnded
-from backhaul.job import Cause, Job, JobRef
-from backhaul.letter import FailedChunkLetter, Try
+from backhaul.job import Cause, JobRef, JobState
+from backhaul.letter import FailedChunkLetter
 from backhaul.operations.connection import Operations, Outputs
 from backhaul.operations.contents import Queue
 from backhaul.operations.deadletters import DeadLetter, Found, Wanted, find
 from backhaul.operations.holding import Held
 from backhaul.operations.redriving import Redrive, redrive_of
 from backhaul.operations.settling import Act, Pace, Settled, Settlement
-from backhaul.shard import Part, Shard
+from backhaul.progress import Part, Try
+from backhaul.shard import Shard
+from backhaul.stages.command import Redriven
 
 WHO = "arn:aws:iam::123456789012:user/operator"
-
-
-@dataclass
-class Redone:
-    """What redriving a job comes to, as the pipeline tells it."""
-
-    job: Job
-    chunks: int
 
 
 @dataclass
@@ -82,14 +75,34 @@ class Desk:
         return batch
 
     def ended_job(self) -> JobRef:
-        """A job whose first run has ended with its chunks missing."""
-        task = self.deployment.start("text-stats", b"one\n")
+        """A job whose first run has ended with all chunks but the last one missing; its own letters are gone."""
+        task = self.deployment.start("text-stats", b"one\ntwo\nsix\n", options={"chunk_bytes": 4})
+        self.deployment.plan(task)
+        *_, last = self.deployment.shard_tasks(task)
+        self.deployment.process(last)
+        assert self.deployment.merge(task).state is JobState.PARTIAL
+        self._drop_letters_of(task.job)
         return task.job
+
+    def failed_job(self) -> JobRef:
+        """A job whose first run has failed as a whole: made with few calls to AWS, for tests that make many."""
+        task = self.deployment.start("text-stats", b"one\n")
+        jobs, slots = self.operations.store.jobs, self.operations.store.slots
+        jobs.move(jobs.get(task.job), JobState.FAILED, cause=Cause("run_failed", "It failed."))
+        slots.drop(task.job)
+        return task.job
+
+    def _drop_letters_of(self, job: JobRef) -> None:
+        with self.held() as held:
+            for message in held.receive(Queue.FAILED_CHUNKS):
+                if job.job_id in message.body and '"attempts":[]' in message.body:
+                    held.delete(Queue.FAILED_CHUNKS, [message])
 
     def commit(self, job: JobRef, *chunks: int) -> None:
         """Let chunks of a job have a result after all."""
         shards = self.operations.store.shards
-        record = shards.claim(job, Shard.from_value({"shard": 0, "first_chunk": 0, "bounds": [0, 4], "quoted": []}))
+        shard = Shard.from_value({"shard": 0, "first_chunk": 0, "bounds": [0, 4], "quoted": []})
+        record = shards.claim(job, shard, 1)
         part = Part(record.attempt, 0, tuple((chunk, 1) for chunk in chunks))
         shards.commit(job, replace(record, parts=(part,)))
 
@@ -126,8 +139,7 @@ class Desk:
         return self.settle(self.redriver(), rate, **wanted)
 
     def redriver(self) -> Redrive:
-        made = redrive_of(self.operations)
-        return Redrive(made.intake, self.redrive_job, made.jobs, made.changes, made.bus, made.bucket)
+        return replace(redrive_of(self.operations), redrive_job=self.redrive_job)
 
     def settle(self, act: Act, rate: float | None = None, **wanted: Any) -> list[Settled]:
         clock = self.deployment.clock
@@ -143,15 +155,12 @@ class Desk:
             settlement = Settlement(act, held, store.audit, pace, WHO, "tests")
             return list(settlement.settle(found.letters))
 
-    def redrive_job(self, ref: JobRef) -> Redone:
-        """Order a new run, unless one is at work: the same as the pipeline's own, as far as letters know."""
-        jobs = self.operations.store.jobs
-        job = jobs.get(ref)
-        if job.run > 1:
-            raise JobNotEnded(f"Job {ref.job_id} is still at work.")
-        job = jobs.note(job, run=job.run + 1)
-        self.runs_started.append(ref)
-        return Redone(job, 1)
+    def redrive_job(self, ref: JobRef, *, only_failed: bool = False) -> Redriven:
+        """The pipeline's own redrive, and a note of each run that it ordered."""
+        done = self.deployment.redrive(ref, only_failed=only_failed)
+        if done.started:
+            self.runs_started.append(ref)
+        return done
 
     def _find(self, held: Held, wanted: Wanted) -> Found:
         store = self.operations.store
@@ -243,12 +252,13 @@ def killed_at(call: int, *, after: bool, monkeypatch: pytest.MonkeyPatch) -> Ite
 def make_desk(deployment: Any) -> Desk:
     """The desk of a deployment's operator."""
     sqs = boto3.client("sqs")
-    names = ("IntakeQueueUrl", "IntakeDeadLettersUrl", "FailedChunksUrl", "AnnounceDeadLettersUrl")
+    names = ("IntakeQueueUrl", "IntakeDeadLettersUrl", "AnnounceDeadLettersUrl")
     values = {name: sqs.create_queue(QueueName=name)["QueueUrl"] for name in names}
     settings = deployment.settings
     values |= {
         "JobsTableName": settings.jobs_table,
-        "FlowTableName": "flow",
+        "FlowTableName": settings.flow_table,
+        "FailedChunksUrl": settings.failed_chunks_url,
         "DataBucketName": settings.data_bucket,
         "StateMachineArn": settings.state_machine_arn,
         "EventBusName": settings.event_bus,

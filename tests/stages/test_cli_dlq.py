@@ -129,7 +129,7 @@ def test_a_letter_is_shown_in_full(desk, capsys):
     letter = desk.put_chunk(job, 17, copies=2)
     assert run(["dlq", "show", letter.letter_id]) == 0
     shown = capsys.readouterr().out
-    for part in (job.job_id, job.tenant, "RUNNING", "chunk 17", "fails at byte 2", "attempt 1", "2 copies", "poison"):
+    for part in (job.job_id, job.tenant, "PARTIAL", "chunk 17", "fails at byte 2", "attempt 1", "2 copies", "poison"):
         assert part in shown, part
     assert '  "schema_version": 1,' in shown
     assert run(["dlq", "show", letter.letter_id, "--json"]) == 0
@@ -198,7 +198,7 @@ def test_a_dry_run_tells_everything_and_changes_nothing(desk, capsys, command):
 
 def test_a_redrive_says_what_became_of_each_letter(desk, capsys):
     job = desk.ended_job()
-    for chunk in range(3):
+    for chunk in (0, 1, 17):
         desk.put_chunk(job, chunk)
     desk.put(Queue.INTAKE, "nonsense")
     assert run(["dlq", "redrive", "--why", "the bug is mended"]) == Exit.PARTIAL

@@ -8,16 +8,19 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
+from backhaul import Processor
 from backhaul.errors import InvalidRequest, LetterNotFound, MalformedMessage, StoreUnavailable
 from backhaul.job import JobRef, JobState
 from backhaul.operations import settling
 from backhaul.operations.contents import Malformed, Queue
 from backhaul.operations.deadletters import short_ids
 from backhaul.operations.reasons import Reason
-from backhaul.operations.settling import Discard, Fate
+from backhaul.operations.settling import Discard, Fate, Outcome
+from backhaul.stages.command import Redriven
 from backhaul.stages.dispatch import uploads_in
 from backhaul.store import ChangeStream, queues
 from backhaul.store.stream import Stretch
+from backhaul.task import RunTask
 from tests.stages.desk import killed_at, letter_of, make_desk
 
 NOBODY = JobRef("AIDAEXAMPLE", "01kb3x5s0qf8m2v9d7c6t4h1zn")
@@ -271,8 +274,8 @@ def test_an_upload_goes_back_to_the_intake_queue_once_however_many_copies_there_
 
 def test_failed_chunks_of_a_job_start_one_run(desk):
     one, two = desk.ended_job(), desk.ended_job()
-    for job in (one, two, one):
-        desk.put_chunk(job, desk.left("FailedChunksUrl"), copies=2)
+    for job, chunk in ((one, 0), (two, 0), (one, 1)):
+        desk.put_chunk(job, chunk, copies=2)
     settled = desk.redrive()
     assert [len(each.unit.letters) for each in settled] == [2, 1]
     assert desk.runs_started == [one, two]
@@ -282,11 +285,11 @@ def test_failed_chunks_of_a_job_start_one_run(desk):
 def test_so_many_letters_of_a_job_that_they_take_several_acts_start_one_run(desk, monkeypatch):
     monkeypatch.setattr("backhaul.operations.redriving.LETTERS_MOST", 2)
     job = desk.ended_job()
-    for chunk in range(5):
+    for chunk in (0, 1, 17, 18, 19):
         desk.put_chunk(job, chunk)
     settled = desk.redrive()
     assert [each.outcome.fate for each in settled] == [Fate.REDRIVEN] * 3
-    assert "which is at work" in settled[-1].outcome.said
+    assert "which has not ended" in settled[-1].outcome.said
     assert desk.runs_started == [job]
     assert desk.left("FailedChunksUrl") == 0
 
@@ -297,23 +300,86 @@ def test_a_letter_of_the_run_that_is_at_work_stays(desk):
     desk.put_chunk(job, run=2)
     (settled,) = desk.redrive()
     assert settled.outcome.fate is Fate.KEPT
-    assert "still at work" in settled.outcome.said
+    assert "is RUNNING" in settled.outcome.said
     assert desk.attributes("FailedChunksUrl") == (1, 0)
 
 
 def test_a_job_of_which_nothing_is_missing_has_resolved_its_letters(desk, monkeypatch):
-    desk.put_chunk(desk.ended_job())
+    job = desk.ended_job()
+    desk.put_chunk(job, 0)
     real = desk.redrive_job
 
-    def nothing(ref):
-        done = real(ref)
-        done.chunks = 0
-        return done
+    def mended_meanwhile(ref, *, only_failed):
+        monkeypatch.setattr(desk, "redrive_job", real)
+        desk.commit(job, 0)
+        return Redriven(desk.deployment.job(ref))
 
-    monkeypatch.setattr(desk, "redrive_job", nothing)
+    monkeypatch.setattr(desk, "redrive_job", mended_meanwhile)
     (settled,) = desk.redrive()
     assert settled.outcome.fate is Fate.RESOLVED
     assert desk.left("FailedChunksUrl") == 0
+
+
+def test_a_chunk_that_is_missing_keeps_its_letter_though_the_job_finds_nothing_to_run(desk, monkeypatch):
+    desk.put_chunk(desk.ended_job(), 0)
+    asked = []
+
+    def nothing(ref, *, only_failed):
+        asked.append(only_failed)
+        return Redriven(desk.deployment.job(ref))
+
+    monkeypatch.setattr(desk, "redrive_job", nothing)
+    (settled,) = desk.redrive()
+    assert settled.outcome.fate is Fate.KEPT
+    assert asked == [True, False]
+    assert desk.attributes("FailedChunksUrl") == (1, 0)
+
+
+def test_what_was_never_tried_is_redriven_too_and_before_what_was(desk, monkeypatch):
+    monkeypatch.setattr("backhaul.operations.redriving.LETTERS_MOST", 1)
+    job = desk.ended_job()
+    asked = []
+    real = desk.redrive_job
+
+    def noted(ref, *, only_failed):
+        asked.append(only_failed)
+        return real(ref, only_failed=only_failed)
+
+    monkeypatch.setattr(desk, "redrive_job", noted)
+    desk.put_chunk(job, 0)
+    desk.put_chunk(job, 1, code="worker_died", attempts=())
+    assert [each.outcome.fate for each in desk.redrive()] == [Fate.REDRIVEN] * 2
+    assert asked[0] is False
+    assert desk.runs_started == [job]
+
+
+class Picky(Processor):
+    """Refuse a line, until it is mended."""
+
+    name = "picky"
+    mended = False
+
+    def process(self, record, ctx):
+        if record == "bad" and not type(self).mended:
+            raise ValueError("bad line")
+        return record.upper()
+
+
+def test_a_poisoned_job_is_whole_once_its_processor_is_mended_and_its_letters_are_redriven(desk, monkeypatch):
+    deployment = desk.deployment.with_processors(Picky)
+    monkeypatch.setattr(desk, "deployment", deployment)
+    task = deployment.start("picky", b"good\nbad\nfine\n", options={"chunk_bytes": 5})
+    assert deployment.finish(task).state is JobState.PARTIAL
+    (letter,) = desk.letters()
+    assert letter.reason is Reason.POISON
+    assert letter.chunk.attempts
+    monkeypatch.setattr(Picky, "mended", True)
+    (settled,) = desk.redrive()
+    assert settled.outcome == Outcome(Fate.REDRIVEN, "Run 2 of the job does what is missing.")
+    assert desk.letters() == ()
+    ended = deployment.finish(RunTask(task.job, 2))
+    assert ended.state is JobState.SUCCEEDED
+    assert deployment.read(ended.output).split() == [b"GOOD", b"BAD", b"FINE"]
 
 
 def test_resolved_letters_are_deleted_and_start_nothing(desk):
@@ -445,10 +511,10 @@ def test_an_error_about_one_letter_keeps_no_other_from_its_new_home(desk, monkey
     desk.put_chunk(two)
     real = desk.redrive_job
 
-    def sometimes(ref):
+    def sometimes(ref, *, only_failed):
         if ref == one:
             raise MalformedMessage("The plan is gone.")
-        return real(ref)
+        return real(ref, only_failed=only_failed)
 
     monkeypatch.setattr(desk, "redrive_job", sometimes)
     assert [each.outcome.fate for each in desk.redrive()] == [Fate.KEPT, Fate.REDRIVEN]
@@ -551,23 +617,25 @@ def upload(desk):
             desk.operations.intake().delete([message])
         assert desk.deployment.job(job).state is JobState.RUNNING
         assert desk.deployment.job(job).run == 1
+        desk.operations.store.slots.drop(job)
 
     return Queue.INTAKE, desk.redriver(), check
 
 
 def chunks(desk):
-    job = desk.ended_job()
+    job = desk.failed_job()
     desk.put_chunk(job, 0, copies=2)
     desk.put_chunk(job, 1)
 
     def check(_):
         assert desk.deployment.job(job).run == 2
+        desk.operations.store.slots.drop(job)  # or the rounds of this test would soon fill all
 
     return Queue.FAILED_CHUNKS, desk.redriver(), check
 
 
 def batch(desk):
-    job = desk.ended_job()
+    job = desk.failed_job()
     desk.put_batch(1)
 
     def check(events):
