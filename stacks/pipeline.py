@@ -75,6 +75,9 @@ class Pipeline(Stack):
             "AnnounceDeadLettersUrl": announcements.dead_letters.queue_url,
             "FailedChunksUrl": workers.failed_chunks.queue_url,
             "AlarmTopicArn": alarms.topic.topic_arn,
+            # Who starts jobs by hand must keep to the limits that the functions keep to.
+            "MaxRunningJobs": str(stage.max_running_jobs),
+            "MaxRunningJobsPerTenant": str(stage.max_running_jobs_per_tenant),
             "OperatorPolicyArn": operators.policy.managed_policy_arn,
         }
         for name, value in outputs.items():

@@ -17,6 +17,9 @@ DEAD_LETTERS_OUTPUTS: Mapping[Queue, str] = {
     Queue.ANNOUNCE: "AnnounceDeadLettersUrl",
 }
 
+_LIMITS = {"max_running_jobs": "MaxRunningJobs", "max_running_jobs_per_tenant": "MaxRunningJobsPerTenant"}
+LOCAL_CLOUD = "The local cloud"
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -33,6 +36,11 @@ class Outputs:
             )
         return self.values[name]
 
+    @property
+    def is_local(self) -> bool:
+        """Whether they are those of a local cloud."""
+        return self.stack == LOCAL_CLOUD
+
     def settings(self) -> Settings:
         """Return the settings that the outputs tell."""
         return Settings(
@@ -42,6 +50,7 @@ class Outputs:
             state_machine_arn=self.get("StateMachineArn"),
             event_bus=self.get("EventBusName"),
             failed_chunks_url=self.get(DEAD_LETTERS_OUTPUTS[Queue.FAILED_CHUNKS]),
+            **{name: int(self.values[output]) for name, output in _LIMITS.items() if output in self.values},
         )
 
 

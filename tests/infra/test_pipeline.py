@@ -42,6 +42,8 @@ def test_outputs_name_what_clients_and_operators_need(template: Template):
         "AnnounceDeadLettersUrl",
         "FailedChunksUrl",
         "AlarmTopicArn",
+        "MaxRunningJobs",
+        "MaxRunningJobsPerTenant",
         "OperatorPolicyArn",
     }
 
