@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from backhaul.cli import author, dlq, jobs, local
+from backhaul.cli import author, dlq, doctor, intake, jobs, local
 from backhaul.cli.exits import EPILOG, Exit, exit_of
 from backhaul.cli.screen import plain, say, show
 from backhaul.discovery import AWS_ERRORS, said
@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 jobs.add_to(app)
 author.add_to(app)
+app.command()(doctor.doctor)
+intake.add_to(app)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(local.app, name="local")
 

@@ -40,6 +40,7 @@ class Orphan:
 
     key: str
     upload_id: str
+    initiated: datetime | None = None
 
 
 class S3Source:
@@ -161,7 +162,7 @@ class ObjectStore:
         pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket)
         for each in (each for page in pages for each in page.get("Uploads", [])):
             if each["Initiated"] < before:
-                yield Orphan(each["Key"], each["UploadId"])
+                yield Orphan(each["Key"], each["UploadId"], each["Initiated"])
 
     def abort(self, orphan: Orphan) -> None:
         """Remove what was uploaded of it; one that is gone stays gone."""
