@@ -71,7 +71,9 @@ def progress_of(state: JobState, counts: Counts) -> float:
     """Return the share of chunks that are settled; of a job that ended badly, the share that was done."""
     if state in (JobState.SUCCEEDED, JobState.PARTIAL):
         return 1.0
-    settled = counts.chunks_done + (0 if state.is_terminal else counts.chunks_failed)
+    # Of a job that is queued to be redriven, what failed is still to be done.
+    failed = counts.chunks_failed if state in (JobState.RUNNING, JobState.MERGING) else 0
+    settled = counts.chunks_done + failed
     return round(settled / counts.chunks, 4) if counts.chunks else 0.0
 
 

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
-import os
 import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeVar, cast
+from typing import Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
 from httpx_retries import Retry, RetryTransport
 
-from backhaul.api import Download, ErrorBody, JobPage, JobView, SubmittedView, UploadForm
-from backhaul.errors import DeploymentUnreachable, InvalidRequest, RequestRefused
+from backhaul.api import Download, ErrorBody, JobPage, JobView, RedrivenView, SubmittedView, UploadForm
+from backhaul.errors import DeploymentUnreachable, RequestRefused
+from backhaul.policy import Policy
 from backhaul.registry import Description
 from backhaul.signing import SigV4
+from backhaul.upload import BLOCK, Progress, name_of, sha256_of, size_of, tracked
 
 T = TypeVar("T")
-Progress = Callable[[int], None]
-"""Told how many bytes were moved so far."""
 
-BLOCK = 1024**2
 API_SECONDS = 35.0
 """An HTTP API answers within 30 seconds or not at all."""
 TRANSFER_SECONDS = 300.0
@@ -70,21 +67,25 @@ class Backhaul:
         processor: str,
         options: Mapping[str, Any] | None = None,
         *,
+        policy: Policy | Mapping[str, Any] | None = None,
         hashing: Progress = lambda _: None,
         progress: Progress = lambda _: None,
     ) -> JobView:
         """Create a job for a file and upload it; returns the job as it was created.
 
-        `hashing` is told of the bytes read beforehand for the checksum, `progress` of those uploaded.
+        Of a `policy` only what differs from the defaults is sent. `hashing` is told of the bytes read beforehand
+        for the checksum, `progress` of those uploaded.
         """
         size = size_of(path)
         body = {
             "processor": processor,
             "options": dict(options or {}),
-            "file_name": _name_of(path),
+            "file_name": name_of(path),
             "size": size,
-            "sha256": _sha256_of(path, hashing),
+            "sha256": sha256_of(path, hashing),
         }
+        if wanted := msgspec.to_builtins(policy or {}):
+            body["policy"] = wanted
         made = _decoded(self._ask("POST", "/jobs", json=body), SubmittedView)
         self._upload(made.upload, path, progress)
         return made.job
@@ -136,13 +137,26 @@ class Backhaul:
             sleep(pause)
             pause = min(pause * 1.3, POLL_LAST_SECONDS)
 
-    def result(self, job_id: str) -> Download:
-        """Return where to fetch the job's output."""
-        return _decoded(self._ask("GET", _path_of(job_id) + "/result"), Download)
+    def cancel(self, job_id: str, reason: str | None = None) -> JobView:
+        """Cancel a job that has not ended, and return it; one at work stops within seconds, and ends then."""
+        body = {} if reason is None else {"reason": reason}
+        return _decoded(self._ask("POST", _path_of(job_id) + "/cancel", json=body), JobView)
 
-    def receipt(self, job_id: str) -> Download:
-        """Return where to fetch the job's receipt."""
-        return _decoded(self._ask("GET", _path_of(job_id) + "/receipt"), Download)
+    def redrive(self, job_id: str, *, only_failed: bool = False) -> RedrivenView:
+        """Start a new run of a job that has ended, for what is missing of it; of nothing missing, none is started.
+
+        With `only_failed` it leaves out chunks that were never tried.
+        """
+        body = {"only_failed": only_failed}
+        return _decoded(self._ask("POST", _path_of(job_id) + "/redrive", json=body), RedrivenView)
+
+    def result(self, job_id: str, run: int | None = None) -> Download:
+        """Return where to fetch the job's output, or that of an earlier run."""
+        return self._download(job_id, "result", run)
+
+    def receipt(self, job_id: str, run: int | None = None) -> Download:
+        """Return where to fetch the job's receipt, or that of an earlier run."""
+        return self._download(job_id, "receipt", run)
 
     def fetch(self, download: Download, to: BinaryIO, *, progress: Progress = lambda _: None) -> None:
         """Write what the download holds into an open file."""
@@ -157,13 +171,15 @@ class Backhaul:
         except httpx.TransportError as error:
             raise DeploymentUnreachable(f"The download broke off: {error}. Try again.") from error
 
+    def _download(self, job_id: str, what: str, run: int | None) -> Download:
+        query = {} if run is None else {"run": str(run)}
+        return _decoded(self._ask("GET", f"{_path_of(job_id)}/{what}", params=query), Download)
+
     def _upload(self, form: UploadForm, path: Path, progress: Progress) -> None:
         with path.open("rb") as file:
+            sent = {"file": (name_of(path), tracked(file, progress))}
             try:
-                tracked = cast(BinaryIO, _Tracked(file, progress))
-                answer = self._transfer.post(
-                    form.url, data=dict(form.fields), files={"file": (_name_of(path), tracked)}
-                )
+                answer = self._transfer.post(form.url, data=dict(form.fields), files=sent)
             except httpx.TransportError as error:
                 raise DeploymentUnreachable(f"The upload broke off: {error}. Submit again.") from error
         if not answer.is_success:
@@ -180,48 +196,8 @@ class Backhaul:
         return answer
 
 
-class _Tracked:
-    """A file that tells how much of it was read; httpx learns its length by `seek` and `tell`."""
-
-    def __init__(self, file: BinaryIO, progress: Progress) -> None:
-        self._file = file
-        self._progress = progress
-        self.seek, self.tell, self.fileno = file.seek, file.tell, file.fileno
-
-    def read(self, size: int = -1) -> bytes:
-        block = self._file.read(size)
-        self._progress(self._file.tell())
-        return block
-
-
-def size_of(path: Path) -> int:
-    """Return the size of a file that can be submitted; raises `InvalidRequest`."""
-    if not path.is_file():
-        raise InvalidRequest(f"{path} is not a file.")
-    if not os.access(path, os.R_OK):
-        raise InvalidRequest(f"{path} cannot be read.")
-    size = path.stat().st_size
-    if size == 0:
-        raise InvalidRequest(f"{path} is empty; there is nothing to process.")
-    return size
-
-
 def _path_of(job_id: str) -> str:
     return f"/jobs/{quote(job_id, safe='')}"
-
-
-def _name_of(path: Path) -> str:
-    """Return the file's name as text; bytes of it that are none become replacement characters."""
-    return path.name.encode(errors="surrogateescape").decode(errors="replace")
-
-
-def _sha256_of(path: Path, progress: Progress) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-            progress(file.tell())
-    return digest.hexdigest()
 
 
 def _decoded(answer: httpx.Response, kind: type[T]) -> T:

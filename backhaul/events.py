@@ -31,6 +31,8 @@ class Detail:
     """The same for every copy of an event, so that a duplicate is recognisable."""
     job_id: str
     tenant: str
+    run: int
+    """1 for the first, one more for each redrive; 0 before the upload."""
     state: JobState
     processor: str
     file_name: str
@@ -68,6 +70,7 @@ def event_of(job: Job, bucket: str) -> JobEvent | None:
         event_id=f"{job.ref.job_id}.{job.moves}",
         job_id=job.ref.job_id,
         tenant=job.ref.tenant,
+        run=job.run,
         state=job.state,
         processor=job.processor,
         file_name=job.file_name,

@@ -16,6 +16,7 @@ INPUT_SUFFIX = "/input/data"
 
 _JOB_ID = re.compile(r"[0-9a-z]{26}")
 _PARTITION = re.compile(r"T#([A-Za-z0-9]{1,64})#J#([0-9a-z]{26})")
+_OUTPUT_KEY = re.compile(r"t/[A-Za-z0-9]{1,64}/j/[0-9a-z]{26}/output/.+")
 _INPUT_KEY = re.compile(r"t/([A-Za-z0-9]{1,64})/j/([0-9a-z]{26})/input/data")
 
 
@@ -98,6 +99,11 @@ def result_key(job: JobRef, shard: int, attempt: int, part: int) -> str:
 def output_key(job: JobRef, run: int, merge: str) -> str:
     """Return where one merge of a run stores the output; of two that overlap, neither replaces the other's."""
     return f"{job_prefix(job)}output/r{run}.{merge}"
+
+
+def is_output(key: str) -> bool:
+    """Return whether an S3 key is that of a job's output."""
+    return _OUTPUT_KEY.fullmatch(key) is not None
 
 
 def receipt_key(job: JobRef, run: int, merge: str) -> str:

@@ -11,7 +11,7 @@ DAY_SECONDS = 24 * 3600
 DEADLINE_LONGEST = 7 * DAY_SECONDS
 
 _Count = Annotated[int, Meta(ge=0)]
-_Percent = Annotated[str, Meta(pattern=r"^(100|\d{1,2}(\.\d{1,3})?)%$")]
+_Percent = Annotated[str, Meta(pattern=r"^(100(\.0{1,3})?|[0-9]{1,2}(\.[0-9]{1,3})?)%\Z")]
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):

@@ -38,6 +38,8 @@ class Receipt:
     created_at: datetime
     started_at: datetime | None
     merged_at: datetime
+    seconds: float | None
+    """How long the run took, from its start to this receipt."""
 
     def to_json(self) -> bytes:
         """Return the receipt as one JSON document."""
@@ -89,6 +91,7 @@ def receipt_of(job: Job, verdict: Verdict, output: ObjectRef | None, merged_at: 
         created_at=job.created_at,
         started_at=job.started_at,
         merged_at=merged_at,
+        seconds=round((merged_at - job.started_at).total_seconds(), 3) if job.started_at else None,
     )
 
 

@@ -1,6 +1,5 @@
-"""What Step Functions says of a shard or a run that died: from a Catch, or from its status-change event."""
+"""What a Catch of the run says: of a shard whose workers kept dying, or of a run that cannot go on."""
 
-import json
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -12,13 +11,6 @@ from lambdas.runtime import logger, measure, store
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    if event.get("source") == "aws.states":
-        detail = event["detail"]
-        state = json.loads(detail["input"])
-        # A Map child is an execution too, but what becomes of it is for its own Catch and for merge to say.
-        return (
-            {} if "shard" in state else _run(state, detail.get("error") or detail["status"], detail.get("cause") or "")
-        )
     error, cause = event["error"].get("Error") or "", event["error"].get("Cause") or ""
     if "shard" in event:
         task = ShardTask.from_state(event)

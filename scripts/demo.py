@@ -19,7 +19,8 @@ import msgspec
 
 from backhaul.api import JobView
 from backhaul.cli.local import report
-from backhaul.cli.screen import JobProgress, console, plain_table, say, transfer
+from backhaul.cli.progress import JobProgress
+from backhaul.cli.screen import console, plain_table, say, transfer
 from backhaul.client import Backhaul
 from backhaul.discovery import connect
 from backhaul.job import JobState

@@ -8,6 +8,7 @@ from aws_cdk import Duration
 from aws_cdk import aws_apigatewayv2 as http
 from constructs import Construct
 
+from backhaul.store.job_index import QUEUED
 from stacks.api import Api
 from stacks.function import Functions
 from stacks.grants import allow
@@ -16,7 +17,7 @@ from stacks.workflow import Workflow
 
 
 class Commands(Construct):
-    """The function of these requests. Not one of the API's own, because it stops and starts runs."""
+    """The function of these requests. Not one of the API's own, because it starts runs."""
 
     def __init__(
         self, scope: Construct, name: str, *, api: Api, storage: Storage, workflow: Workflow, functions: Functions
@@ -34,10 +35,10 @@ class Commands(Construct):
                     "dynamodb:Query",
                     on=storage.jobs.table_arn,
                 ),
+                allow("dynamodb:Query", on=storage.index(QUEUED)),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
-                allow("states:DescribeExecution", "states:StopExecution", on=workflow.executions),
-                allow("s3:GetObject", "s3:GetObjectVersion", on=storage.objects("plan/*")),
+                allow("s3:GetObjectVersion", on=storage.objects("plan/*")),
             ],
             timeout=Duration.seconds(29),  # the API waits for thirty
         )

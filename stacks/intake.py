@@ -48,7 +48,7 @@ class Intake(Construct):
             settings=workflow.admission,
             grants=[
                 allow("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", on=self.queue.queue_arn),
-                allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.jobs.table_arn),
                 allow("dynamodb:Query", on=storage.index(QUEUED)),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),

@@ -42,7 +42,7 @@ class Pipeline(Stack):
         intake = Intake(self, "intake", storage=storage, workflow=workflow, functions=functions)
         announcements = Announcements(self, "announcements", storage=storage, functions=functions)
         announcements.wake_at_job_end(intake.dispatch)  # a slot is free, and the next job may start
-        Recovery(self, "recovery", storage=storage, workers=workers, workflow=workflow, functions=functions)
+        Recovery(self, "recovery", storage=storage, workflow=workflow, functions=functions)
         Commands(self, "commands", api=api, storage=storage, workflow=workflow, functions=functions)
         dead_letters = {
             "intake": intake.dead_letters,
@@ -75,10 +75,10 @@ class Pipeline(Stack):
             "AnnounceDeadLettersUrl": announcements.dead_letters.queue_url,
             "FailedChunksUrl": workers.failed_chunks.queue_url,
             "AlarmTopicArn": alarms.topic.topic_arn,
-            # Who starts jobs by hand must keep to the limits that the functions keep to.
+            "OperatorPolicyArn": operators.policy.managed_policy_arn,
+            # What an operator's command starts keeps to the same limits.
             "MaxRunningJobs": str(stage.max_running_jobs),
             "MaxRunningJobsPerTenant": str(stage.max_running_jobs_per_tenant),
-            "OperatorPolicyArn": operators.policy.managed_policy_arn,
         }
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)

@@ -14,7 +14,6 @@ from stacks.function import Functions
 from stacks.grants import allow
 from stacks.review import accept
 from stacks.storage import Storage
-from stacks.workers import Workers
 from stacks.workflow import Workflow
 
 
@@ -27,7 +26,6 @@ class Recovery(Construct):
         name: str,
         *,
         storage: Storage,
-        workers: Workers,
         workflow: Workflow,
         functions: Functions,
     ) -> None:
@@ -40,10 +38,6 @@ class Recovery(Construct):
                 "stateMachineArn": [workflow.state_machine.state_machine_arn],
             },
         )
-        conclude = targets.LambdaFunction(workers.conclude)
-        rule = events.Rule(self, "run-ended-badly", event_pattern=ended_badly, targets=[conclude])
-        accept(rule, "The sweep finds each run whose end this rule missed.", "Serverless-EventBusDLQ")
-
         self.sweep = functions.declare(
             self,
             "sweep",
@@ -61,6 +55,9 @@ class Recovery(Construct):
             ],
             timeout=Duration.seconds(50),
         )
+        sweep = targets.LambdaFunction(self.sweep)
+        rule = events.Rule(self, "run-ended-badly", event_pattern=ended_badly, targets=[sweep])
+        accept(rule, "The minute's sweep finds each run whose end this rule missed.", "Serverless-EventBusDLQ")
         every_minute = events.Schedule.rate(Duration.minutes(1))
-        timer = events.Rule(self, "every-minute", schedule=every_minute, targets=[targets.LambdaFunction(self.sweep)])
+        timer = events.Rule(self, "every-minute", schedule=every_minute, targets=[sweep])
         accept(timer, "A sweep that is missed is made good by the next, a minute later.", "Serverless-EventBusDLQ")

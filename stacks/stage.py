@@ -141,8 +141,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "upload_window_seconds": _number(60, 12 * 3600),  # a presigned form dies with its function's credentials
     "retention_days": _number(1, 3650),
     "max_concurrency": _number(1, 10_000),  # Step Functions' own limit
-    "max_running_jobs": _number(1, 5000),  # their names share one DynamoDB item
-    "max_running_jobs_per_tenant": _number(1, 5000),
+    "max_running_jobs": _number(1, 2000),  # their names share one DynamoDB item
+    "max_running_jobs_per_tenant": _number(1, 2000),
     "worker_timeout_seconds": _number(10, 900),  # Lambda's own limit
     "alarm_emails": _several("e-mail address", _EMAIL, "ops@example.com"),
     "cors_origins": _several("origin", _ORIGIN, "https://app.example.com"),

@@ -31,7 +31,7 @@ class Workers(Construct):
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
                 allow("s3:GetObjectVersion", on=storage.objects("input/data")),
                 # A redrive plans from what the run before it planned.
-                allow("s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", on=storage.objects("plan/*")),
+                allow("s3:GetObjectVersion", "s3:PutObject", on=storage.objects("plan/*")),
             ],
             timeout=Duration.minutes(5),
             memory=WHOLE_CPU,  # quoted CSV is read through once
@@ -61,7 +61,7 @@ class Workers(Construct):
             settings=failing,
             grants=[
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
-                allow("s3:GetObject", on=[storage.objects("plan/*"), storage.objects("results/*")]),
+                allow("s3:GetObject", on=storage.objects("results/*")),
                 allow("s3:GetObjectVersion", on=storage.objects("plan/*")),
                 allow("s3:PutObject", on=[storage.objects("output/*"), storage.objects("receipt/*")]),
                 allow("s3:AbortMultipartUpload", on=storage.objects("output/*")),

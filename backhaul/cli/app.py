@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from backhaul.cli import author, dlq, doctor, intake, jobs, local
+from backhaul.cli import author, control, dlq, doctor, intake, jobs, local, submit
 from backhaul.cli.exits import EPILOG, Exit, exit_of
 from backhaul.cli.screen import plain, say, show
 from backhaul.discovery import AWS_ERRORS, said
@@ -25,7 +25,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+submit.add_to(app)
 jobs.add_to(app)
+control.add_to(app)
 author.add_to(app)
 app.command()(doctor.doctor)
 intake.add_to(app)

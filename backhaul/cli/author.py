@@ -12,13 +12,14 @@ from typing import Annotated, BinaryIO, cast
 import typer
 
 from backhaul.cli.exits import Exit
-from backhaul.cli.jobs import Options, parse_options, whole_file
+from backhaul.cli.jobs import whole_file
 from backhaul.cli.screen import say, transfer
-from backhaul.client import size_of
+from backhaul.cli.submit import Options, parse_options
 from backhaul.errors import BackhaulError, InvalidRequest, UnknownProcessor
 from backhaul.reading import FileSource
 from backhaul.registry import Registry, find_processors
 from backhaul.trial import trial
+from backhaul.upload import size_of
 
 PROCESSORS = Path("processors")
 """Where a user's own processors lie, below the folder in which a command is run."""

@@ -24,17 +24,18 @@ class Exit(IntEnum):
 
 
 MEANINGS = {
-    Exit.SUCCEEDED: "done; with --wait: the job SUCCEEDED",
-    Exit.FAILED: "the job ended FAILED, CANCELLED or EXPIRED; with try: the processor failed; "
-    "with doctor: something is wrong",
+    Exit.SUCCEEDED: "done; with --wait: the job SUCCEEDED; with cancel --wait: it is CANCELLED",
+    Exit.FAILED: "the job ended FAILED, CANCELLED or EXPIRED; with cancel --wait: in any other state than CANCELLED; "
+    "with try: the processor failed; with doctor: something is wrong",
     Exit.USAGE: "the command line is wrong",
     Exit.PARTIAL: "the job ended PARTIAL: part of the output is missing, and the receipt names it; "
     "with dlq: some letters stayed where they are",
-    Exit.REFUSED: "the request was refused: unknown job, letter or processor, bad option, unsuitable file",
+    Exit.REFUSED: "the request was refused: unknown job, letter or processor, bad option, unsuitable file, "
+    "a job in a state that does not allow it",
     Exit.UNREACHABLE: "no deployment was found, or it does not work",
     Exit.UNWRITTEN: "a file could not be read or written, for example because the disk is full",
-    Exit.INTERRUPTED: "interrupted by Ctrl-C; a job that was submitted goes on",
-    Exit.TERMINATED: "ended by SIGTERM; a job that was submitted goes on",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C; a job that was submitted or redriven goes on",
+    Exit.TERMINATED: "ended by SIGTERM; a job that was submitted or redriven goes on",
 }
 
 EPILOG = "**Exit codes:** " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."

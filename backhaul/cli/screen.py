@@ -1,4 +1,4 @@
-"""What people see: messages, tables and progress bars, all on stderr; and JSON for programs, on stdout."""
+"""What people see: messages, tables and bars for bytes; and JSON for programs, on stdout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -15,13 +15,8 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -29,7 +24,6 @@ from rich.table import Table
 from rich.text import Text
 
 from backhaul.api import JobView
-from backhaul.errors import DeploymentUnreachable
 from backhaul.job import JobState
 
 console = Console(stderr=True, highlight=False)
@@ -115,26 +109,14 @@ def option_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def describe(job: JobView) -> str:
-    """Return a job in one paragraph."""
-    counts = job.counts
-    lines = [f"[bold]{job.job_id}[/bold]  {styled(job.state)}  {plain(job.processor)}  {plain(job.file_name)}"]
-    if counts.chunks:
-        failed = f", {counts.chunks_failed} failed" if counts.chunks_failed else ""
-        lines.append(f"  {counts.chunks_done} of {counts.chunks} chunks{failed}, {counts.records:,} records")
-    if counts.tallies:
-        lines.append("  " + ", ".join(f"{plain(name)} {amount:,}" for name, amount in counts.tallies.items()))
-    if job.cause is not None:
-        detail = f" ({plain(job.cause.detail)})" if job.cause.detail else ""
-        lines.append(f"  {plain(job.cause.message)}{detail}")
-    if job.upload_until is not None:
-        lines.append(f"  waiting for the upload until {job.upload_until:%H:%M:%S} UTC")
-    return "\n".join(lines)
-
-
 def age(moment: datetime) -> str:
-    """Return how long ago something was, in the largest unit that fits."""
-    seconds = int((datetime.now(UTC) - moment).total_seconds())
+    """Return how long ago something was."""
+    return span(datetime.now(UTC) - moment)
+
+
+def span(length: timedelta) -> str:
+    """Return a length of time in the largest unit that fits."""
+    seconds = int(length.total_seconds())
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds // size} {unit}"
@@ -170,59 +152,3 @@ def _bar(bars: Progress, title: str, size: int) -> Callable[[int], None]:
         bars.update(task, completed=moved, visible=True)
 
     return move
-
-
-class JobProgress:
-    """A live line for one job: chunks, records per second and the time that is left."""
-
-    def __init__(self) -> None:
-        self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description:<12}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("chunks"),
-            _RecordRate(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bars.add_task("", total=None, records=0)
-        self._state: JobState | None = None
-        self._waiting = False
-
-    def __enter__(self) -> JobProgress:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def wait(self, error: DeploymentUnreachable) -> None:
-        """Say, once in a row, that the deployment does not answer at the moment."""
-        if not self._waiting:
-            say(f"{plain(str(error))} Trying again.")
-        self._waiting = True
-
-    def update(self, job: JobView) -> None:
-        """Show the job as it now stands; without a terminal, say only when its state changes."""
-        if not console.is_terminal and job.state is not self._state:
-            say(f"{job.job_id} {job.state}")
-        self._state, self._waiting = job.state, False
-        settled = job.counts.chunks_done + job.counts.chunks_failed
-        self._bars.update(
-            self._task,
-            description=job.state.lower().replace("_", " "),
-            total=job.counts.chunks or None,
-            completed=settled,
-            records=job.counts.records,
-        )
-
-
-class _RecordRate(ProgressColumn):
-    """Records per second since the job was first seen."""
-
-    def render(self, task: Task) -> Text:
-        records, seconds = task.fields.get("records", 0), task.elapsed or 0
-        return Text(f"{records / seconds:,.0f} records/s" if records and seconds >= 1 else "")

@@ -56,7 +56,7 @@ class Admission:
             if ref.tenant in refused or slots.pause_of(ref.tenant):
                 continue
             if self.slots.take(ref, max(slots.turn, _number(turn))):
-                started += self._begin(ref)
+                started += self.begin(ref)
                 continue
             refused.add(ref.tenant)
             slots = self.slots.get()
@@ -83,7 +83,7 @@ class Admission:
         if mine:
             yield mine
 
-    def _begin(self, ref: JobRef) -> bool:
+    def begin(self, ref: JobRef) -> bool:
         """Start the run of a job that has a slot; whoever else tries the same, there is one run.
 
         The job is RUNNING before its run exists, so that workers never meet a queued job. A crash between

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from backhaul.errors import UnsuitableInput
 from backhaul.flow.failure import only_bytes
-from backhaul.flow.interrupt import Interrupted
+from backhaul.flow.interrupt import Interrupted, Interrupter, Reason
 from backhaul.journal import Journal, NoJournal
 from backhaul.processor import Context, Processor
 from backhaul.reading import Chunk, Record, Window
@@ -87,9 +87,11 @@ class ChunkRun:
         *,
         start: int | None = None,
         journal: Journal | None = None,
+        interrupter: Interrupter | None = None,
     ) -> None:
         self.chunk = chunk
         self._processor = processor
+        self._interrupter = interrupter or Interrupter()
         begin = chunk.start if start is None else start
         rest = Chunk(chunk.index, begin, chunk.end, quoted=chunk.quoted and begin == chunk.start)
         # A record may cross the chunk's end; what begins after it is the next chunk's.
@@ -106,9 +108,12 @@ class ChunkRun:
         Raises what reading the source raised, and `MemoryError`: those are crashes, which a retry may mend.
         """
         try:
-            for piece in only_bytes(self._processor.process_chunk(self.records, self.ctx), "process_chunk"):
-                self.pieces.append(piece)  # one by one: a checkpoint takes pieces away in between
+            with self._interrupter.armed():
+                for piece in only_bytes(self._processor.process_chunk(self.records, self.ctx), "process_chunk"):
+                    self.pieces.append(piece)  # one by one: a checkpoint takes pieces away in between
             self.records.raise_failure()
+            if self._interrupter.fired:  # and was caught by the processor, which may have lost a record by it
+                raise Interrupted(Reason.TOO_SLOW)
         except MemoryError:
             raise
         except (Exception, SystemExit, Interrupted) as error:  # the processor's own code may raise anything

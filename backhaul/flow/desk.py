@@ -60,15 +60,24 @@ class Desk:
 
     def checkpoint(self, state: Any) -> None:
         """Note a safe point, commit it when that is due, and end the attempt here if it must."""
-        self._kept = _encoded(state)
-        self.state = state
-        self.run.mark_safe()
-        with self._ours():
+        kept = _encoded(state)
+        interrupter = self._watch.interrupter
+        interrupter.hold()
+        try:
+            if interrupter.fired:  # and caught: nothing after that is safe
+                return
+            self._kept, self.state = kept, state
+            self.run.mark_safe()
             leaves = self.leaves()
             if leaves or self._commit.is_due:
                 self.save()
                 self._commit.write()
                 self._watch.underway = 1
+        except Exception as error:
+            self.failure = error
+            raise
+        finally:
+            interrupter.release()
         if leaves:
             raise Interrupted(Reason.STOP if self._watch.is_stopping else Reason.TIME_UP)
 
@@ -85,12 +94,14 @@ class Desk:
     @contextmanager
     def _ours(self) -> Iterator[None]:
         """Let nothing interrupt a write of ours, and remember its failure: it is none of the processor's."""
+        self._watch.interrupter.hold()
         try:
-            with self._watch.interrupter.held():
-                yield
+            yield
         except Exception as error:
             self.failure = error
             raise
+        finally:
+            self._watch.interrupter.release()
 
 
 def _encoded(state: Any) -> str | None:

@@ -38,41 +38,52 @@ class Interrupter:
 
     def __init__(self) -> None:
         self._armed = False
+        self._held = False
         self._reason: Reason | None = None
-        self._is_main = threading.current_thread() is threading.main_thread()
+        self._main: int | None = None
+        self.fired = False
+        """Whether the code inside was interrupted: what it makes afterwards, having caught that, is not to be used."""
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Take the signal as long as this lasts: until nobody can send it any more."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._main = threading.get_ident()
+        before = signal.signal(signal.SIGALRM, self._raise)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGALRM, before)
 
     @contextmanager
     def armed(self) -> Iterator[None]:
         """Let what runs inside be interrupted."""
-        if not self._is_main:
-            yield
-            return
-        before = signal.signal(signal.SIGALRM, self._raise)
-        self._reason, self._armed = None, True
+        self._reason, self.fired, self._armed = None, False, True
         try:
             yield
         finally:
             self._armed = False
-            signal.signal(signal.SIGALRM, before)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Let nothing interrupt what runs inside: a write of ours in the midst of a processor's code."""
-        was, self._armed = self._armed, False
-        try:
-            yield
-        finally:
-            self._armed = was
-        if was and self._reason is not None:
+    def hold(self) -> None:
+        """Let nothing interrupt what follows, a write of ours in the midst of a processor's code, until `release`."""
+        self._held = True
+
+    def release(self) -> None:
+        """Let it be interrupted again; raises what was asked for meanwhile."""
+        self._held = False
+        if self._armed and self._reason is not None:
+            self.fired = True
             raise Interrupted(self._reason)
 
     def interrupt(self, reason: Reason) -> None:
         """Ask for it, from another thread; asking again is harmless, and needed where a processor caught it."""
         self._reason = reason
-        main = threading.main_thread().ident
-        if self._is_main and self._armed and main is not None:
-            signal.pthread_kill(main, signal.SIGALRM)
+        if self._main is not None and self._armed:
+            signal.pthread_kill(self._main, signal.SIGALRM)
 
     def _raise(self, _signal: int, _frame: FrameType | None) -> None:
-        if self._armed and self._reason is not None:
+        if self._armed and not self._held and self._reason is not None:
+            self.fired = True
             raise Interrupted(self._reason)

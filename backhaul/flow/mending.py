@@ -9,10 +9,11 @@ from backhaul import keys
 from backhaul.clock import Clock
 from backhaul.errors import JobNotFound
 from backhaul.flow.admission import CHECK_EVERY, Admission
+from backhaul.flow.salvage import salvage
 from backhaul.job import Cause, Job, JobRef, JobState, Stop, StopKind
 from backhaul.store import JobStore, ObjectStore, RunStatus, RunStore, SlotStore
 
-STOP_LONGEST = timedelta(minutes=10)
+STOP_LONGEST = timedelta(minutes=20)
 """How long a run may take to stop by itself: longer than a hung worker can hold its shard."""
 ORPHANED_AFTER = timedelta(hours=1)
 """No merge takes as long: its function would have been ended."""
@@ -71,7 +72,9 @@ class Mender:
             self.runs.start(job)
             self._look_again_later(job)
             return "restarted"
-        return self._salvage(job, status)
+        done = salvage(job, lost(status), jobs=self.jobs, runs=self.runs, clock=self.clock)
+        self._look_again_later(job)
+        return done
 
     def keep_deadline(self, job: Job) -> Job:
         """Ask a job that is past its deadline to stop; return it as it now stands."""
@@ -92,28 +95,20 @@ class Mender:
         self.slots.drop(member)
         return "freed_slot"
 
+    def settle_slot(self, member: JobRef) -> str:
+        """Take back the slot of a job that does not run, and start one that was given a slot and not started."""
+        job = self._find(member)
+        if job is not None and job.state is JobState.QUEUED:
+            return "started" if self.admission.begin(member) else ""
+        return self.free_slot(member)
+
     def hold_slot(self, ref: JobRef) -> str:
-        """Give a job that runs the slot that it should have, and take it back if the job has ended meanwhile."""
+        """Give a job that runs the slot that it lacks, if it still runs, and take it back if it ends meanwhile."""
+        job = self._find(ref)
+        if job is None or job.state not in (JobState.RUNNING, JobState.MERGING):
+            return ""
         self.slots.hold(ref)
         return "" if self.free_slot(ref) else "held_slot"
-
-    def _salvage(self, job: Job, status: RunStatus) -> str:
-        """Let another run merge what a lost one has committed; if that is lost as well, end the job."""
-        second = self.runs.status(job, salvage=True)
-        if second.is_live:
-            self._look_again_later(job)
-            return "salvaging"
-        cause = _cause(status)
-        if second.status != "ABSENT":
-            failed = self.jobs.move(job, JobState.FAILED, cause=cause)
-            return "failed" if failed.run == job.run and failed.cause == cause else ""
-        stopped = self.jobs.request_stop(job, Stop(StopKind.LOST, cause, self.clock.now()))
-        # A job that was redriven meanwhile has a run that lives: to merge that now would cut it off.
-        if stopped.run != job.run or stopped.state.is_terminal:
-            return ""
-        self.runs.start(stopped, salvage=True)
-        self._look_again_later(stopped)
-        return "salvaged"
 
     def _look_again_later(self, job: Job) -> None:
         self.jobs.note(job, due_at=self.clock.now() + CHECK_EVERY)
@@ -125,7 +120,8 @@ class Mender:
             return None
 
 
-def _cause(status: RunStatus) -> Cause:
+def lost(status: RunStatus) -> Cause:
+    """Return why a job ends whose run Step Functions says to be over."""
     reason = f" with {status.error}" if status.error else ""
     message = f"The run ended as {status.status}{reason} without saying so."
     return Cause("run_lost", message, detail=status.cause or None)

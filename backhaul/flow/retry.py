@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.error import URLError
 
-from backhaul.errors import Permanent, Transient
+from backhaul.errors import BackhaulError, Transient
 
 BACKOFF_LONGEST = 60.0
 WAIT_LONGEST = 900.0
@@ -64,10 +66,13 @@ def is_transient(error: BaseException) -> bool:
     """Return whether the same call may succeed later; a processor's own word on it comes first."""
     if isinstance(error, Transient):
         return True
-    if isinstance(error, Permanent) or not isinstance(error, Exception):
+    # Other errors of ours carry a status too, but for the HTTP API: it says nothing of a record.
+    if isinstance(error, BackhaulError) or not isinstance(error, Exception):
         return False
-    if isinstance(error, ConnectionError | TimeoutError):
+    if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
         return True
+    if isinstance(error, URLError) and isinstance(error.reason, Exception):
+        return is_transient(error.reason)
     status, code = _answer_of(error)
     if code in _AWS_CODES or (status is not None and (status in _STATUSES or 500 <= status < 600)):
         return True

@@ -132,13 +132,12 @@ class ShardRun:
     def _attempt(self, chunk: Chunk, window: Window, desk: Desk) -> ChunkResult | ChunkFault:
         # A processor of its own for each chunk: what one leaves behind in it never reaches another.
         processor = self._registry.create(self._job.processor, self._job.options)
-        desk.run = run = ChunkRun(processor, window, chunk, start=desk.chunk.position, journal=desk)
+        interrupter = self._watch.interrupter
+        run = ChunkRun(processor, window, chunk, start=desk.chunk.position, journal=desk, interrupter=interrupter)
+        desk.run = run
         self._watch.at = lambda: (chunk.index, run.records.count)
         try:
-            with self._watch.interrupter.armed():
-                made = run.run()
-        except Interrupted as late:  # it came between the processor's last line and ours
-            made = ChunkFault(chunk, late)
+            made = run.run()
         finally:
             self._watch.at = lambda: None
         if desk.failure is not None:

@@ -61,12 +61,13 @@ class Watch:
         """Watch from a thread as long as this lasts."""
         over = threading.Event()
         thread = threading.Thread(target=self._keep_watch, args=(over,), name="watch", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+        with self.interrupter.installed():
+            thread.start()
+            try:
+                yield
+            finally:
+                over.set()
+                thread.join()
 
     def check(self) -> None:
         """Give a sign of life if one is due; raises `Superseded` when another worker holds the shard."""

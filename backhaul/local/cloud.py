@@ -140,7 +140,8 @@ class LocalCloud:
             deployment.synthesize()
         with _step("Deployed the stack", report):
             outputs = deployment.deploy()
-        developer.allow(root, outputs["ClientPolicyArn"])
+        for policy in ("ClientPolicyArn", "OperatorPolicyArn"):  # on one's own machine one is both
+            developer.allow(root, outputs[policy])
         deployment.record(sources)
         return outputs
 

@@ -17,7 +17,6 @@ DEAD_LETTERS_OUTPUTS: Mapping[Queue, str] = {
     Queue.ANNOUNCE: "AnnounceDeadLettersUrl",
 }
 
-_LIMITS = {"max_running_jobs": "MaxRunningJobs", "max_running_jobs_per_tenant": "MaxRunningJobsPerTenant"}
 LOCAL_CLOUD = "The local cloud"
 
 
@@ -50,7 +49,8 @@ class Outputs:
             state_machine_arn=self.get("StateMachineArn"),
             event_bus=self.get("EventBusName"),
             failed_chunks_url=self.get(DEAD_LETTERS_OUTPUTS[Queue.FAILED_CHUNKS]),
-            **{name: int(self.values[output]) for name, output in _LIMITS.items() if output in self.values},
+            max_running_jobs=int(self.get("MaxRunningJobs")),
+            max_running_jobs_per_tenant=int(self.get("MaxRunningJobsPerTenant")),
         )
 
 

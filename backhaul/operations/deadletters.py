@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from backhaul.errors import InvalidRequest, JobNotFound, LetterNotFound
 from backhaul.job import Job, JobRef
 from backhaul.letter import FailedChunkLetter
@@ -20,6 +22,8 @@ SHORTEST_ID = 8
 """Characters of a message's ID that a list shows at least ..."""
 SHORTEST_NAME = 4
 """... and that name a letter at least, if no other begins with them."""
+UNREADABLE = (msgspec.MsgspecError, LookupError)
+"""What reading a job's record raises that another version has written."""
 
 
 @dataclass(frozen=True)
@@ -219,16 +223,18 @@ class _Standings:
         self._jobs = jobs
         self._shards = shards
         self._known: dict[JobRef, Job | None] = {}
+        self._unreadable: set[JobRef] = set()
         self._done: dict[JobRef, frozenset[int]] = {}
 
     def of(self, content: Content) -> Standing:
         if isinstance(content, Uploads):
             refs = {upload.job for upload in content.uploads}
-            return Standing({ref: job for ref in refs if (job := self.job(ref)) is not None})
+            jobs = {ref: job for ref in refs if (job := self.job(ref)) is not None}
+            return Standing(jobs, readable=not refs & self._unreadable)
         ref = job_of(content)
         job = self.job(ref)
         if ref is None or job is None:
-            return Standing()
+            return Standing(readable=ref not in self._unreadable)
         if ref not in self._done:
             self._done[ref] = done_chunks(ref, self._shards)
         return Standing({ref: job}, self._done[ref])
@@ -241,4 +247,7 @@ class _Standings:
                 self._known[ref] = self._jobs.get(ref)
             except JobNotFound:
                 self._known[ref] = None
+            except UNREADABLE:  # one odd job must not hide all letters
+                self._known[ref] = None
+                self._unreadable.add(ref)
         return self._known[ref]

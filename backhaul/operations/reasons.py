@@ -55,6 +55,8 @@ class Standing:
     """Those that exist."""
     done: frozenset[int] = frozenset()
     """The chunks of a failed chunk's job that have a result."""
+    readable: bool = True
+    """False if a job exists whose record this version cannot read."""
 
 
 def classify(content: Content, standing: Standing) -> Reason:
@@ -70,16 +72,16 @@ def classify(content: Content, standing: Standing) -> Reason:
 
 def _of_uploads(content: Uploads, standing: Standing) -> Reason:
     jobs = [standing.jobs[upload.job] for upload in content.uploads if upload.job in standing.jobs]
-    if any(job.state is JobState.AWAITING_UPLOAD for job in jobs):
+    if not standing.readable or any(job.state is JobState.AWAITING_UPLOAD for job in jobs):
         return Reason.STUCK_UPLOAD
     return Reason.RESOLVED if len(jobs) == len(content.uploads) else Reason.UNKNOWN_JOB
 
 
 def _of_chunk(letter: FailedChunkLetter, standing: Standing) -> Reason:
     job = standing.jobs.get(JobRef(letter.tenant, letter.job_id))
-    if job is None:
+    if job is None and standing.readable:
         return Reason.UNKNOWN_JOB
-    redone = job.run > letter.run and job.state is JobState.SUCCEEDED
+    redone = job is not None and job.run > letter.run and job.state is JobState.SUCCEEDED
     if redone or letter.chunk in standing.done:
         return Reason.RESOLVED
     # What was tried and failed with a code of its own is the processor's doing; what was never tried cannot be.

@@ -1,4 +1,4 @@
-"""Record what Step Functions says of a worker or a run that died, so that nothing stays RUNNING for ever."""
+"""Record what a Catch of the run says of a worker or stage that kept dying, so that nothing stays RUNNING for ever."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from backhaul.task import RunTask, ShardTask
 
 def cause_of(error: str, cause: str) -> Cause:
     """Return Step Functions' error name and explanation as a cause."""
-    kind = error or "unknown error"
-    return Cause("run_failed", f"The run ended with {kind}.", detail=cause or None)
+    return Cause("run_failed", f"The run ended with {error or 'unknown error'}.", detail=cause or None)
 
 
 def conclude_shard(task: ShardTask, error: str, cause: str, *, jobs: JobStore, shards: ShardStore) -> None:

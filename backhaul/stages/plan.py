@@ -40,6 +40,8 @@ def plan(task: RunTask, *, jobs: JobStore, shards: ShardStore, objects: ObjectSt
     job = jobs.get(task.job)
     if job.state is not JobState.RUNNING or job.run != task.run or job.input is None:
         return Planned("ended")
+    if job.stop is not None:
+        return Planned("complete")
     if job.plan is not None and job.run > 1:
         whole = [Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(job.plan)]
         records = {record.index: record for record in shards.all(job.ref)}

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 from backhaul.clock import Clock
 from backhaul.flow.admission import CHECK_EVERY
-from backhaul.flow.mending import ORPHANED_AFTER, Mender, ignores_stop, is_past_deadline
+from backhaul.flow.mending import ORPHANED_AFTER, Mender, ignores_stop, is_past_deadline, lost
+from backhaul.flow.salvage import salvage
 from backhaul.job import Job, JobRef, JobState
-from backhaul.store import JobStore, ObjectStore, RunStore, ShardStore, SlotStore
+from backhaul.store import JobStore, ObjectStore, RunStatus, RunStore, ShardStore, SlotStore
+from backhaul.task import RunTask
 
 JOBS_MOST = 100
 """Jobs of one state that one sweep looks at; the next sweep takes the rest."""
@@ -24,11 +26,17 @@ class Swept:
     mended: Counter[str] = field(default_factory=Counter)
     stalled_shards: int = 0
     past_deadline: int = 0
+    problems: list[Exception] = field(default_factory=list)
 
     def note(self, mended: str) -> None:
         """Count one thing that was mended; nothing if there was nothing to mend."""
         if mended:
             self.mended[mended] += 1
+
+    def raise_problems(self) -> None:
+        """Raise an `ExceptionGroup` of what could not be mended."""
+        if self.problems:
+            raise ExceptionGroup("some jobs cannot be mended", self.problems)
 
 
 def sweep(
@@ -36,28 +44,40 @@ def sweep(
 ) -> Swept:
     """Look at every job that is due and every one that runs, mend what needs it, and return what was done.
 
-    A job that cannot be mended keeps no other from it: raises an `ExceptionGroup` when all are done.
+    A job that cannot be mended keeps no other from it: `raise_problems` of the answer tells.
     """
     mender, swept = Mender(jobs, objects, runs, slots, clock), Swept()
-    problems: list[Exception] = []
+    problems = swept.problems
     for state, mend in _MENDED.items():
         for job in jobs.due(state, JOBS_MOST):
             with _noted(job.ref, problems):
                 swept.note(mend(mender, job))
+    members = slots.get().members
     for job in jobs.open(JobState.RUNNING):
         with _noted(job.ref, problems):
             _look_at_running(job, mender, shards, swept)
-    for member in slots.get().members:
+            if job.ref not in members:
+                swept.note(mender.hold_slot(job.ref))
+    for member in members:
         with _noted(member, problems):
-            swept.note(mender.free_slot(member))
+            swept.note(mender.settle_slot(member))
     for orphan in objects.orphans(clock.now() - ORPHANED_AFTER):
         objects.abort(orphan)
         swept.note("aborted_upload")
     swept.mended["started"] += mender.admission.fill()
     swept.mended = +swept.mended
-    if problems:
-        raise ExceptionGroup("some jobs cannot be mended", problems)
     return swept
+
+
+def mend_lost(task: RunTask, status: RunStatus, *, jobs: JobStore, runs: RunStore, clock: Clock) -> str | None:
+    """See to the end of one job of which Step Functions says that its run has ended; None if the job had, too.
+
+    What it says of a run that another one salvages is about that other one.
+    """
+    job = jobs.get(task.job)
+    if job.run != task.run or job.state not in (JobState.RUNNING, JobState.MERGING):
+        return None
+    return salvage(job, lost(status), jobs=jobs, runs=runs, clock=clock) or None
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 import msgspec
 
@@ -11,6 +11,7 @@ from backhaul.job import Job
 from backhaul.store.codec import Item, convert, from_item, to_item
 
 _FIELDS = tuple(item.name for item in fields(Job))
+_REQUIRED = frozenset(item.name for item in fields(Job) if item.default is MISSING and item.default_factory is MISSING)
 
 
 def item_of(job: Job) -> Item:
@@ -28,4 +29,5 @@ def job_of(item: Item) -> Job:
     values = from_item(item)
     values["ref"] = {"tenant": values["tenant"], "job_id": values["job_id"]}
     values["options"] = msgspec.json.decode(values["options"])
-    return convert({name: values.get(name) for name in _FIELDS}, Job)
+    # What an older version did not write has its default; None is how a field without one is absent.
+    return convert({name: values.get(name) for name in _FIELDS if name in values or name in _REQUIRED}, Job)

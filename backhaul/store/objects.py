@@ -161,7 +161,7 @@ class ObjectStore:
         """Yield the multipart uploads of outputs that were begun before then and never completed."""
         pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket)
         for each in (each for page in pages for each in page.get("Uploads", [])):
-            if each["Initiated"] < before:
+            if each["Initiated"] < before and keys.is_output(each["Key"]):
                 yield Orphan(each["Key"], each["UploadId"], each["Initiated"])
 
     def abort(self, orphan: Orphan) -> None:

@@ -35,6 +35,8 @@ def test_outputs_name_what_clients_and_operators_need(template: Template):
         "DataBucketName",
         "JobsTableName",
         "FlowTableName",
+        "MaxRunningJobs",
+        "MaxRunningJobsPerTenant",
         "IntakeQueueUrl",
         "IntakeDeadLettersUrl",
         "StateMachineArn",
@@ -42,8 +44,6 @@ def test_outputs_name_what_clients_and_operators_need(template: Template):
         "AnnounceDeadLettersUrl",
         "FailedChunksUrl",
         "AlarmTopicArn",
-        "MaxRunningJobs",
-        "MaxRunningJobsPerTenant",
         "OperatorPolicyArn",
     }
 
@@ -196,13 +196,13 @@ class TestAnnouncements:
 
 
 class TestRecovery:
-    def test_a_run_that_ends_badly_wakes_conclude(self, template: Template):
+    def test_a_run_that_ends_badly_wakes_the_sweep(self, template: Template):
         rule = template.properties("Events::Rule", "recoveryrunendedbadly")
         assert rule["EventPattern"]["source"] == ["aws.states"]
         assert rule["EventPattern"]["detail-type"] == ["Step Functions Execution Status Change"]
         assert rule["EventPattern"]["detail"]["status"] == ["FAILED", "TIMED_OUT", "ABORTED"]
         assert text(rule["EventPattern"]["detail"]["stateMachineArn"][0]) == "<workflowrun>"
-        assert [text(each["Arn"]) for each in rule["Targets"]] == ["<workersconclude.Arn>"]
+        assert [text(each["Arn"]) for each in rule["Targets"]] == ["<recoverysweep.Arn>"]
         assert "EventBusName" not in rule  # Step Functions tells the default bus
 
     def test_the_sweep_comes_every_minute_and_is_over_before_the_next(self, template: Template):

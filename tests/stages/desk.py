@@ -258,6 +258,8 @@ def make_desk(deployment: Any) -> Desk:
     values |= {
         "JobsTableName": settings.jobs_table,
         "FlowTableName": settings.flow_table,
+        "MaxRunningJobs": str(settings.max_running_jobs),
+        "MaxRunningJobsPerTenant": str(settings.max_running_jobs_per_tenant),
         "FailedChunksUrl": settings.failed_chunks_url,
         "DataBucketName": settings.data_bucket,
         "StateMachineArn": settings.state_machine_arn,

@@ -91,6 +91,8 @@ def test_the_contracts_own_examples_are_valid_and_show_every_announced_state():
         {"state": "FAILED", "cause": None},
         {"state": "SUCCEEDED", "output": None},
         {"counts": {"chunks": -1}},
+        {"run": -1},
+        {"run": "1"},
         {"tenant": None},
     ],
 )
@@ -113,7 +115,7 @@ def end_of(deployment: Any, state: JobState) -> None:
     elif state is JobState.FAILED:
         deployment.run("text-stats", b"caf\xe9\n")
     elif state is JobState.CANCELLED:
-        deployment.store.jobs.move(a_job(deployment), state, cause=Cause("cancelled", "The owner cancelled it."))
+        deployment.cancel(a_job(deployment), "The owner wants it no more")
     else:
         task = deployment.start("text-stats", DATA, options={"chunk_bytes": 4})
         deployment.plan(task)
@@ -177,8 +179,8 @@ def test_a_change_that_moves_no_state_is_silent(deployment, bus):
 
 
 def test_the_processors_own_words_stay_out_of_events(deployment, bus, monkeypatch):
-    ref = a_job(deployment)
-    deployment.store.jobs.move(ref, JobState.FAILED, cause=Cause("processor_error", "It raised.", detail="secret"))
+    job = deployment.job(a_job(deployment))
+    deployment.store.jobs.move(job, JobState.FAILED, cause=Cause("processor_error", "It raised.", detail="secret"))
     deployment.announce(deployment.changes(), bus)
     (event,) = bus.heard
     assert event.detail.cause == Cause("processor_error", "It raised.")
@@ -198,7 +200,7 @@ def test_a_removed_job_is_not_announced_and_blocks_nothing(deployment, bus):
 
 def many(deployment: Any, count: int) -> list[Change]:
     for _ in range(count):
-        deployment.store.jobs.move(a_job(deployment), JobState.CANCELLED)
+        deployment.cancel(a_job(deployment))
     return [change for change in deployment.changes() if change.before]
 
 
@@ -237,3 +239,37 @@ def test_a_run_that_is_merged_twice_has_one_ending(deployment, bus):
     deployment.merge(RunTask(job.ref, 1))
     deployment.announce(deployment.changes(), bus)
     assert [event.detail_type for event in bus.heard].count("Job Succeeded") == 1
+
+
+def test_a_redriven_job_is_announced_again_with_the_number_of_its_run(deployment, monkeypatch):
+    task = deployment.start("text-stats", DATA, options={"chunk_bytes": 4})
+    deployment.plan(task)
+    first, *_ = deployment.shard_tasks(task)
+    deployment.process(first)
+    deployment.merge(task)
+    again = deployment.redrive(task.job).job
+    deployment.finish(RunTask(task.job, again.run))
+    told = [json.loads(entry["Detail"]) for entry in announced(deployment, monkeypatch)]
+    assert [(detail["run"], detail["state"]) for detail in told] == [
+        (1, "QUEUED"), (1, "RUNNING"), (1, "PARTIAL"), (2, "QUEUED"), (2, "RUNNING"), (2, "SUCCEEDED"),
+    ]  # fmt: skip
+    for detail in told:
+        VALIDATOR.validate(detail)
+
+
+def test_what_was_done_of_a_cancelled_job_is_announced_with_its_output(deployment, monkeypatch):
+    task = deployment.start("text-stats", DATA, options={"chunk_bytes": 4})
+    deployment.plan(task)
+    first, *_ = deployment.shard_tasks(task)
+    deployment.process(first)
+    deployment.cancel(task.job, "the wrong file")
+    deployment.merge(task)
+    last = json.loads(announced(deployment, monkeypatch)[-1]["Detail"])
+    VALIDATOR.validate(last)
+    assert (last["state"], last["cause"]["message"]) == ("CANCELLED", "The job was cancelled: the wrong file")
+    assert last["output"]["size"] > 0
+
+
+def test_an_event_from_before_there_were_redrives_still_keeps_the_contract():
+    for example in SCHEMA["examples"]:
+        VALIDATOR.validate({name: value for name, value in example.items() if name != "run"})

@@ -31,7 +31,7 @@ def test_a_run_that_died_of_nothing_known_says_so():
 
 
 def test_a_run_that_died_while_merging_fails_its_job(deployment, task):
-    deployment.store.jobs.move(task.job, JobState.MERGING, due_at=deployment.clock.now())
+    deployment.store.jobs.move(deployment.job(task.job), JobState.MERGING, due_at=deployment.clock.now())
     assert conclude(deployment, task).state is JobState.FAILED
 
 

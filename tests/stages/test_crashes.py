@@ -132,7 +132,7 @@ def test_a_worker_overtaken_by_another_during_the_merge_changes_nothing(shouting
     task = shouting.start("shout", DATA)
     shouting.plan(task)
     (shard,) = shouting.shard_tasks(task)
-    zombie = shouting.store.shards.claim(task.job, shard.shard)
+    zombie = shouting.store.shards.claim(task.job, shard.shard, task.run)
     works_through(shouting, task)
     ended_well(shouting, task)
     with pytest.raises(Superseded):

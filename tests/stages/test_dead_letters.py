@@ -6,6 +6,7 @@ from itertools import count
 import boto3
 import msgspec
 import pytest
+from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
 from backhaul import Processor
@@ -118,6 +119,21 @@ def test_a_job_that_succeeded_in_a_later_run_has_resolved_its_letters(desk):
     assert reasons(desk) == [Reason.POISON]
     desk.put_chunk(job.ref, 7, run=job.run - 1)
     assert sorted(reasons(desk)) == [Reason.POISON, Reason.RESOLVED]
+
+
+def test_a_job_whose_record_cannot_be_read_hides_no_letter_and_is_not_taken_for_gone(desk):
+    job = desk.put_upload()
+    desk.put_chunk(job)
+    boto3.client("dynamodb").update_item(
+        TableName="jobs",
+        Key={"pk": {"S": f"T#{job.tenant}#J#{job.job_id}"}, "sk": {"S": "JOB"}},
+        UpdateExpression="SET #state = :odd",
+        ExpressionAttributeNames={"#state": "state"},
+        ExpressionAttributeValues={":odd": {"S": "OF_ANOTHER_VERSION"}},
+    )
+    assert reasons(desk) == [Reason.STUCK_UPLOAD, Reason.POISON]
+    settled = {each.unit.queue: each.outcome.fate for each in desk.redrive()}
+    assert settled == {Queue.INTAKE: Fate.REDRIVEN, Queue.FAILED_CHUNKS: Fate.KEPT}
 
 
 # --- finding
@@ -243,6 +259,39 @@ def test_aws_failing_while_letting_go_hides_no_other_error(desk, monkeypatch):
 
     monkeypatch.setattr(queues.MessageQueue, "hide", refuse)
     assert len(desk.letters()) == 1
+
+
+def test_a_right_to_single_calls_is_enough_where_batches_need_their_own(desk, monkeypatch):
+    real = BaseClient._make_api_call
+
+    def picky(self, operation, arguments):
+        if operation.endswith("Batch") and operation != "SendMessageBatch":
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, operation)
+        return real(self, operation, arguments)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", picky)
+    desk.put_upload(copies=2)
+    desk.look()
+    assert desk.attributes("IntakeDeadLettersUrl") == (2, 0)
+    desk.redrive()
+    assert (desk.left("IntakeDeadLettersUrl"), desk.left("IntakeQueueUrl")) == (0, 1)
+    queue = desk.operations.dead_letters()[Queue.INTAKE]
+    gone = queues.Message("gone", "no receipt of anything", "", desk.deployment.clock.now(), 1)
+    assert queue.hide([gone], 9) == {"gone"}
+
+
+def test_a_right_that_is_missing_altogether_is_an_error(desk, monkeypatch):
+    desk.put_upload()
+    real = BaseClient._make_api_call
+
+    def denied(self, operation, arguments):
+        if "Visibility" in operation:
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, operation)
+        return real(self, operation, arguments)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", denied)
+    with pytest.raises(ClientError, match="ChangeMessageVisibility operation"):
+        desk.redrive()
 
 
 def test_what_is_looked_at_for_long_stays_hidden(desk):
@@ -445,6 +494,18 @@ def test_a_bus_that_refuses_leaves_the_letter(desk, monkeypatch):
     (settled,) = desk.redrive()
     assert settled.outcome.fate is Fate.KEPT
     assert "refused" in settled.outcome.said
+    assert desk.attributes("AnnounceDeadLettersUrl") == (1, 0)
+
+
+@pytest.mark.parametrize("item", [{"moves": {"N": "1"}}, {"moves": {"N": "1"}, "tenant": {"S": "T"}}])
+def test_a_change_that_nobody_can_read_keeps_its_letter_and_keeps_no_other_from_its_new_home(desk, monkeypatch, item):
+    events = heard(desk, monkeypatch)
+    boto3.client("dynamodb").put_item(TableName="jobs", Item={"pk": {"S": "T#T#J#x"}, "sk": {"S": "JOB"}} | item)
+    desk.put_batch(1)
+    desk.failed_job()
+    desk.put_batch(1)
+    assert sorted(each.outcome.fate for each in desk.redrive()) == [Fate.KEPT, Fate.REDRIVEN]
+    assert len(events) == 1
     assert desk.attributes("AnnounceDeadLettersUrl") == (1, 0)
 
 

@@ -82,8 +82,13 @@ def test_many_pollers_at_once_make_one_run(deployment):
 def test_pollers_at_once_that_all_saw_the_job_unclaimed_make_one_run(deployment, monkeypatch):
     ref = deployment.submit("text-stats", DATA).job.ref
     upload = deployment.put_input(ref, DATA)
-    unclaimed = deployment.job(ref)
-    monkeypatch.setattr(deployment.store.jobs, "get", lambda _: unclaimed)
+    unclaimed, get, seen = deployment.job(ref), deployment.store.jobs.get, threading.local()
+
+    def late(ref):
+        first, seen.before = not hasattr(seen, "before"), True
+        return unclaimed if first else get(ref)
+
+    monkeypatch.setattr(deployment.store.jobs, "get", late)
     in_threads(4, lambda: deployment.dispatch(upload))
     monkeypatch.undo()
     assert len(deployment.executions()) == 1

@@ -202,7 +202,7 @@ def never_upload(ward):
 
 
 def leave_an_upload_unfinished(ward):
-    begun = ward.deployment.s3.create_multipart_upload(Bucket="data", Key="t/A/j/x/output/r1.aa")
+    begun = ward.deployment.s3.create_multipart_upload(Bucket="data", Key=keys.output_key(ABSENT_JOB, 1, "aa"))
     parts = ward.deployment.s3.list_multipart_uploads(Bucket="data")["Uploads"]
     assert begun["UploadId"] == parts[0]["UploadId"]
     ward.deployment.clock.time = max(ward.deployment.clock.time, datetime.now(UTC)) + timedelta(hours=2)
@@ -218,7 +218,7 @@ def ignore_a_stop(ward):
     job = ward.deployment.job(ward.start().job)
     cause = Cause("cancelled", "The job was cancelled.")
     ward.store.jobs.request_stop(job, Stop(StopKind.CANCEL, cause, ward.deployment.clock.now()))
-    ward.advance(minutes=11)
+    ward.advance(minutes=21)
 
 
 def miss_the_deadline(ward):

@@ -22,7 +22,7 @@ from backhaul.job import JobState
 SECRET = "s3cret-of-the-caller@example.com"
 DATA = f"one line\n{SECRET}\n".encode()
 USER = "AIDAEXAMPLE"
-STAGES = ("submit", "dispatch", "plan", "process", "merge", "announce", "inquire", "conclude", "sweep")
+STAGES = ("submit", "dispatch", "plan", "process", "merge", "announce", "inquire", "command", "conclude", "sweep")
 
 
 @dataclass
@@ -175,7 +175,8 @@ def started(functions: Any, deployment: Any, **changes: Any) -> dict[str, Any]:
 
 
 def lines_of(deployment: Any, planned: dict[str, Any]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in deployment.store.objects.lines(planned["plan_key"])]
+    stored = deployment.s3.get_object(Bucket="data", Key=planned["plan_key"])
+    return [json.loads(line) for line in stored["Body"].read().splitlines()]
 
 
 def stream_event(deployment: Any) -> dict[str, Any]:
@@ -243,6 +244,9 @@ def test_the_processors_are_told_with_their_options(functions):
         (wanted(size=6 * 1024**3), "invalid_request", "5,368,709,120"),
         (wanted(sha256="x"), "invalid_request", "sha256"),
         (wanted(bucket="mine"), "invalid_request", "bucket"),
+        (wanted(policy={"attempts": 0}), "invalid_request", "$.policy.attempts"),
+        (wanted(policy={"tolerate": "half"}), "invalid_request", "$.policy.tolerate"),
+        (wanted(policy={"retries": 3}), "invalid_request", "retries"),
         ("{", "invalid_request", "POST /jobs"),
         ("", "invalid_request", "POST /jobs"),
         (None, "invalid_request", "POST /jobs"),
@@ -331,6 +335,7 @@ def an(error: type[errors.BackhaulError]) -> errors.BackhaulError:
         errors.UnknownProcessor: (SECRET, ["a"]),
         errors.UnsuitableInput: (SECRET, 5),
         errors.RequestRefused: ("some_code", SECRET, 418),
+        errors.RunNotFound: (SECRET, 3),
     }
     return error(*arguments.get(error, (SECRET,)))
 
@@ -363,6 +368,74 @@ def test_what_went_wrong_inside_is_logged_and_not_told(functions, monkeypatch, c
     assert (line["tenant"], line["exception_name"]) == (USER, "ZeroDivisionError")
 
 
+# --- what a tenant asks of its jobs
+
+
+def asked(functions: Any, job_id: str, what: str, body: Any = None, user: str = USER) -> dict[str, Any]:
+    answer: dict[str, Any] = functions.command(request("POST", f"/jobs/{job_id}/{what}", body=body, user=user))
+    return answer
+
+
+def test_a_job_that_waits_is_cancelled_at_once_and_one_that_runs_says_that_it_stops(deployment, functions):
+    waiting, _ = submitted(functions, deployment)
+    status, view = answered(asked(functions, waiting.job_id, "cancel", {"reason": "a mistake"}))
+    assert (status, view["state"]) == (202, "CANCELLED")
+    assert view["cause"]["message"] == "The job was cancelled: a mistake"
+    state = started(functions, deployment)
+    status, view = answered(asked(functions, state["job_id"], "cancel"))
+    assert (status, view["state"], view["stopping"]["code"]) == (202, "RUNNING", "cancelled")
+    functions.plan(state)
+    assert functions.merge(state) == {"state": "CANCELLED"}
+
+
+def test_a_job_is_redriven_with_what_is_missing_and_its_earlier_run_can_still_be_fetched(deployment, functions):
+    state = started(functions, deployment, options={"chunk_bytes": 9})
+    lines = lines_of(deployment, functions.plan(state))
+    functions.process(state | {"shard": lines[0]})
+    assert functions.merge(state) == {"state": "PARTIAL"}
+    status, body = answered(asked(functions, state["job_id"], "redrive", {"only_failed": False}))
+    missing = sum(len(line["bounds"]) - 1 for line in lines[1:])
+    assert (status, body["started"], body["chunks"]) == (202, True, missing)
+    assert (body["job"]["run"], body["job"]["state"]) == (2, "RUNNING")
+    again = state | {"run": 2}
+    for line in lines_of(deployment, functions.plan(again)):
+        functions.process(again | {"shard": line})
+    assert functions.merge(again) == {"state": "SUCCEEDED"}
+    for run, size in ((None, 200), ("1", 200), ("2", 200)):
+        query = {"run": run} if run else None
+        status, _ = answered(functions.inquire(request("GET", f"/jobs/{state['job_id']}/result", query=query)))
+        assert status == size
+    for run, (status, code) in {"3": (404, "run_not_found"), "x": (400, "invalid_request")}.items():
+        answer = functions.inquire(request("GET", f"/jobs/{state['job_id']}/receipt", query={"run": run}))
+        refused(answer, status, code)
+    status, body = answered(asked(functions, state["job_id"], "redrive"))
+    assert (status, body["started"], body["chunks"]) == (200, False, 0)
+
+
+def test_what_cannot_be_cancelled_or_redriven_is_refused_with_the_reason(deployment, functions):
+    ref, _ = submitted(functions, deployment)
+    refused(asked(functions, ref.job_id, "redrive"), 409, "job_not_ended")
+    state = run_through(functions, deployment)
+    refused(asked(functions, state["job_id"], "cancel"), 409, "job_has_ended")
+    asked(functions, ref.job_id, "cancel")
+    refused(asked(functions, ref.job_id, "redrive"), 409, "not_redrivable")
+
+
+@pytest.mark.parametrize("what", ["cancel", "redrive"])
+def test_a_command_on_another_tenants_job_is_404_and_does_nothing(deployment, functions, what):
+    ref, _ = submitted(functions, deployment)
+    refused(asked(functions, ref.job_id, what, user="AIDAEXAMPLE2"), 404, "job_not_found")
+    refused(asked(functions, "nope", what), 404, "job_not_found")
+    assert deployment.job(ref).state is JobState.AWAITING_UPLOAD
+
+
+@pytest.mark.parametrize("what", ["cancel", "redrive"])
+@pytest.mark.parametrize("body", ["{", "[]", {"force": True}, {"reason": 5}, {"only_failed": "yes"}, "[" * 100_000])
+def test_a_wrong_command_is_400(deployment, functions, what, body):
+    ref, _ = submitted(functions, deployment)
+    assert "request body" in refused(asked(functions, ref.job_id, what, body), 400, "invalid_request")
+
+
 # --- the queue
 
 
@@ -385,6 +458,32 @@ def test_a_batch_of_which_all_fails_comes_back_whole_and_leaves_nothing_for_the_
     }
     _, message = submitted(functions, deployment)
     assert functions.dispatch(sqs(message)) == {"batchItemFailures": []}
+
+
+def ending(state: dict[str, Any]) -> dict[str, Any]:
+    """The event of a job that has ended, as the bus hands it on."""
+    return {
+        "version": "0",
+        "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718",
+        "detail-type": "Job Succeeded",
+        "source": "backhaul",
+        "account": "123456789012",
+        "time": "2026-11-22T12:00:00Z",
+        "region": "us-east-1",
+        "resources": [],
+        "detail": {"schema_version": 1, "tenant": state["tenant"], "job_id": state["job_id"], "state": "SUCCEEDED"},
+    }
+
+
+def test_the_end_of_a_job_hands_its_slot_to_the_next(deployment, functions, monkeypatch):
+    monkeypatch.setenv("BACKHAUL_MAX_RUNNING_JOBS", "1")
+    state = run_through(functions, deployment)
+    waiting, message = submitted(functions, deployment)
+    functions.dispatch(sqs(message))
+    assert deployment.job(waiting).state is JobState.QUEUED
+    assert functions.dispatch(ending(state)) == {"started": 1}
+    assert deployment.job(waiting).state is JobState.RUNNING
+    assert functions.dispatch(ending(state)) == {"started": 0}
 
 
 # --- the stream
@@ -486,7 +585,7 @@ def test_a_sweep_answers_with_what_it_mended(deployment, functions, monkeypatch)
     deployment.clock.time = module("runtime").clock.now()
     deployment.clock.advance(hours=2)
     monkeypatch.setattr(module("runtime").clock, "now", deployment.clock.now)
-    assert functions.sweep({}) == {"claimed": 1}
+    assert functions.sweep({}) == {"claimed": 1, "started": 1}
     assert functions.sweep({}) == {}
 
 

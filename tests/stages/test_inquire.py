@@ -6,20 +6,27 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from backhaul.api import JobView
-from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady
+from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady, RunNotFound
 from backhaul.job import Cause, JobRef, JobState
 from backhaul.stages.inquire import job_receipt, job_result, job_status, list_jobs
-from backhaul.store import jobs as job_records
+from backhaul.store import job_index as job_records
+from backhaul.task import RunTask
 
 DATA = b"".join(b"line %04d\n" % number for number in range(100))
 
 
 def status(deployment, ref):
-    return job_status(ref, jobs=deployment.store.jobs, shards=deployment.store.shards)
+    job, _ = asked(deployment, ref)
+    return job
 
 
-def result(deployment, ref, ask=job_result):
-    return ask(ref, jobs=deployment.store.jobs, objects=deployment.store.objects, settings=deployment.settings)
+def asked(deployment, ref):
+    """The job as it stands, and how many of its shards stall."""
+    return job_status(ref, jobs=deployment.store.jobs, shards=deployment.store.shards, clock=deployment.clock)
+
+
+def result(deployment, ref, ask=job_result, run=None):
+    return ask(ref, run=run, jobs=deployment.store.jobs, objects=deployment.store.objects, settings=deployment.settings)
 
 
 def listed(deployment, tenant, *, state=None, after=None, limit=20):
@@ -76,7 +83,7 @@ def test_tenants_see_only_their_own_jobs(deployment):
 def test_a_state_filters_and_pages_go_on_behind_it(deployment):
     refs = [submit(deployment) for _ in range(6)]
     for ref in refs[::2]:
-        deployment.store.jobs.move(ref, JobState.CANCELLED)
+        deployment.store.jobs.move(deployment.job(ref), JobState.CANCELLED)
     first = listed(deployment, "T1", state="CANCELLED", limit=2)
     rest = listed(deployment, "T1", state="CANCELLED", limit=2, after=first.next_job_id)
     assert [job.ref for job in first.jobs + rest.jobs] == refs[4::-2]
@@ -87,7 +94,7 @@ def test_a_state_filters_and_pages_go_on_behind_it(deployment):
 def test_a_page_looks_through_so_many_jobs_and_the_next_goes_on(deployment, monkeypatch):
     monkeypatch.setattr(job_records, "LOOKED_AT_MOST", 2)
     refs = [submit(deployment) for _ in range(5)]
-    deployment.store.jobs.move(refs[0], JobState.CANCELLED)
+    deployment.store.jobs.move(deployment.job(refs[0]), JobState.CANCELLED)
     found, after, pages = [], None, 0
     while pages == 0 or after:
         page = listed(deployment, "T1", state="CANCELLED", after=after)
@@ -136,6 +143,47 @@ def test_the_counts_of_a_running_job_are_those_of_its_shards(deployment):
     assert (counts.chunks, counts.chunks_done) == (10, len(shard.shard.chunks))
     assert counts.attempts == 1
     assert deployment.job(task.job).counts.chunks_done == 0
+
+
+def test_a_running_job_tells_how_many_of_its_shards_stall(deployment):
+    task = deployment.start("text-stats", DATA, options={"chunk_bytes": 100})
+    deployment.plan(task)
+    first, second, *_ = deployment.shard_tasks(task)
+    for shard in (first, second):
+        deployment.store.shards.claim(task.job, shard.shard, task.run)
+    assert asked(deployment, task.job)[1] == 0
+    deployment.clock.advance(seconds=31)
+    assert asked(deployment, task.job)[1] == 2
+    deployment.process(first)
+    job, stalled = asked(deployment, task.job)
+    assert (stalled, JobView.of(job, stalled).stalled_shards) == (1, 1)
+    assert asked(deployment, deployment.merge(task).ref)[1] == 0
+
+
+def test_a_job_that_is_asked_to_stop_says_why_until_it_has(deployment):
+    task = deployment.start("text-stats", DATA)
+    deployment.cancel(task.job, "enough")
+    assert JobView.of(status(deployment, task.job)).stopping.message == "The job was cancelled: enough"
+    ended = JobView.of(deployment.merge(task))
+    assert (ended.stopping, ended.cause.code) == (None, "cancelled")
+
+
+def test_what_an_earlier_run_gave_stays_and_a_run_that_never_was_is_none(deployment):
+    task = deployment.start("text-stats", DATA, options={"chunk_bytes": 500})
+    deployment.plan(task)
+    first, *_ = deployment.shard_tasks(task)
+    deployment.process(first)
+    before = deployment.merge(task)
+    again = deployment.redrive(task.job).job
+    with pytest.raises(ResultNotReady, match="is RUNNING"):
+        result(deployment, task.job)
+    after = deployment.finish(RunTask(task.job, again.run))
+    versions = {run: parse_qs(urlsplit(result(deployment, task.job, run=run).url).query)["versionId"] for run in (1, 2)}
+    assert versions == {1: [before.output.version_id], 2: [after.output.version_id]}
+    assert result(deployment, task.job, job_receipt, run=1).size == before.receipt.size
+    for run in (0, 3):
+        with pytest.raises(RunNotFound):
+            result(deployment, task.job, run=run)
 
 
 def test_an_ended_job_is_told_as_it_was_stored(deployment):
@@ -187,12 +235,13 @@ def test_the_result_of_a_failed_job_says_why_there_is_none(deployment):
 
 def test_the_result_of_a_cancelled_job_without_a_cause_is_still_a_sentence(deployment):
     ref = submit(deployment)
-    deployment.store.jobs.move(ref, JobState.CANCELLED)
+    deployment.store.jobs.move(deployment.job(ref), JobState.CANCELLED)
     with pytest.raises(ResultNotReady, match=r"is CANCELLED and has no output\.$"):
         result(deployment, ref)
 
 
 def test_what_the_processor_said_is_told_to_the_owner(deployment):
     ref = submit(deployment)
-    deployment.store.jobs.move(ref, JobState.FAILED, cause=Cause("processor_error", "It raised.", detail="secret"))
+    cause = Cause("processor_error", "It raised.", detail="secret")
+    deployment.store.jobs.move(deployment.job(ref), JobState.FAILED, cause=cause)
     assert JobView.of(status(deployment, ref)).cause.detail == "secret"

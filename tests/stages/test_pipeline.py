@@ -136,23 +136,44 @@ def test_a_split_that_raises_fails_the_job(deployment):
 
 
 def test_a_worker_out_of_time_hands_over_and_the_next_goes_on_where_it_ended(deployment):
-    deployment = deployment.with_processors(Shout)
-    data = lines(40_000)
-    task = deployment.start("shout", data, options={"chunk_bytes": 6000})
-    deployment.plan(task)
-    deployment.remaining = 0
-    for shard in deployment.shard_tasks(task):
-        done: list[int] = []
+    class Slow(Shout):
+        name = "slow"
+
+        def process(self, record, ctx):
+            deployment.clock.advance(seconds=1)
+            return super().process(record, ctx)
+
+    slow = deployment.with_processors(Slow)
+    data = lines(400)
+    task = slow.start("slow", data, options={"chunk_bytes": 600})  # 50 lines
+    slow.plan(task)
+    slow.remaining = 20
+    for shard in slow.shard_tasks(task):
+        records = []
         while True:
-            outcome = deployment.process(shard)
-            done.append(outcome.work.chunks)
+            outcome = slow.process(shard)
             assert not outcome.work.is_retry
             if outcome.outcome == "done":
                 break
-        assert done == [1] * len(shard.shard.chunks)
-    job = deployment.merge(task)
-    assert deployment.read(job.output) == data.upper()
-    assert job.counts.records == 40_000
+            records.append(outcome)
+        assert len(records) >= 2
+    job = slow.merge(task)
+    assert slow.read(job.output) == data.upper()
+    assert (job.counts.records, job.counts.tallies) == (400, {"shouted": 400})
+    assert (job.counts.retries, job.counts.rework) == (0, 0)
+
+
+def test_a_worker_without_any_time_still_gets_a_record_further(deployment):
+    deployment = deployment.with_processors(Shout)
+    task = deployment.start("shout", lines(30), options={"chunk_bytes": 120})
+    deployment.plan(task)
+    deployment.remaining = 0
+    for shard in deployment.shard_tasks(task):
+        attempts = 1
+        while deployment.process(shard).outcome == "continue":
+            attempts += 1
+        assert attempts <= 12
+    assert deployment.read(deployment.merge(task).output) == lines(30).upper()
 
 
 def test_a_retry_does_only_what_was_not_committed(deployment):

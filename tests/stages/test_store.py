@@ -5,6 +5,7 @@ import itertools
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutErr
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from backhaul.errors import InvalidSettings, JobNotFound, StoreUnavailable, Superseded
-from backhaul.job import MOVES, Cause, JobRef, JobState, ObjectRef
-from backhaul.progress import Part
+from backhaul.errors import InvalidSettings, JobNotFound, RunNotFound, StoreUnavailable, Superseded
+from backhaul.job import MOVES, Cause, Job, JobRef, JobState, ObjectRef, Stop, StopKind
+from backhaul.progress import FailedChunk, OpenChunk, Part, Suspect, Try
 from backhaul.reading import Chunk
 from backhaul.settings import Settings
 from backhaul.shard import Shard
@@ -32,13 +33,15 @@ WAY = {
 }
 
 
-def a_job_in(deployment: Any, state: JobState) -> JobRef:
-    ref: JobRef = deployment.submit("text-stats", DATA).job.ref
+def a_job_in(deployment: Any, state: JobState) -> Job:
+    job: Job = deployment.submit("text-stats", DATA).job
     before = next(each for each in WAY if each is state or (state in MOVES[each] and state.is_terminal))
     for step in (*WAY[before], *((state,) if state.is_terminal else ())):
+        ordered = {"run": job.run + 1} if step is JobState.QUEUED else {}
         due_at = None if step.is_terminal else deployment.clock.now()
-        assert deployment.store.jobs.move(ref, step, due_at=due_at).state is step
-    return ref
+        job = deployment.store.jobs.move(job, step, due_at=due_at, **ordered)
+        assert job.state is step
+    return job
 
 
 # --- moves
@@ -46,17 +49,16 @@ def a_job_in(deployment: Any, state: JobState) -> JobRef:
 
 @pytest.mark.parametrize("state", JobState)
 def test_every_move_that_the_table_does_not_allow_is_refused(deployment, state):
-    ref = a_job_in(deployment, state)
-    before = deployment.job(ref)
+    before = a_job_in(deployment, state)
     for target in set(JobState) - MOVES[state] - {JobState.AWAITING_UPLOAD}:  # there jobs begin
-        assert deployment.store.jobs.move(ref, target, due_at=deployment.clock.now(), run=99) == before
-    assert deployment.job(ref) == before
+        for move in (deployment.store.jobs.move, deployment.store.jobs.move_from):
+            assert move(before, target, due_at=deployment.clock.now(), run=99) == before
+    assert deployment.job(before.ref) == before
 
 
 def test_a_terminal_job_is_due_no_more(deployment):
     for state in JobState:
-        ref = a_job_in(deployment, state)
-        job = deployment.job(ref)
+        job = a_job_in(deployment, state)
         assert (job.due_at is None, job.ended_at is not None) == (state.is_terminal, state.is_terminal)
     deployment.clock.advance(days=1)
     due = [job.state for state in JobState for job in deployment.store.jobs.due(state, 10)]
@@ -64,13 +66,13 @@ def test_a_terminal_job_is_due_no_more(deployment):
 
 
 def test_of_many_that_end_a_job_at_once_one_wins_and_all_hear_the_same(deployment):
-    ref = a_job_in(deployment, JobState.MERGING)
+    merging = a_job_in(deployment, JobState.MERGING)
     endings = [JobState.SUCCEEDED, JobState.PARTIAL, JobState.FAILED, JobState.CANCELLED] * 2
     barrier = threading.Barrier(len(endings))
 
     def end(number: int) -> Any:
         barrier.wait()
-        return deployment.store.jobs.move(ref, endings[number], cause=Cause("by", str(number)))
+        return deployment.store.jobs.move(merging, endings[number], cause=Cause("by", str(number)))
 
     with ThreadPoolExecutor(len(endings)) as pool:
         heard = list(pool.map(end, range(len(endings))))
@@ -80,17 +82,17 @@ def test_of_many_that_end_a_job_at_once_one_wins_and_all_hear_the_same(deploymen
 
 
 def test_a_move_whose_answer_was_lost_is_recognised_when_it_is_repeated(deployment):
-    ref = a_job_in(deployment, JobState.RUNNING)
+    running = a_job_in(deployment, JobState.RUNNING)
     move = deployment.store.jobs.move
-    first = move(ref, JobState.MERGING, due_at=deployment.clock.now())
-    assert move(ref, JobState.MERGING, due_at=deployment.clock.now()) == first
-    ended = move(ref, JobState.SUCCEEDED, output=ObjectRef("k", "v", 1))
-    assert move(ref, JobState.SUCCEEDED, output=ObjectRef("k", "v", 2)) == ended
+    first = move(running, JobState.MERGING, due_at=deployment.clock.now())
+    assert move(running, JobState.MERGING, due_at=deployment.clock.now()) == first
+    ended = move(first, JobState.SUCCEEDED, output=ObjectRef("k", "v", 1))
+    assert move(first, JobState.SUCCEEDED, output=ObjectRef("k", "v", 2)) == ended
 
 
 def test_the_client_itself_repeats_a_write_whose_answer_was_lost(deployment, monkeypatch):
     """F16: the write was applied, its answer is an error; botocore repeats it, and the stage hears the truth."""
-    ref = a_job_in(deployment, JobState.QUEUED)
+    queued = a_job_in(deployment, JobState.QUEUED)
     client = deployment.store.jobs._client
     lost = iter([True])
 
@@ -106,7 +108,7 @@ def test_the_client_itself_repeats_a_write_whose_answer_was_lost(deployment, mon
 
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     monkeypatch.setattr(client._endpoint, "_get_response", lose_the_first)
-    job = deployment.store.jobs.move(ref, JobState.RUNNING, run=1, due_at=deployment.clock.now())
+    job = deployment.store.jobs.move(queued, JobState.RUNNING, due_at=deployment.clock.now())
     assert (job.state, job.run, job.moves) == (JobState.RUNNING, 1, 2)
     assert next(lost, "used") == "used"
 
@@ -117,18 +119,152 @@ def test_a_missing_job_is_not_found_by_any_call(deployment):
     with pytest.raises(JobNotFound):
         jobs.get(nobody)
     with pytest.raises(JobNotFound):
-        jobs.move(nobody, JobState.QUEUED)
-    present = deployment.job(a_job_in(deployment, JobState.RUNNING))
-    with pytest.raises(JobNotFound):
-        jobs.note(type(present)(**{**present.__dict__, "ref": nobody}), run=2)
+        jobs.glance(nobody)
+    gone = replace(a_job_in(deployment, JobState.RUNNING), ref=nobody)
+    stop = Stop(StopKind.CANCEL, Cause("cancelled", "No more."), deployment.clock.now())
+    for write in (
+        lambda: jobs.move(gone, JobState.MERGING),
+        lambda: jobs.move_from(gone, JobState.MERGING),
+        lambda: jobs.end(gone, JobState.SUCCEEDED),
+        lambda: jobs.reopen(replace(gone, state=JobState.FAILED)),
+        lambda: jobs.request_stop(gone, stop),
+        lambda: jobs.note(gone, run=2),
+    ):
+        with pytest.raises(JobNotFound):
+            write()
 
 
 def test_a_note_on_a_job_that_moved_on_changes_nothing(deployment):
-    ref = a_job_in(deployment, JobState.RUNNING)
-    running = deployment.job(ref)
-    ended = deployment.store.jobs.move(ref, JobState.FAILED)
+    running = a_job_in(deployment, JobState.RUNNING)
+    ended = deployment.store.jobs.move(running, JobState.FAILED)
     assert deployment.store.jobs.note(running, due_at=deployment.clock.now()) == ended
-    assert deployment.job(ref).due_at is None
+    assert deployment.job(running.ref).due_at is None
+
+
+def a_stop(deployment: Any, kind: StopKind = StopKind.CANCEL) -> Stop:
+    return Stop(kind, Cause("cancelled", "No more."), deployment.clock.now())
+
+
+def redriven(deployment: Any, job: Job) -> Job:
+    again: Job = deployment.store.jobs.reopen(job, due_at=deployment.clock.now(), queue="queued", turn="4#1#x")
+    assert (again.state, again.run) == (JobState.QUEUED, job.run + 1)
+    return again
+
+
+@pytest.mark.parametrize("state", [JobState.PARTIAL, JobState.FAILED, JobState.CANCELLED])
+def test_who_has_read_an_open_job_never_reopens_one_that_has_ended(deployment, state):
+    ended = a_job_in(deployment, state)
+    jobs = deployment.store.jobs
+    for seen in (JobState.AWAITING_UPLOAD, JobState.QUEUED, JobState.RUNNING, JobState.MERGING):
+        for target in JobState.QUEUED, JobState.RUNNING, JobState.MERGING:
+            assert jobs.move(replace(ended, state=seen), target, due_at=deployment.clock.now(), run=99) == ended
+            assert jobs.move_from(replace(ended, state=seen), target, due_at=deployment.clock.now(), run=99) == ended
+
+
+def test_a_word_of_an_earlier_run_moves_nothing_of_the_next(deployment):
+    failed = a_job_in(deployment, JobState.FAILED)
+    stale = replace(failed, state=JobState.RUNNING)
+    jobs, now = deployment.store.jobs, redriven(deployment, failed)
+    for state in (JobState.RUNNING, JobState.MERGING):
+        now = jobs.move(now, state, due_at=deployment.clock.now())
+        assert jobs.move(stale, JobState.FAILED) == now
+        assert jobs.move(stale, JobState.MERGING, due_at=deployment.clock.now()) == now
+        assert jobs.end(stale, JobState.FAILED) == now
+        assert jobs.request_stop(stale, a_stop(deployment)) == now
+        assert jobs.note(replace(stale, state=now.state), due_at=deployment.clock.now()) == now
+    assert deployment.job(failed.ref) == now
+
+
+def test_a_move_from_a_state_is_made_only_from_that_state(deployment):
+    queued = a_job_in(deployment, JobState.QUEUED)
+    running = deployment.store.jobs.move(queued, JobState.RUNNING, due_at=deployment.clock.now())
+    assert deployment.store.jobs.move_from(queued, JobState.FAILED) == running
+    assert deployment.store.jobs.move_from(running, JobState.FAILED).state is JobState.FAILED
+
+
+def test_a_job_that_was_asked_to_stop_is_not_ended_by_who_does_not_know(deployment):
+    unaware = a_job_in(deployment, JobState.MERGING)
+    stopped = deployment.store.jobs.request_stop(unaware, a_stop(deployment))
+    assert stopped.stop == a_stop(deployment)
+    assert deployment.store.jobs.end(unaware, JobState.SUCCEEDED) == stopped
+    assert deployment.store.jobs.end(stopped, JobState.CANCELLED).state is JobState.CANCELLED
+
+
+def test_the_first_request_to_stop_stays(deployment):
+    running = a_job_in(deployment, JobState.RUNNING)
+    first = deployment.store.jobs.request_stop(running, a_stop(deployment))
+    assert deployment.store.jobs.request_stop(running, a_stop(deployment, StopKind.DEADLINE)) == first
+    assert first.moves == running.moves
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state not in (JobState.RUNNING, JobState.MERGING)])
+def test_a_job_that_does_not_run_cannot_be_asked_to_stop(deployment, state):
+    job = a_job_in(deployment, state)
+    assert deployment.store.jobs.request_stop(job, a_stop(deployment)) == job
+
+
+@pytest.mark.parametrize("state", [JobState.PARTIAL, JobState.FAILED, JobState.CANCELLED])
+def test_a_job_that_is_reopened_begins_anew_and_keeps_its_input_and_plan(deployment, state):
+    merging = a_job_in(deployment, JobState.MERGING)
+    merging = deployment.store.jobs.note(merging, plan=ObjectRef("p", "v", 1), input=ObjectRef("i", "v", 1))
+    merging = deployment.store.jobs.request_stop(merging, a_stop(deployment))
+    kept = {"output": ObjectRef("o", "v", 1), "receipt": ObjectRef("r", "v", 1), "cause": Cause("c", "It did.")}
+    again = redriven(deployment, deployment.store.jobs.end(merging, state, **kept))
+    assert (again.output, again.receipt, again.cause, again.stop) == (None, None, None, None)
+    assert (again.started_at, again.ended_at, again.deadline_at) == (None, None, None)
+    assert (again.input, again.plan) == (merging.input, merging.plan)
+    assert [job.ref for job in deployment.store.jobs.due(JobState.QUEUED, 10)] == [again.ref]
+    assert list(deployment.store.jobs.queued()) == [(again.ref, "4#1#x")]
+
+
+@pytest.mark.parametrize(
+    "state", [JobState.QUEUED, JobState.RUNNING, JobState.MERGING, JobState.SUCCEEDED, JobState.EXPIRED]
+)
+def test_a_job_that_has_nothing_to_be_redriven_is_never_reopened(deployment, state):
+    job = a_job_in(deployment, state)
+    assert deployment.store.jobs.reopen(job, due_at=deployment.clock.now()) == job
+
+
+def test_of_many_that_reopen_a_job_at_once_one_orders_a_run(deployment):
+    failed = a_job_in(deployment, JobState.FAILED)
+    barrier = threading.Barrier(4)
+
+    def reopen(number: int) -> Any:
+        barrier.wait()
+        return deployment.store.jobs.reopen(failed, due_at=deployment.clock.now(), turn=str(number))
+
+    with ThreadPoolExecutor(4) as pool:
+        heard = list(pool.map(reopen, range(4)))
+    assert all(job == heard[0] for job in heard)
+    assert (heard[0].run, heard[0].moves) == (failed.run + 1, failed.moves + 1)
+
+
+def test_a_run_that_was_kept_is_told_when_another_has_followed(deployment):
+    first = a_job_in(deployment, JobState.MERGING)
+    ended = deployment.store.jobs.end(first, JobState.PARTIAL, output=ObjectRef("o", "v", 1), cause=Cause("c", "So."))
+    for _ in range(2):  # keeping it again changes nothing
+        deployment.store.jobs.keep_run(ended)
+    again = redriven(deployment, ended)
+    told = deployment.store.jobs.of_run(again, 1)
+    assert (told.state, told.run, told.output, told.cause) == (JobState.PARTIAL, 1, ended.output, ended.cause)
+    assert (told.started_at, told.ended_at) == (ended.started_at, ended.ended_at)
+    assert deployment.store.jobs.of_run(again, 2) == again
+    for run in (0, 3, -1):
+        with pytest.raises(RunNotFound):
+            deployment.store.jobs.of_run(again, run)
+
+
+def test_only_jobs_that_are_queued_are_in_the_queue_and_in_the_order_of_their_turns(deployment):
+    jobs, refs = deployment.store.jobs, {}
+    for turn in ("4#2#b", "0#9#c", "4#1#d", "9#1#a"):
+        job = deployment.submit("text-stats", DATA).job
+        refs[turn] = jobs.move(job, JobState.QUEUED, run=1, due_at=deployment.clock.now(), queue="queued", turn=turn)
+    assert list(jobs.queued()) == [(refs[turn].ref, turn) for turn in sorted(refs)]
+    jobs.move(refs["4#1#d"], JobState.RUNNING, due_at=deployment.clock.now())
+    jobs.move(refs["0#9#c"], JobState.CANCELLED)
+    assert [turn for _, turn in jobs.queued()] == ["4#2#b", "9#1#a"]
+    ran = deployment.job(refs["4#1#d"].ref)
+    assert (ran.queue, ran.turn) == (None, None)
 
 
 def test_a_job_comes_back_from_its_record_as_it_went_in(deployment):
@@ -146,18 +282,44 @@ REF = JobRef("T1", "0" * 26)
 
 def test_every_claim_raises_the_attempt_and_fences_the_one_before(deployment):
     shards = deployment.store.shards
-    first = shards.claim(REF, SHARD)
-    second = shards.claim(REF, SHARD)
+    first = shards.claim(REF, SHARD, 1)
+    second = shards.claim(REF, SHARD, 1)
     assert (first.attempt, second.attempt) == (1, 2)
     with pytest.raises(Superseded):
         shards.commit(REF, first)
     shards.commit(REF, second)
     shards.commit(REF, second)  # a commit whose answer was lost
+    with pytest.raises(Superseded):
+        shards.beat(REF, first, begun=30, underway=1)
+
+
+def test_an_earlier_run_neither_claims_a_shard_nor_writes_its_crash_once_a_later_one_has(deployment):
+    shards = deployment.store.shards
+    shards.claim(REF, SHARD, 1)
+    later = shards.claim(REF, SHARD, 2)
+    with pytest.raises(Superseded, match="later run"):
+        shards.claim(REF, SHARD, 1)
+    shards.note_crash(REF, SHARD, 1, Cause("worker_died", "It died."))
+    assert list(shards.all(REF)) == [later]
+    shards.note_crash(REF, SHARD, 2, Cause("worker_died", "It died."))
+    assert [record.crash.code for record in shards.all(REF)] == ["worker_died"]
+
+
+def test_a_sign_of_life_says_where_the_worker_is_and_a_commit_that_nothing_is_underway(deployment):
+    shards = deployment.store.shards
+    record = shards.claim(REF, SHARD, 1)
+    deployment.clock.advance(seconds=7)
+    shards.beat(REF, record, begun=31, underway=2)
+    (marked,) = shards.all(REF)
+    assert (marked.beat_at, marked.begun, marked.underway) == (deployment.clock.now(), 31, 2)
+    shards.commit(REF, replace(marked, begun=None))
+    (committed,) = shards.all(REF)
+    assert (committed.begun, committed.underway) == (None, 0)
 
 
 def test_of_many_that_claim_at_once_only_the_last_can_commit(deployment):
     with ThreadPoolExecutor(6) as pool:
-        records = list(pool.map(lambda _: deployment.store.shards.claim(REF, SHARD), range(6)))
+        records = list(pool.map(lambda _: deployment.store.shards.claim(REF, SHARD, 1), range(6)))
     assert sorted(record.attempt for record in records) == [1, 2, 3, 4, 5, 6]
     committed = []
     for record in records:
@@ -170,9 +332,18 @@ def test_of_many_that_claim_at_once_only_the_last_can_commit(deployment):
 
 
 def test_a_shard_comes_back_from_its_record_as_it_was_committed(deployment):
-    claimed = deployment.store.shards.claim(REF, SHARD)
-    record = type(claimed)(
-        **{**claimed.__dict__, "parts": (Part(1, 0, ((30, 5), (31, 0))),), "tallies": {"größe": 2}, "finished": True}
+    claimed = deployment.store.shards.claim(REF, SHARD, 1)
+    tries = (Try(1, deployment.clock.now(), "transient", "It was busy."),)
+    record = replace(
+        claimed,
+        run=1,
+        parts=(Part(1, 0, ((30, 5), (31, 0))),),
+        tallies={"größe": 2},
+        failed=(FailedChunk(31, 10, 20, Cause("processor_error", "It raised."), 12, 4, "message"),),
+        open=OpenChunk(30, 5, 2, {"größe": 1}, '{"seen":[1]}'),
+        suspect=Suspect(30, 7, tries),
+        handed_over=1,
+        finished=True,
     )
     deployment.store.shards.commit(REF, record)
     assert list(deployment.store.shards.all(REF)) == [record]
@@ -180,7 +351,7 @@ def test_a_shard_comes_back_from_its_record_as_it_was_committed(deployment):
 
 def test_shards_come_by_number_and_only_those_of_the_job(deployment):
     for tenant, index in itertools.product(("T1", "T10"), (11, 2, 0)):
-        deployment.store.shards.claim(JobRef(tenant, "0" * 26), Shard(index, SHARD.chunks))
+        deployment.store.shards.claim(JobRef(tenant, "0" * 26), Shard(index, SHARD.chunks), 1)
     assert [record.index for record in deployment.store.shards.all(REF)] == [0, 2, 11]
 
 

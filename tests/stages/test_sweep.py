@@ -1,38 +1,50 @@
 """What fell between two stages is found and mended, once."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from backhaul.flow.admission import Admission
 from backhaul.job import JobState
+from backhaul.policy import Policy
 from backhaul.stages import sweep as sweeping
+from backhaul.stages.conclude import cause_of, conclude_run
 from backhaul.store import RunStore
 from backhaul.task import RunTask
+from tests.shout import Shout
 
 DATA = b"one line\n"
 
 
 def stay_queued(deployment):
-    """A job whose dispatcher crashed before the run was ordered."""
-    ref = deployment.submit("text-stats", DATA).job.ref
-    upload = deployment.put_input(ref, DATA)
-    due_at = deployment.clock.now() + timedelta(minutes=5)
-    deployment.store.jobs.move(ref, JobState.QUEUED, input=upload.object, due_at=due_at)
-    return ref
+    """A job whose dispatcher crashed before it took a slot."""
+    job = deployment.submit("text-stats", DATA).job
+    upload = deployment.put_input(job.ref, DATA)
+    store = deployment.store
+    Admission(store.jobs, store.runs, store.slots, deployment.clock).claim(job, upload.object)
+    return job.ref
 
 
 def never_begin(deployment):
-    """A job whose dispatcher crashed after the run was ordered and before it was started."""
+    """A job whose dispatcher crashed after it had its slot and before its run was started."""
     ref = stay_queued(deployment)
-    due_at = deployment.clock.now() + timedelta(minutes=5)
-    deployment.store.jobs.move(ref, JobState.RUNNING, run=1, started_at=deployment.clock.now(), due_at=due_at)
+    now = deployment.clock.now()
+    assert deployment.store.slots.take(ref, 1)
+    due_at = now + timedelta(minutes=5)
+    deployment.store.jobs.move(deployment.job(ref), JobState.RUNNING, started_at=now, due_at=due_at)
     return ref
+
+
+def end_run(deployment, name, status):
+    """Let the execution of this name end without a word to anybody."""
+    (execution,) = (each for each in deployment.executions() if each.name == name)
+    execution.status, execution.error, execution.cause = status, None, None
 
 
 def test_a_sweep_with_nothing_to_do_does_nothing(deployment):
     deployment.submit("text-stats", DATA)
-    stay_queued(deployment)
     deployment.start("text-stats", DATA)
     before = len(deployment.stream())
     assert deployment.sweep() == {}
@@ -65,7 +77,7 @@ def test_an_upload_whose_event_was_lost_is_found_and_run(deployment):
     ref = deployment.submit("text-stats", DATA).job.ref
     upload = deployment.put_input(ref, DATA)
     deployment.clock.advance(hours=2)
-    assert deployment.sweep() == {"claimed": 1}
+    assert deployment.sweep() == {"claimed": 1, "started": 1}
     job = deployment.job(ref)
     assert (job.state, job.input) == (JobState.RUNNING, upload.object)
     assert deployment.sweep() == {}
@@ -74,7 +86,6 @@ def test_an_upload_whose_event_was_lost_is_found_and_run(deployment):
 
 def test_a_queued_job_that_nobody_started_is_started(deployment):
     ref = stay_queued(deployment)
-    deployment.clock.advance(minutes=5)
     assert deployment.sweep() == {"started": 1}
     assert (deployment.job(ref).state, deployment.job(ref).run) == (JobState.RUNNING, 1)
     assert len(deployment.executions()) == 1
@@ -83,7 +94,7 @@ def test_a_queued_job_that_nobody_started_is_started(deployment):
 def test_a_run_that_was_ordered_and_never_began_is_started(deployment):
     ref = never_begin(deployment)
     deployment.clock.advance(minutes=5)
-    assert deployment.sweep() == {"started": 1}
+    assert deployment.sweep() == {"restarted": 1}
     (execution,) = deployment.executions()
     assert execution.name == f"{ref.job_id}-1"
     assert deployment.job(ref).due_at == deployment.clock.now() + timedelta(minutes=5)
@@ -91,44 +102,188 @@ def test_a_run_that_was_ordered_and_never_began_is_started(deployment):
 
 @pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED"])
 @pytest.mark.parametrize("merging", [False, True])
-def test_a_run_that_died_unheard_fails_its_job_with_the_cause(deployment, status, merging):
+def test_a_run_that_died_unheard_is_merged_by_another_and_says_why(deployment, status, merging):
     task = deployment.start("text-stats", DATA)
     if merging:
-        deployment.store.jobs.move(task.job, JobState.MERGING, due_at=deployment.clock.now())
+        deployment.store.jobs.move(deployment.job(task.job), JobState.MERGING, due_at=deployment.clock.now())
     deployment.end_run(status, "States.Runtime", "x" * 1000)
     deployment.clock.advance(minutes=30)
-    assert deployment.sweep() == {"failed": 1}
-    job = deployment.job(task.job)
+    assert deployment.sweep() == {"salvaged": 1}
+    salvage = deployment.executions()[-1]
+    assert salvage.name == f"{task.job.job_id}-1-salvage"
+    assert json.loads(salvage.execution_input) == {
+        "tenant": task.job.tenant, "job_id": task.job.job_id, "run": 1, "salvage": True,
+    }  # fmt: skip
+    assert deployment.sweep() == {}
+    job = deployment.merge(task)
     assert (job.state, job.cause.code) == (JobState.FAILED, "run_lost")
     assert f"{status} with States.Runtime" in job.cause.message
     assert job.cause.detail == "x" * 500
+    deployment.hand_on(task.job)
     assert deployment.sweep() == {}
 
 
-def test_a_run_that_succeeded_without_ending_its_job_fails_it(deployment):
+def test_what_a_lost_run_had_committed_is_its_output_and_the_rest_is_named_with_why(deployment):
+    data = b"".join(b"line %04d\n" % number for number in range(40))
+    deployment = deployment.with_processors(Shout)
+    task = deployment.start("shout", data, options={"chunk_bytes": 100})
+    deployment.plan(task)
+    first, *others = deployment.shard_tasks(task)
+    deployment.process(first)
+    deployment.end_run("TIMED_OUT")
+    deployment.clock.advance(minutes=5)
+    assert deployment.sweep() == {"salvaged": 1}
+    assert all(deployment.process(other).work.chunks == 0 for other in others), "a salvaged run does no more work"
+    job = deployment.merge(task)
+    assert (job.state, deployment.read(job.output)) == (JobState.PARTIAL, data[:100].upper())
+    assert {chunk["cause"]["code"] for chunk in deployment.receipt(job)["missing"]} == {"run_lost"}
+    assert len(deployment.letters()) == 3
+
+
+def test_a_lost_run_of_which_all_was_committed_succeeds(deployment):
+    task = deployment.start("text-stats", DATA)
+    deployment.plan(task)
+    for shard in deployment.shard_tasks(task):
+        deployment.process(shard)
+    deployment.end_run("FAILED")
+    deployment.clock.advance(minutes=5)
+    assert deployment.sweep() == {"salvaged": 1}
+    assert deployment.merge(task).state is JobState.SUCCEEDED
+
+
+def test_a_salvage_at_work_is_left_alone_and_one_that_is_lost_as_well_fails_the_job(deployment):
+    task = deployment.start("text-stats", DATA)
+    deployment.end_run("FAILED", "States.Runtime")
+    deployment.clock.advance(minutes=5)
+    assert deployment.sweep() == {"salvaged": 1}
+    for _ in range(2):
+        deployment.clock.advance(minutes=5)
+        assert deployment.sweep() == {"salvaging": 1}
+    assert len(deployment.executions()) == 2
+    end_run(deployment, f"{task.job.job_id}-1-salvage", "FAILED")
+    deployment.clock.advance(minutes=5)
+    assert deployment.sweep() == {"failed": 1, "freed_slot": 1}
+    job = deployment.job(task.job)
+    assert (job.state, job.cause.code) == (JobState.FAILED, "run_lost")
+    assert deployment.sweep() == {}
+
+
+def test_a_run_that_succeeded_without_ending_its_job_is_merged_by_another(deployment):
     task = deployment.start("text-stats", DATA)
     deployment.end_run("SUCCEEDED")
     deployment.clock.advance(minutes=30)
-    deployment.sweep()
-    assert "ended as SUCCEEDED without saying so" in deployment.job(task.job).cause.message
+    assert deployment.sweep() == {"salvaged": 1}
+    assert "ended as SUCCEEDED without saying so" in deployment.merge(task).cause.message
 
 
-def test_a_merging_job_without_a_run_fails(deployment):
+def test_a_merging_job_without_a_run_is_merged_by_another(deployment):
     ref = never_begin(deployment)
-    deployment.store.jobs.move(ref, JobState.MERGING, due_at=deployment.clock.now())
-    assert deployment.sweep() == {"failed": 1}
-    assert "ABSENT" in deployment.job(ref).cause.message
+    deployment.store.jobs.move(deployment.job(ref), JobState.MERGING, due_at=deployment.clock.now())
+    assert deployment.sweep() == {"salvaged": 1}
+    assert "ABSENT" in deployment.job(ref).stop.cause.message
+
+
+def test_a_run_that_is_lost_after_its_job_was_cancelled_ends_as_cancelled(deployment):
+    task = deployment.start("text-stats", DATA)
+    deployment.cancel(task.job, "enough")
+    deployment.end_run("ABORTED")
+    deployment.clock.advance(minutes=5)
+    assert deployment.sweep() == {"salvaged": 1}
+    job = deployment.merge(task)
+    assert (job.state, job.cause.message) == (JobState.CANCELLED, "The job was cancelled: enough")
 
 
 def test_a_live_run_is_left_alone_and_looked_at_later(deployment):
     task = deployment.start("text-stats", DATA)
-    deployment.clock.advance(minutes=5)
-    assert deployment.sweep() == {"live": 1}
+    for _ in range(2):
+        deployment.clock.advance(minutes=5)
+        assert deployment.sweep() == {}
+        job = deployment.job(task.job)
+        assert (job.state, job.moves) == (JobState.RUNNING, 2)
+        assert job.due_at == deployment.clock.now() + timedelta(minutes=5)
+    assert len(deployment.executions()) == 1
+
+
+def test_a_job_past_its_deadline_is_asked_to_stop_and_ends_with_what_is_done(deployment):
+    task = deployment.start("text-stats", DATA, options={"chunk_bytes": 4}, policy=Policy(deadline_seconds=3600))
+    deployment.plan(task)
+    first, *others = deployment.shard_tasks(task)
+    deployment.process(first)
+    deployment.clock.advance(seconds=3600)
+    assert (deployment.sweep(), deployment.swept().past_deadline) == ({}, 0)
+    deployment.clock.advance(seconds=1)
+    assert deployment.sweep() == {"stopped": 1}
+    assert (deployment.sweep(), deployment.swept().past_deadline) == ({}, 1)
+    assert all(deployment.process(other).work.chunks == 0 for other in others)
+    job = deployment.merge(task)
+    assert job.state is JobState.PARTIAL
+    assert deployment.receipt(job)["missing"][0]["cause"] == {
+        "code": "deadline_passed", "message": "The job's deadline of 3,600 s has passed.",
+        "position": None, "detail": None,
+    }  # fmt: skip
+
+
+def test_a_redrive_has_a_deadline_of_its_own(deployment):
+    task = deployment.start("text-stats", DATA, policy=Policy(deadline_seconds=3600))
+    deployment.clock.advance(hours=2)
+    assert deployment.sweep() == {"stopped": 1}
+    deployment.merge(task)
+    deployment.clock.advance(hours=2)
+    again = deployment.redrive(task.job).job
+    assert (again.state, again.stop) == (JobState.RUNNING, None)
+    assert again.deadline_at == deployment.clock.now() + timedelta(hours=1)
     assert deployment.sweep() == {}
-    job = deployment.job(task.job)
-    assert (job.state, job.moves) == (JobState.RUNNING, 2)
+
+
+def test_a_run_that_does_not_stop_within_ten_minutes_is_aborted_and_salvaged(deployment):
+    task = deployment.start("text-stats", DATA)
+    deployment.cancel(task.job)
+    deployment.clock.advance(minutes=10)
+    assert deployment.sweep() == {}
+    deployment.clock.advance(minutes=1)
+    assert deployment.sweep() == {"aborted_run": 1}
+    assert [each.status for each in deployment.executions()] == ["ABORTED"]
+    assert deployment.sweep() == {}
     deployment.clock.advance(minutes=5)
-    assert deployment.sweep() == {"live": 1}
+    assert deployment.sweep() == {"salvaged": 1}
+    assert deployment.merge(task).state is JobState.CANCELLED
+
+
+def test_what_step_functions_says_of_a_run_that_the_sweep_aborted_fails_no_cancelled_job(deployment):
+    """The rule on runs that ended badly hears of it before the sweep looks again."""
+    task = deployment.start("text-stats", DATA)
+    deployment.cancel(task.job)
+    deployment.clock.advance(minutes=11)
+    assert deployment.sweep() == {"aborted_run": 1}
+    conclude_run(task, cause_of("ABORTED", ""), jobs=deployment.store.jobs)
+    deployment.clock.advance(minutes=5)
+    deployment.sweep()
+    assert deployment.merge(task).state is JobState.CANCELLED
+
+
+def test_a_shard_without_a_sign_of_life_is_counted_until_another_worker_takes_it(deployment):
+    task = deployment.start("text-stats", DATA)
+    deployment.plan(task)
+    (shard,) = deployment.shard_tasks(task)
+    deployment.store.shards.claim(task.job, shard.shard, task.run)
+    deployment.clock.advance(seconds=30)
+    assert deployment.swept().stalled_shards == 0
+    deployment.clock.advance(seconds=1)
+    assert deployment.swept().stalled_shards == 1
+    deployment.process(shard)
+    deployment.clock.advance(minutes=2)
+    assert deployment.swept().stalled_shards == 0
+
+
+def test_an_output_that_a_killed_merge_left_unfinished_is_removed_after_an_hour(deployment, monkeypatch):
+    created = deployment.s3.create_multipart_upload(Bucket="data", Key="t/T1/j/x/output/r1.00")
+    began = deployment.s3.list_multipart_uploads(Bucket="data")["Uploads"][0]["Initiated"]
+    deployment.clock.time = began + timedelta(minutes=60)
+    assert deployment.sweep() == {}
+    deployment.clock.advance(seconds=1)
+    assert deployment.sweep() == {"aborted_upload": 1}
+    assert "Uploads" not in deployment.s3.list_multipart_uploads(Bucket="data")
+    assert created["UploadId"]
 
 
 def test_an_index_that_is_behind_does_no_harm(deployment, monkeypatch):
@@ -137,6 +292,7 @@ def test_an_index_that_is_behind_does_no_harm(deployment, monkeypatch):
     stale = deployment.job(task.job)
     ended = deployment.finish(task)
     deployment.end_run("SUCCEEDED")
+    deployment.hand_on(ended.ref)
     for state in (JobState.AWAITING_UPLOAD, JobState.QUEUED, JobState.RUNNING):
         seen = replace(stale, state=state, run=stale.run if state is JobState.RUNNING else 0)
         monkeypatch.setattr(
@@ -147,10 +303,22 @@ def test_an_index_that_is_behind_does_no_harm(deployment, monkeypatch):
     assert len(deployment.executions()) == 1
 
 
+def test_a_sweep_that_saw_an_earlier_run_salvages_nothing_of_the_next(deployment, monkeypatch):
+    task = deployment.start("text-stats", DATA)
+    stale = deployment.job(task.job)
+    deployment.end_run("FAILED")
+    deployment.store.jobs.move(stale, JobState.FAILED)
+    again = deployment.redrive(task.job).job
+    monkeypatch.setattr(deployment.store.jobs, "due", lambda state, _: (stale,) if state is stale.state else ())
+    deployment.sweep()
+    assert deployment.job(task.job) == again
+    assert [each.name for each in deployment.executions()] == [f"{task.job.job_id}-1", f"{task.job.job_id}-2"]
+
+
 def test_sweeping_again_and_again_changes_nothing_more(deployment):
     refs = [deployment.submit("text-stats", DATA).job.ref, stay_queued(deployment), never_begin(deployment)]
     deployment.clock.advance(hours=2)
-    assert deployment.sweep() == {"expired": 1, "started": 2}
+    assert deployment.sweep() == {"expired": 1, "started": 1, "restarted": 1}
     jobs = [deployment.job(ref) for ref in refs]
     assert deployment.sweep() == {}
     assert [deployment.job(ref) for ref in refs] == jobs
@@ -167,20 +335,22 @@ def test_one_sweep_looks_at_so_many_jobs_of_a_state_and_the_next_at_the_rest(dep
 
 
 def test_a_job_that_cannot_be_mended_keeps_no_other_from_it(deployment, monkeypatch):
-    bad = stay_queued(deployment)
+    bad = never_begin(deployment)
     deployment.clock.advance(seconds=1)
-    good = stay_queued(deployment)
+    good = never_begin(deployment)
+    waiting = stay_queued(deployment)
     deployment.clock.advance(minutes=5)
     start = RunStore.start
 
-    def refuse(self, job):
+    def refuse(self, job, **salvage):
         if job.ref == bad:
             raise OSError("refused")
-        start(self, job)
+        start(self, job, **salvage)
 
     monkeypatch.setattr(RunStore, "start", refuse)
     with pytest.raises(ExceptionGroup) as raised:
         deployment.sweep()
     (problem,) = raised.value.exceptions
     assert bad.job_id in problem.__notes__[0]
-    assert [each.name for each in deployment.executions()] == [f"{good.job_id}-1"]
+    started = [f"{good.job_id}-1", f"{waiting.job_id}-1"]
+    assert [each.name for each in deployment.executions()] == started

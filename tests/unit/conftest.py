@@ -7,12 +7,20 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
-TALK_TO_THEMSELVES = {"test_cli", "test_client", "test_local_cloud", "test_operate"}
+TALK_TO_THEMSELVES = {
+    "test_cli",
+    "test_cli_control",
+    "test_cli_policy",
+    "test_client",
+    "test_local_cloud",
+    "test_operate",
+}
 """Modules that start a server of their own on loopback, and reach nothing else."""
 
 
@@ -124,7 +132,7 @@ def view(state: str = "RUNNING", **changes: Any) -> dict[str, Any]:
     """A job as the API tells it."""
     counts = {
         "shards": 1, "chunks": 4, "chunks_done": 1, "chunks_failed": 0, "records": 12, "bytes_done": 5, "attempts": 1,
-        "tallies": {},
+        "retries": 0, "rework": 0, "tallies": {},
     }  # fmt: skip
     return {
         "job_id": "01kb3x5s0qf8m2v9d7c6t4h1zn",
@@ -142,6 +150,11 @@ def view(state: str = "RUNNING", **changes: Any) -> dict[str, Any]:
         "ended_at": None,
         "upload_until": None,
         "output_size": None,
+        "run": 1,
+        "policy": {},
+        "deadline_at": None,
+        "stopping": None,
+        "stalled_shards": 0,
     } | changes
 
 
@@ -160,3 +173,30 @@ def takes_uploads(server: Server) -> Server:
     server.on("POST", "/jobs", Answer.of({"job": view("AWAITING_UPLOAD"), "upload": form}, 202))
     server.on("POST", "/bucket", Answer(204))
     return server
+
+
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: Server) -> None:
+    """A folder of its own, and a deployment that is the server of this test."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("BACKHAUL_STACK", "AWS_PROFILE", "AWS_REGION", "AWS_CA_BUNDLE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "BACKHAUL_API_URL": server.url,
+        "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "COLUMNS": "200",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"hello")
+    return path

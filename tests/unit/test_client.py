@@ -15,6 +15,7 @@ from backhaul.api import Download
 from backhaul.client import Backhaul
 from backhaul.errors import DeploymentUnreachable, InvalidRequest, RequestRefused
 from backhaul.job import JobState
+from backhaul.policy import Policy
 from backhaul.signing import SigV4
 
 JOB = "01kb3x5s0qf8m2v9d7c6t4h1zn"
@@ -107,6 +108,23 @@ def test_a_submission_says_what_the_file_is(takes_uploads, client, tmp_path):
         "size": 5,
         "sha256": hashlib.sha256(b"hello").hexdigest(),
     }
+
+
+@pytest.mark.parametrize(
+    ("policy", "sent"),
+    [
+        (None, {}),
+        ({}, {}),
+        (Policy(), {}),
+        (Policy(tolerate="5%", attempts=1), {"policy": {"tolerate": "5%", "attempts": 1}}),
+        ({"priority": 9}, {"policy": {"priority": 9}}),
+    ],
+)
+def test_of_a_policy_only_what_was_decided_is_sent(takes_uploads, client, tmp_path, policy, sent):
+    (tmp_path / "a").write_bytes(b"hello")
+    client.submit(tmp_path / "a", "text-stats", policy=policy)
+    (request,) = takes_uploads.asked("POST", "/jobs")
+    assert {name: value for name, value in request.json().items() if name == "policy"} == sent
 
 
 def test_a_file_name_that_is_no_text_is_sent_with_replacements(takes_uploads, client, tmp_path):
@@ -354,3 +372,58 @@ def test_results_and_receipts_are_asked_for_by_their_job(server, client, answer)
     server.on("GET", f"/jobs/{JOB}/result", answer.of(download))
     server.on("GET", f"/jobs/{JOB}/receipt", answer.of(download | {"size": 6}))
     assert (client.result(JOB).size, client.receipt(JOB).size) == (5, 6)
+
+
+def test_an_earlier_run_is_asked_for_by_its_number(server, client, answer):
+    download = {"url": "u", "size": 5, "expires_in_seconds": 60, "file_name": "f"}
+    for what in ("result", "receipt"):
+        server.on("GET", f"/jobs/{JOB}/{what}", answer.of(download))
+    client.result(JOB, run=1)
+    client.receipt(JOB, 2)
+    assert [request.query for request in server.requests] == ["run=1", "run=2"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "sent"), [(None, {}), ("wrong file", {"reason": "wrong file"}), ("", {"reason": ""})]
+)
+def test_a_job_is_cancelled_with_a_reason_if_there_is_one(server, client, view, answer, reason, sent):
+    cause = {"code": "cancelled", "message": "The job was cancelled.", "position": None, "detail": None}
+    server.on("POST", f"/jobs/{JOB}/cancel", answer.of(view(stopping=cause), 202))
+    job = client.cancel(JOB, reason)
+    assert (job.state, job.stopping.code) == (JobState.RUNNING, "cancelled")
+    (request,) = server.requests
+    assert request.json() == sent
+    assert signature_of(request)[1]
+
+
+@pytest.mark.parametrize("only_failed", [False, True])
+def test_a_redrive_tells_whether_a_run_was_started(server, client, view, answer, only_failed):
+    made = {"job": view("QUEUED", run=2), "started": True, "chunks": 3}
+    server.on("POST", f"/jobs/{JOB}/redrive", answer.of(made, 202))
+    done = client.redrive(JOB, only_failed=only_failed)
+    assert (done.job.run, done.started, done.chunks) == (2, True, 3)
+    assert server.requests[0].json() == {"only_failed": only_failed}
+
+
+@pytest.mark.parametrize("call", ["cancel", "redrive"])
+def test_a_command_is_never_repeated(server, client, answer, call):
+    server.on("POST", f"/jobs/{JOB}/{call}", answer(503))
+    with pytest.raises(DeploymentUnreachable):
+        getattr(client, call)(JOB)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "status"),
+    [
+        ("cancel", "job_has_ended", 409),
+        ("redrive", "job_not_ended", 409),
+        ("redrive", "not_redrivable", 409),
+        ("redrive", "job_not_found", 404),
+    ],
+)
+def test_a_command_that_is_refused_says_why(server, client, answer, call, code, status):
+    server.on("POST", f"/jobs/{JOB}/{call}", answer.of(refusal(code), status))
+    with pytest.raises(RequestRefused, match="Do this instead") as raised:
+        getattr(client, call)(JOB)
+    assert (raised.value.code, raised.value.status) == (code, status)

@@ -1,17 +1,26 @@
 """The processors shown in the documents work as shown, and no option goes undocumented."""
 
 import io
+import json
 import re
+import shlex
+from email.message import Message
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 import pytest
+import typer
 
+from backhaul.cli.app import app
+from backhaul.errors import Permanent
+from backhaul.flow.retry import is_transient
 from backhaul.registry import find_processors
 from backhaul.trial import trial
 from tests.sources import MemorySource
 
 PROJECT = Path(__file__).resolve().parents[2]
 FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:    )?(backhaul .+)$", re.MULTILINE)
 PAGE = (PROJECT / "docs/processors.md").read_text()
 DOCUMENTS = [path for path in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))) if path.exists()]
 
@@ -61,6 +70,76 @@ def test_the_csv_example_filters(page):
 def test_the_example_with_options_takes_them(page):
     assert run(page, "shorten", b"abc\nx", width="2")[0] == b"ab\nx"
     assert run(page, "shorten", b"abc\nx", width=2, keep="end")[0] == b"bc\nx"
+
+
+ENTRIES = b'{"text":"cat"}\n{"text":"dog"}\n'
+
+
+@pytest.fixture
+def api(monkeypatch):
+    """The paid API of the example: answers, or does what a test puts into `trouble`."""
+    asked, trouble = [], []
+
+    def open_url(request, timeout):
+        assert (request.full_url, timeout) == ("https://api.example/", 30)
+        text = json.loads(request.data)["text"]
+        asked.append(text)
+        if trouble:
+            raise trouble[0]
+        return io.BytesIO(json.dumps({"text": text.upper(), "paid": len(text)}).encode())
+
+    monkeypatch.setattr("urllib.request.urlopen", open_url)
+    return asked, trouble
+
+
+def translated(page):
+    return run(page, "translate", ENTRIES, url="https://api.example/")
+
+
+def test_the_example_with_a_paid_api_asks_once_for_each_entry(page, api):
+    output = b'{"text":"cat","translation":"CAT"}\n{"text":"dog","translation":"DOG"}\n'
+    assert translated(page) == (output, {"characters paid": 6})
+    assert api[0] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(("status", "expected"), [(429, True), (503, True), (400, False), (402, False)])
+def test_the_example_with_a_paid_api_tells_what_may_pass_from_what_will_not(page, api, status, expected):
+    api[1].append(HTTPError("https://api.example/", status, "no", Message(), None))
+    with pytest.raises(Exception) as raised:  # noqa: PT011  # which one is the point
+        translated(page)
+    assert is_transient(raised.value) is expected
+    assert isinstance(raised.value, Permanent) is (status == 402)
+
+
+def test_the_example_with_a_paid_api_tries_again_without_a_connection(page, api):
+    api[1].append(URLError("refused"))
+    with pytest.raises(Exception, match="no connection: refused") as raised:
+        translated(page)
+    assert is_transient(raised.value)
+
+
+def test_the_example_with_checkpoints_counts_on(page):
+    assert run(page, "running-total", b"1\n2\n3\n", chunk_bytes=100)[0] == b"1 1\n2 3\n3 6\n"
+
+
+def commands():
+    for path in DOCUMENTS:
+        for line in COMMAND.findall(path.read_text()):
+            words = shlex.split(line.replace("…", "example"), comments=True)
+            if words[1:] and not words[1].startswith("-") and "[-" not in line:  # a synopsis is no command line
+                yield pytest.param(words[1:], id=f"{path.stem}: {' '.join(words)}")
+
+
+def test_there_are_commands_to_check():
+    assert {"submit", "redrive", "cancel", "result", "status", "try"} <= {each.values[0][0] for each in commands()}
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_every_command_line_of_the_documents_is_one(words):
+    command, words = typer.main.get_command(app), list(words)
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    command.make_context(command.name, words)
 
 
 @pytest.mark.parametrize("name", find_processors().names())

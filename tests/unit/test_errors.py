@@ -45,6 +45,7 @@ def test_exactly_these_errors_exist():
         "InvalidProcessor",
         "InvalidRequest",
         "InvalidSettings",
+        "JobHasEnded",
         "JobNotEnded",
         "JobNotFound",
         "LetterNotFound",
@@ -52,12 +53,16 @@ def test_exactly_these_errors_exist():
         "MalformedMessage",
         "NotRedrivable",
         "OperatorError",
+        "Permanent",
         "RequestRefused",
         "ResultNotReady",
+        "RunNotFound",
         "StoreUnavailable",
         "Superseded",
+        "Transient",
         "UnknownProcessor",
         "UnsuitableInput",
+        "WorkError",
     }
 
 
@@ -69,8 +74,10 @@ def test_exactly_these_names_are_exported():
         "Csv",
         "JsonLines",
         "Lines",
+        "Permanent",
         "Processor",
         "Record",
+        "Transient",
         "UnsuitableInput",
     ]
     assert all(hasattr(backhaul, name) for name in backhaul.__all__)

@@ -54,3 +54,7 @@ def test_an_event_tells_where_the_output_lies_and_not_what_a_processor_said():
 
 def test_options_and_checksums_stay_out_of_events():
     assert not {"options", "declared_sha256", "input"} & {item.name for item in fields(Detail)}
+
+
+def test_an_event_says_which_run_of_the_job_it_is_about():
+    assert [event_of(replace(JOB, run=run), "data").detail.run for run in (0, 1, 2)] == [0, 1, 2]

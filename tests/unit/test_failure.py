@@ -17,7 +17,7 @@ def cause_of(processor):
     source = MemorySource(b"a\n")
     fault = run_chunk(processor(processor.Options()), Window(source), Chunk(0, 0, 2))
     assert isinstance(fault, ChunkFault)
-    return fault.to_failed().cause
+    return processor_cause(fault.error)
 
 
 def test_the_place_is_the_processors_line_and_what_it_said_only_the_detail():

@@ -33,7 +33,19 @@ def test_every_state_can_be_reached_and_every_open_state_can_end():
     assert reached == set(JobState)
     for state in JobState:
         if not state.is_terminal:
-            assert {JobState.FAILED, JobState.CANCELLED} <= MOVES[state]
+            assert JobState.FAILED in MOVES[state]
+
+
+def test_what_waits_can_be_cancelled_and_what_runs_only_by_its_merge():
+    waiting_or_merging = {JobState.AWAITING_UPLOAD, JobState.QUEUED, JobState.MERGING}
+    assert JobState.CANCELLED.predecessors == waiting_or_merging
+
+
+def test_what_has_ended_with_something_missing_can_be_queued_again_and_moves_nowhere_else():
+    redriven = {state for state in JobState if state.is_terminal and MOVES[state]}
+    assert redriven == {JobState.PARTIAL, JobState.FAILED, JobState.CANCELLED}
+    assert all(MOVES[state] == {JobState.QUEUED} for state in redriven)
+    assert JobState.QUEUED.predecessors == {JobState.AWAITING_UPLOAD} | redriven
 
 
 def test_predecessors_are_the_moves_read_backwards():

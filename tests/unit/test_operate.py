@@ -13,6 +13,8 @@ from backhaul.operations.contents import Queue
 OUTPUTS = {
     "JobsTableName": "jobs",
     "FlowTableName": "flow",
+    "MaxRunningJobs": "100",
+    "MaxRunningJobsPerTenant": "20",
     "DataBucketName": "data",
     "StateMachineArn": "arn:aws:states:us-east-1:000000000000:stateMachine:runs",
     "EventBusName": "bus",

@@ -5,15 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backhaul.job import Cause
 from backhaul.reading import Chunk
 from backhaul.shard import (
     CHUNKS_MAX,
     MIB,
-    FailedChunk,
-    Part,
     Shard,
-    ShardRecord,
     check_chunks,
     choose_chunk_bytes,
     plan_shards,
@@ -70,12 +66,10 @@ def test_what_is_no_line_of_a_plan_is_refused(value):
         Shard.from_value(value)
 
 
-def test_a_record_knows_what_is_settled():
-    failed = FailedChunk(4, 40, 50, Cause("processor_error", "It raised."))
-    record = ShardRecord(0, parts=(Part(1, 0, ((1, 5), (2, 0))), Part(2, 1, ((3, 7),))), failed=(failed,))
-    assert record.settled() == {1, 2, 3, 4}
-    assert record.chunks_done == 3
-    assert ShardRecord(0).settled() == frozenset()
+def test_what_a_run_leaves_out_is_told_in_its_line():
+    shard = Shard(3, tuple(chunks([10, 10, 10])), skip=frozenset({2, 0}))
+    assert Shard.from_value(msgspec.json.decode(shard.to_line())) == shard
+    assert Shard.from_value({"shard": 0, "first_chunk": 0, "bounds": [0, 5], "quoted": []}).skip == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from backhaul.flow.mending import may_hold_slot
-from backhaul.job import Job, JobState
+from backhaul.job import Job, JobRef, JobState
 from backhaul.operations.doctor.finding import Finding
 from backhaul.operations.doctor.survey import SWEPT_AFTER, Survey
 
@@ -52,7 +52,7 @@ def idle_queue(survey: Survey) -> Iterator[Finding]:
                 "starts as many as there are slots, in the order of the queue",
                 ref,
                 job.updated_at,
-                repair=partial(_fill, survey),
+                repair=partial(_start, survey, ref),
             )
 
 
@@ -68,7 +68,9 @@ def _ended_just_now(job: Job | None, survey: Survey) -> bool:
     return job is not None and job.ended_at is not None and survey.now - job.ended_at <= SWEPT_AFTER
 
 
-def _fill(survey: Survey) -> str:
+def _start(survey: Survey, ref: JobRef) -> str:
+    if ref in survey.store.slots.get().members:
+        return survey.mender.settle_slot(ref)
     started = survey.mender.admission.fill()
     return f"started {started} jobs" if started else ""
 

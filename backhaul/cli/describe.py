@@ -1,0 +1,68 @@
+"""A job in words: where it stands, what is the matter with it, and how to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from backhaul.api import JobView
+from backhaul.cli.screen import plain, span, styled
+from backhaul.job import Cause, JobState
+
+NEAR = timedelta(hours=1)
+"""A deadline that is no further away is worth a line."""
+
+
+def describe(job: JobView, now: datetime) -> str:
+    """Return a job in one paragraph, as markup."""
+    run = f" (run {job.run})" if job.run > 1 else ""
+    lines = [f"[bold]{job.job_id}[/bold]  {styled(job.state)}{run}  {plain(job.processor)}  {plain(job.file_name)}"]
+    lines += [f"  {line}" for line in (*_done(job), *notes_on(job, now).values(), *_next(job))]
+    return "\n".join(lines)
+
+
+def notes_on(job: JobView, now: datetime) -> Mapping[str, str]:
+    """Return what is the matter with a job that has not ended, as markup, by the kind of matter."""
+    notes = {}
+    if job.stopping is not None:
+        notes["stopping"] = f"stopping: {_said(job.stopping)}"
+    if job.stalled_shards:
+        have = "1 shard has" if job.stalled_shards == 1 else f"{job.stalled_shards} shards have"
+        notes["stalled"] = f"{have} shown no sign of life for 30 s; other workers take over"
+    if job.deadline_at is not None and job.deadline_at - now <= NEAR and job.stopping is None:
+        notes["deadline"] = _deadline(job.deadline_at, now)
+    return notes
+
+
+def _done(job: JobView) -> Iterator[str]:
+    counts = job.counts
+    if counts.chunks:
+        word = "failed" if job.state in (JobState.RUNNING, JobState.MERGING) else "missing"
+        failed = f", {counts.chunks_failed} {word}" if counts.chunks_failed else ""
+        yield f"{counts.chunks_done} of {counts.chunks} chunks{failed}, {counts.records:,} records"
+    if counts.tallies:
+        yield ", ".join(f"{plain(name)} {amount:,}" for name, amount in counts.tallies.items())
+    if job.cause is not None:
+        yield _said(job.cause)
+    if job.upload_until is not None:
+        yield f"waiting for the upload until {job.upload_until:%H:%M:%S} UTC"
+
+
+def _said(cause: Cause) -> str:
+    detail = f" ({plain(cause.detail)})" if cause.detail else ""
+    return f"{plain(cause.message)}{detail}"
+
+
+def _deadline(moment: datetime, now: datetime) -> str:
+    at = f"{moment:%H:%M:%S} UTC"
+    return f"its deadline is in {span(moment - now)}, at {at}" if moment > now else f"its deadline passed at {at}"
+
+
+def _next(job: JobView) -> Iterator[str]:
+    """Yield the commands that go on from a job of which chunks are missing, and so a receipt names them."""
+    if not job.state.is_terminal or not job.counts.chunks_failed:
+        return
+    yield f"see which:  backhaul result {job.job_id} --receipt"
+    if job.cause is None or job.cause.code != "unsuitable_input":  # the same file would fail again
+        # Not --only-failed: a run that passed its deadline has left out chunks that it never tried.
+        yield f"try again:  backhaul redrive {job.job_id}"

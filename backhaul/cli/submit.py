@@ -1,0 +1,104 @@
+"""Commands that begin something: submit, and the processors there are to submit to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from backhaul.cli.exits import exit_of
+from backhaul.cli.jobs import Json, Stack, follow, show_job
+from backhaul.cli.policy import Attempts, Deadline, FailFast, Priority, RecordTimeout, Tolerate, policy_of
+from backhaul.cli.screen import emit_json, option_text, plain_table, say, show, transfers
+from backhaul.discovery import connect
+from backhaul.upload import size_of
+
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the processor; repeatable."),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("submit")(submit)
+    app.command("processors")(processors)
+
+
+def submit(
+    file: Annotated[Path, typer.Argument(help="The file to process.", show_default=False)],
+    processor: Annotated[str, typer.Option("--processor", "-p", help="What to do with it.", show_default=False)],
+    option: Options = None,
+    tolerate: Tolerate = None,
+    fail_fast: FailFast = False,
+    attempts: Attempts = None,
+    record_timeout: RecordTimeout = None,
+    deadline: Deadline = None,
+    priority: Priority = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it has ended.")] = False,
+    json: Json = False,
+    stack: Stack = None,
+) -> int:
+    """Upload a file and start its job.
+
+    Example: `backhaul submit app.log --processor redact -o types=email,ipv4 --wait`
+
+    Example: `backhaul submit app.log -p redact --tolerate 5% --deadline 2h`
+    """
+    options = parse_options(option or [])
+    policy = policy_of(
+        tolerate=tolerate,
+        fail_fast=fail_fast,
+        attempts=attempts,
+        record_timeout=record_timeout,
+        deadline=deadline,
+        priority=priority,
+    )
+    size = size_of(file)
+    with connect(stack) as client:
+        with transfers(("hashing", "uploading"), size) as (hashed, moved):
+            job = client.submit(file, processor, options, policy=policy, hashing=hashed, progress=moved)
+        say(f"Job [bold]{job.job_id}[/bold] submitted. Follow it with: backhaul watch {job.job_id}")
+        if wait:
+            job = follow(client, job.job_id)
+    if wait:
+        show_job(job, json=json)
+        return exit_of(job.state)
+    if json:
+        emit_json(job)
+    else:
+        show(job.job_id)
+    return 0
+
+
+def processors(json: Json = False, stack: Stack = None) -> int:
+    """List the processors that the deployment offers, and their options."""
+    with connect(stack) as client:
+        found = client.processors()
+    if json:
+        emit_json({"processors": found})
+        return 0
+    table = plain_table("PROCESSOR", "OPTION", "TYPE", "DEFAULT", "DESCRIPTION")
+    for each in found:
+        table.add_row(f"[bold]{each.name}[/bold]", "", "", "", escape(each.summary))
+        for option in each.options:
+            limits = f" ({option.limits})" if option.limits else ""
+            texts = (option_text(option.default), option.description + limits)
+            table.add_row("", option.name, option.type, *map(escape, texts))
+    show(table)
+    return 0
+
+
+def parse_options(pairs: list[str]) -> dict[str, str]:
+    """Return options written as KEY=VALUE; the deployment turns each text into the option's type."""
+    options: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator or not name:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE.", param_hint="--option")
+        if name in options:
+            raise typer.BadParameter(f"{name!r} is given twice.", param_hint="--option")
+        options[name] = text
+    return options
