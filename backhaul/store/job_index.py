@@ -97,6 +97,10 @@ class JobIndex:
         )
         return (job_of(item) for page in pages for item in page["Items"])
 
+    def newest(self, tenant: str) -> Iterator[Job]:
+        """Yield all jobs of a tenant, newest first."""
+        return self._newest_first(tenant, None)
+
     def _newest_first(self, tenant: str, after: str | None) -> Iterator[Job]:
         condition = "tenant = :tenant" + (" AND job_id < :after" if after else "")
         pages = self._client.get_paginator("query").paginate(

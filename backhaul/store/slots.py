@@ -37,6 +37,10 @@ class Slots:
     turn: int = 0
     """The highest turn that was ever started: who queues next is not served before it."""
 
+    def of(self, tenant: str) -> int:
+        """Return how many slots the tenant's jobs hold."""
+        return sum(member.tenant == tenant for member in self.members)
+
     def pause_of(self, tenant: str) -> Pause | None:
         """Return what keeps this tenant's jobs from starting, if anything does."""
         return self.paused or self.paused_tenants.get(tenant)
@@ -49,8 +53,8 @@ class SlotStore:
         self._client = client
         self._table = table
         self._clock = clock
-        self._most = most
-        self._most_per_tenant = most_per_tenant
+        self.most = most
+        self.most_per_tenant = most_per_tenant
 
     def get(self) -> Slots:
         """Return the slots as last written."""
@@ -59,7 +63,7 @@ class SlotStore:
 
     def is_full(self, slots: Slots) -> bool:
         """Return whether nobody can take a slot."""
-        return len(slots.members) >= self._most or slots.paused is not None
+        return len(slots.members) >= self.most or slots.paused is not None
 
     def take(self, ref: JobRef, turn: int) -> bool:
         """Take a slot for the job, or find that it holds one; false if there is none for it now."""
@@ -79,8 +83,8 @@ class SlotStore:
                     **to_item(
                         {
                             ":name": _name(ref),
-                            ":most": self._most,
-                            ":most_per_tenant": self._most_per_tenant,
+                            ":most": self.most,
+                            ":most_per_tenant": self.most_per_tenant,
                             ":turn": turn,
                         }
                     ),
