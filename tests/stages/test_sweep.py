@@ -32,7 +32,7 @@ def never_begin(deployment):
     """A job whose dispatcher crashed after it had its slot and before its run was started."""
     ref = stay_queued(deployment)
     now = deployment.clock.now()
-    assert deployment.store.slots.take(ref, 1)
+    assert deployment.store.slots.take(ref, 5, 1)
     due_at = now + timedelta(minutes=5)
     deployment.store.jobs.move(deployment.job(ref), JobState.RUNNING, started_at=now, due_at=due_at)
     return ref
