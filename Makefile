@@ -8,7 +8,7 @@ REQUIREMENTS := requirements.txt requirements-dev.txt requirements-emulator.txt 
 CDK := $(BIN)/python -I backhaul/toolchain.py cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench synth deploy down clean lock
+.PHONY: help setup demo test check prove bench synth deploy down clean lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,11 @@ check: setup ## Lint, format, types, architecture
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/pytest --quiet tests/architecture
+
+# SEEDS=200 for a night; ARGS="--case F2" for one case.
+SEEDS ?= 20
+prove: setup ## Run every fault case with SEEDS seeds each, and check what comes out (ARGS="--case F2")
+	@$(BIN)/python -m prove --seeds $(SEEDS) $(ARGS)
 
 bench: setup ## Run the benchmarks
 	@$(BIN)/python benchmarks/planning.py
