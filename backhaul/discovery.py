@@ -19,7 +19,7 @@ from backhaul.clock import SystemClock
 from backhaul.errors import DeploymentUnreachable
 from backhaul.local import LocalCloud, LocalCloudError
 from backhaul.local.connection import Connection
-from backhaul.operations.connection import Operations, Outputs
+from backhaul.operations.connection import LOCAL_CLOUD, Operations, Outputs
 from backhaul.signing import SigV4
 from backhaul.store import Store
 
@@ -67,7 +67,7 @@ def operate(stack: str | None = None, environ: Mapping[str, str] = os.environ) -
         raise DeploymentUnreachable("BACKHAUL_API_URL is no way in for an operator. Name the stack with --stack.")
     if connection is None:
         raise DeploymentUnreachable(_NONE_FOUND)
-    return _operations(Outputs("The local cloud", connection.outputs), _local_clients(connection))
+    return _operations(Outputs(LOCAL_CLOUD, connection.outputs), _local_clients(connection))
 
 
 def _operations(outputs: Outputs, client: Callable[..., Any]) -> Operations:

@@ -86,9 +86,14 @@ def plan_key(job: JobRef, run: int) -> str:
     return f"{job_prefix(job)}plan/r{run}.jsonl"
 
 
+def results_prefix(job: JobRef) -> str:
+    """Return what the keys of all of a job's results begin with."""
+    return f"{job_prefix(job)}results/"
+
+
 def result_key(job: JobRef, shard: int, attempt: int, part: int) -> str:
     """Return where one commit's results go; the attempt keeps a zombie's apart."""
-    return f"{job_prefix(job)}results/{shard:06d}.a{attempt}.p{part}"
+    return f"{results_prefix(job)}{shard:06d}.a{attempt}.p{part}"
 
 
 def output_key(job: JobRef, run: int, merge: str) -> str:

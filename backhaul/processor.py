@@ -83,8 +83,9 @@ class Context:
     def checkpoint(self, state: Any = None) -> None:
         """Say that everything yielded so far may be kept: after a crash the records that follow are the next.
 
-        It is for `process_chunk`; with `process`, every record ends with one.         `state` comes back as `ctx.state`; it is what JSON can hold, 64 KiB at most. An attempt whose time is up
-        ends here, by an exception that is not for the processor to catch.
+        It is for `process_chunk`; with `process`, every record ends with one. `state` comes back as `ctx.state`: what
+        JSON can hold, 64 KiB at most. An attempt whose time is up ends here, by an exception that is not for the
+        processor to catch.
         """
         if self._in_record:
             raise InvalidProcessor("checkpoint is for process_chunk: inside process the record is not done yet.")

@@ -11,7 +11,7 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from backhaul.store.job_index import DUE, QUEUED
+from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from stacks.grants import allow
 from stacks.review import accept_patterns
 from stacks.storage import Storage
@@ -70,7 +70,7 @@ def _records(storage: Storage) -> list[iam.PolicyStatement]:
             "dynamodb:Query",
             on=[storage.jobs.table_arn, storage.flow.table_arn],
         ),
-        allow("dynamodb:Query", on=[storage.index(DUE), storage.index(QUEUED)]),
+        allow("dynamodb:Query", on=[storage.index(each) for each in (BY_TENANT, DUE, QUEUED)]),
         allow(
             # Dead letters of the stream say where in it the change is, not what it was.
             "dynamodb:DescribeStream",
@@ -83,9 +83,10 @@ def _records(storage: Storage) -> list[iam.PolicyStatement]:
 
 
 def _files(storage: Storage) -> list[iam.PolicyStatement]:
-    readable = [storage.objects(kind) for kind in ("input/data", "plan/*", "results/*", "output/*")]
+    readable = [storage.objects(kind) for kind in ("input/data", "plan/*", "results/*", "output/*", "receipt/*")]
     return [
         allow("s3:GetObject", "s3:GetObjectVersion", on=readable),
-        allow("s3:ListBucketMultipartUploads", on=storage.bucket.bucket_arn),
+        # S3 tells only those who may list a bucket whether an object is absent or kept from them.
+        allow("s3:ListBucket", "s3:ListBucketMultipartUploads", on=storage.bucket.bucket_arn),
         allow("s3:AbortMultipartUpload", on=storage.objects("output/*")),
     ]

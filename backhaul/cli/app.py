@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from backhaul.cli import author, control, dlq, jobs, local, submit
+from backhaul.cli import author, control, dlq, doctor, intake, jobs, local, submit
 from backhaul.cli.exits import EPILOG, Exit, exit_of
 from backhaul.cli.screen import plain, say, show
 from backhaul.discovery import AWS_ERRORS, said
@@ -29,6 +29,8 @@ submit.add_to(app)
 jobs.add_to(app)
 control.add_to(app)
 author.add_to(app)
+app.command()(doctor.doctor)
+intake.add_to(app)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(local.app, name="local")
 

@@ -26,7 +26,7 @@ class Exit(IntEnum):
 MEANINGS = {
     Exit.SUCCEEDED: "done; with --wait: the job SUCCEEDED; with cancel --wait: it is CANCELLED",
     Exit.FAILED: "the job ended FAILED, CANCELLED or EXPIRED; with cancel --wait: in any other state than CANCELLED; "
-    "with try: the processor failed",
+    "with try: the processor failed; with doctor: something is wrong",
     Exit.USAGE: "the command line is wrong",
     Exit.PARTIAL: "the job ended PARTIAL: part of the output is missing, and the receipt names it; "
     "with dlq: some letters stayed where they are",

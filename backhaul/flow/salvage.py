@@ -8,7 +8,8 @@ from backhaul.store import JobStore, RunStore
 
 
 def salvage(job: Job, cause: Cause, *, jobs: JobStore, runs: RunStore, clock: Clock) -> str:
-    """See to the end of a job whose run is gone; returns what was done: `salvaged`, `salvaging` or `failed`.
+    """See to the end of a job whose run is gone; returns what was done: `salvaged`, `salvaging`, `failed`,
+    or nothing because the job has ended, or has another run by now.
 
     Another execution merges what was committed. Only if that is gone as well does the job end here, as FAILED.
     """
@@ -16,9 +17,11 @@ def salvage(job: Job, cause: Cause, *, jobs: JobStore, runs: RunStore, clock: Cl
     if second.is_live:
         return "salvaging"
     if second.status == "ABSENT":
-        job = jobs.request_stop(job, Stop(StopKind.LOST, cause, clock.now()))
-        if not job.state.is_terminal:
-            runs.start(job, salvage=True)
+        stopped = jobs.request_stop(job, Stop(StopKind.LOST, cause, clock.now()))
+        # A job that was redriven meanwhile has a run that lives: to merge that now would cut it off.
+        if stopped.run != job.run or stopped.state.is_terminal:
+            return ""
+        runs.start(stopped, salvage=True)
         return "salvaged"
-    jobs.move(job, JobState.FAILED, cause=cause)
-    return "failed"
+    failed = jobs.move(job, JobState.FAILED, cause=cause)
+    return "failed" if failed.run == job.run and failed.cause == cause else ""

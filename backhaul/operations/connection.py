@@ -17,6 +17,8 @@ DEAD_LETTERS_OUTPUTS: Mapping[Queue, str] = {
     Queue.ANNOUNCE: "AnnounceDeadLettersUrl",
 }
 
+LOCAL_CLOUD = "The local cloud"
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -32,6 +34,11 @@ class Outputs:
                 f"{self.stack} has no output {name}. It is no Backhaul stack, or an older one: deploy it again."
             )
         return self.values[name]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether they are those of a local cloud."""
+        return self.stack == LOCAL_CLOUD
 
     def settings(self) -> Settings:
         """Return the settings that the outputs tell."""

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 
-from backhaul import keys
 from backhaul.clock import Clock
-from backhaul.errors import JobNotFound
-from backhaul.flow.admission import CHECK_EVERY, Admission
+from backhaul.flow.admission import CHECK_EVERY
+from backhaul.flow.mending import ORPHANED_AFTER, Mender, ignores_stop, is_past_deadline, lost
 from backhaul.flow.salvage import salvage
-from backhaul.job import Cause, Job, JobRef, JobState, Stop, StopKind
+from backhaul.job import Job, JobRef, JobState
 from backhaul.store import JobStore, ObjectStore, RunStatus, RunStore, ShardStore, SlotStore
 from backhaul.task import RunTask
 
 JOBS_MOST = 100
 """Jobs of one state that one sweep looks at; the next sweep takes the rest."""
-STOP_LONGEST = timedelta(minutes=20)
-"""How long a run may take to stop by itself: longer than a hung worker can hold its shard."""
-ORPHANED_AFTER = timedelta(hours=1)
-"""No merge takes as long: its function would have been ended."""
 
 
 @dataclass
@@ -34,24 +28,15 @@ class Swept:
     past_deadline: int = 0
     problems: list[Exception] = field(default_factory=list)
 
+    def note(self, mended: str) -> None:
+        """Count one thing that was mended; nothing if there was nothing to mend."""
+        if mended:
+            self.mended[mended] += 1
+
     def raise_problems(self) -> None:
         """Raise an `ExceptionGroup` of what could not be mended."""
         if self.problems:
             raise ExceptionGroup("some jobs cannot be mended", self.problems)
-
-
-@dataclass(frozen=True)
-class _Stores:
-    jobs: JobStore
-    shards: ShardStore
-    objects: ObjectStore
-    runs: RunStore
-    slots: SlotStore
-    clock: Clock
-
-    @property
-    def admission(self) -> Admission:
-        return Admission(self.jobs, self.runs, self.slots, self.clock)
 
 
 def sweep(
@@ -61,25 +46,27 @@ def sweep(
 
     A job that cannot be mended keeps no other from it: `raise_problems` of the answer tells.
     """
-    stores, swept = _Stores(jobs, shards, objects, runs, slots, clock), Swept()
+    mender, swept = Mender(jobs, objects, runs, slots, clock), Swept()
     problems = swept.problems
     for state, mend in _MENDED.items():
         for job in jobs.due(state, JOBS_MOST):
             with _noted(job.ref, problems):
-                swept.mended.update(mend(job, stores))
+                swept.note(mend(mender, job))
     members = slots.get().members
     for job in jobs.open(JobState.RUNNING):
         with _noted(job.ref, problems):
-            _look_at_running(job, stores, swept)
+            _look_at_running(job, mender, shards, swept)
             if job.ref not in members:
-                swept.mended.update(_hold(job, stores))
+                swept.note(mender.hold_slot(job.ref))
     for member in members:
         with _noted(member, problems):
-            swept.mended.update(_reconcile(member, stores))
+            swept.note(mender.settle_slot(member))
     for orphan in objects.orphans(clock.now() - ORPHANED_AFTER):
         objects.abort(orphan)
-        swept.mended["aborted_upload"] += 1
-    swept.mended["started"] += stores.admission.fill()
+        swept.note("aborted_upload")
+    failed: dict[JobRef, Exception] = {}
+    swept.mended["started"] += mender.admission.fill(problems=failed)
+    problems += failed.values()
     swept.mended = +swept.mended
     return swept
 
@@ -92,7 +79,7 @@ def mend_lost(task: RunTask, status: RunStatus, *, jobs: JobStore, runs: RunStor
     job = jobs.get(task.job)
     if job.run != task.run or job.state not in (JobState.RUNNING, JobState.MERGING):
         return None
-    return salvage(job, _cause(status), jobs=jobs, runs=runs, clock=clock)
+    return salvage(job, lost(status), jobs=jobs, runs=runs, clock=clock) or None
 
 
 @contextmanager
@@ -104,80 +91,29 @@ def _noted(ref: JobRef, problems: list[Exception]) -> Iterator[None]:
         problems.append(problem)
 
 
-def _await(job: Job, stores: _Stores) -> Iterator[str]:
-    upload = stores.objects.find(keys.input_key(job.ref))
-    if upload is not None:  # its event was lost
-        stores.admission.claim(job, upload)
-        yield "claimed"
-        return
-    cause = Cause("upload_missing", "The file was not uploaded in time. Submit it again.")
-    if stores.jobs.move(job, JobState.EXPIRED, cause=cause).state is JobState.EXPIRED:
-        yield "expired"
-
-
-def _wait(job: Job, stores: _Stores) -> Iterator[str]:
+def _wait(mender: Mender, job: Job) -> str:
     """Look again later: what can start is started at the end of every sweep."""
-    stores.jobs.note(job, due_at=stores.clock.now() + CHECK_EVERY)
-    yield from ()
+    later = {"due_at": mender.clock.now() + CHECK_EVERY}
+    # A job that an older version queued has no place yet.
+    mender.jobs.note(job, **(later if job.turn else mender.admission.place(job)))
+    return ""
 
 
-def _check(job: Job, stores: _Stores) -> Iterator[str]:
-    """Ask whether the run of a job still lives, and see to its end if it does not."""
-    status = stores.runs.status(job)
-    if status.is_live:
-        stores.jobs.note(job, due_at=stores.clock.now() + CHECK_EVERY)
-    elif status.status == "ABSENT" and job.state is JobState.RUNNING:
-        stores.runs.start(job)
-        stores.jobs.note(job, due_at=stores.clock.now() + CHECK_EVERY)
-        yield "restarted"
-    else:
-        yield salvage(job, _cause(status), jobs=stores.jobs, runs=stores.runs, clock=stores.clock)
-        stores.jobs.note(job, due_at=stores.clock.now() + CHECK_EVERY)
-
-
-def _cause(status: RunStatus) -> Cause:
-    reason = f" with {status.error}" if status.error else ""
-    message = f"The run ended as {status.status}{reason} without saying so."
-    return Cause("run_lost", message, detail=status.cause or None)
-
-
-def _look_at_running(job: Job, stores: _Stores, swept: Swept) -> None:
-    now = stores.clock.now()
-    swept.stalled_shards += sum(record.is_stalled(now) for record in stores.shards.all(job.ref, consistent=False))
-    if job.deadline_at is not None and now > job.deadline_at:
+def _look_at_running(job: Job, mender: Mender, shards: ShardStore, swept: Swept) -> None:
+    now = mender.clock.now()
+    swept.stalled_shards += sum(record.is_stalled(now) for record in shards.all(job.ref, consistent=False))
+    if is_past_deadline(job, now):
         swept.past_deadline += 1
         if job.stop is None:
-            cause = Cause("deadline_passed", f"The job's deadline of {job.policy.deadline_seconds:,} s has passed.")
-            job = stores.jobs.request_stop(job, Stop(StopKind.DEADLINE, cause, now))
-            swept.mended["stopped"] += 1
-    if job.stop is not None and now - job.stop.at > STOP_LONGEST and stores.runs.status(job).is_live:
-        stores.runs.stop(job, job.stop.cause)
-        swept.mended["aborted_run"] += 1
+            job = mender.keep_deadline(job)
+            swept.note("stopped")
+    if ignores_stop(job, now):
+        swept.note(mender.enforce_stop(job))
 
 
-def _hold(job: Job, stores: _Stores) -> Iterator[str]:
-    """Give a job that runs the slot that it lacks, if it still does: the index is a moment late."""
-    if stores.jobs.get(job.ref).state in (JobState.RUNNING, JobState.MERGING):
-        stores.slots.hold(job.ref)
-        yield "held_slot"
-
-
-def _reconcile(member: JobRef, stores: _Stores) -> Iterator[str]:
-    """Take back the slot of a job that does not run, and start one that was given a slot and not started."""
-    try:
-        job = stores.jobs.get(member)
-    except JobNotFound:
-        job = None
-    if job is None or job.state.is_terminal or job.state is JobState.AWAITING_UPLOAD:
-        stores.slots.drop(member)
-        yield "freed_slot"
-    elif job.state is JobState.QUEUED and stores.admission.begin(member):
-        yield "started"
-
-
-_MENDED = {
-    JobState.AWAITING_UPLOAD: _await,
+_MENDED: Mapping[JobState, Callable[[Mender, Job], str]] = {
+    JobState.AWAITING_UPLOAD: Mender.settle_upload,
     JobState.QUEUED: _wait,
-    JobState.RUNNING: _check,
-    JobState.MERGING: _check,
+    JobState.RUNNING: Mender.see_to_run,
+    JobState.MERGING: Mender.see_to_run,
 }

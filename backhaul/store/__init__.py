@@ -25,8 +25,10 @@ from backhaul.store.shards import ShardStore
 from backhaul.store.slots import Pause, Slots, SlotStore
 from backhaul.store.steps import StepStore
 from backhaul.store.stream import ChangeStream
+from backhaul.store.topic import AlarmTopic
 
 __all__ = [
+    "AlarmTopic",
     "AuditLog",
     "ChangeStream",
     "EventBus",
@@ -132,6 +134,10 @@ class Store:
     def queue(self, url: str) -> MessageQueue:
         """Return the queue at this URL, as an operator handles it."""
         return MessageQueue(self._sqs, url)
+
+    def alarm_topic(self, arn: str) -> AlarmTopic:
+        """Return the topic with this ARN."""
+        return AlarmTopic(self._make("sns", config=_CONFIG), arn)
 
     @cached_property
     def _sqs(self) -> Any:

@@ -103,6 +103,31 @@ class JobStore(JobIndex):
             names=("state", "run"),
         )
 
+    def is_indexed(self, ref: JobRef) -> bool:
+        """Whether the job is in the indexes that its state asks for and in no other; raises `JobNotFound`."""
+        found = self._client.get_item(TableName=self._table, Key=_key(ref), ConsistentRead=True)
+        if "Item" not in found:
+            raise JobNotFound(ref.job_id)
+        item, job = found["Item"], job_of(found["Item"])
+        waits = "queue" in item or "turn" in item
+        if job.state.is_terminal:
+            return not waits and "open_state" not in item and "due_at" not in item
+        listed = "due_at" in item and from_item(item).get("open_state") == job.state
+        return listed and (job.state is JobState.QUEUED or not waits)
+
+    def index_anew(self, job: Job, due_at: datetime) -> Job:
+        """Put the job into the indexes that its state asks for, unless it has moved on; return it as it now stands."""
+        ended = job.state.is_terminal
+        return self._update(
+            job.ref,
+            {"state": job.state} | ({} if ended else {"open_state": job.state, "due_at": due_at}),
+            remove=(("open_state", "due_at") if ended else ())
+            + (() if job.state is JobState.QUEUED else ("queue", "turn")),
+            condition="#state = :now AND #run = :of_run",
+            given={"now": job.state, "of_run": job.run},
+            names=("state", "run"),
+        )
+
     def keep_run(self, job: Job) -> None:
         """Keep what came of the job's run, which has ended, under a name of its own; doing it again changes nothing."""
         names = ("state", "run", "started_at", "ended_at", "output", "receipt", "counts", "cause", "expires_at")

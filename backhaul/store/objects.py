@@ -40,6 +40,7 @@ class Orphan:
 
     key: str
     upload_id: str
+    initiated: datetime | None = None
 
 
 class S3Source:
@@ -118,6 +119,22 @@ class ObjectStore:
             raise
         return ObjectRef(key, head["VersionId"], head["ContentLength"])
 
+    def exists(self, ref: ObjectRef) -> bool:
+        """Return whether the version is there; who asks must be allowed to list the bucket, or S3 refuses to say."""
+        try:
+            self.client.head_object(Bucket=self.bucket, Key=ref.key, VersionId=ref.version_id)
+        except ClientError as error:
+            # 400 and 405: the version ID is none of S3's, or is that of a delete marker.
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 404, 405):
+                return False
+            raise
+        return True
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the objects whose keys begin so, each with its size in bytes."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return {each["Key"]: each["Size"] for page in pages for each in page.get("Contents", [])}
+
     def put(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> ObjectRef:
         """Store an object whole."""
         answer = self.client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
@@ -145,7 +162,7 @@ class ObjectStore:
         pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket)
         for each in (each for page in pages for each in page.get("Uploads", [])):
             if each["Initiated"] < before and keys.is_output(each["Key"]):
-                yield Orphan(each["Key"], each["UploadId"])
+                yield Orphan(each["Key"], each["UploadId"], each["Initiated"])
 
     def abort(self, orphan: Orphan) -> None:
         """Remove what was uploaded of it; one that is gone stays gone."""

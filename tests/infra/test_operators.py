@@ -37,7 +37,7 @@ def test_an_operator_may_take_dead_letters_of_each_queue_and_hand_uploads_in_aga
 
 def test_an_operator_may_read_and_mend_records_and_read_what_a_letter_of_the_stream_is_about(granted: list[Grant]):
     assert on(granted, JOBS) == on(granted, FLOW) == ITEMS
-    for index in ("due", "queued"):
+    for index in ("by-tenant", "due", "queued"):
         assert on(granted, f"{JOBS}/index/{index}") == {"dynamodb:Query"}
     assert on(granted, "<storagejobs.StreamArn>") == STREAM
 
@@ -52,10 +52,10 @@ def test_an_operator_may_start_and_stop_runs_and_announce_what_was_not(granted: 
 def test_an_operator_may_read_files_of_jobs_and_clear_unfinished_output_but_write_none(granted: list[Grant]):
     pattern = f"<storagedata.Arn>/{keys.job_prefix(JOB).replace(JOB.tenant, '*').replace(JOB.job_id, '*')}"
     read = {"s3:GetObject", "s3:GetObjectVersion"}
-    for kind in ("input/data", "plan/*", "results/*"):
+    for kind in ("input/data", "plan/*", "results/*", "receipt/*"):
         assert on(granted, pattern + kind) == read
     assert on(granted, f"{pattern}output/*") == read | {"s3:AbortMultipartUpload"}
-    assert on(granted, "<storagedata.Arn>") == {"s3:ListBucketMultipartUploads"}
+    assert on(granted, "<storagedata.Arn>") == {"s3:ListBucket", "s3:ListBucketMultipartUploads"}
     assert not [action for actions, _ in granted for action in actions if action.startswith(("s3:Put", "s3:Delete"))]
 
 

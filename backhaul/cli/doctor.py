@@ -1,0 +1,158 @@
+"""The command `doctor`: what is wrong with a deployment, as a table, and mending it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from backhaul import keys
+from backhaul.cli.dlq import Stack
+from backhaul.cli.exits import Exit
+from backhaul.cli.jobs import Json
+from backhaul.cli.screen import age, console, emit_json, plain, plain_table, say, show
+from backhaul.discovery import operate
+from backhaul.job import JobRef
+from backhaul.operations.doctor import Examination, Finding, Mended, Scope, examine, treat
+
+WIDE = 160
+"""Columns of a terminal in which a finding fits on one line."""
+
+
+def doctor(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended, and check again.")] = False,
+    job: Annotated[
+        str | None, typer.Option("--job", help="Check this job too, however long ago it ended; needs --tenant.")
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="Check this tenant's recent jobs too, although none of them is open.")
+    ] = None,
+    all_ended: Annotated[
+        bool, typer.Option("--all-ended", help="Check jobs that have ended however old they are.")
+    ] = False,
+    json: Json = False,
+    stack: Stack = None,
+) -> int:
+    """Check what must always be true of a deployment, and say what is wrong.
+
+    Exits with 0 if nothing is, or if all of it was mended, and with 1 otherwise.
+    """
+    operations, scope = operate(stack), _scope(job, tenant, all_ended)
+    with console.status("Examining"):
+        before = examine(operations, scope)
+    mended: tuple[Mended, ...] = ()
+    left = before
+    if repair and before.mendable:
+        with console.status("Mending"):
+            treatment = treat(operations, scope, before)
+        mended, left = treatment.mended, treatment.left
+    if json:
+        emit_json(_document(left, mended))
+    else:
+        _tell(left, mended, repair=repair)
+    return Exit.FAILED if left.findings else Exit.SUCCEEDED
+
+
+def _scope(job: str | None, tenant: str | None, all_ended: bool) -> Scope:
+    if job is not None and tenant is None:
+        raise typer.BadParameter(
+            "Name its tenant with --tenant: a job's ID alone does not find it.", param_hint="--job"
+        )
+    if job is not None and not keys.is_job_id(job):
+        raise typer.BadParameter(f"{job!r} is not a job's ID.", param_hint="--job")
+    ref = JobRef(tenant, job) if job and tenant else None
+    return Scope((tenant,) if tenant else (), ref, all_ended)
+
+
+def _tell(left: Examination, mended: Sequence[Mended], *, repair: bool) -> None:
+    if mended:
+        show(_mended_table(mended))
+    if left.findings:
+        show(_listing(left.findings))
+    for note in left.skipped:
+        say(f"Skipped: {plain(note)}.")
+    say(summary(left, mended, repair=repair))
+
+
+def summary(left: Examination, mended: Sequence[Mended], *, repair: bool) -> str:
+    """Return in a sentence how the deployment stands."""
+    done = sum(each.mended for each in mended)
+    said = f"{left.checks - len(left.skipped)} checks, "
+    said += f"{done} mended, " if mended else ""
+    wrong, can = len(left.findings), len(left.mendable)
+    if not wrong:
+        return f"{said}nothing {'is left that is ' * bool(mended)}wrong."
+    said += f"{wrong} {_things(wrong)} {'still ' * bool(mended)}wrong"
+    if not can:
+        return f"{said}; a person must mend {'it' if wrong == 1 else 'them'}."
+    return f"{said}, {can} can be mended{'' if repair else ': backhaul doctor --repair'}."
+
+
+def _things(count: int) -> str:
+    return "thing" if count == 1 else "things"
+
+
+def _listing(findings: Sequence[Finding]) -> Table | str:
+    stdout = Console(file=sys.stdout)
+    if stdout.is_terminal and stdout.width < WIDE:
+        return _narrow(findings)
+    table = plain_table("CHECK", "WHAT", "TENANT/JOB", "SINCE", "MENDS BY")
+    for each in findings:
+        table.add_row(each.check, plain(each.what), plain(_job(each)), _since(each), plain(each.mends_by))
+    for column in (0, 2, 3):
+        table.columns[column].no_wrap = True
+    return table
+
+
+def _narrow(findings: Sequence[Finding]) -> str:
+    """Return three lines for each finding: a table would cut what tells one job from another."""
+    lines = []
+    for each in findings:
+        since = f"  since {_since(each)}" if each.since else ""
+        lines.append(f"[bold]{each.check}[/bold]  {plain(_job(each))}{since}")
+        lines += [f"  {plain(each.what)}", f"  [dim]mends by: {plain(each.mends_by)}[/dim]"]
+    return "\n".join(lines)
+
+
+def _mended_table(mended: Sequence[Mended]) -> Table:
+    table = plain_table("CHECK", "TENANT/JOB", "OUTCOME", "SAYS")
+    for each in mended:
+        outcome = "[green]mended[/green]" if each.mended else "[red]failed[/red]"
+        table.add_row(each.finding.check, plain(_job(each.finding)), outcome, plain(each.said))
+    for column in (0, 1, 2):
+        table.columns[column].no_wrap = True
+    return table
+
+
+def _job(found: Finding) -> str:
+    return f"{found.ref.tenant}/{found.ref.job_id}" if found.ref else "-"
+
+
+def _since(found: Finding) -> str:
+    return age(found.since) if found.since else "-"
+
+
+def _document(left: Examination, mended: Sequence[Mended]) -> dict[str, Any]:
+    return {
+        "healthy": not left.findings,
+        "checks": left.checks - len(left.skipped),
+        "findings": [_value(each) for each in left.findings],
+        "mended": [_value(each.finding) | {"mended": each.mended, "said": each.said} for each in mended],
+        "skipped": left.skipped,
+    }
+
+
+def _value(found: Finding) -> dict[str, Any]:
+    return {
+        "check": found.check,
+        "what": found.what,
+        "tenant": found.ref.tenant if found.ref else None,
+        "job_id": found.ref.job_id if found.ref else None,
+        "since": found.since,
+        "mends_by": found.mends_by,
+        "mendable": found.repair is not None,
+    }

@@ -1,0 +1,98 @@
+"""The commands `intake`, `pause` and `resume`: who runs and who waits, and letting nothing start for a while."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from backhaul.cli.dlq import Stack
+from backhaul.cli.jobs import Json
+from backhaul.cli.screen import age, emit_json, plain, plain_table, say, show
+from backhaul.discovery import operate
+from backhaul.operations import intake as operations
+from backhaul.operations.intake import Intake
+from backhaul.store import Pause
+
+Tenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant; without it everybody.")]
+
+_TENANT = re.compile(r"[A-Za-z0-9]{1,64}")
+
+
+def intake(json: Json = False, stack: Stack = None) -> int:
+    """Show who runs, who waits, and what is paused."""
+    found = operations.look(operate(stack))
+    if json:
+        emit_json(found)
+        return 0
+    show("\n".join(_lines(found)))
+    if found.queued:
+        table = plain_table("TENANT", "PRIORITY", "QUEUED", "HEAD", "WAITS")
+        for each in found.queued:
+            head = (each.head, age(each.head_since))
+            table.add_row(plain(each.tenant), str(each.priority), f"{each.jobs:,}", *head)
+        show(table)
+    return 0
+
+
+def pause(
+    reason: Annotated[str, typer.Option("--reason", help="Why; the tenants whose jobs wait are shown it.")],
+    tenant: Tenant = None,
+    stack: Stack = None,
+) -> int:
+    """Let no further job start until it is resumed; what runs goes on, and uploads are taken and queue."""
+    if not reason.strip():
+        raise typer.BadParameter("Say why: it is shown to those who wait.", param_hint="--reason")
+    done = operations.pause(operate(stack), _checked(tenant), reason.strip())
+    say(f"{_whose(tenant)} is {'paused' if done.changed else 'paused already, for this reason'}.")
+    return 0
+
+
+def resume(
+    tenant: Tenant = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the audit trail.")] = "",
+    stack: Stack = None,
+) -> int:
+    """Let jobs start again, and start those that may."""
+    done = operations.resume(operate(stack), _checked(tenant), reason.strip())
+    said = "goes on" if done.changed else "was not paused"
+    say(f"{_whose(tenant)} {said}; {done.started:,} {'job' if done.started == 1 else 'jobs'} started.")
+    if done.still_paused:
+        say(f"Everybody is paused all the same: {plain(done.still_paused.reason)}. Try: backhaul resume")
+    if done.paused_tenants:
+        say(f"Paused on their own: {plain(', '.join(done.paused_tenants))}.")
+    return 0
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to an app."""
+    for command in (intake, pause, resume):
+        app.command()(command)
+
+
+def _checked(tenant: str | None) -> str | None:
+    if tenant is not None and not _TENANT.fullmatch(tenant):
+        raise typer.BadParameter(f"{tenant!r} is no tenant's ID, such as AIDA....", param_hint="--tenant")
+    return tenant
+
+
+def _whose(tenant: str | None) -> str:
+    return f"The intake of {tenant}" if tenant else "The intake"
+
+
+def _lines(found: Intake) -> Iterator[str]:
+    yield f"{found.running:,} of {found.most:,} slots in use, at most {found.most_per_tenant:,} by one tenant"
+    for tenant, count in found.running_by_tenant.items():
+        yield f"  {plain(tenant)} {count:,}"
+    if found.paused:
+        yield f"paused: {_pause(found.paused)}"
+    for tenant, paused in found.paused_tenants.items():
+        yield f"{plain(tenant)} paused: {_pause(paused)}"
+    if not found.queued:
+        yield "no job is queued"
+
+
+def _pause(paused: Pause) -> str:
+    return f"{plain(paused.reason)} (by {plain(paused.by)}, {age(paused.at)} ago)"

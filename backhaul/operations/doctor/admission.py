@@ -1,0 +1,80 @@
+"""Checks of admission: that slots are held by those who run, and that nobody waits for nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+
+from backhaul.flow.mending import may_hold_slot
+from backhaul.job import Job, JobRef, JobState
+from backhaul.operations.doctor.finding import Finding
+from backhaul.operations.doctor.survey import SWEPT_AFTER, Survey
+
+
+def idle_slots(survey: Survey) -> Iterator[Finding]:
+    """Find slots that are held by jobs which do not run."""
+    for ref in sorted(survey.slots.members):
+        if ref not in survey.jobs:
+            continue
+        job = survey.jobs[ref]
+        if may_hold_slot(job) or _ended_just_now(job, survey):
+            continue
+        held_by = f"a job that is {job.state}" if job else "a job that does not exist"
+        repair = partial(survey.mender.free_slot, ref)
+        yield Finding(
+            f"a slot is held by {held_by}", "frees the slot", ref, job.ended_at if job else None, repair=repair
+        )
+
+
+def missing_slots(survey: Survey) -> Iterator[Finding]:
+    """Find jobs that run without a slot."""
+    for job in survey.within(JobState.RUNNING, JobState.MERGING):
+        if job.ref not in survey.slots.members:
+            repair = partial(survey.mender.hold_slot, job.ref)
+            what = f"{job.state} without a slot, so that too many may run"
+            yield Finding(what, "counts the job among those that run", job.ref, job.started_at, repair=repair)
+
+
+def idle_queue(survey: Survey) -> Iterator[Finding]:
+    """Find jobs that wait although they may start: as many of them as there are slots."""
+    taken = Counter(ref.tenant for ref in survey.slots.members)
+    slots = survey.store.slots
+    for ref in survey.queued:
+        job, mine = survey.jobs.get(ref), ref in survey.slots.members
+        room = taken.total() < slots.most and taken[ref.tenant] < slots.most_per_tenant
+        if job is None or job.state is not JobState.QUEUED or not (mine or room) or survey.slots.pause_of(ref.tenant):
+            continue
+        taken[ref.tenant] += not mine
+        if survey.now - job.updated_at > SWEPT_AFTER:
+            yield Finding(
+                "waits although it may start",
+                "starts as many as there are slots, in the order of the queue",
+                ref,
+                job.updated_at,
+                repair=partial(_start, survey, ref),
+            )
+
+
+def unplaced(survey: Survey) -> Iterator[Finding]:
+    """Find queued jobs that are not in the queue."""
+    for job in survey.within(JobState.QUEUED):
+        if job.queue is None or job.turn is None:
+            what = "QUEUED, but not in the queue: it would wait for ever"
+            yield Finding(what, "places it again", job.ref, job.updated_at, repair=partial(_place, survey, job))
+
+
+def _ended_just_now(job: Job | None, survey: Survey) -> bool:
+    return job is not None and job.ended_at is not None and survey.now - job.ended_at <= SWEPT_AFTER
+
+
+def _start(survey: Survey, ref: JobRef) -> str:
+    if ref in survey.store.slots.get().members:
+        return survey.mender.settle_slot(ref)
+    started = survey.mender.admission.fill()
+    return f"started {started} jobs" if started else ""
+
+
+def _place(survey: Survey, job: Job) -> str:
+    placed = survey.store.jobs.note(job, **survey.mender.admission.place(job))
+    return "placed" if placed.state is JobState.QUEUED and placed.run == job.run else ""

@@ -1,0 +1,84 @@
+"""Checks of job records: that sweeps can find them, that counts are true, and that no upload is waited for in vain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+
+from backhaul.errors import JobNotFound
+from backhaul.job import UPLOAD_GRACE, Counts, Job, JobState
+from backhaul.operations.doctor.finding import Finding
+from backhaul.operations.doctor.survey import SWEPT_AFTER, Survey
+from backhaul.receipt import judge
+
+_UPLOAD_WINDOW = timedelta(hours=1)
+
+
+def unlisted(survey: Survey) -> Iterator[Finding]:
+    """Find open jobs that no sweep can find, and jobs that are in an index in which they have no business."""
+    for job in (each for each in survey.jobs.values() if each is not None):
+        if _is_indexed(job, survey):
+            continue
+        what = f"{job.state}, but not in the index that the sweep looks into"
+        if job.state.is_terminal:
+            what = f"{job.state}, but in an index of open jobs"
+        repair = partial(_index, survey, job)
+        yield Finding(what, "corrects the record's index attributes", job.ref, job.updated_at, repair=repair)
+
+
+def miscounted(survey: Survey) -> Iterator[Finding]:
+    """Find jobs that have ended and whose counts are not what their shard records say."""
+    for job in survey.ended():
+        if job.plan is None or job.counts is None or job.state is JobState.EXPIRED:
+            continue
+        records = survey.records(job)
+        # What was written after the job's end, its counts need not say: they tell of the run that ended.
+        if any(each.beat_at and job.ended_at and each.beat_at > job.ended_at for each in records):
+            continue
+        true = judge(job, survey.plan(job), {each.index: each for each in records}).counts
+        if true != job.counts:
+            repair = partial(_recount, survey, job, true)
+            what = f"counts say {_summary(job.counts)}, shard records say {_summary(true)}"
+            yield Finding(what, "writes the counts anew", job.ref, job.ended_at, repair=repair)
+
+
+def unsettled_uploads(survey: Survey) -> Iterator[Finding]:
+    """Find jobs that wait for an upload after its time."""
+    for job in survey.within(JobState.AWAITING_UPLOAD):
+        if job.due_at is not None and survey.now - job.due_at > SWEPT_AFTER:
+            what, mends_by = (
+                "awaits its upload after its time",
+                "claims the upload if it is there, else expires the job",
+            )
+            yield Finding(what, mends_by, job.ref, job.due_at, repair=partial(_settle, survey, job))
+
+
+def _is_indexed(job: Job, survey: Survey) -> bool:
+    try:
+        return survey.store.jobs.is_indexed(job.ref)
+    except JobNotFound:  # it has been forgotten since
+        return True
+
+
+def _index(survey: Survey, job: Job) -> str:
+    due_at = job.due_at or survey.now
+    if job.state is JobState.AWAITING_UPLOAD and job.due_at is None:  # whoever has a form may still be using it
+        due_at = job.created_at + _UPLOAD_WINDOW + UPLOAD_GRACE
+    survey.store.jobs.index_anew(job, due_at)
+    return "corrected" if _is_indexed(job, survey) else ""
+
+
+def _recount(survey: Survey, job: Job, counts: Counts) -> str:
+    return "counted" if survey.store.jobs.note(job, counts=counts).counts == counts else ""
+
+
+def _settle(survey: Survey, job: Job) -> str:
+    settled = survey.mender.settle_upload(job)
+    survey.mender.admission.fill()
+    return settled
+
+
+def _summary(counts: Counts) -> str:
+    done = f"{counts.chunks_done} of {counts.chunks} chunks done"
+    return f"{done}, {counts.chunks_failed} failed, {counts.records:,} records, {counts.attempts} attempts"

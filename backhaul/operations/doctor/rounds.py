@@ -1,0 +1,151 @@
+"""The doctor's rounds: every check in turn, a second look at what one finds, and the repairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from backhaul.errors import BackhaulError, JobNotFound
+from backhaul.job import Job, JobRef
+from backhaul.operations.connection import Operations
+from backhaul.operations.doctor import admission, files, records, runs, surroundings
+from backhaul.operations.doctor.finding import Check, Finding, Scope
+from backhaul.operations.doctor.survey import Survey
+from backhaul.store.audit import AuditRecord
+
+CHECKS = (
+    Check("lost-run", runs.lost),
+    Check("unbegun-run", runs.unbegun),
+    Check("ignored-stop", runs.disobedient),
+    Check("missed-deadline", runs.overdue),
+    Check("stalled-shards", runs.stalled),
+    Check("idle-slot", admission.idle_slots),
+    Check("missing-slot", admission.missing_slots),
+    Check("unplaced-job", admission.unplaced),
+    Check("idle-queue", admission.idle_queue),
+    Check("unlisted-job", records.unlisted),
+    Check("late-upload", records.unsettled_uploads),
+    Check("wrong-counts", records.miscounted),
+    Check("lost-results", files.lost_results),
+    Check("lost-output", files.lost_outputs),
+    Check("unfinished-upload", files.unfinished_uploads),
+    Check("dead-letters", surroundings.dead_letters),
+    Check("unheard-alarms", surroundings.unheard_alarms),
+)
+ROUNDS_MOST = 3
+"""How often repairs are followed by others that they made possible, such as a start by a slot that came free."""
+
+UNCHECKED = "unchecked"
+"""Key of the finding that a check could not be made."""
+_TROUBLE = (BackhaulError, BotoCoreError, ClientError)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What is wrong with a deployment, in the order of the checks."""
+
+    findings: tuple[Finding, ...]
+    skipped: tuple[str, ...] = ()
+    checks: int = len(CHECKS)
+
+    @property
+    def mendable(self) -> tuple[Finding, ...]:
+        """What a repair can mend."""
+        return tuple(each for each in self.findings if each.repair is not None)
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What was found, whether it was mended, and what the repair said."""
+
+    finding: Finding
+    mended: bool
+    said: str
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What was wrong, what was mended of it, and what is left."""
+
+    before: Examination
+    mended: tuple[Mended, ...]
+    left: Examination
+
+
+def examine(operations: Operations, scope: Scope) -> Examination:
+    """Run every check and return what is wrong.
+
+    What concerns a job is found only if a second look confirms it: between reading the slots and reading a job, the
+    job may have begun or ended.
+    """
+    survey = Survey(operations, scope)
+    found = list(_look(survey, CHECKS))
+    suspects = frozenset(each.ref for each in found if each.ref is not None)
+    if suspects:
+        found = list(_confirmed(found, Survey(operations, scope, only=suspects)))
+    return Examination(tuple(found), tuple(survey.skipped))
+
+
+def treat(operations: Operations, scope: Scope, before: Examination | None = None) -> Treatment:
+    """Mend what can be mended, each act written down first, and examine again."""
+    first = left = before or examine(operations, scope)
+    mended: list[Mended] = []
+    tried: set[tuple[str, JobRef | None, str]] = set()
+    for _ in range(ROUNDS_MOST):
+        todo = [each for each in left.mendable if each.identity not in tried]
+        if not todo:
+            break
+        tried |= {each.identity for each in todo}
+        mended += [_mend(each, operations) for each in todo]
+        left = examine(operations, scope)
+    return Treatment(first, tuple(mended), left)
+
+
+def _look(survey: Survey, checks: Iterable[Check]) -> Iterator[Finding]:
+    for check in checks:
+        try:
+            yield from (replace(found, check=check.name) for found in check.find(survey))
+        except _TROUBLE as error:  # one check that cannot be made keeps no other from being made
+            said = f"a person: {type(error).__name__}: {error}"
+            yield Finding("this cannot be checked", said, check=check.name, key=UNCHECKED)
+
+
+def _confirmed(found: Iterable[Finding], again: Survey) -> Iterator[Finding]:
+    seen = tuple(found)
+    names = {each.check for each in seen if each.ref is not None}
+    second = {each.identity: each for each in _look(again, (check for check in CHECKS if check.name in names))}
+    unchecked = {each.check for each in second.values() if each.key == UNCHECKED}
+    for each in seen:
+        if each.ref is None or each.check in unchecked:
+            yield each
+        elif each.identity in second:
+            yield second[each.identity]
+
+
+def _mend(found: Finding, operations: Operations) -> Mended:
+    audit, ref = operations.store.audit, found.ref
+    record = AuditRecord(
+        action=f"doctor {found.check}",
+        who=operations.who,
+        why=found.what,
+        job=f"{ref.tenant}/{ref.job_id}" if ref else None,
+        what={"repair": found.mends_by} | ({"key": found.key} if found.key else {}),
+    )
+    begun = audit.begin(record, _known(found, operations))
+    try:
+        said = (found.repair and found.repair()) or "nothing to do any more"
+        mended = True
+    except _TROUBLE as error:
+        said, mended = f"{type(error).__name__}: {error}", False
+    audit.close(begun, f"{'mended' if mended else 'failed'}: {said}")
+    return Mended(found, mended, said)
+
+
+def _known(found: Finding, operations: Operations) -> Job | None:
+    """Return the job that a finding is about, if it exists: then the record lies beside it as well."""
+    try:
+        return operations.store.jobs.get(found.ref) if found.ref else None
+    except JobNotFound:
+        return None

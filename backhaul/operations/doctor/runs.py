@@ -1,0 +1,74 @@
+"""Checks of runs: that every job that runs has one, and that it does as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from backhaul.flow.mending import ignores_stop, is_past_deadline
+from backhaul.job import Job, JobState
+from backhaul.operations.doctor.finding import Finding
+from backhaul.operations.doctor.survey import SWEPT_AFTER, Survey
+
+_SALVAGES = "starts a run that merges what was committed, or ends the job if that is lost as well"
+
+
+def lost(survey: Survey) -> Iterator[Finding]:
+    """Find jobs whose run has ended without ending them."""
+    for job in survey.within(JobState.RUNNING, JobState.MERGING):
+        status = survey.status(job).status
+        if _never_began(job, survey) or survey.lives(job):
+            continue
+        what = f"{job.state}, but its run {job.run} is {status} and nothing salvages it"
+        yield Finding(what, _SALVAGES, job.ref, job.updated_at, repair=partial(survey.mender.see_to_run, job))
+
+
+def unbegun(survey: Survey) -> Iterator[Finding]:
+    """Find jobs whose run was ordered and does not exist."""
+    for job in survey.within(JobState.RUNNING):
+        if _never_began(job, survey) and survey.now - job.updated_at > SWEPT_AFTER:
+            repair = partial(survey.mender.see_to_run, job)
+            yield Finding(f"its run {job.run} never began", "starts the run", job.ref, job.updated_at, repair=repair)
+
+
+def stalled(survey: Survey) -> Iterator[Finding]:
+    """Find shards that a worker holds which gives no sign of life."""
+    for job in survey.within(JobState.RUNNING):
+        held = [record for record in survey.records(job) if record.is_stalled(survey.now)]
+        if not held or not survey.status(job).is_live:
+            continue
+        names = ", ".join(str(record.index) for record in held[:5]) + ", …" * (len(held) > 5)
+        yield Finding(
+            f"no sign of life from shard{'s' * (len(held) > 1)} {names} for more than 30 s",
+            "a person: Lambda ends a worker after 15 minutes and the run tries again; look at the logs of process",
+            job.ref,
+            min((record.beat_at for record in held if record.beat_at), default=None),
+        )
+
+
+def disobedient(survey: Survey) -> Iterator[Finding]:
+    """Find runs that were asked to stop and go on."""
+    for job in survey.within(JobState.RUNNING):
+        if job.stop is None or not ignores_stop(job, survey.now) or not survey.status(job).is_live:
+            continue
+        what = f"asked to stop ({job.stop.kind}) and still at work"
+        repair = partial(survey.mender.enforce_stop, job)
+        yield Finding(what, "stops the execution; what was committed is merged", job.ref, job.stop.at, repair=repair)
+
+
+def overdue(survey: Survey) -> Iterator[Finding]:
+    """Find jobs that are past their deadline and were not asked to stop."""
+    for job in survey.within(JobState.RUNNING):
+        late = is_past_deadline(job, survey.now - SWEPT_AFTER)
+        if late and job.stop is None and survey.status(job).is_live:
+            repair = partial(_stop, survey, job)
+            yield Finding("past its deadline", "asks the run to stop", job.ref, job.deadline_at, repair=repair)
+
+
+def _never_began(job: Job, survey: Survey) -> bool:
+    return job.state is JobState.RUNNING and survey.status(job).status == "ABSENT"
+
+
+def _stop(survey: Survey, job: Job) -> str:
+    stopped = survey.mender.keep_deadline(job)
+    return "asked to stop" if stopped.run == job.run and stopped.stop is not None else ""

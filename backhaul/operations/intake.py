@@ -1,0 +1,115 @@
+"""The intake: who runs, who waits, and what is paused; and pausing and resuming it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from backhaul.flow.admission import Admission
+from backhaul.job import Job, JobState
+from backhaul.operations.connection import Operations
+from backhaul.store import Pause
+from backhaul.store.audit import AuditRecord
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The queued jobs of one tenant and priority."""
+
+    tenant: str
+    priority: int
+    jobs: int
+    head: str
+    """The ID of the job that starts first of them."""
+    head_since: datetime
+
+
+@dataclass(frozen=True)
+class Intake:
+    """How the intake stands."""
+
+    running: int
+    most: int
+    most_per_tenant: int
+    running_by_tenant: Mapping[str, int]
+    queued: tuple[Waiting, ...]
+    """In the order in which their heads start."""
+    paused: Pause | None
+    paused_tenants: Mapping[str, Pause]
+
+
+@dataclass(frozen=True)
+class Switched:
+    """What pausing or resuming came to."""
+
+    changed: bool
+    started: int = 0
+    """Jobs that started because of it."""
+    still_paused: Pause | None = None
+    """What keeps the tenant's jobs waiting all the same: the pause of everybody."""
+    paused_tenants: tuple[str, ...] = ()
+    """Tenants whose own pauses stay although everybody's ended."""
+
+
+def look(operations: Operations) -> Intake:
+    """Return how the intake stands now."""
+    store = operations.store
+    slots = store.slots.get()
+    return Intake(
+        running=len(slots.members),
+        most=store.slots.most,
+        most_per_tenant=store.slots.most_per_tenant,
+        running_by_tenant=dict(sorted(Counter(ref.tenant for ref in slots.members).items())),
+        queued=_waiting(list(store.jobs.open(JobState.QUEUED))),
+        paused=slots.paused,
+        paused_tenants=dict(sorted(slots.paused_tenants.items())),
+    )
+
+
+def pause(operations: Operations, tenant: str | None, reason: str) -> Switched:
+    """Let nothing of the tenant, or of anybody, start; uploads are taken as ever, and queue.
+
+    What runs goes on. A pause for the same reason stays as it is.
+    """
+    store = operations.store
+    slots = store.slots.get()
+    before = slots.paused_tenants.get(tenant) if tenant else slots.paused
+    if before is not None and before.reason == reason:
+        return Switched(changed=False)
+    begun = store.audit.begin(_record("pause", operations, tenant, reason))
+    store.slots.pause(tenant, reason, operations.who)
+    store.audit.close(begun, "paused")
+    return Switched(changed=True)
+
+
+def resume(operations: Operations, tenant: str | None, reason: str) -> Switched:
+    """End the pause of the tenant, or of everybody, and start what may start; tenants' own pauses stay."""
+    store = operations.store
+    slots = store.slots.get()
+    was_paused = tenant in slots.paused_tenants if tenant else slots.paused is not None
+    if was_paused:
+        begun = store.audit.begin(_record("resume", operations, tenant, reason))
+        store.slots.resume(tenant)
+        store.audit.close(begun, "resumed")
+    # Also when it was not paused: the command that resumed it may have been killed before it came to this.
+    started = Admission(store.jobs, store.runs, store.slots, operations.clock).fill()
+    after = store.slots.get()
+    if tenant:
+        return Switched(was_paused, started, still_paused=after.paused)
+    return Switched(was_paused, started, paused_tenants=tuple(sorted(after.paused_tenants)))
+
+
+def _record(action: str, operations: Operations, tenant: str | None, reason: str) -> AuditRecord:
+    return AuditRecord(action=action, who=operations.who, why=reason, what={"tenant": tenant} if tenant else {})
+
+
+def _waiting(jobs: list[Job]) -> tuple[Waiting, ...]:
+    groups: dict[tuple[str, int], list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: (job.turn is None, job.turn or "", job.ref)):
+        groups.setdefault((job.ref.tenant, job.policy.priority), []).append(job)
+    return tuple(
+        Waiting(tenant, priority, len(group), group[0].ref.job_id, group[0].updated_at)
+        for (tenant, priority), group in groups.items()
+    )
