@@ -299,6 +299,14 @@ def test_synthesis_sees_no_aws_settings_and_deployment_only_the_emulators(folder
     assert bootstrap["AWS_ENDPOINT_URL"] == NOWHERE.endpoint_url
 
 
+def test_a_deployment_is_told_its_settings_but_never_to_be_of_another_stage(folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(subprocess, "call", lambda command, **_: seen.extend(command) or 0)
+    Deployment(folder, NOWHERE.endpoint_url, {"processors": "/own", "stage": "prod"}).synthesize()
+    told = [argument for argument in seen if argument.startswith("--context")]
+    assert told == ["--context=processors=/own", "--context=stage=local"]
+
+
 def test_a_missing_emulator_says_what_to_run(folder, monkeypatch):
     monkeypatch.setattr(emulator, "PYTHON", Path("/no/such/python"))
     with pytest.raises(LocalCloudError, match="make setup"):
@@ -329,6 +337,23 @@ def test_a_changed_or_new_source_calls_for_another_deployment(project, changed):
     (project / changed).parent.mkdir(exist_ok=True)
     (project / changed).write_text("changed content")
     assert fingerprint(project) != before
+
+
+def test_another_setting_or_a_changed_processor_of_ones_own_calls_for_another_deployment(
+    tmp_path, project, monkeypatch
+):
+    monkeypatch.setattr("backhaul.local.cloud.PROJECT", project)
+    own = tmp_path / "own"
+    own.mkdir()
+
+    def sources(**told):
+        return LocalCloud(tmp_path / "home", **told)._sources()
+
+    first = sources(processors=own)
+    (own / "mine.py").write_text("pass")
+    found = [first, sources(processors=own), sources(), sources(context={"worker_timeout_seconds": "10"})]
+    assert len(set(found)) == 4
+    assert sources(processors=own) == found[1]
 
 
 def test_a_removed_source_calls_for_another_deployment(project):
