@@ -343,7 +343,7 @@ def test_another_setting_or_a_changed_processor_of_ones_own_calls_for_another_de
     tmp_path, project, monkeypatch
 ):
     monkeypatch.setattr("backhaul.local.cloud.PROJECT", project)
-    own = tmp_path / "own"
+    own = tmp_path / ".own"  # no part of the project
     own.mkdir()
 
     def sources(**told):
