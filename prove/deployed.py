@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +23,7 @@ from backhaul.client import Backhaul
 from backhaul.local.connection import Connection
 from backhaul.local.emulator import OWNER, Emulator
 from backhaul.local.folder import Folder
+from backhaul.toolchain import PROJECT
 from prove.history import Final
 from prove.requests import plain_item
 
@@ -171,6 +174,13 @@ class Deployed:
         """Call a function as the state machine or an event source would; returns its answer."""
         answer = self.admin("lambda").invoke(FunctionName=self.function(part), Payload=json.dumps(event).encode())
         return {"error": answer.get("FunctionError"), "answer": json.loads(answer["Payload"].read() or b"null")}
+
+    def command(self, *arguments: str) -> tuple[int, str]:
+        """Run the command line, as an operator of this deployment; returns its exit code and what it said."""
+        run = [sys.executable, "-c", "import sys; from backhaul.cli import main; sys.exit(main())", *arguments]
+        own = {"PATH": os.defpath, "HOME": str(self.home), "BACKHAUL_HOME": str(self.home)}
+        done = subprocess.run(run, cwd=PROJECT, env=own, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stdout + done.stderr
 
     def logged_errors(self, since: float, last: int = 10) -> list[str]:
         """Return the last errors that functions have logged since that time."""

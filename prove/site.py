@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import functools
 import shutil
+import signal
+import sys
 import tempfile
 import threading
 import time
@@ -110,7 +112,10 @@ class Job:
         """Return which rules the job breaks as it now stands, but for those named."""
         evidence = Found(History(), self.site.deployed.final(self.id), expected)
         found = [
-            f"{name}: {what}" for name, rule in RULES.items() if name not in _HISTORY_NEEDED for what in rule(evidence)
+            f"{name}: {what}"
+            for name, rule in RULES.items()
+            if name not in _HISTORY_NEEDED and name not in but
+            for what in rule(evidence)
         ]
         mine = [each for each in self.site.events if each["job_id"] == self.id and each["state"] in TERMINAL]
         told = {each["event_id"] for each in mine}
@@ -164,6 +169,7 @@ def site() -> Site:
     """Return the deployment; the first call starts it."""
     stack = ExitStack()
     atexit.register(stack.close)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else what it started would stay
     return stack.enter_context(running())
 
 
