@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from backhaul.job import UPLOAD_GRACE, Cause, Counts, Job, JobState
-from backhaul.policy import Policy
+from backhaul.policy import DEFAULT, Policy
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class JobView:
     ended_at: datetime | None
     upload_until: datetime | None
     output_size: int | None
-    run: int
+    # What older deployments do not tell has a default.
+    run: int = 0
     """1 for the first, one more for each redrive; 0 before the upload."""
-    policy: Policy
-    deadline_at: datetime | None
-    stopping: Cause | None
+    policy: Policy = DEFAULT
+    deadline_at: datetime | None = None
+    stopping: Cause | None = None
     """Why the run is about to end early, if it is."""
-    stalled_shards: int
+    stalled_shards: int = 0
     """Shards whose workers have given no sign of life for 30 seconds."""
 
     waiting_for: str | None = None

@@ -37,11 +37,12 @@ STEP_NAME_LONGEST = 200
 class Context:
     """What a processor may use while it works on one chunk."""
 
-    def __init__(self, journal: Journal | None = None) -> None:
+    def __init__(self, journal: Journal | None = None, scope: int = 0) -> None:
         self.tallies: Counter[str] = Counter()
         self._journal = journal or NoJournal()
         self._tallied: set[str] = set()
-        self._scope = 0
+        self._scope = scope
+        self._in_record = False
         self._steps: set[str] = set()
 
     def tally(self, name: str, amount: int = 1) -> None:
@@ -82,9 +83,12 @@ class Context:
     def checkpoint(self, state: Any = None) -> None:
         """Say that everything yielded so far may be kept: after a crash the records that follow are the next.
 
-        `state` comes back as `ctx.state`; it is what JSON can hold, 64 KiB at most. An attempt whose time is up
-        ends here, by an exception that is not for the processor to catch.
+        It is for `process_chunk`; with `process`, every record ends with one. `state` comes back as `ctx.state`: what
+        JSON can hold, 64 KiB at most. An attempt whose time is up ends here, by an exception that is not for the
+        processor to catch.
         """
+        if self._in_record:
+            raise InvalidProcessor("checkpoint is for process_chunk: inside process the record is not done yet.")
         self._journal.checkpoint(state)
 
     @property
@@ -92,11 +96,16 @@ class Context:
         """What the last checkpoint kept of this chunk; None before the first."""
         return self._journal.state
 
-    def enter(self, scope: int) -> None:
+    def begin_record(self, start: int) -> None:
         """Begin the record at this byte offset: its steps are its own."""
-        self._scope = scope
+        self._scope, self._in_record = start, True
         if self._steps:
             self._steps = set()
+
+    def end_record(self) -> None:
+        """End the record: what became of it is yielded, so it is a checkpoint."""
+        self._in_record = False
+        self._journal.checkpoint(None)
 
 
 def _to_json(value: Any, what: str) -> bytes:
@@ -141,11 +150,11 @@ class Processor:
     def process_chunk(self, records: Iterator[Record], ctx: Context) -> Iterable[bytes]:
         """Yield a chunk's result in pieces; override it where one record at a time is too slow."""
         for record in records:
-            ctx.enter(record.start)
+            ctx.begin_record(record.start)
             value = self.process(record.value, ctx)
             if value is not None:
                 yield self.reads.encode(value, record)
-            ctx.checkpoint()
+            ctx.end_record()
 
     def merge(self, results: Iterator[bytes], ctx: Context) -> Iterable[bytes]:
         """Yield the output from the chunks' results, in the input's order; by default they are joined."""

@@ -24,6 +24,9 @@ from backhaul.cli.screen import console, plain, say
 from backhaul.errors import DeploymentUnreachable
 from backhaul.job import JobState
 
+_COUNTING_FAILED = (JobState.RUNNING, JobState.MERGING, JobState.PARTIAL)
+"""Where a failed chunk is settled: one to be redriven is still to be done, one of a job that ended badly was not."""
+
 
 class JobProgress:
     """A live line for one job: chunks, records per second and the time that is left."""
@@ -67,12 +70,12 @@ class JobProgress:
         for kind in notes.keys() - self._noted:
             say(notes[kind])
         self._state, self._noted, self._waiting = job.state, notes, False
-        settled = job.counts.chunks_done + job.counts.chunks_failed
+        failed = job.counts.chunks_failed if job.state in _COUNTING_FAILED else 0
         self._bars.update(
             self._task,
             description=job.state.lower().replace("_", " "),
             total=job.counts.chunks or None,
-            completed=settled,
+            completed=job.counts.chunks_done + failed,
             records=job.counts.records,
         )
 

@@ -15,8 +15,25 @@ from backhaul.store.job_index import QUEUED
 
 CHECK_EVERY = timedelta(minutes=5)
 """How often the sweep looks at a queued job, and asks whether the run of a job still lives."""
-LOOKED_AT_MOST = 1000
-"""Waiting jobs that one call looks through for one that may start: tenants at their limit are passed over."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A job's place in the queue: behind higher priorities, then by turn, then by age."""
+
+    priority: int
+    number: int
+    job_id: str
+
+    def to_key(self) -> str:
+        """Return the key by which the queue is sorted."""
+        return f"{9 - self.priority}#{self.number:010d}#{self.job_id}"
+
+    @classmethod
+    def from_key(cls, key: str) -> Turn:
+        """Return the turn that a key of the queue says."""
+        rank, number, job_id = key.split("#")
+        return cls(9 - int(rank), int(number), job_id)
 
 
 @dataclass(frozen=True)
@@ -38,30 +55,40 @@ class Admission:
 
     def place(self, job: Job) -> dict[str, Any]:
         """Return what puts a job into the queue: behind higher priorities, and in turn with other tenants."""
-        turn = self.slots.next_turn(job.ref.tenant)
-        order = f"{9 - job.policy.priority}#{turn:010d}#{job.ref.job_id}"
-        return {"queue": QUEUED, "turn": order, "due_at": self.clock.now() + CHECK_EVERY}
+        priority = job.policy.priority
+        turn = Turn(priority, self.slots.next_turn(job.ref.tenant, priority), job.ref.job_id)
+        return {"queue": QUEUED, "turn": turn.to_key(), "due_at": self.clock.now() + CHECK_EVERY}
 
-    def fill(self, newest: Job | None = None) -> int:
+    def fill(self, newest: Job | None = None, problems: dict[JobRef, Exception] | None = None) -> int:
         """Start waiting jobs, in their order, as long as there are slots; returns how many were started.
 
-        `newest` was queued a moment ago, and may not show in the queue yet.
+        `newest` was queued a moment ago, and may not show in the queue yet. A job that cannot be started keeps no
+        other from it: its exception goes into `problems`, or into an `ExceptionGroup` raised at the end.
         """
         slots = self.slots.get()
         if self.slots.is_full(slots) and not (newest and newest.ref in slots.members):
             return 0
-        started = 0
+        started, failed = 0, {} if problems is None else problems
         refused: set[str] = set()
+        served = dict(slots.turns)
         for ref, turn in self._waiting(newest):
             if ref.tenant in refused or slots.pause_of(ref.tenant):
                 continue
-            if self.slots.take(ref, max(slots.turn, _number(turn))):
-                started += self.begin(ref)
+            reached = max(served.get(turn.priority, 0), turn.number)
+            if self.slots.take(ref, turn.priority, reached):
+                served[turn.priority] = reached
+                try:
+                    started += self.begin(ref)
+                except Exception as problem:  # told at the end, with the job it is about
+                    problem.add_note(f"job {ref.job_id} of tenant {ref.tenant}")
+                    failed[ref] = problem
                 continue
             refused.add(ref.tenant)
             slots = self.slots.get()
             if self.slots.is_full(slots):
                 break
+        if failed and problems is None:
+            raise ExceptionGroup("some jobs cannot be started", list(failed.values()))
         return started
 
     def start(self, job: Job) -> None:
@@ -69,19 +96,18 @@ class Admission:
         if job.state is JobState.RUNNING:
             self.runs.start(job)
 
-    def _waiting(self, newest: Job | None) -> Iterator[tuple[JobRef, str]]:
-        mine = (newest.ref, newest.turn) if newest and newest.state is JobState.QUEUED and newest.turn else None
-        for looked_at, (ref, turn) in enumerate(self.jobs.queued()):
-            if looked_at == LOOKED_AT_MOST:
-                return
-            if mine and mine[1] < turn:
-                yield mine
+    def _waiting(self, newest: Job | None) -> Iterator[tuple[JobRef, Turn]]:
+        """Yield who waits, with their turns, and the newest in its place."""
+        mine = newest.turn if newest and newest.state is JobState.QUEUED else None
+        for ref, turn in self.jobs.queued():
+            if newest and mine and mine < turn:
+                yield newest.ref, Turn.from_key(mine)
                 mine = None
-            if mine and mine[0] == ref:
+            if newest and ref == newest.ref:
                 mine = None
-            yield ref, turn
-        if mine:
-            yield mine
+            yield ref, Turn.from_key(turn)
+        if newest and mine:
+            yield newest.ref, Turn.from_key(mine)
 
     def begin(self, ref: JobRef) -> bool:
         """Start the run of a job that has a slot; whoever else tries the same, there is one run.
@@ -103,7 +129,3 @@ class Admission:
             return False
         self.start(job)
         return True
-
-
-def _number(turn: str) -> int:
-    return int(turn.split("#")[1])

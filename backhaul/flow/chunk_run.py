@@ -98,8 +98,7 @@ class ChunkRun:
         items: Iterator[Record] = processor.reads.read(window, rest) if begin < chunk.end else iter(())
         self.records = Records(items, begin)
         self.pieces: list[bytes] = []
-        self.ctx = Context(journal or NoJournal())
-        self.ctx.enter(chunk.start)
+        self.ctx = Context(journal or NoJournal(), scope=chunk.start)
         self.safe = Safe(begin)
 
     def run(self) -> ChunkResult | ChunkFault:

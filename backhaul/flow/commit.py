@@ -49,6 +49,11 @@ class GroupCommit:
         """As it will be written next, but for the results that have gathered."""
         self.begun: Callable[[], int | None] = lambda: None
 
+    def settled(self) -> frozenset[int]:
+        """Return the chunks that will need no more work once what has gathered is written."""
+        gathered = {index for index, _ in self._results}
+        return self.record.settled() | (gathered - ({self.record.open.index} if self.record.open else set()))
+
     @property
     def is_due(self) -> bool:
         """Whether enough has gathered, or enough time has passed."""

@@ -35,7 +35,9 @@ class Desk:
         self.chunk = held if held and held.index == chunk.index else OpenChunk(chunk.index, chunk.start)
         """The chunk as it was last committed."""
         self.state: Any = msgspec.json.decode(self.chunk.state) if self.chunk.state else None
-        self._answers: dict[Step, bytes] | None = None if commit.record.attempt > 1 else {}
+        suspect = commit.record.suspect
+        tried = commit.record.attempt > 1 or (suspect is not None and suspect.chunk == chunk.index)
+        self._answers: dict[Step, bytes] | None = None if tried else {}
         self._kept: str | None = self.chunk.state
         self.progressed = False
         """Whether anything was stored that a later attempt need not do again."""

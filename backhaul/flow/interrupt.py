@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from types import FrameType
+
+STARVED_SECONDS = 1.0
+"""When no other thread has run for so long, the main thread looks for itself."""
 
 
 class Reason(StrEnum):
@@ -30,13 +33,15 @@ class Interrupted(BaseException):
 
 
 class Interrupter:
-    """Raises `Interrupted` in the main thread while it is inside `armed`, when another thread asks for it.
+    """Raises `Interrupted` in the main thread while it is inside `armed`: when another thread asks for it, or `look`.
 
-    A signal is the only thing that ends a sleep, a socket or a regular expression. Outside the main thread Python
-    takes none, so nothing is interrupted there.
+    A signal is the only thing that ends a sleep, a socket or a regular expression. While a regular expression is at
+    work no other thread runs, so none can ask: a timer that is not put off then sends the signal, and `look` tells
+    whether there is a reason. Outside the main thread Python takes no signals, so nothing is interrupted there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, look: Callable[[], Reason | None] = lambda: None) -> None:
+        self._look = look
         self._armed = False
         self._held = False
         self._reason: Reason | None = None
@@ -52,10 +57,17 @@ class Interrupter:
             return
         self._main = threading.get_ident()
         before = signal.signal(signal.SIGALRM, self._raise)
+        self.put_off()
         try:
             yield
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+
+    def put_off(self) -> None:
+        """Put the timer off: it only goes off once the thread that does this has not run for a while."""
+        if self._main is not None:
+            signal.setitimer(signal.ITIMER_REAL, STARVED_SECONDS, STARVED_SECONDS)
 
     @contextmanager
     def armed(self) -> Iterator[None]:
@@ -84,6 +96,10 @@ class Interrupter:
             signal.pthread_kill(self._main, signal.SIGALRM)
 
     def _raise(self, _signal: int, _frame: FrameType | None) -> None:
-        if self._armed and not self._held and self._reason is not None:
+        if not self._armed:
+            return
+        if self._reason is None:
+            self._reason = self._look()
+        if not self._held and self._reason is not None:
             self.fired = True
             raise Interrupted(self._reason)

@@ -135,7 +135,7 @@ class ShardRun:
         interrupter = self._watch.interrupter
         run = ChunkRun(processor, window, chunk, start=desk.chunk.position, journal=desk, interrupter=interrupter)
         desk.run = run
-        self._watch.at = lambda: (chunk.index, run.records.count)
+        self._watch.at = lambda: (run, run.records.count)  # the run too: another try has all its time again
         try:
             made = run.run()
         finally:

@@ -37,7 +37,7 @@ class Watch:
         self._beating = threading.Lock()
         self._stopping: float | None = None
         self._sight: tuple[object, float] = (None, 0.0)
-        self.interrupter = Interrupter()
+        self.interrupter = Interrupter(lambda: self._reason(clock.monotonic()))
         self.failure: Superseded | None = None
         self.chunk: int | None = None
         """The chunk in work."""
@@ -90,14 +90,19 @@ class Watch:
             try:
                 self._shards.beat(self._job.ref, self._record, begun=self.chunk, underway=self.underway)
                 job = self._jobs.glance(self._job.ref)
+                if not self._goes_on(job):  # what is read at half the price may be old: before it began to run
+                    job = self._jobs.get(self._job.ref)
             except Superseded as error:
                 self.failure = error
                 self._stop()
             except JobNotFound:
                 self._stop()
             else:
-                if job.state is not JobState.RUNNING or job.run != self._job.run or job.stop is not None:
+                if not self._goes_on(job):
                     self._stop()
+
+    def _goes_on(self, job: Job) -> bool:
+        return job.state is JobState.RUNNING and job.run == self._job.run and job.stop is None
 
     def _stop(self) -> None:
         if self._stopping is None:
@@ -105,6 +110,7 @@ class Watch:
 
     def _keep_watch(self, over: threading.Event) -> None:
         while not over.wait(LOOK_SECONDS):
+            self.interrupter.put_off()
             now = self._clock.monotonic()
             if now - self._beaten >= BEAT_SECONDS:
                 self._try_to_beat()

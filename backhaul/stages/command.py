@@ -84,7 +84,7 @@ def redrive(
     queued = jobs.reopen(job, only_failed=only_failed, **admission.place(job))
     if queued.run != job.run + 1:
         raise JobNotEnded(f"Job {ref.job_id} was redriven by somebody else just now.")
-    if admission.fill(queued):
+    if admission.fill(queued, problems={}):  # what cannot be started now, the sweep starts
         queued = jobs.get(ref)
     return Redriven(queued, chunks, started=True)
 

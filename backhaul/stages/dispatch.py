@@ -53,8 +53,11 @@ def dispatch(upload: Upload, *, jobs: JobStore, runs: RunStore, slots: SlotStore
         job = admission.claim(job, upload.object)
     if job.input != upload.object:
         return job
-    if job.state is JobState.QUEUED and admission.fill(job):
+    problems: dict[JobRef, Exception] = {}
+    if job.state is JobState.QUEUED and admission.fill(job, problems):
         job = jobs.get(upload.job)
+    if job.ref in problems:  # others' are the sweep's to mend, and no reason to deliver this message again
+        raise problems[job.ref]
     admission.start(job)
     return job
 

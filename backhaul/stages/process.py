@@ -88,7 +88,7 @@ def process(
     )
     with watch.running():
         left = run.run()
-        after = commit.write(finished=_is_finished(commit.record, task), handed_over=True)
+        after = commit.write(finished=_is_finished(commit, task), handed_over=True)
     if left.fatal is not None:
         jobs.request_stop(job, Stop(StopKind.FAIL_FAST, left.fatal, clock.now()))
     return Outcome(left.end.value, _work(job, before, after), left.seconds)
@@ -109,8 +109,8 @@ def _taken_up(claimed: ShardRecord, run: int) -> ShardRecord:
     )
 
 
-def _is_finished(record: ShardRecord, task: ShardTask) -> bool:
-    settled = record.settled() | task.shard.skip
+def _is_finished(commit: GroupCommit, task: ShardTask) -> bool:
+    settled = commit.settled() | task.shard.skip
     return all(chunk.index in settled for chunk in task.shard.chunks)
 
 

@@ -64,7 +64,9 @@ def sweep(
     for orphan in objects.orphans(clock.now() - ORPHANED_AFTER):
         objects.abort(orphan)
         swept.note("aborted_upload")
-    swept.mended["started"] += mender.admission.fill()
+    failed: dict[JobRef, Exception] = {}
+    swept.mended["started"] += mender.admission.fill(problems=failed)
+    problems += failed.values()
     swept.mended = +swept.mended
     return swept
 
@@ -91,7 +93,9 @@ def _noted(ref: JobRef, problems: list[Exception]) -> Iterator[None]:
 
 def _wait(mender: Mender, job: Job) -> str:
     """Look again later: what can start is started at the end of every sweep."""
-    mender.jobs.note(job, due_at=mender.clock.now() + CHECK_EVERY)
+    later = {"due_at": mender.clock.now() + CHECK_EVERY}
+    # A job that an older version queued has no place yet.
+    mender.jobs.note(job, **(later if job.turn else mender.admission.place(job)))
     return ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backhaul import keys
 from backhaul.clock import Clock
@@ -14,6 +14,7 @@ from backhaul.store.job_item import job_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import QueryOutputTypeDef
 
 BY_TENANT = "by-tenant"
 """Index of a tenant's jobs; job IDs sort by time."""
@@ -22,6 +23,8 @@ DUE = "due"
 
 QUEUED = "queued"
 """Sparse index of the jobs that wait for a slot, in the order in which they may start."""
+
+_QUEUED_FIRST = 25
 
 LOOKED_AT_MOST = 1000
 """Jobs that one page looks through for those in the state it wants."""
@@ -74,18 +77,25 @@ class JobIndex:
 
         What was queued a moment ago may still be missing, and what was started may still be there.
         """
-        pages = self._client.get_paginator("query").paginate(
+        # The first few are all that most callers look at; who goes on passes over tenants that may not start anything.
+        page = self._queued(Limit=_QUEUED_FIRST)
+        while True:
+            for item in page["Items"]:
+                values = from_item(item)
+                yield keys.job_of_partition(values["pk"]), values["turn"]
+            if "LastEvaluatedKey" not in page:
+                return
+            page = self._queued(ExclusiveStartKey=page["LastEvaluatedKey"])
+
+    def _queued(self, **how: Any) -> QueryOutputTypeDef:
+        return self._client.query(
             TableName=self._table,
             IndexName=QUEUED,
             KeyConditionExpression="#queue = :queue",
             ExpressionAttributeNames=naming(["queue"]),
             ExpressionAttributeValues=to_item({":queue": QUEUED}),
-            PaginationConfig={"PageSize": 100},
+            **how,
         )
-        for page in pages:
-            for item in page["Items"]:
-                values = from_item(item)
-                yield keys.job_of_partition(values["pk"]), values["turn"]
 
     def open(self, state: JobState) -> Iterator[Job]:
         """Yield every job in this state, which is not a terminal one, whether it is due or not."""

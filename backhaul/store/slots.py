@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _KEY = to_item({"pk": "SLOTS", "sk": "SLOTS"})
 _ALL = "paused"
+_TURN = "turn_"
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Slots:
     members: frozenset[JobRef] = frozenset()
     paused: Pause | None = None
     paused_tenants: Mapping[str, Pause] = field(default_factory=dict)
-    turn: int = 0
-    """The highest turn that was ever started: who queues next is not served before it."""
+    turns: Mapping[int, int] = field(default_factory=dict)
+    """The highest turn of each priority that was ever started: who queues next is not served before it."""
 
     def of(self, tenant: str) -> int:
         """Return how many slots the tenant's jobs hold."""
@@ -65,9 +66,14 @@ class SlotStore:
         """Return whether nobody can take a slot."""
         return len(slots.members) >= self.most or slots.paused is not None
 
-    def take(self, ref: JobRef, turn: int) -> bool:
+    def take(self, ref: JobRef, priority: int, turn: int) -> bool:
         """Take a slot for the job, or find that it holds one; false if there is none for it now."""
-        names = {"#tenant": _tenant(ref), "#paused": _ALL, "#paused_tenant": _paused(ref.tenant)}
+        names = {
+            "#turn": f"{_TURN}{priority}",
+            "#tenant": _tenant(ref),
+            "#paused": _ALL,
+            "#paused_tenant": _paused(ref.tenant),
+        }
         room = "(attribute_not_exists(members) OR size(members) < :most)"
         room_for_tenant = "(attribute_not_exists(#tenant) OR size(#tenant) < :most_per_tenant)"
         running = "attribute_not_exists(#paused) AND attribute_not_exists(#paused_tenant)"
@@ -75,7 +81,7 @@ class SlotStore:
             self._client.update_item(
                 TableName=self._table,
                 Key=_KEY,
-                UpdateExpression="ADD members :member, #tenant :member SET turn = :turn",
+                UpdateExpression="ADD members :member, #tenant :member SET #turn = :turn",
                 ConditionExpression=f"contains(members, :name) OR ({room} AND {room_for_tenant} AND {running})",
                 ExpressionAttributeNames=names,
                 ExpressionAttributeValues={
@@ -133,14 +139,14 @@ class SlotStore:
             ExpressionAttributeNames={"#paused": _paused(tenant)},
         )
 
-    def next_turn(self, tenant: str) -> int:
-        """Return the tenant's next turn: one after its last, and never before what is being served.
+    def next_turn(self, tenant: str, priority: int) -> int:
+        """Return the tenant's next turn among jobs of a priority: after its last, and never before what is served.
 
         A tenant that queues many jobs gets many turns, one after the other; another's first job gets the
         next. So tenants are served in rotation, however many jobs each has waiting.
         """
-        served = self.get().turn
-        key = to_item({"pk": f"TURN#{tenant}", "sk": "TURN"})
+        served = self.get().turns.get(priority, 0)
+        key = to_item({"pk": f"TURN#{tenant}", "sk": f"TURN#{priority}"})
         try:
             answer = self._client.update_item(
                 TableName=self._table,
@@ -163,7 +169,7 @@ def _slots_of(values: dict[str, Any]) -> Slots:
         members=frozenset(JobRef(*name.split("/")) for name in values.get("members", ())),
         paused=pauses.pop(_ALL, None),
         paused_tenants={name.removeprefix(f"{_ALL}_"): pause for name, pause in pauses.items()},
-        turn=values.get("turn", 0),
+        turns={int(name.removeprefix(_TURN)): turn for name, turn in values.items() if name.startswith(_TURN)},
     )
 
 

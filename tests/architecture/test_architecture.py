@@ -10,7 +10,8 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 MODULE_LINES_MOST = 260
 STAGES = {path.stem for path in (PROJECT / "backhaul/stages").glob("*.py")} - {"__init__"}
-SOURCES = sorted(path for folder in ("backhaul", "lambdas", "stacks") for path in (PROJECT / folder).rglob("*.py"))
+_FOLDERS = ("backhaul", "lambdas", "prove", "stacks")
+SOURCES = sorted(path for folder in _FOLDERS for path in (PROJECT / folder).rglob("*.py"))
 
 
 def name_of(path: Path) -> str:

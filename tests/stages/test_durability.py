@@ -326,6 +326,33 @@ def test_what_may_pass_is_tried_so_often_and_what_will_not_once(working, provide
     assert working.read(job.output) == expected
 
 
+def test_a_step_that_was_answered_is_not_asked_again_when_a_later_one_fails_and_passes(working, provider, monkeypatch):
+    def busy(call):
+        if call < 3:
+            raise Transient("busy", retry_after=0)
+
+    monkeypatch.setattr(retry, "_random", type("Never", (), {"uniform": staticmethod(lambda _a, _b: 0.0)}))
+    provider.trouble["line 0020 second"] = busy
+    job = ended(working, begun(working, "stepping"))
+    assert working.read(job.output) == DATA.upper()
+    assert provider.repeated() == {"line 0020 second": 3}
+
+
+def test_a_checkpoint_in_the_middle_of_a_record_is_refused(deployment):
+    class Early(Processor):
+        """Call a record done before it is."""
+
+        name = "early"
+
+        def process(self, record, ctx):
+            ctx.checkpoint()
+            return record
+
+    job = deployment.with_processors(Early).run("early", b"a\n")
+    assert job.state is JobState.FAILED
+    assert "checkpoint is for process_chunk" in job.cause.message
+
+
 # Poison
 
 

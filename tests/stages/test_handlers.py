@@ -544,19 +544,29 @@ def status_change(state: dict[str, Any], status: str, **detail: Any) -> dict[str
     [
         ("TIMED_OUT", {}, "TIMED_OUT"),
         ("ABORTED", {"error": "", "cause": ""}, "ABORTED"),
-        ("FAILED", {"error": "States.DataLimitExceeded", "cause": "too large"}, "States.DataLimitExceeded"),
+        ("FAILED", {"error": "States.DataLimitExceeded", "cause": "too large"}, "FAILED with States.DataLimitExceeded"),
     ],
 )
-def test_a_run_that_ends_badly_by_itself_fails_its_job(deployment, functions, status, detail, said):
+def test_a_run_that_ends_badly_by_itself_is_merged_by_another(deployment, functions, status, detail, said):
     state = started(functions, deployment)
-    assert functions.conclude(status_change(state, status, **detail)) == {"state": "FAILED"}
+    assert functions.sweep(status_change(state, status, **detail)) == {"salvaged": 1}
+    salvage = json.loads(deployment.executions()[-1].execution_input)
+    assert salvage == {**state, "salvage": True}
+    assert functions.merge(salvage) == {"state": "FAILED"}
     _, view = answered(functions.inquire(request("GET", f"/jobs/{state['job_id']}")))
-    assert view["cause"]["message"] == f"The run ended with {said}."
+    assert view["cause"]["message"] == f"The run ended as {said} without saying so."
+
+
+def test_the_end_of_a_map_child_is_left_to_its_own_catch(deployment, functions):
+    state = started(functions, deployment)
+    event = status_change(state, "FAILED", input=json.dumps({**state, "shard": {}}))
+    assert functions.sweep(event) == {}
+    assert len(deployment.executions()) == 1
 
 
 def test_a_late_status_change_leaves_the_job_as_it_ended(deployment, functions):
     state = run_through(functions, deployment)
-    assert functions.conclude(status_change(state, "FAILED")) == {}
+    assert functions.sweep(status_change(state, "FAILED")) == {}
 
 
 @pytest.mark.parametrize("error", [{"Error": "States.Timeout", "Cause": ""}, {"Error": "States.Timeout"}, {}])
@@ -611,7 +621,7 @@ def test_every_line_of_a_run_names_its_job_and_none_gives_anything_away(deployme
         )
         functions.inquire(request("GET", f"/jobs/{state['job_id']}/result"))
         functions.announce(stream_event(deployment))
-        functions.conclude(status_change(state, "FAILED", cause=SECRET))
+        functions.sweep(status_change(state, "FAILED", cause=SECRET))
     text = capsys.readouterr().out
     records, _ = logged(text)
     assert len(records) >= 6

@@ -6,12 +6,13 @@ from datetime import timedelta
 
 import pytest
 
+from backhaul import keys
 from backhaul.flow.admission import Admission
-from backhaul.job import JobState
+from backhaul.job import JobRef, JobState
 from backhaul.policy import Policy
 from backhaul.stages import sweep as sweeping
-from backhaul.stages.conclude import cause_of, conclude_run
-from backhaul.store import RunStore
+from backhaul.stages.sweep import mend_lost
+from backhaul.store import RunStatus, RunStore
 from backhaul.task import RunTask
 from tests.shout import Shout
 
@@ -31,7 +32,7 @@ def never_begin(deployment):
     """A job whose dispatcher crashed after it had its slot and before its run was started."""
     ref = stay_queued(deployment)
     now = deployment.clock.now()
-    assert deployment.store.slots.take(ref, 1)
+    assert deployment.store.slots.take(ref, 5, 1)
     due_at = now + timedelta(minutes=5)
     deployment.store.jobs.move(deployment.job(ref), JobState.RUNNING, started_at=now, due_at=due_at)
     return ref
@@ -235,10 +236,10 @@ def test_a_redrive_has_a_deadline_of_its_own(deployment):
     assert deployment.sweep() == {}
 
 
-def test_a_run_that_does_not_stop_within_ten_minutes_is_aborted_and_salvaged(deployment):
+def test_a_run_that_does_not_stop_within_twenty_minutes_is_aborted_and_salvaged(deployment):
     task = deployment.start("text-stats", DATA)
     deployment.cancel(task.job)
-    deployment.clock.advance(minutes=10)
+    deployment.clock.advance(minutes=20)
     assert deployment.sweep() == {}
     deployment.clock.advance(minutes=1)
     assert deployment.sweep() == {"aborted_run": 1}
@@ -253,12 +254,40 @@ def test_what_step_functions_says_of_a_run_that_the_sweep_aborted_fails_no_cance
     """The rule on runs that ended badly hears of it before the sweep looks again."""
     task = deployment.start("text-stats", DATA)
     deployment.cancel(task.job)
-    deployment.clock.advance(minutes=11)
+    deployment.clock.advance(minutes=21)
     assert deployment.sweep() == {"aborted_run": 1}
-    conclude_run(task, cause_of("ABORTED", ""), jobs=deployment.store.jobs)
-    deployment.clock.advance(minutes=5)
-    deployment.sweep()
+    assert hear_of(deployment, task, "ABORTED") == "salvaged"
+    assert hear_of(deployment, task, "ABORTED") == "salvaging"
     assert deployment.merge(task).state is JobState.CANCELLED
+    assert hear_of(deployment, task, "ABORTED") is None
+
+
+def hear_of(deployment, task, status):
+    """What comes of Step Functions' own word on the end of a run."""
+    said = RunStatus(status, "States.Runtime", "said")
+    return mend_lost(task, said, jobs=deployment.store.jobs, runs=deployment.store.runs, clock=deployment.clock)
+
+
+def test_a_run_of_which_is_said_that_it_was_lost_is_salvaged_at_once_and_its_salvage_once(deployment):
+    task = deployment.start("text-stats", DATA)
+    deployment.end_run("FAILED", "States.Runtime")
+    assert hear_of(deployment, task, "FAILED") == "salvaged"
+    deployment.clock.advance(minutes=5)
+    assert deployment.sweep() == {"salvaging": 1}
+    end_run(deployment, f"{task.job.job_id}-1-salvage", "TIMED_OUT")
+    assert hear_of(deployment, task, "TIMED_OUT") == "failed"
+    job = deployment.job(task.job)
+    assert (job.state, job.cause.code) == (JobState.FAILED, "run_lost")
+    assert len(deployment.executions()) == 2
+
+
+def test_a_word_of_an_earlier_run_salvages_nothing_of_the_next(deployment):
+    task = deployment.start("text-stats", DATA)
+    deployment.end_run("FAILED")
+    deployment.store.jobs.move(deployment.job(task.job), JobState.FAILED)
+    again = deployment.redrive(task.job).job
+    assert hear_of(deployment, task, "FAILED") is None
+    assert deployment.job(task.job) == again
 
 
 def test_a_shard_without_a_sign_of_life_is_counted_until_another_worker_takes_it(deployment):
@@ -275,15 +304,18 @@ def test_a_shard_without_a_sign_of_life_is_counted_until_another_worker_takes_it
     assert deployment.swept().stalled_shards == 0
 
 
-def test_an_output_that_a_killed_merge_left_unfinished_is_removed_after_an_hour(deployment, monkeypatch):
-    created = deployment.s3.create_multipart_upload(Bucket="data", Key="t/T1/j/x/output/r1.00")
+def test_an_output_that_a_killed_merge_left_unfinished_is_removed_after_an_hour(deployment):
+    ours = keys.output_key(JobRef("T1", "0" * 26), 1, "00")
+    for key in (ours, "somebody/elses"):
+        deployment.s3.create_multipart_upload(Bucket="data", Key=key)
     began = deployment.s3.list_multipart_uploads(Bucket="data")["Uploads"][0]["Initiated"]
     deployment.clock.time = began + timedelta(minutes=60)
     assert deployment.sweep() == {}
     deployment.clock.advance(seconds=1)
     assert deployment.sweep() == {"aborted_upload": 1}
-    assert "Uploads" not in deployment.s3.list_multipart_uploads(Bucket="data")
-    assert created["UploadId"]
+    (left,) = deployment.s3.list_multipart_uploads(Bucket="data")["Uploads"]
+    assert left["Key"] == "somebody/elses"
+    assert deployment.sweep() == {}
 
 
 def test_an_index_that_is_behind_does_no_harm(deployment, monkeypatch):
@@ -348,10 +380,11 @@ def test_a_job_that_cannot_be_mended_keeps_no_other_from_it(deployment, monkeypa
         start(self, job, **salvage)
 
     monkeypatch.setattr(RunStore, "start", refuse)
-    with pytest.raises(ExceptionGroup) as raised:
-        deployment.sweep()
-    (problem,) = raised.value.exceptions
+    swept = deployment.swept()
+    (problem,) = swept.problems
     assert bad.job_id in problem.__notes__[0]
+    with pytest.raises(ExceptionGroup, match="some jobs cannot be mended"):
+        swept.raise_problems()
     started = [f"{good.job_id}-1", f"{waiting.job_id}-1"]
     assert [each.name for each in deployment.executions()] == started
 

@@ -10,6 +10,7 @@ from backhaul.api import JobView, progress_of
 from backhaul.cli.app import run
 from backhaul.cli.describe import describe, notes_on
 from backhaul.cli.exits import Exit
+from backhaul.cli.progress import JobProgress
 from backhaul.job import Counts, JobState
 
 pytestmark = pytest.mark.usefixtures("command_line")
@@ -332,3 +333,14 @@ def test_a_follower_is_told_once_of_each_trouble(server, view, answer, capsys):
         "stopping: The job was cancelled: the [b]wrong[/b] file",
         f"{JOB} CANCELLED",
     ]
+
+
+@pytest.mark.parametrize(
+    ("state", "completed"),
+    [("QUEUED", 3), ("RUNNING", 4), ("MERGING", 4), ("PARTIAL", 4), ("FAILED", 3), ("CANCELLED", 3)],
+)
+def test_the_bar_counts_a_failed_chunk_only_while_it_is_settled(job, state, completed):
+    shown = JobProgress()
+    shown.update(job(state, counts={"chunks": 4, "chunks_done": 3, "chunks_failed": 1}))
+    (task,) = shown._bars.tasks
+    assert (task.completed, task.total) == (completed, 4)

@@ -1,0 +1,22 @@
+"""Prove: every fault case of the pipeline, again and again with other seeds, judged by a checker that is independent.
+
+    python -m prove [--layer deterministic|process] [--seeds N] [--case F2] [--seed 17] [--minutes M] [--json]
+
+The deterministic layer is built in four parts.
+
+- `scheduler`, `network`, `threads`, `clock`: the real stages run over moto, each invocation an actor with a thread, an
+  environment and a store of its own. Exactly one actor holds the baton. It hands it over at every call to a store,
+  below botocore's own retries, and whenever it sleeps; the clock is virtual, and every choice comes from one seed, so
+  the same seed gives the same history. At each call a fault may strike: a death, a pause, a lost answer, a refusal, a
+  broken body, a stale read (`faults`).
+- `orchestrator`, `messages`, `functions`: models of what lies between the stages. Step Functions with its retries,
+  catches, waits and time-outs, written from `stacks/workflow.py`; S3 events through SQS, the table's stream and
+  EventBridge, all at least once; Lambda environments that are reused.
+- `checker`: reads the recorded history and what the stores hold in the end, imports nothing of Backhaul, and holds
+  them against rules: the output is the fault-free one, nothing is lost, a superseded worker writes nothing ...
+- `cases`: one function for each fault case, with the ID that the list of faults gives it. `mutations` puts bugs in on
+  purpose; a case that does not find its own fails the run.
+
+Another layer declares its cases with `registry.case(..., layer="process")` in `prove/processes.py`, which is imported
+if it exists; its bodies take a `Trial` too, and note what they find with `expect` or in `violations`.
+"""

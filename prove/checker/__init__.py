@@ -1,0 +1,48 @@
+"""The independent checker: it reads a history and what the stores hold in the end, and knows nothing of the pipeline.
+
+It imports nothing of Backhaul: the formats of keys and records are written out here a second time, by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prove.checker import events, fencing, output, rework, states
+from prove.checker.evidence import Evidence, Expected, Violation
+from prove.history import Final, History
+
+__all__ = ["RULES", "Expected", "Violation", "check"]
+
+Rule = Callable[[Evidence], Iterator[str]]
+
+RULES: dict[str, Rule] = {
+    "the job ends, and as it should": states.ends_as_expected,
+    "moves are legal": states.moves_are_legal,
+    "an ended run never changes": states.ended_runs_stay,
+    "nothing is left over": states.nothing_is_left,
+    "items stay small": states.items_stay_small,
+    "slots are held by running jobs only": states.slots_match,
+    "the output is the fault-free one": output.output_is_right,
+    "every missing chunk is named": output.missing_is_named,
+    "every missing chunk has its letter": output.letters_are_sent,
+    "counts are true": output.counts_are_true,
+    "the input is pinned": output.input_is_pinned,
+    "one event ID for each change": events.one_id_for_each_change,
+    "a superseded worker writes nothing": fencing.superseded_write_nothing,
+    "checkpoints only grow": fencing.checkpoints_grow,
+    "merge reads what records point to": fencing.merge_follows_pointers,
+    "rework is bounded": rework.is_bounded,
+}
+
+
+def check(history: History, final: Final, expected: Iterable[Expected]) -> list[Violation]:
+    """Return every violation of every rule, job by job."""
+    found: list[Violation] = []
+    for each in expected:
+        evidence = Evidence(history, final, each)
+        for name, rule in RULES.items():
+            try:
+                found += [Violation(each.job_id, name, what) for what in rule(evidence)]
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                found.append(Violation(each.job_id, name, f"the evidence cannot be read: {error!r}"))
+    return found

@@ -1,0 +1,84 @@
+"""Rules on the job's state: where it ends, how it gets there, and that it stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from prove.checker.evidence import TERMINAL, Evidence
+
+ITEM_LARGEST = 400 * 1024
+LEGAL = {
+    None: {"AWAITING_UPLOAD"},
+    "AWAITING_UPLOAD": {"QUEUED", "EXPIRED", "FAILED", "CANCELLED"},
+    "QUEUED": {"RUNNING", "FAILED", "CANCELLED"},
+    "RUNNING": {"MERGING", "FAILED", "CANCELLED"},
+    "MERGING": {"SUCCEEDED", "PARTIAL", "FAILED", "CANCELLED"},
+    "PARTIAL": {"QUEUED"},
+    "FAILED": {"QUEUED"},
+    "CANCELLED": {"QUEUED"},
+    "SUCCEEDED": set(),
+    "EXPIRED": set(),
+}
+"""Legal moves; those from a terminal state are redrives."""
+_FROZEN = ("state", "output", "receipt", "counts", "cause", "moves", "input", "run")
+
+
+def ends_as_expected(evidence: Evidence) -> Iterator[str]:
+    """The job has ended, in one of the states that it may end in."""
+    state = evidence.job.get("state")
+    if state not in evidence.expected.ends:
+        yield f"the job is {state}, not {' or '.join(sorted(evidence.expected.ends))}: {evidence.job.get('cause')}"
+
+
+def moves_are_legal(evidence: Evidence) -> Iterator[str]:
+    """Every change of state is one of the table above and is counted once; nothing else is counted."""
+    for call, change in evidence.job_writes:
+        before, after = change.before or {}, change.after or {}
+        was, now = before.get("state"), after.get("state")
+        if was != now and now not in LEGAL.get(was, set()):
+            yield f"{call.actor} moves the job from {was} to {now}"
+        counted = after.get("moves", 0) - before.get("moves", 0)
+        if change.before and counted != (was != now):
+            yield f"{call.actor} counts {counted} moves from {was} to {now}"
+
+
+def ended_runs_stay(evidence: Evidence) -> Iterator[str]:
+    """What a run ended with never changes, and a run ends once."""
+    ended: dict[int, str] = {}
+    for call, change in evidence.job_writes:
+        before, after = change.before or {}, change.after or {}
+        was, now = before.get("state"), after.get("state")
+        if was in TERMINAL and now != "QUEUED":
+            changed = [name for name in _FROZEN if before.get(name) != after.get(name)]
+            if changed:
+                yield f"{call.actor} changes {', '.join(changed)} after the run ended as {was}"
+        if now in TERMINAL and was != now:
+            run = after.get("run", 0)
+            if run in ended:
+                yield f"{call.actor} ends run {run} as {now}, which had ended as {ended[run]}"
+            ended[run] = str(now)
+
+
+def nothing_is_left(evidence: Evidence) -> Iterator[str]:
+    """No run is at work once everything has settled, and an ended job waits for no sweep."""
+    for name, status in evidence.final.runs.items():
+        if name.startswith(evidence.expected.job_id) and status == "RUNNING":
+            yield f"run {name} is still running"
+    if evidence.job.get("state") in TERMINAL and {"open_state", "due_at"} & evidence.job.keys():
+        yield "the ended job is still in the index of those that are due"
+
+
+def items_stay_small(evidence: Evidence) -> Iterator[str]:
+    """No item comes near DynamoDB's limit."""
+    for _, change in evidence.writes:
+        if change.after is not None and len(json.dumps(change.after, default=str)) > ITEM_LARGEST:
+            yield f"{change.sk} has {len(json.dumps(change.after, default=str)):,} bytes"
+
+
+def slots_match(evidence: Evidence) -> Iterator[str]:
+    """In the end, no job that has ended holds a slot."""
+    own = f"{evidence.expected.tenant}/{evidence.expected.job_id}"
+    for (_, pk, _), item in evidence.final.items.items():
+        if pk == "SLOTS" and own in item.get("members", ()) and evidence.job.get("state") in TERMINAL:
+            yield f"the job holds a slot, though it is {evidence.job['state']}"

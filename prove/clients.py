@@ -1,0 +1,86 @@
+"""AWS clients for the simulated environments: made once for the whole process, lent to one environment at a time."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import boto3
+from botocore import useragent
+from botocore.loaders import JSONFileLoader
+from botocore.retries import quota, standard
+
+_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Know no AWS account, region or endpoint but moto's inside the block."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    with mock.patch.dict(os.environ, own | _CREDENTIALS, clear=True):
+        yield
+
+
+_QUOTA = 500
+"""What botocore gives a client for its retries; it never holds more."""
+
+
+class _Quotas:
+    """Remembers the retry quota of the client that is being made, which botocore gives no way to."""
+
+    def __init__(self) -> None:
+        self.made: list[quota.RetryQuota] = []
+
+    def RetryQuota(self, *arguments: Any, **options: Any) -> quota.RetryQuota:  # noqa: N802  # botocore's name
+        made = quota.RetryQuota(*arguments, **options)
+        self.made.append(made)
+        return made
+
+
+class Clients:
+    """Lends clients that keep nothing of their last user."""
+
+    def __init__(self) -> None:
+        self._idle: dict[str, list[tuple[Any, list[quota.RetryQuota]]]] = {}
+        self._make = boto3.client
+        load = functools.cache(JSONFileLoader().load_file)
+        # A third of what a request costs here is the text that says which client sends it.
+        sanitize = functools.cache(useragent.sanitize_user_agent_string_component)
+        useragent.sanitize_user_agent_string_component = sanitize
+        JSONFileLoader.load_file = lambda _, path: load(path)  # type: ignore[method-assign, assignment]
+
+    def lend(self, service: str, config: Any) -> tuple[str, Any, list[quota.RetryQuota]]:
+        """Return a client with a full retry quota."""
+        idle = self._idle.setdefault(service, [])
+        if idle:
+            client, quotas = idle.pop()
+            for each in quotas:
+                each.release(_QUOTA)
+            return service, client, quotas
+        watch = _Quotas()
+        real, standard.quota = standard.quota, watch  # type: ignore[assignment]
+        try:
+            client = self._make(service, config=config)  # type: ignore[call-overload]
+        finally:
+            standard.quota = real
+        return service, client, watch.made
+
+    def take_back(self, service: str, client: Any, quotas: list[quota.RetryQuota]) -> None:
+        """Keep a client for the next who wants one."""
+        self._idle[service].append((client, quotas))
+
+
+@functools.cache
+def clients() -> Clients:
+    """Return the clients of this process."""
+    return Clients()

@@ -1,0 +1,207 @@
+"""Models of what carries messages: the intake queue, the table's stream, the bus and the timer; all at least once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from prove.functions import FunctionFailed
+from prove.history import Call, Change, Published
+from prove.network import Refused
+from prove.orchestrator import Execution
+
+if TYPE_CHECKING:
+    from prove.world import World
+
+VISIBILITY_SECONDS = 180.0
+RECEIVES_MOST = 5
+BATCH_MOST = 10
+STREAM_ATTEMPTS = 26
+SWEEP_SECONDS = 60.0
+
+
+_TERMINAL = frozenset({"SUCCEEDED", "PARTIAL", "FAILED", "CANCELLED", "EXPIRED"})
+
+
+@dataclass
+class Message:
+    """One message of a queue."""
+
+    id: int
+    body: str
+    receives: int = 0
+    deleted: bool = False
+
+
+@dataclass
+class Intake:
+    """The queue of finished uploads: out of order, at least once, with a visibility time-out and dead letters."""
+
+    world: World
+    doubled: float = 0.0
+    """Share of the messages that two pollers get at once."""
+    slow_seconds: float = 0.0
+    """How long a receipt may be under way before its function begins."""
+    visibility_seconds: float = VISIBILITY_SECONDS
+    sent: list[Message] = field(default_factory=list)
+    dead: list[Message] = field(default_factory=list)
+    _number: int = 0
+
+    def send(self, body: str) -> Message:
+        """Put a message into the queue."""
+        self._number += 1
+        message = Message(self._number, body)
+        self.sent.append(message)
+        self.redeliver(message)
+        return message
+
+    def send_together(self, *bodies: str) -> None:
+        """Put messages into the queue that one poller receives at once."""
+        batch = [Message(self._number + number, body) for number, body in enumerate(bodies, start=1)]
+        self._number += len(batch)
+        self.sent += batch
+        self.world.simulation.spawn("intake", lambda: self._deliver(batch))
+
+    def redeliver(self, message: Message) -> None:
+        """Make a message visible, as if new."""
+        message.receives, message.deleted = 0, False
+        random = self.world.simulation.random
+        copies = 2 if random.random() < self.doubled else 1
+        for _ in range(copies):
+            delay = random.uniform(0.0, 2.0) + self.slow_seconds
+            self.world.simulation.spawn("intake", lambda: self._deliver([message]), delay=delay)
+
+    def _deliver(self, batch: list[Message]) -> None:
+        while batch := [each for each in batch if not each.deleted]:
+            self.dead += [each for each in batch if each.receives >= RECEIVES_MOST and each not in self.dead]
+            batch = [each for each in batch if each.receives < RECEIVES_MOST]
+            if not batch:
+                return
+            for each in batch:
+                each.receives += 1
+            event = {"messages": [{"id": each.id, "body": each.body} for each in batch]}
+            try:
+                failed = self.world.functions.call("dispatch", event)["failed"]
+            except FunctionFailed:
+                failed = [each.id for each in batch]
+            for each in batch:
+                each.deleted = each.deleted or each.id not in failed
+            if not all(each.deleted for each in batch):
+                self.world.simulation.sleep(self.visibility_seconds)
+
+
+@dataclass
+class Stream:
+    """The jobs table's stream: in the order of the writes, again and again until the function takes them."""
+
+    world: World
+    doubled: float = 0.0
+    """Share of the batches that are delivered twice."""
+    records: list[tuple[str, dict[str, Any], dict[str, Any]]] = field(default_factory=list)
+    dead: list[str] = field(default_factory=list)
+    _read: int = 0
+    _reading: bool = False
+
+    def note(self, change: Change) -> None:
+        """Take in a change of an item; only those of jobs pass the filter."""
+        if change.sk != "JOB" or change.after is None or change.table != self.world.settings.jobs_table:
+            return
+        images = self.world.tables.images(change)
+        self.records.append((f"{len(self.records) + 1:021d}", *images))
+        if not self._reading:
+            self._reading = True
+            delay = self.world.simulation.random.uniform(0.1, 1.0)
+            self.world.simulation.spawn("stream", self._deliver, delay=delay)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether every record went out."""
+        return self._read == len(self.records)
+
+    def _deliver(self) -> None:
+        tries = 0
+        while self._read < len(self.records):
+            batch = self.records[self._read : self._read + BATCH_MOST]
+            failed = self._call(batch)
+            if failed is None:
+                if self.world.simulation.random.random() < self.doubled:
+                    self._call(batch)
+                self._read, tries = self._read + len(batch), 0
+                continue
+            passed = [number for number, *_ in batch].index(failed)
+            self._read, tries = self._read + passed, 0 if passed else tries + 1
+            if tries >= STREAM_ATTEMPTS:
+                self.dead.append(failed)
+                self._read, tries = self._read + 1, 0
+            self.world.simulation.sleep(min(2.0**tries, 60.0))
+        self._reading = False
+
+    def _call(self, batch: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> str | None:
+        try:
+            failed: str | None = self.world.functions.call("announce", {"changes": batch})["failed"]
+        except FunctionFailed:
+            return batch[0][0]
+        return failed
+
+
+@dataclass
+class Bus:
+    """EventBridge: the event bus, and the rules on what Step Functions says of runs."""
+
+    world: World
+    refuses: float = 0.0
+    """Share of the entries that it refuses."""
+    loses_run_ends: bool = False
+    doubles_run_ends: float = 0.0
+    job_ended: Callable[[dict[str, Any]], None] = lambda _: None
+    """The rule on jobs that end: others wait for their slots."""
+    loses_job_ends: bool = False
+
+    def answer(self, call: Call) -> dict[str, Any]:
+        """Answer a request to the API."""
+        if call.operation != "PutEvents":
+            raise Refused("UnsupportedOperation")
+        entries = []
+        for entry in call.request["Entries"]:
+            if self.world.simulation.random.random() < self.refuses:
+                entries.append({"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"})
+                continue
+            detail = json.loads(entry["Detail"])
+            self.world.history.published.append(Published(self.world.simulation.time, entry["DetailType"], detail))
+            if detail["state"] in _TERMINAL and not self.loses_job_ends:
+                self.job_ended(detail)
+            entries.append({"EventId": str(len(self.world.history.published))})
+        return {"FailedEntryCount": sum("ErrorCode" in each for each in entries), "Entries": entries}
+
+    def run_ended_badly(self, execution: Execution) -> None:
+        """Wake the sweep, as the rule in `stacks/recovery.py` does."""
+        if self.loses_run_ends:
+            return
+        detail = {
+            "status": execution.status,
+            "input": execution.input,
+            "error": execution.error,
+            "cause": execution.cause,
+        }
+        random = self.world.simulation.random
+        event = {"source": "aws.states", "detail": detail}
+        for _ in range(2 if random.random() < self.doubles_run_ends else 1):
+            self.world.simulation.spawn("rule", lambda: self._mend(event), delay=random.uniform(0.2, 5.0))
+
+    def _mend(self, event: dict[str, Any]) -> None:
+        for pause in (0.0, 60.0, 120.0):
+            self.world.simulation.sleep(pause)
+            try:
+                self.world.functions.call("sweep", event)
+            except FunctionFailed:
+                continue
+            return
+
+
+def sweep_every_minute(world: World) -> None:
+    """The timer: it invokes the sweep without waiting for it."""
+    while True:
+        world.simulation.sleep(SWEEP_SECONDS)
+        world.functions.begin("sweep", {})
