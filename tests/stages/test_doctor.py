@@ -169,7 +169,7 @@ def forget_to_start(ward):
 
 def forget_who_has_a_slot(ward):
     ward.store.slots.most = 1
-    assert ward.store.slots.take(ward.queued().ref, 1)
+    assert ward.store.slots.take(ward.queued().ref, 5, 1)
     ward.advance(minutes=3)
 
 

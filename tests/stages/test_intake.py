@@ -11,6 +11,7 @@ from backhaul.operations.connection import Operations, Outputs
 from backhaul.operations.intake import look, pause, resume
 from backhaul.policy import Policy
 from backhaul.stages.inquire import waiting_for
+from backhaul.store import RunStore
 
 DATA = b"one line\n"
 WHO = "arn:aws:iam::123456789012:user/operator"
@@ -61,6 +62,7 @@ def test_pausing_and_resuming_twice_is_once(deployment, operations):
     assert not pause(operations, "T1", "why").changed
     assert look(operations).paused_tenants["T1"] == since
     assert pause(operations, "T1", "another reason").changed
+    deployment.clock.advance(minutes=1)
     assert resume(operations, "T1", "done").changed
     assert not resume(operations, "T1", "done").changed
     what = {"tenant": "T1"}
@@ -144,3 +146,23 @@ def test_the_commands_say_what_they_did(deployment, operations, capsys):
 def test_a_pause_without_a_reason_or_of_what_is_no_tenant_is_refused(operations, wrong):
     assert run(wrong) == 2
     assert acts(operations) == []
+
+
+def test_a_job_that_cannot_be_started_keeps_no_other_from_it_when_the_intake_goes_on(
+    deployment, operations, monkeypatch, capsys
+):
+    pause(operations, None, "why")
+    bad, good = upload(deployment), upload(deployment, "T2")
+    start = RunStore.start
+
+    def refuse(self, job, **options):
+        if job.ref == bad.ref:
+            raise OSError("refused")
+        start(self, job, **options)
+
+    monkeypatch.setattr(RunStore, "start", refuse)
+    assert run(["resume"]) == 0
+    said = capsys.readouterr().err
+    assert "1 job started" in said
+    assert "1 could not be started" in said
+    assert [each.name for each in deployment.executions()] == [f"{good.ref.job_id}-1"]
