@@ -40,8 +40,11 @@ class JobView:
     stalled_shards: int = 0
     """Shards whose workers have given no sign of life for 30 seconds."""
 
+    waiting_for: str | None = None
+    """What a queued job waits for, in words, when it was asked about by its ID."""
+
     @classmethod
-    def of(cls, job: Job, stalled_shards: int = 0) -> JobView:
+    def of(cls, job: Job, stalled_shards: int = 0, waiting_for: str | None = None) -> JobView:
         """Return the view of a job."""
         counts, awaiting = job.counts or Counts(), job.state is JobState.AWAITING_UPLOAD
         return cls(
@@ -65,6 +68,7 @@ class JobView:
             deadline_at=None if job.state.is_terminal else job.deadline_at,
             stopping=job.stop.cause if job.stop and not job.state.is_terminal else None,
             stalled_shards=stalled_shards,
+            waiting_for=waiting_for,
         )
 
 

@@ -6,9 +6,9 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from backhaul.api import JobPage, JobView
-from backhaul.job import JobRef
+from backhaul.job import JobRef, JobState
 from backhaul.registry import find_processors
-from backhaul.stages.inquire import job_receipt, job_result, job_status, list_jobs
+from backhaul.stages.inquire import job_receipt, job_result, job_status, list_jobs, waiting_for
 from lambdas.http import answer, caller, resolver, whole_number
 from lambdas.runtime import PROCESSORS, clock, logger, settings, store
 
@@ -33,7 +33,8 @@ def jobs() -> Response[str]:
 def job(job_id: str) -> Response[str]:
     ref = JobRef(caller(app), job_id)
     found, stalled = job_status(ref, jobs=store.jobs, shards=store.shards, clock=clock)
-    return answer(200, JobView.of(found, stalled))
+    waits = waiting_for(found, store.slots) if found.state is JobState.QUEUED else None
+    return answer(200, JobView.of(found, stalled, waits))
 
 
 @app.get("/jobs/<job_id>/result")

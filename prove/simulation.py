@@ -47,7 +47,7 @@ def simulated(
         lent = [lender.lend("s3", None), lender.lend("dynamodb", None)]
         world.s3 = lent[0][1]
         world.network.page = page
-        _create(lent[0][1], lent[1][1])
+        create_stores(lent[0][1], lent[1][1])
         world.inject(*faults)
         with (
             virtual(world),
@@ -78,7 +78,8 @@ def _small_parts() -> Iterator[None]:
         yield
 
 
-def _create(s3: Any, dynamodb: Any) -> None:
+def create_stores(s3: Any, dynamodb: Any) -> None:
+    """Make the bucket and the tables of an empty deployment."""
     s3.create_bucket(Bucket=BUCKET)
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     indexes = {"by-tenant": ("tenant", "job_id"), "due": ("open_state", "due_at"), "queued": ("queue", "turn")}

@@ -48,8 +48,15 @@ class Api(Construct):
         self.inquire = functions.declare(
             self,
             "inquire",
-            settings=Settings(data_bucket=storage.bucket.bucket_name, jobs_table=storage.jobs.table_name),
+            settings=Settings(
+                data_bucket=storage.bucket.bucket_name,
+                jobs_table=storage.jobs.table_name,
+                flow_table=storage.flow.table_name,
+                max_running_jobs=stage.max_running_jobs,
+                max_running_jobs_per_tenant=stage.max_running_jobs_per_tenant,
+            ),
             grants=[
+                allow("dynamodb:GetItem", on=storage.flow.table_arn),  # what a queued job waits for
                 allow("dynamodb:GetItem", "dynamodb:Query", on=storage.jobs.table_arn),
                 allow("dynamodb:Query", on=storage.index(BY_TENANT)),
                 allow("s3:GetObjectVersion", on=[storage.objects("output/*"), storage.objects("receipt/*")]),

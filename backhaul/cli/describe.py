@@ -44,6 +44,8 @@ def _done(job: JobView) -> Iterator[str]:
         yield ", ".join(f"{plain(name)} {amount:,}" for name, amount in counts.tallies.items())
     if job.cause is not None:
         yield _said(job.cause)
+    if job.waiting_for is not None:
+        yield f"waiting: {plain(job.waiting_for)}"
     if job.upload_until is not None:
         yield f"waiting for the upload until {job.upload_until:%H:%M:%S} UTC"
 

@@ -59,6 +59,8 @@ def resume(
     done = operations.resume(operate(stack), _checked(tenant), reason.strip())
     said = "goes on" if done.changed else "was not paused"
     say(f"{_whose(tenant)} {said}; {done.started:,} {'job' if done.started == 1 else 'jobs'} started.")
+    if done.unstarted:
+        say(f"{done.unstarted:,} could not be started; the sweep tries again every minute. Look: backhaul doctor")
     if done.still_paused:
         say(f"Everybody is paused all the same: {plain(done.still_paused.reason)}. Try: backhaul resume")
     if done.paused_tenants:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from backhaul.errors import UnsuitableInput
-from backhaul.flow.failure import only_bytes
+from backhaul.flow.failure import Watched, only_bytes
 from backhaul.flow.interrupt import Interrupted, Interrupter, Reason
 from backhaul.journal import Journal, NoJournal
 from backhaul.processor import Context, Processor
@@ -34,42 +34,21 @@ class ChunkFault:
     """Byte offset of the record that was being processed."""
 
 
-class Records:
-    """The records handed to a processor: counts them, knows where they end, and remembers their own failure.
-
-    A processor may swallow an exception that comes out of its input; what it read would then be incomplete and look
-    whole. `raise_failure` brings the exception back.
-    """
+class Records(Watched[Record]):
+    """The records handed to a processor: counted, watched, and known by where the last one begins and ends."""
 
     def __init__(self, items: Iterator[Record], start: int) -> None:
-        self._items = items
-        self.count = 0
+        super().__init__(items)
         self.begun: int | None = None
         """Where the record begins that was given last."""
         self.position = start
         """Where it ends."""
-        self.failure: Exception | None = None
-
-    def __iter__(self) -> Iterator[Record]:
-        return self
 
     def __next__(self) -> Record:
-        try:
-            record = next(self._items)
-        except StopIteration:
-            raise
-        except Exception as error:
-            self.failure = error
-            raise
-        self.count += 1
+        record = super().__next__()
         self.begun = record.start
         self.position = record.start + record.size
         return record
-
-    def raise_failure(self) -> None:
-        """Raise what the records' own source raised, if it did."""
-        if self.failure is not None:
-            raise self.failure
 
 
 class ChunkRun:

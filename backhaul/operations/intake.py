@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from backhaul.flow.admission import Admission
-from backhaul.job import Job, JobState
+from backhaul.job import Job, JobRef, JobState
 from backhaul.operations.connection import Operations
 from backhaul.store import Pause
 from backhaul.store.audit import AuditRecord
@@ -47,6 +47,8 @@ class Switched:
     changed: bool
     started: int = 0
     """Jobs that started because of it."""
+    unstarted: int = 0
+    """Jobs that could not be started; the sweep tries again."""
     still_paused: Pause | None = None
     """What keeps the tenant's jobs waiting all the same: the pause of everybody."""
     paused_tenants: tuple[str, ...] = ()
@@ -94,11 +96,12 @@ def resume(operations: Operations, tenant: str | None, reason: str) -> Switched:
         store.slots.resume(tenant)
         store.audit.close(begun, "resumed")
     # Also when it was not paused: the command that resumed it may have been killed before it came to this.
-    started = Admission(store.jobs, store.runs, store.slots, operations.clock).fill()
+    failed: dict[JobRef, Exception] = {}
+    started = Admission(store.jobs, store.runs, store.slots, operations.clock).fill(problems=failed)
     after = store.slots.get()
     if tenant:
-        return Switched(was_paused, started, still_paused=after.paused)
-    return Switched(was_paused, started, paused_tenants=tuple(sorted(after.paused_tenants)))
+        return Switched(was_paused, started, len(failed), still_paused=after.paused)
+    return Switched(was_paused, started, len(failed), paused_tenants=tuple(sorted(after.paused_tenants)))
 
 
 def _record(action: str, operations: Operations, tenant: str | None, reason: str) -> AuditRecord:

@@ -11,7 +11,7 @@ from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady
 from backhaul.job import Counts, Job, JobRef, JobState, ObjectRef
 from backhaul.progress import ShardRecord, count
 from backhaul.settings import Settings
-from backhaul.store import JobStore, ObjectStore, Page, ShardStore
+from backhaul.store import JobStore, ObjectStore, Page, ShardStore, SlotStore
 
 PAGE_LARGEST = 100
 
@@ -24,6 +24,19 @@ def job_status(ref: JobRef, *, jobs: JobStore, shards: ShardStore, clock: Clock)
     records = list(shards.all(job.ref, consistent=False))
     now = clock.now()
     return replace(job, counts=_counts(job, records)), sum(record.is_stalled(now) for record in records)
+
+
+def waiting_for(job: Job, slots: SlotStore) -> str:
+    """Return what a queued job waits for, as its owner may read it."""
+    now = slots.get()
+    paused, mine = now.pause_of(job.ref.tenant), now.of(job.ref.tenant)
+    if paused is not None:
+        return f"the intake is paused: {paused.reason}"
+    if len(now.members) >= slots.most:
+        return f"a slot: {len(now.members)} of {slots.most} jobs run"
+    if mine >= slots.most_per_tenant:
+        return f"a slot: {mine} of your {slots.most_per_tenant} jobs run"
+    return "its turn"
 
 
 def list_jobs(tenant: str, *, state: str | None, after: str | None, limit: int, jobs: JobStore) -> Page:

@@ -48,29 +48,17 @@ def merge(
         return job
     job = jobs.move(job, JobState.MERGING, due_at=clock.now() + MERGE_LONGEST)
     while job.run == task.run and job.state is JobState.MERGING:
-        job = _end(job, jobs, shards, objects, letters, registry, clock)
+        # Asked to stop meanwhile, it is still MERGING, and is judged again.
+        plan, records = _plan_of(job, objects), {record.index: record for record in shards.all(job.ref)}
+        verdict, own = judge(job, plan, records), secrets.token_hex(4)
+        verdict = replace(verdict, missing=_with_letters(job, plan, verdict.missing, letters, clock))
+        output, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects, own)
+        receipt = receipt_of(job, verdict, output, clock.now())
+        key = keys.receipt_key(job.ref, job.run, own)
+        stored = objects.put(key, receipt.to_json(), content_type="application/json")
+        ending = {"output": output, "receipt": stored, "counts": verdict.counts, "cause": verdict.cause}
+        job = jobs.end(job, verdict.state, **ending)
     return job
-
-
-def _end(
-    job: Job,
-    jobs: JobStore,
-    shards: ShardStore,
-    objects: ObjectStore,
-    letters: LetterBox,
-    registry: Registry,
-    clock: Clock,
-) -> Job:
-    """Try to end the job; one that was asked to stop meanwhile is still MERGING, and is judged again."""
-    plan = _plan_of(job, objects)
-    records = {record.index: record for record in shards.all(job.ref)}
-    verdict, own = judge(job, plan, records), secrets.token_hex(4)
-    verdict = replace(verdict, missing=_with_letters(job, plan, verdict.missing, letters, clock))
-    output, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects, own)
-    receipt = receipt_of(job, verdict, output, clock.now())
-    key = keys.receipt_key(job.ref, job.run, own)
-    stored = objects.put(key, receipt.to_json(), content_type="application/json")
-    return jobs.end(job, verdict.state, output=output, receipt=stored, counts=verdict.counts, cause=verdict.cause)
 
 
 def _plan_of(job: Job, objects: ObjectStore) -> list[Shard]:

@@ -358,7 +358,8 @@ class TestFunctions:
         assert settings["dispatch"] == admission
         assert settings["sweep"] == settings["command"] == replace(admission, data_bucket="<storagedata>")
         stored = Settings(data_bucket="<storagedata>", jobs_table="<storagejobs>")
-        assert settings["plan"] == settings["inquire"] == stored
+        assert settings["plan"] == stored
+        assert settings["inquire"] == replace(admission, data_bucket="<storagedata>", state_machine_arn="")
         assert settings["process"] == settings["merge"] == replace(stored, failed_chunks_url="<workersfailedchunks>")
         assert settings["announce"] == Settings(data_bucket="<storagedata>", event_bus="<announcementsbus>")
 

@@ -528,7 +528,7 @@ def test_of_many_that_want_the_last_slot_one_gets_it(single):
 
 def test_turns_of_a_tenant_follow_each_other_and_begin_where_others_are(deployment):
     slots = deployment.store.slots
-    assert [slots.next_turn("T1") for _ in range(3)] == [1, 2, 3]
-    assert slots.next_turn("T2") == 1
+    assert [slots.next_turn("T1", 5) for _ in range(3)] == [1, 2, 3]
+    assert slots.next_turn("T2", 5) == 1
     slots.take(JobRef("T1", "0" * 26), 5, 3)
-    assert (slots.next_turn("T3"), slots.next_turn("T2"), slots.next_turn("T1")) == (4, 4, 4)
+    assert (slots.next_turn("T3", 5), slots.next_turn("T2", 5), slots.next_turn("T1", 5)) == (4, 4, 4)

@@ -167,6 +167,12 @@ def forget_to_start(ward):
     ward.advance(minutes=3)
 
 
+def forget_who_has_a_slot(ward):
+    ward.store.slots.most = 1
+    assert ward.store.slots.take(ward.queued().ref, 5, 1)
+    ward.advance(minutes=3)
+
+
 def fall_out_of_queue(ward):
     ward.put(ward.queued().ref, queue=None, turn=None)
 
@@ -231,7 +237,7 @@ MENDED = {
     "unbegun-run": (lose_start,),
     "idle-slot": (hold_slot_of_nobody, hold_slot_after_end, hold_slot_before_upload),
     "missing-slot": (drop_slot_of_running,),
-    "idle-queue": (forget_to_start,),
+    "idle-queue": (forget_to_start, forget_who_has_a_slot),
     "unplaced-job": (fall_out_of_queue,),
     "unlisted-job": (fall_out_of_sight_of_the_sweep, lose_due_time, stay_among_open_jobs),
     "wrong-counts": (miscount,),

@@ -481,7 +481,11 @@ def test_the_end_of_a_job_hands_its_slot_to_the_next(deployment, functions, monk
     waiting, message = submitted(functions, deployment)
     functions.dispatch(sqs(message))
     assert deployment.job(waiting).state is JobState.QUEUED
+    _, view = answered(functions.inquire(request("GET", f"/jobs/{waiting.job_id}")))
+    assert view["waiting_for"] == "a slot: 1 of 1 jobs run"
     assert functions.dispatch(ending(state)) == {"started": 1}
+    _, view = answered(functions.inquire(request("GET", f"/jobs/{waiting.job_id}")))
+    assert view["waiting_for"] is None
     assert deployment.job(waiting).state is JobState.RUNNING
     assert functions.dispatch(ending(state)) == {"started": 0}
 

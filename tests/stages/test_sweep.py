@@ -387,3 +387,18 @@ def test_a_job_that_cannot_be_mended_keeps_no_other_from_it(deployment, monkeypa
         swept.raise_problems()
     started = [f"{good.job_id}-1", f"{waiting.job_id}-1"]
     assert [each.name for each in deployment.executions()] == started
+
+
+def test_the_new_run_of_a_job_that_was_redriven_behind_the_index_is_not_salvaged(deployment, monkeypatch):
+    """The index shows the job as it was in its first run, whose execution has ended."""
+    task = deployment.start("text-stats", DATA)
+    deployment.plan(task)
+    seen = deployment.job(task.job)
+    assert deployment.merge(task).state is JobState.FAILED
+    end_run(deployment, f"{task.job.job_id}-1", "SUCCEEDED")
+    redriven = deployment.redrive(task.job).job
+    assert (redriven.state, redriven.run) == (JobState.RUNNING, 2)
+    monkeypatch.setattr(deployment.store.jobs, "due", lambda state, _: (seen,) if state is seen.state else ())
+    assert deployment.sweep() == {}
+    assert [each.name for each in deployment.executions()] == [f"{task.job.job_id}-1", f"{task.job.job_id}-2"]
+    assert deployment.job(task.job) == redriven

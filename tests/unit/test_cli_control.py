@@ -237,6 +237,11 @@ def test_the_first_run_has_no_number_and_later_ones_have(job):
     assert "(run 3)" in describe(job(run=3), NOW).splitlines()[0]
 
 
+def test_a_queued_job_says_what_it_waits_for(job):
+    shown = describe(job("QUEUED", waiting_for="the intake is paused: [b]a release[/b]"), NOW)
+    assert r"waiting: the intake is paused: \[b]a release\[/b]" in shown
+
+
 def test_a_job_that_is_stopping_says_why(job):
     shown = describe(job(stopping=CANCELLED), NOW)
     assert "\n  stopping: The job was cancelled: the \\[b]wrong\\[/b] file" in shown

@@ -71,7 +71,10 @@ def _ended_just_now(job: Job | None, survey: Survey) -> bool:
 def _start(survey: Survey, ref: JobRef) -> str:
     if ref in survey.store.slots.get().members:
         return survey.mender.settle_slot(ref)
-    started = survey.mender.admission.fill()
+    failed: dict[JobRef, Exception] = {}
+    started = survey.mender.admission.fill(problems=failed)
+    if ref in failed:
+        raise failed[ref]
     return f"started {started} jobs" if started else ""
 
 

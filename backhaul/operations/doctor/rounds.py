@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from backhaul.errors import BackhaulError, JobNotFound
+from backhaul.errors import JobNotFound
 from backhaul.job import Job, JobRef
 from backhaul.operations.connection import Operations
 from backhaul.operations.doctor import admission, files, records, runs, surroundings
@@ -39,7 +37,6 @@ ROUNDS_MOST = 3
 
 UNCHECKED = "unchecked"
 """Key of the finding that a check could not be made."""
-_TROUBLE = (BackhaulError, BotoCoreError, ClientError)
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ def _look(survey: Survey, checks: Iterable[Check]) -> Iterator[Finding]:
     for check in checks:
         try:
             yield from (replace(found, check=check.name) for found in check.find(survey))
-        except _TROUBLE as error:  # one check that cannot be made keeps no other from being made
+        except Exception as error:  # one check that cannot be made keeps no other from being made
             said = f"a person: {type(error).__name__}: {error}"
             yield Finding("this cannot be checked", said, check=check.name, key=UNCHECKED)
 
@@ -137,7 +134,7 @@ def _mend(found: Finding, operations: Operations) -> Mended:
     try:
         said = (found.repair and found.repair()) or "nothing to do any more"
         mended = True
-    except _TROUBLE as error:
+    except Exception as error:  # one repair that fails keeps no other from being made
         said, mended = f"{type(error).__name__}: {error}", False
     audit.close(begun, f"{'mended' if mended else 'failed'}: {said}")
     return Mended(found, mended, said)

@@ -46,7 +46,8 @@ def unheard_alarms(survey: Survey) -> Iterator[Finding]:
         survey.skipped.append(f"unheard-alarms: the stack has no output {_TOPIC}")
     elif not survey.store.alarm_topic(arn).has_subscriber():
         command = f"aws sns subscribe --topic-arn {arn} --protocol email --notification-endpoint ADDRESS"
-        yield Finding("nobody hears the alarms", f"a person: {command}", key=arn)
+        mends_by = f"a person: deploy with -c alarm_emails=ADDRESS, or {command}"
+        yield Finding("nobody hears the alarms", mends_by, key=arn)
 
 
 def _letters(queue: Queue, letters: list[DeadLetter], mends_by: str, kind: str) -> Finding:
