@@ -17,6 +17,8 @@ The deterministic layer is built in four parts.
 - `cases`: one function for each fault case, with the ID that the list of faults gives it. `mutations` puts bugs in on
   purpose; a case that does not find its own fails the run.
 
-Another layer declares its cases with `registry.case(..., layer="process")` in `prove/processes.py`, which is imported
-if it exists; its bodies take a `Trial` too, and note what they find with `expect` or in `violations`.
+The process layer declares its cases with `site.real`, in `prove/cases/process_*.py`. It deploys the real stack to a local
+cloud (`site`, `deployed`), with processors that are slow, poisoned or leave things behind (`processors`) and a fake
+provider that counts what it is paid for (`provider`), and sends real signals to real processes. The checker's rules on
+what the stores hold in the end are the same; of real processes there is no history.
 """
