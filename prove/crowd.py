@@ -11,10 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, cast
 from unittest import mock
@@ -26,7 +25,7 @@ from rich.progress import Progress
 
 from backhaul import keys
 from backhaul.cli.screen import console
-from backhaul.job import Job, JobRef, JobState, ObjectRef
+from backhaul.job import JobRef, JobState, ObjectRef
 from backhaul.registry import find_processors
 from backhaul.settings import Settings
 from backhaul.stages.dispatch import Upload, dispatch, hand_on
@@ -35,68 +34,11 @@ from backhaul.stages.sweep import mend_lost, sweep
 from backhaul.store import RunStatus, RunStore, Store
 from backhaul.task import RunTask
 from prove.simulation import create_stores
+from prove.standins import Killed, Report, Runs, Time
 
 RECEIVES_MOST = 5
 """Deliveries of a message before SQS sets it aside, as the stack says."""
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
-
-
-class Killed(BaseException):
-    """The function's process is gone."""
-
-
-@dataclass
-class Time:
-    """The time of day, which only the run of things moves."""
-
-    present: datetime = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        """Return the time of day."""
-        return self.present
-
-    def monotonic(self) -> float:
-        """Return seconds since an arbitrary start."""
-        return self.present.timestamp()
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.present += timedelta(seconds=seconds)
-
-
-@dataclass
-class Runs:
-    """The state machine: which runs were started, and how they stand."""
-
-    started: Counter[str] = field(default_factory=Counter)
-    live: dict[str, Job] = field(default_factory=dict)
-    ended: dict[str, str] = field(default_factory=dict)
-
-    def start(self, job: Job, *, salvage: bool = False) -> None:
-        """Start a run; starting it again changes nothing."""
-        name = keys.run_name(job.ref, job.run, salvage=salvage)
-        if name not in self.live and name not in self.ended:
-            self.started[name] += 1
-            self.live[name] = job
-
-    def status(self, job: Job, *, salvage: bool = False) -> RunStatus:
-        """Return how a run stands."""
-        name = keys.run_name(job.ref, job.run, salvage=salvage)
-        return RunStatus("RUNNING" if name in self.live else self.ended.get(name, "ABSENT"))
-
-
-@dataclass
-class Report:
-    """What came of the crowd."""
-
-    uploads: int
-    runs: int = 0
-    most_at_once: int = 0
-    dead_letters: int = 0
-    kills: Counter[str] = field(default_factory=Counter)
-    lost_slot_seconds: float = 0.0
-    """The longest that a slot was held by a job that had ended."""
-    violations: list[str] = field(default_factory=list)
 
 
 class Crowd:
@@ -126,24 +68,7 @@ class Crowd:
 
     def run(self) -> Report:
         """Let everything happen, until nothing is left to do."""
-        registry = find_processors()
-        for number in range(self._report.uploads):
-            wanted = Submission("text-stats", "f", 1)
-            made = submit(
-                wanted,
-                f"TENANT{number % 7}",
-                registry=registry,
-                jobs=self._store.jobs,
-                objects=self._store.objects,
-                settings=self._settings,
-                clock=self._clock,
-            )
-            ref = made.job.ref
-            self._refs.append(ref)
-            upload = Upload(ref, ObjectRef(keys.input_key(ref), "v1", 1))
-            self._queue.append((upload, 1))
-            if self._random.random() < 0.05:
-                self._queue.append((upload, 1))
+        self._submit_all()
         swept = self._clock.now()
         done = 0
         while done < self._report.uploads:
@@ -166,6 +91,26 @@ class Crowd:
                 break
         self._sweep()
         return self._judge()
+
+    def _submit_all(self) -> None:
+        registry = find_processors()
+        for number in range(self._report.uploads):
+            wanted = Submission("text-stats", "f", 1)
+            made = submit(
+                wanted,
+                f"TENANT{number % 7}",
+                registry=registry,
+                jobs=self._store.jobs,
+                objects=self._store.objects,
+                settings=self._settings,
+                clock=self._clock,
+            )
+            ref = made.job.ref
+            self._refs.append(ref)
+            upload = Upload(ref, ObjectRef(keys.input_key(ref), "v1", 1))
+            self._queue.append((upload, 1))
+            if self._random.random() < 0.05:
+                self._queue.append((upload, 1))
 
     def _receive(self) -> None:
         """Deliver a message, and again if its function dies."""

@@ -11,7 +11,7 @@ import typer
 
 from backhaul.cli import author, control, dlq, doctor, intake, jobs, local, submit
 from backhaul.cli.exits import EPILOG, Exit, exit_of
-from backhaul.cli.screen import plain, say, show
+from backhaul.cli.screen import OPERATORS, THIS_MACHINE, plain, say, show
 from backhaul.discovery import AWS_ERRORS, said
 from backhaul.errors import BackhaulError
 
@@ -29,10 +29,10 @@ submit.add_to(app)
 jobs.add_to(app)
 control.add_to(app)
 author.add_to(app)
-app.command()(doctor.doctor)
+app.command(rich_help_panel=OPERATORS)(doctor.doctor)
 intake.add_to(app)
-app.add_typer(dlq.app, name="dlq")
-app.add_typer(local.app, name="local")
+app.add_typer(dlq.app, name="dlq", rich_help_panel=OPERATORS)
+app.add_typer(local.app, name="local", rich_help_panel=THIS_MACHINE)
 
 
 def _show_version(wanted: bool) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from backhaul.cli.exits import Exit
 from backhaul.cli.jobs import whole_file
-from backhaul.cli.screen import say, transfer
+from backhaul.cli.screen import THIS_MACHINE, say, transfer
 from backhaul.cli.submit import Options, parse_options
 from backhaul.errors import BackhaulError, InvalidRequest, UnknownProcessor
 from backhaul.reading import FileSource
@@ -27,7 +27,7 @@ PROCESSORS = Path("processors")
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command("try")(try_processor)
+    app.command("try", rich_help_panel=THIS_MACHINE)(try_processor)
 
 
 def try_processor(

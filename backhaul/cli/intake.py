@@ -10,7 +10,7 @@ import typer
 
 from backhaul.cli.dlq import Stack
 from backhaul.cli.jobs import Json
-from backhaul.cli.screen import age, emit_json, plain, plain_table, say, show
+from backhaul.cli.screen import OPERATORS, age, emit_json, plain, plain_table, say, show
 from backhaul.discovery import operate
 from backhaul.operations import intake as operations
 from backhaul.operations.intake import Intake
@@ -71,7 +71,7 @@ def resume(
 def add_to(app: typer.Typer) -> None:
     """Add these commands to an app."""
     for command in (intake, pause, resume):
-        app.command()(command)
+        app.command(rich_help_panel=OPERATORS)(command)
 
 
 def _checked(tenant: str | None) -> str | None:

@@ -28,6 +28,10 @@ from backhaul.job import JobState
 
 console = Console(stderr=True, highlight=False)
 
+OPERATORS = "Operators"
+THIS_MACHINE = "On this machine"
+"""Under which headings the help lists commands that are not about jobs."""
+
 UNFOLDED = 1000
 """The width of a table that no terminal shows: more than the longest file name needs."""
 

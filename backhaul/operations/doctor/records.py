@@ -30,7 +30,8 @@ def unlisted(survey: Survey) -> Iterator[Finding]:
 def miscounted(survey: Survey) -> Iterator[Finding]:
     """Find jobs that have ended and whose counts are not what their shard records say."""
     for job in survey.ended():
-        if job.plan is None or job.counts is None or job.state is JobState.EXPIRED:
+        # Only a merge counts; a job that ended without one says what was planned.
+        if job.plan is None or job.counts is None or job.receipt is None:
             continue
         records = survey.records(job)
         # What was written after the job's end, its counts need not say: they tell of the run that ended.
