@@ -19,6 +19,6 @@ The deterministic layer is built in four parts.
 
 The process layer declares its cases with `site.real`, in `prove/cases/process_*.py`. It deploys the real stack to a
 local cloud (`site`, `deployed`), with processors that are slow, poisoned or leave things behind (`processors`) and a
-fake provider that counts what it is paid for (`provider`), and sends real signals to real processes. The checker's rules on
+fake provider that counts what it is paid for (`provider`), and sends real signals to real processes. The rules on
 what the stores hold in the end are the same; of real processes there is no history.
 """
