@@ -29,10 +29,18 @@ check: setup ## Lint, format, types, architecture
 	@$(BIN)/mypy
 	@$(BIN)/pytest --quiet tests/architecture
 
-# SEEDS=200 for a night; ARGS="--case F2" for one case.
-SEEDS ?= 20
+# SEEDS=200 PROCESS_SEEDS=5 UPLOADS=4384 for all of it, which takes hours; ARGS="--case F2" for one case.
+SEEDS ?= 10
+PROCESS_SEEDS ?= 1
+UPLOADS ?= 500
 prove: setup ## Run every fault case with SEEDS seeds each, and check what comes out (ARGS="--case F2")
+ifdef ARGS
 	@$(BIN)/python -m prove --seeds $(SEEDS) $(ARGS)
+else
+	@$(BIN)/python -m prove --layer deterministic --seeds $(SEEDS)
+	@$(BIN)/python -m prove.crowd --uploads $(UPLOADS)
+	@$(BIN)/python -m prove --layer process --seeds $(PROCESS_SEEDS)
+endif
 
 bench: setup ## Run the benchmarks
 	@$(BIN)/python benchmarks/planning.py

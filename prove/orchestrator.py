@@ -115,7 +115,9 @@ class Orchestrator:
 
     def _run(self, execution: Execution, state: dict[str, Any]) -> None:
         try:
-            if not state.get("salvage"):
+            if state.get("salvage"):
+                self.world.simulation.sleep(15.0)
+            else:
                 plan = self._task(execution, "plan", state)
                 if plan["outcome"] == "planned":
                     self._map(execution, state, plan)

@@ -20,6 +20,9 @@ from stacks.stage import StageSettings
 from stacks.storage import LONGEST_RUN, SCRATCH_PREFIX, Storage
 from stacks.workers import Workers
 
+SETTLING = Duration.seconds(15)
+"""What the workers of a lost run have to learn of it and to commit: a beat and a checkpoint."""
+
 
 class Workflow(Construct):
     """The state machine.
@@ -103,7 +106,8 @@ class Workflow(Construct):
         salvage = sfn.Condition.and_(
             sfn.Condition.is_present("$.salvage"), sfn.Condition.boolean_equals("$.salvage", True)
         )
-        return sfn.Choice(self, "salvage?").when(salvage, merge).otherwise(plan)
+        settle = sfn.Wait(self, "settle", time=sfn.WaitTime.duration(SETTLING))
+        return sfn.Choice(self, "salvage?").when(salvage, settle.next(merge)).otherwise(plan)
 
     def _shards(self, concurrency: int) -> sfn.DistributedMap:
         """Hand each line of the plan to a child; one that fails fails nothing else, and merge says what is missing."""

@@ -46,15 +46,17 @@ def test_the_order_of_the_stages(run: dict[str, Any], child: dict[str, Any]):
     assert states["merge"]["End"] is True
 
 
-def test_a_run_that_died_without_a_word_is_merged_at_once(run: dict[str, Any]):
+def test_a_run_that_died_without_a_word_is_merged_once_its_workers_have_left(run: dict[str, Any]):
     (salvage,) = run["States"]["salvage?"]["Choices"]
     assert salvage == {
         "And": [
             {"Variable": "$.salvage", "IsPresent": True},  # without it, asking for the value is an error
             {"Variable": "$.salvage", "BooleanEquals": True},
         ],
-        "Next": "merge",
+        "Next": "settle",
     }
+    settle = run["States"]["settle"]
+    assert (settle["Type"], settle["Seconds"], settle["Next"]) == ("Wait", 15, "merge")
 
 
 def test_a_task_is_named_after_its_file_or_the_function_in_it(template: Template, run: dict[str, Any]):
