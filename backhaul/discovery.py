@@ -80,7 +80,7 @@ def _operations(outputs: Outputs, client: Callable[..., Any]) -> Operations:
 
 
 def _local_clients(connection: Connection) -> Callable[..., Any]:
-    access = connection.access()
+    access = connection.as_operator()
     session: Any = access.session  # its stub wants a service that is known beforehand
 
     def client(service: str, config: Config | None = None) -> Any:

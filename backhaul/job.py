@@ -85,6 +85,8 @@ class Cause:
     """What the processor's exception said; it may quote the input, so only the job's owner sees it."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "message", _text(self.message))
+        object.__setattr__(self, "detail", self.detail and _text(self.detail))
         if len(self.message) > _MESSAGE_LONGEST:
             object.__setattr__(self, "message", self.message[: _MESSAGE_LONGEST - 1] + "…")
         if self.detail is not None and len(self.detail) > _DETAIL_LONGEST:
@@ -97,8 +99,12 @@ class Cause:
 
 def _within(text: str, size: int) -> str:
     """Return as much of the text as fits into `size` bytes of UTF-8."""
-    data = text.encode(errors="replace")
-    return text if len(data) <= size else data[:size].decode(errors="ignore")
+    return text.encode()[:size].decode(errors="ignore")
+
+
+def _text(text: str) -> str:
+    """Return the text without what UTF-8 cannot hold: half a surrogate pair is legal in JSON's escapes."""
+    return text.encode(errors="replace").decode()
 
 
 class StopKind(StrEnum):

@@ -62,6 +62,7 @@ class Context:
                 raise ValueError(
                     f"a chunk has room for {TALLIES_MOST} tallies; write what has more kinds into the result"
                 )
+            name.encode()  # raises for half a surrogate pair, which no receipt could hold
             self._tallied.add(name)
         self.tallies[name] += amount
 
@@ -72,6 +73,7 @@ class Context:
         """
         if not isinstance(name, str) or not 0 < len(name) <= STEP_NAME_LONGEST:  # type: ignore[redundant-expr]
             raise ValueError(f"a step's name has 1 to {STEP_NAME_LONGEST} characters, not {name!r}")
+        name.encode()  # raises for half a surrogate pair, which no key could hold
         if name in self._steps:
             raise ValueError(f"there are two steps {name!r} in one record; give each a name of its own")
         self._steps.add(name)

@@ -49,6 +49,8 @@ class Suspect:
     chunk: int
     record: int | None
     tries: tuple[Try, ...]
+    position: int = 0
+    """Up to where the chunk was committed then: tries before further progress say nothing of what comes after it."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class FailedChunk:
     record: int | None = None
     """Byte offset of the first record that could not be processed, where one is known."""
     attempts: int = 1
+    run: int = 0
+    """The run in which it failed."""
     message_id: str | None = None
     """Its message in the queue of failed chunks."""
 
@@ -125,7 +129,7 @@ class ShardRecord:
 
     def settled(self) -> frozenset[int]:
         """Return the chunks that need no more work in this run: committed or failed."""
-        return self.done() | {chunk.index for chunk in self.failed}
+        return self.done() | {chunk.index for chunk in self.failed if chunk.run == self.run}
 
     def reopened(self, run: int) -> ShardRecord:
         """Return the record, just claimed, as a new run takes it up: what failed is to be tried again."""
@@ -134,7 +138,7 @@ class ShardRecord:
         fresh = replace(self, run=run, finished=False)
         if self.previous_run != run:  # what became of another run's last attempt is no concern of this one
             fresh = replace(fresh, handed_over=self.attempt - 1)
-        return replace(fresh, failed=(), suspect=None, crash=None)
+        return replace(fresh, suspect=None, crash=None)
 
     def died(self) -> bool:
         """Return whether the attempt before the one that holds the shard died, rather than handing it over."""

@@ -114,8 +114,9 @@ def _ending(job: Job, missing: tuple[FailedChunk, ...], counts: Counts) -> tuple
         return JobState.FAILED, stop.cause if stop else Cause("not_planned", "The run ended before it had a plan.")
     if not missing:
         return JobState.SUCCEEDED, None
-    if stop and stop.kind is StopKind.FAIL_FAST:
-        return JobState.FAILED, stop.cause
+    tried = [chunk.cause for chunk in missing if chunk.attempts or chunk.cause.code == "worker_died"]
+    if (stop and stop.kind is StopKind.FAIL_FAST) or (job.policy.fail_fast and tried):
+        return JobState.FAILED, stop.cause if stop else tried[0]
     unsuitable = [chunk.cause for chunk in missing if chunk.cause.code == "unsuitable_input"]
     if unsuitable:
         return JobState.FAILED, min(unsuitable, key=lambda cause: cause.position or 0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from backhaul.errors import UnsuitableInput
 from backhaul.flow.failure import Watched, only_bytes
-from backhaul.flow.interrupt import Interrupted, Interrupter, Reason
+from backhaul.flow.interrupt import Interrupted, Interrupter
 from backhaul.journal import Journal, NoJournal
 from backhaul.processor import Context, Processor
 from backhaul.reading import Chunk, Record, Window
@@ -86,15 +86,18 @@ class ChunkRun:
         Raises what reading the source raised, and `MemoryError`: those are crashes, which a retry may mend.
         """
         try:
-            with self._interrupter.armed():
+            try:
+                self._interrupter.arm()
                 for piece in only_bytes(self._processor.process_chunk(self.records, self.ctx), "process_chunk"):
                     self.pieces.append(piece)  # one by one: a checkpoint takes pieces away in between
+            finally:
+                self._interrupter.disarm()
             self.records.raise_failure()
-            if self._interrupter.fired:  # and was caught by the processor, which may have lost a record by it
-                raise Interrupted(Reason.TOO_SLOW)
+            self._interrupter.again()  # the processor may have caught it, and lost a record by that
         except MemoryError:
             raise
         except (Exception, SystemExit, Interrupted) as error:  # the processor's own code may raise anything
+            self._interrupter.disarm()
             # What the chunk's input is comes before what the processor made of that.
             problem = self.records.failure or error
             if self.records.failure is not None and not isinstance(problem, UnsuitableInput):

@@ -19,7 +19,7 @@ COMMIT_BYTES = 32 * 1024**2
 COMMIT_SECONDS = 10.0
 """... and in time."""
 TAIL_LARGEST = 1024**2
-"""Up to this size the last part is written again with what comes next, so that a long shard has few parts."""
+"""Up to this size at least the last part is written again with what comes next, so that a long shard has few parts."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,16 @@ class GroupCommit:
             bytes_done=record.bytes_done + chunk.end - chunk.start,
             tallies=sum_tallies([record.tallies, before.tallies, result.tallies]),
             open=None if record.open is before else record.open,
+            failed=_without(record.failed, chunk.index),
             suspect=_but(record.suspect, chunk.index),
         )
 
     def hold(self, chunk: OpenChunk, taken: Taken, state: str | None) -> None:
         """Gather what is done of a chunk whose end is not reached."""
+        other = self.record.open
+        if other is not None and other.index != chunk.index:
+            # Left in its middle by an earlier run. Only one chunk is open at a time, so that one begins anew.
+            self.record = replace(self.record, parts=dropping(self.record.parts, other.index))
         self._results.append((chunk.index, taken.body))
         self.record = replace(
             self.record,
@@ -103,7 +108,7 @@ class GroupCommit:
         self._unsent.append((failed, tries))
         self.record = replace(
             record,
-            failed=(*record.failed, failed),
+            failed=(*_without(record.failed, failed.index), failed),
             parts=dropping(record.parts, failed.index) if is_open else record.parts,
             open=None if is_open else record.open,
             suspect=_but(record.suspect, failed.index),
@@ -146,7 +151,7 @@ class GroupCommit:
         if not self._results:
             return parts
         kept, tail, lengths = parts, b"", []
-        if parts and parts[-1].size <= TAIL_LARGEST:
+        if parts and parts[-1].size <= _tail_limit(parts):
             kept, tail, lengths = parts[:-1], self._body_of(parts[-1]), list(parts[-1].lengths)
         for index, body in self._results:
             if lengths and lengths[-1][0] == index:
@@ -158,7 +163,7 @@ class GroupCommit:
         body = tail + b"".join(body for _, body in self._results)
         if body:
             self._tools.objects.put(self._key(part), body)
-        self._tail = body if len(body) <= TAIL_LARGEST else None
+        self._tail = body if len(body) <= _tail_limit((*kept, part)) else None
         self._results = []
         return (*kept, part)
 
@@ -169,6 +174,15 @@ class GroupCommit:
 
     def _key(self, part: Part) -> str:
         return keys.result_key(self._job.ref, self.record.index, part.attempt, part.number)
+
+
+def _without(failed: tuple[FailedChunk, ...], chunk: int) -> tuple[FailedChunk, ...]:
+    return tuple(each for each in failed if each.index != chunk)
+
+
+def _tail_limit(parts: tuple[Part, ...]) -> int:
+    """Return up to which size the last part is written again: the more there is, the larger parts become."""
+    return min(max(TAIL_LARGEST, sum(part.size for part in parts) // 256), COMMIT_BYTES)
 
 
 def _but(suspect: Suspect | None, chunk: int) -> Suspect | None:

@@ -66,8 +66,7 @@ class Desk:
         interrupter = self._watch.interrupter
         interrupter.hold()
         try:
-            if interrupter.fired:  # and caught: nothing after that is safe
-                return
+            interrupter.again()  # caught by the processor: nothing after that is safe
             self._kept, self.state = kept, state
             self.run.mark_safe()
             leaves = self.leaves()
@@ -86,7 +85,8 @@ class Desk:
     def save(self) -> None:
         """Gather what is safe of the chunk for the next commit."""
         taken = self.run.take()
-        if taken.position == self.chunk.position and not taken.body:
+        moved = taken.position != self.chunk.position or self._kept != self.chunk.state
+        if not (moved or taken.body or taken.records or taken.tallies):
             return
         self.progressed = True
         self._commit.hold(self.chunk, taken, self._kept)

@@ -28,7 +28,14 @@ def processor_cause(error: BaseException) -> Cause:
         return Cause("processor_error", f"The processor breaks its contract{_where(error)}: {error}")
     code = error.code if isinstance(error, WorkError) else "processor_error"
     message = f"The processor raised {type(error).__name__}{_where(error)}."
-    return Cause(code, message, detail=str(error) or None)
+    return Cause(code, message, detail=_said(error) or None)
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an exception of any making, which may not even say what it is
+        return ""
 
 
 def _where(error: BaseException) -> str:

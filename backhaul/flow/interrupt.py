@@ -33,7 +33,7 @@ class Interrupted(BaseException):
 
 
 class Interrupter:
-    """Raises `Interrupted` in the main thread while it is inside `armed`: when another thread asks for it, or `look`.
+    """Raises `Interrupted` in the main thread between `arm` and `disarm`: when another thread asks for it, or `look`.
 
     A signal is the only thing that ends a sleep, a socket or a regular expression. While a regular expression is at
     work no other thread runs, so none can ask: a timer that is not put off then sends the signal, and `look` tells
@@ -69,14 +69,18 @@ class Interrupter:
         if self._main is not None:
             signal.setitimer(signal.ITIMER_REAL, STARVED_SECONDS, STARVED_SECONDS)
 
-    @contextmanager
-    def armed(self) -> Iterator[None]:
-        """Let what runs inside be interrupted."""
+    def arm(self) -> None:
+        """Let what follows be interrupted, until `disarm`."""
         self._reason, self.fired, self._armed = None, False, True
-        try:
-            yield
-        finally:
-            self._armed = False
+
+    def disarm(self) -> None:
+        """Let nothing be interrupted any more."""
+        self._armed = False
+
+    def again(self) -> None:
+        """Raise once more what the code inside was interrupted for and has caught, if it was."""
+        if self.fired:
+            raise Interrupted(self._reason or Reason.TOO_SLOW)
 
     def hold(self) -> None:
         """Let nothing interrupt what follows, a write of ours in the midst of a processor's code, until `release`."""

@@ -13,7 +13,7 @@ from urllib.error import URLError
 from backhaul.errors import BackhaulError, Transient
 
 BACKOFF_LONGEST = 60.0
-WAIT_LONGEST = 900.0
+WAIT_LONGEST = 300.0
 """What a provider's Retry-After is believed at most; the next attempt asks it again."""
 
 # The system's own: workers that were restored from one snapshot would otherwise all wait for the same time.
@@ -64,6 +64,13 @@ _CLASSES = frozenset(
 
 def is_transient(error: BaseException) -> bool:
     """Return whether the same call may succeed later; a processor's own word on it comes first."""
+    try:
+        return _is_transient(error)
+    except Exception:  # an exception may be of any making, and so may what it carries
+        return False
+
+
+def _is_transient(error: BaseException) -> bool:
     if isinstance(error, Transient):
         return True
     # Other errors of ours carry a status too, but for the HTTP API: it says nothing of a record.
@@ -82,7 +89,11 @@ def is_transient(error: BaseException) -> bool:
 def delay_before(tries: int, error: BaseException, now: datetime) -> float:
     """Return the seconds to wait after so many failed tries: 1, 2, 4 … with full jitter, or what the provider asks."""
     backoff = _random.uniform(0, min(2.0 ** (tries - 1), BACKOFF_LONGEST))
-    return max(backoff, min(_asked_for(error, now), WAIT_LONGEST))
+    try:
+        asked = _asked_for(error, now)
+    except Exception:  # the same
+        asked = 0.0
+    return max(backoff, min(asked, WAIT_LONGEST))
 
 
 def _answer_of(error: BaseException) -> tuple[int | None, str]:

@@ -26,6 +26,8 @@ from backhaul.store import StepStore
 
 SLEEP_LONGEST = 2.0
 """A longer wait leaves the function: nobody is paid to sleep."""
+STAYS_AFTER = 1000
+"""Attempts at a shard after which its workers wait inside the function."""
 DEATHS_MOST = 3
 """Workers that a chunk may take with it; fewer than the state machine retries, so that its siblings go on."""
 _TRY_LONGEST = 200
@@ -85,7 +87,7 @@ class ShardRun:
         """Work until every chunk is settled, the time is up, or the job is to stop; raises `Superseded`."""
         for blamed in self._blamed():
             self._commit.suspect(blamed)
-            if _deaths(blamed) >= min(DEATHS_MOST, self._job.policy.attempts):
+            if _deaths(blamed) >= DEATHS_MOST:
                 return self._bury(blamed)
             self._commit.write()  # before the same may happen again
         with closing(self._window()) as window:
@@ -131,7 +133,10 @@ class ShardRun:
 
     def _attempt(self, chunk: Chunk, window: Window, desk: Desk) -> ChunkResult | ChunkFault:
         # A processor of its own for each chunk: what one leaves behind in it never reaches another.
-        processor = self._registry.create(self._job.processor, self._job.options)
+        try:
+            processor = self._registry.create(self._job.processor, self._job.options)
+        except (Exception, SystemExit) as error:  # the processor's own code may raise anything
+            return ChunkFault(chunk, error)
         interrupter = self._watch.interrupter
         run = ChunkRun(processor, window, chunk, start=desk.chunk.position, journal=desk, interrupter=interrupter)
         desk.run = run
@@ -169,13 +174,19 @@ class ShardRun:
         if isinstance(error, Interrupted):
             return False, Left(End.CONTINUE) if error.reason is Reason.TIME_UP else None
         delay = delay_before(len(suspect.tries), error, self._clock.now())
-        if delay > SLEEP_LONGEST or self._clock.monotonic() + delay >= self._end:
+        if delay > self._sleep_longest or self._clock.monotonic() + delay >= self._end:
             return False, Left(End.WAIT, math.ceil(delay))
         self._clock.sleep(delay)
         return False, None
 
+    @property
+    def _sleep_longest(self) -> float:
+        # An execution has room for 25,000 events, and a wait takes nine: a shard that has waited often stays.
+        return SLEEP_LONGEST if self._commit.record.attempt < STAYS_AFTER else math.inf
+
     def _fail(self, chunk: Chunk, record: int | None, cause: Cause, tries: tuple[Try, ...]) -> Left | None:
-        failed = FailedChunk(chunk.index, chunk.start, chunk.end, cause.shortened(), record, max(len(tries), 1))
+        attempts, run = max(len(tries), 1), self._job.run
+        failed = FailedChunk(chunk.index, chunk.start, chunk.end, cause.shortened(), record, attempts, run)
         self._commit.fail(
             failed, tries or (Try(self._commit.record.attempt, self._clock.now(), cause.code, _cut(cause)),)
         )
@@ -204,12 +215,13 @@ class ShardRun:
     def _with_try(
         self, chunk: int, record: int | None, cause: Cause, at: datetime, attempt: int | None = None
     ) -> Suspect:
-        before = self._commit.record.suspect
-        tries = before.tries if before and before.chunk == chunk else ()
-        if before and before.chunk == chunk and before.record != record and cause.code != "worker_died":
-            tries = tuple(each for each in tries if each.code == "worker_died")  # another record: its own attempts
+        record_before, opened = self._commit.record.suspect, self._commit.record.open
+        position = opened.position if opened and opened.index == chunk else 0
+        # Whatever was committed since is no work of a chunk that cannot be done: its tries begin anew.
+        same = record_before and (record_before.chunk, record_before.position) == (chunk, position)
+        tries = record_before.tries if record_before and same else ()
         made = Try(attempt or self._commit.record.attempt, at, cause.code, _cut(cause))
-        return Suspect(chunk, record, (*tries, made))
+        return Suspect(chunk, record, (*tries, made), position)
 
     def _leaves(self) -> bool:
         """Return whether the attempt should end at this safe point, having given a sign of life if one is due."""

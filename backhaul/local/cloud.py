@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backhaul.errors import LocalCloudError
-from backhaul.local import developer, logs
+from backhaul.local import logs, users
 from backhaul.local.access import REGION, Access
 from backhaul.local.connection import Connection
 from backhaul.local.deployment import Deployment, check_project, fingerprint
@@ -114,7 +114,7 @@ class LocalCloud:
         with _step("Bootstrapped the account", report):
             self._deployment(endpoint_url).bootstrap()
         outputs = self._deploy(root, report)
-        access_key_id, secret_access_key = developer.issue_access_key(root)
+        access_key_id, secret_access_key = users.issue_access_key(root, users.DEVELOPER)
         connection = Connection(
             endpoint_url=endpoint_url,
             api_url=_api_url(endpoint_url, outputs),
@@ -123,6 +123,7 @@ class LocalCloud:
             secret_access_key=secret_access_key,
             ca_bundle=self._folder.tls / "ca.pem",
             outputs=outputs,
+            operator_key=users.issue_access_key(root, users.OPERATOR),
         )
         connection.save(self._folder.connection)
         return connection
@@ -144,8 +145,8 @@ class LocalCloud:
             deployment.synthesize()
         with _step("Deployed the stack", report):
             outputs = deployment.deploy()
-        for policy in ("ClientPolicyArn", "OperatorPolicyArn"):  # on one's own machine one is both
-            developer.allow(root, outputs[policy])
+        for user, policy in ((users.DEVELOPER, "ClientPolicyArn"), (users.OPERATOR, "OperatorPolicyArn")):
+            users.allow(root, user, outputs[policy])
         deployment.record(sources)
         return outputs
 

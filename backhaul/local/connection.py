@@ -23,6 +23,8 @@ class Connection:
     secret_access_key: str = field(repr=False)
     ca_bundle: Path
     outputs: dict[str, str]
+    operator_key: tuple[str, str] = field(default=("", ""), repr=False)
+    """ID and secret of the access key of the user `operator`."""
 
     @property
     def port(self) -> int:
@@ -32,6 +34,10 @@ class Connection:
     def access(self) -> Access:
         """Return what makes boto3 clients of the user `developer`."""
         return Access.of(self.endpoint_url, self.ca_bundle, self.access_key_id, self.secret_access_key)
+
+    def as_operator(self) -> Access:
+        """Return what makes boto3 clients of the user `operator`, who may do what operators' commands need."""
+        return Access.of(self.endpoint_url, self.ca_bundle, *self.operator_key)
 
     def as_root(self) -> Access:
         """Return what makes boto3 clients that may do everything."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -76,8 +77,14 @@ def redrive(
         return Redriven(job)
     if job.input is None or (job.input.size != job.declared_size):
         raise NotRedrivable(f"Job {ref.job_id} is {job.state} and has no input to go back to. Submit the file again.")
+    kept_until = job.expires_at
+    if kept_until is not None and clock.now().timestamp() + job.policy.deadline_seconds > kept_until:
+        until = f"{datetime.fromtimestamp(kept_until, UTC):%Y-%m-%d %H:%M} UTC"
+        raise NotRedrivable(
+            f"The files of job {ref.job_id} are kept until {until}; a run may take longer. Submit anew."
+        )
     chunks = _missing(job, shards, objects, only_failed=only_failed)
-    if chunks == 0 and (only_failed or job.state is JobState.PARTIAL):
+    if chunks == 0 and only_failed:
         return Redriven(job)
     jobs.keep_run(job)
     admission = Admission(jobs, runs, slots, clock)

@@ -76,10 +76,12 @@ def _with_letters(
     """Send the letters that no worker could send: of chunks whose workers died, or died before they had."""
     if job.stop is not None and job.stop.kind is StopKind.CANCEL:
         return missing
+    # What nobody tried because the job was to stop is no letter of its own: the receipt names it.
+    untried_too = job.stop is None or job.stop.kind is StopKind.LOST
     shard_of = {chunk.index: shard.index for shard in plan for chunk in shard.chunks}
     return tuple(
         chunk
-        if chunk.message_id
+        if chunk.message_id or not (chunk.attempts or untried_too)
         else replace(chunk, message_id=letters.send(letter_of(job, shard_of[chunk.index], chunk, (), clock.now())))
         for chunk in missing
     )

@@ -71,6 +71,10 @@ def process(
     if job.state is not JobState.RUNNING or job.run != task.run or job.input is None or job.stop is not None:
         return Outcome("done", Work(job.processor))
     before = _taken_up(shards.claim(task.job, task.shard, task.run, expires_at=job.expires_at), task.run)
+    failed = [chunk for chunk in before.failed if chunk.run == job.run]
+    if job.policy.fail_fast and failed:  # the worker that set it aside died before it could say so
+        jobs.request_stop(job, Stop(StopKind.FAIL_FAST, failed[0].cause, clock.now()))
+        return Outcome("done", Work(job.processor, before.attempt))
     if before.finished:
         return Outcome("done", Work(job.processor, before.attempt))
     commit = GroupCommit(job, before, Tools(shards, objects, letters, clock))

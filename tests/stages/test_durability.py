@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -13,10 +14,13 @@ from backhaul import Lines, Permanent, Processor, Transient
 from backhaul.errors import InvalidProcessor, Superseded
 from backhaul.flow import commit as commits
 from backhaul.flow import retry, watch
+from backhaul.flow.interrupt import Interrupted, Reason
 from backhaul.flow.shard_run import DEATHS_MOST
-from backhaul.job import JobState
+from backhaul.job import Counts, JobState
 from backhaul.policy import Policy
+from backhaul.shard import Shard
 from backhaul.store import ShardStore, StepStore
+from backhaul.task import RunTask
 from tests.stages.test_crashes import Crash, crash_once
 
 DATA = b"".join(b"line %04d\n" % number for number in range(40))
@@ -407,6 +411,140 @@ def test_a_chunk_that_kills_its_workers_is_set_aside_and_its_siblings_go_on(work
     assert {letter["chunk"] for letter in working.letters()} == {1, 3}
 
 
+def test_deaths_that_progress_lies_between_are_no_chunks_fault(working, provider):
+    def die(call):
+        if call == 1:
+            raise Crash
+
+    provider.trouble |= dict.fromkeys([f"line {number:04d}" for number in (5, 16, 27, 38)], die)
+    task = begun(working, "plain")
+    (shard,) = working.shard_tasks(task)
+    while True:
+        try:
+            if working.process(shard).outcome == "done":
+                break
+        except Crash:
+            working.clock.advance(seconds=1)
+    job = working.merge(task)
+    assert (job.state, working.read(job.output)) == (JobState.SUCCEEDED, DATA.upper())
+    assert job.counts.retries == 4
+
+
+def test_a_chunk_that_can_never_be_done_in_a_workers_time_is_set_aside(deployment):
+    class Endless(Processor):
+        """Take more time than there is, and never say what may be kept."""
+
+        name = "endless"
+        tries = 0
+
+        def process_chunk(self, records, ctx):
+            type(self).tries += 1
+            for _ in range(type(self).tries):
+                next(records)
+            raise Interrupted(Reason.TIME_UP)
+            yield b""
+
+    working = deployment.with_processors(Endless)
+    job = ended(working, working_plan(working, "endless"))
+    assert (job.state, job.cause.code, Endless.tries) == (JobState.FAILED, "record_timeout", 4)
+
+
+def working_plan(deployment, processor):
+    task = deployment.start(processor, DATA, options=ONE_CHUNK)
+    deployment.plan(task)
+    return task
+
+
+def test_a_checkpoint_that_changes_the_state_alone_is_kept(deployment):
+    phases = []
+
+    class Phased(Processor):
+        """Go through phases before the first record is read, and die once in their middle."""
+
+        name = "phased"
+
+        def process_chunk(self, records, ctx):
+            for phase in range((ctx.state or 0) + 1, 4):
+                phases.append(phase)
+                ctx.tally("phases")
+                deployment.clock.advance(seconds=11)
+                ctx.checkpoint(phase)
+                if phase == 2 and phases.count(2) == 1:
+                    raise Crash
+            for record in records:
+                yield record.value.encode()
+
+    working = deployment.with_processors(Phased)
+    task = working_plan(working, "phased")
+    (shard,) = working.shard_tasks(task)
+    with pytest.raises(Crash):
+        working.process(shard)
+    job = ended(working, task)
+    assert (job.state, phases, job.counts.tallies) == (JobState.SUCCEEDED, [1, 2, 3], {"phases": 3})
+
+
+class Mute(Exception):
+    """An exception that cannot even say what it is."""
+
+    retry_after = object()
+
+    @property
+    def response(self):
+        return {"Error": "text"}
+
+    def __str__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("error", [Mute(), ValueError("half a pair: \ud800")], ids=["mute", "surrogate"])
+def test_an_exception_of_any_making_costs_its_chunk_and_no_more(working, provider, error):
+    def fail(_):
+        raise error
+
+    provider.trouble["line 0012"] = fail
+    job = ended(working, begun(working, "plain", FOUR_CHUNKS))
+    (missing,) = working.receipt(job)["missing"]
+    assert (job.state, missing["index"], missing["cause"]["code"]) == (JobState.PARTIAL, 1, "processor_error")
+    assert len(working.letters()) == 1
+
+
+def test_a_processor_that_cannot_be_made_fails_its_chunks_and_kills_no_worker(deployment):
+    class Broken(Processor):
+        """Fail at once."""
+
+        name = "broken"
+        planned = False
+
+        def __init__(self, options):
+            super().__init__(options)
+            if type(self).planned:
+                raise OSError("no such file")
+
+        def process(self, record, ctx):
+            return record
+
+    working = deployment.with_processors(Broken)
+    task = working_plan(working, "broken")
+    Broken.planned = True
+    job = ended(working, task)
+    assert (job.state, job.cause.code) == (JobState.FAILED, "processor_error")
+
+
+def test_fail_fast_holds_though_the_worker_dies_before_it_can_say_so(working, provider, monkeypatch):
+    def fail(_):
+        raise ValueError("bad")
+
+    provider.trouble["line 0012"] = fail
+    task = begun(working, "plain", FOUR_CHUNKS, fail_fast=True)
+    _, second, *_ = working.shard_tasks(task)
+    crash_once(monkeypatch, type(working.store.jobs), "request_stop", after=False)
+    with pytest.raises(Crash):
+        working.process(second)
+    job = ended(working, task)
+    assert job.state is JobState.FAILED
+    assert job.stop is not None
+
+
 def test_fail_fast_ends_the_job_at_the_first_failure(working, provider):
     def fail(_):
         raise ValueError("bad")
@@ -473,6 +611,43 @@ def test_a_late_worker_of_an_earlier_run_cannot_claim(working, provider):
 # Redrive
 
 
+def test_a_redrive_keeps_apart_what_an_earlier_run_left_in_its_middle(working, provider):
+    """Chunk 0 failed, chunk 1 is open when the job is cancelled; the next run begins with 0 again, and pauses in it."""
+
+    def fail(_):
+        raise ValueError("bad")
+
+    def cancel(_):
+        provider.trouble.clear()
+        working.cancel(task.job)
+
+    provider.trouble |= {"line 0002": fail, "line 0014": cancel}
+    task = working.start("plain", DATA, options={"chunk_bytes": 10 * 10})
+    working.plan(task)
+    (first, second, *_) = working.shard_tasks(task)
+    both = replace(first, shard=Shard(0, (*first.shard.chunks, *second.shard.chunks)))
+    store_plan(working, task, both.shard)
+    assert working.process(both).outcome == "done"
+    job = working.merge(task)
+    assert job.state is JobState.CANCELLED
+    assert record_of(working, task)[0].open.index == 1
+    redriven = working.redrive(job.ref)
+    again = RunTask(job.ref, redriven.job.run)
+    working.plan(again)
+    working.remaining = 6.0
+    after = ended(working, again)
+    assert (after.state, working.read(after.output)) == (JobState.SUCCEEDED, DATA[:200].upper())
+    assert after.counts.records == 20
+    assert after.counts.tallies == {"asked": 20}
+
+
+def store_plan(deployment, task, shard):
+    job = deployment.job(task.job)
+    stored = deployment.store.objects.put(job.plan.key, shard.to_line())
+    counts = Counts(shards=1, chunks=len(shard.chunks))
+    deployment.store.jobs.note(job, plan=stored, counts=counts, declared_size=len(DATA))
+
+
 def test_a_redrive_does_only_what_is_missing_and_ends_like_a_clean_run(working, provider):
     def fail(_):
         raise ValueError("bad")
@@ -519,8 +694,6 @@ def test_a_redrive_of_a_job_that_failed_at_its_merge_merges_again(deployment):
     Stubborn.broken = False
     redriven = working.redrive(job.ref)
     assert (redriven.started, redriven.chunks) == (True, 0)
-    from backhaul.task import RunTask
-
     after = working.finish(RunTask(job.ref, 2))
     assert (after.state, working.read(after.output)) == (JobState.SUCCEEDED, DATA)
 

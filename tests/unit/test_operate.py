@@ -1,4 +1,4 @@
-"""How an operator reaches a deployment: a stack with AWS credentials, or the local cloud as its developer."""
+"""How an operator reaches a deployment: a stack with AWS credentials, or the local cloud as its operator."""
 
 import pytest
 from botocore.config import Config
@@ -106,16 +106,18 @@ def test_credentials_that_sts_refuses_say_so(deployed):
 
 
 def connection(server, tmp_path):
-    return Connection(server.url, "https://api", "us-east-1", "AKIADEV", "secret", tmp_path / "ca.pem", OUTPUTS)
+    return Connection(
+        server.url, "https://api", "us-east-1", "AKIADEV", "secret", tmp_path / "ca.pem", OUTPUTS, ("AKIAOPS", "secret")
+    )
 
 
-def test_without_a_stack_the_local_cloud_is_operated_as_its_developer(deployed, server, monkeypatch, tmp_path):
+def test_without_a_stack_the_local_cloud_is_operated_as_its_operator(deployed, server, monkeypatch, tmp_path):
     deployed({})
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setattr("backhaul.local.LocalCloud.connection", lambda _: connection(server, tmp_path))
     operations = operate(environ={"BACKHAUL_API_URL": "https://api"})
     assert operations.who == WHO
-    assert "Credential=AKIADEV/" in server.requests[-1].headers["authorization"]
+    assert "Credential=AKIAOPS/" in server.requests[-1].headers["authorization"]
     assert operations.store.queue(server.url)._client.meta.endpoint_url == server.url
 
 

@@ -76,7 +76,9 @@ def test_a_new_run_tries_again_what_failed_and_keeps_what_was_done():
         open=OpenChunk(5, 55, 2), handed_over=1, retries=2, rework=3,
     )  # fmt: skip
     again = record.reopened(2)
-    assert (again.run, again.finished, again.failed, again.suspect, again.crash) == (2, False, (), None, None)
+    assert (again.run, again.finished, again.suspect, again.crash) == (2, False, None, None)
+    assert again.failed == (FAILED,), "its cause is told until it is tried again"
+    assert FAILED.index not in again.settled()
     assert (again.parts, again.open, again.records, again.retries, again.rework) == (PARTS, record.open, 9, 2, 3)
     assert not again.died(), "what became of another run's worker is no concern of this one"
     assert record.reopened(1) == record
