@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from backhaul.clock import Clock
 from backhaul.errors import JobNotFound, Superseded
 from backhaul.flow.interrupt import Interrupter, Reason
-from backhaul.job import Job, JobState
+from backhaul.job import Job, JobRef, JobState
 from backhaul.progress import ShardRecord
 from backhaul.store import JobStore, ShardStore
 
@@ -89,19 +89,18 @@ class Watch:
             self._beaten = self._clock.monotonic()
             try:
                 self._shards.beat(self._job.ref, self._record, begun=self.chunk, underway=self.underway)
-                job = self._jobs.glance(self._job.ref)
-                if not self._goes_on(job):  # what is read at half the price may be old: before it began to run
-                    job = self._jobs.get(self._job.ref)
+                # What is read at half the price may be old: from before the job began to run, or was there.
+                if not self._goes_on(self._jobs.glance) and not self._goes_on(self._jobs.get):
+                    self._stop()
             except Superseded as error:
                 self.failure = error
                 self._stop()
-            except JobNotFound:
-                self._stop()
-            else:
-                if not self._goes_on(job):
-                    self._stop()
 
-    def _goes_on(self, job: Job) -> bool:
+    def _goes_on(self, read: Callable[[JobRef], Job]) -> bool:
+        try:
+            job = read(self._job.ref)
+        except JobNotFound:
+            return False
         return job.state is JobState.RUNNING and job.run == self._job.run and job.stop is None
 
     def _stop(self) -> None:
