@@ -11,6 +11,10 @@ JOB_SORT_KEY = "JOB"
 SHARD_PREFIX = "SHARD#"
 RUN_PREFIX = "RUN#"
 STEP_PREFIX = "STEP#"
+SCOPE_LARGEST = 10**13 - 1
+"""A scope is a byte offset of at most 13 digits."""
+HIGHEST = "\U0010ffff"
+"""Sorts after every character that a name may begin with."""
 INPUT_PREFIX = "t/"
 INPUT_SUFFIX = "/input/data"
 
@@ -48,14 +52,14 @@ def run_sort_key(run: int) -> str:
     return f"{RUN_PREFIX}{run:06d}"
 
 
-def step_prefix(chunk: int) -> str:
-    """Return what the sort keys of a chunk's memoised steps begin with."""
-    return f"{STEP_PREFIX}{chunk:06d}#"
+def step_prefix(chunk: int, scope: int) -> str:
+    """Return what the sort keys of the memoised steps of a record, or of the chunk itself, begin with."""
+    return f"{STEP_PREFIX}{chunk:06d}#{scope:013d}#"
 
 
 def step_sort_key(chunk: int, scope: int, name: str) -> str:
     """Return the sort key of a memoised step: of the record at byte `scope`, or of the chunk itself."""
-    return f"{step_prefix(chunk)}{scope:013d}#{name}"
+    return f"{step_prefix(chunk, scope)}{name}"
 
 
 def step_key(job: JobRef, chunk: int, scope: int, digest: str) -> str:

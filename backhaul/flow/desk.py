@@ -34,6 +34,7 @@ class Desk:
         held = commit.record.open
         self.chunk = held if held and held.index == chunk.index else OpenChunk(chunk.index, chunk.start)
         """The chunk as it was last committed."""
+        self._start = chunk.start
         self.state: Any = msgspec.json.decode(self.chunk.state) if self.chunk.state else None
         suspect = commit.record.suspect
         tried = commit.record.attempt > 1 or (suspect is not None and suspect.chunk == chunk.index)
@@ -51,7 +52,9 @@ class Desk:
         """Return the stored answer of a step; only a chunk that was tried before can have any."""
         if self._answers is None:
             with self._ours():
-                self._answers = self._steps.recall(self._job.ref, self.chunk.index)
+                self._answers = self._steps.recall(
+                    self._job.ref, self.chunk.index, start=self._start, position=self.chunk.position
+                )
         return self._answers.get(step)
 
     def keep(self, step: Step, answer: bytes) -> bytes:

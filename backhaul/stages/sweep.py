@@ -19,6 +19,10 @@ JOBS_MOST = 100
 """Jobs of one state that one sweep looks at; the next sweep takes the rest."""
 
 
+LOOKED_LONGEST = 30.0
+"""Seconds after which a sweep looks at no further running job, so that it ends within its function's time."""
+
+
 @dataclass
 class Swept:
     """What one sweep mended, by kind, and what it saw."""
@@ -47,26 +51,29 @@ def sweep(
     A job that cannot be mended keeps no other from it: `raise_problems` of the answer tells.
     """
     mender, swept = Mender(jobs, objects, runs, slots, clock), Swept()
-    problems = swept.problems
+    problems, began = swept.problems, clock.monotonic()
     for state, mend in _MENDED.items():
         for job in jobs.due(state, JOBS_MOST):
             with _noted(job.ref, problems):
                 swept.note(mend(mender, job))
+    for member in slots.get().members:
+        with _noted(member, problems):
+            swept.note(mender.settle_slot(member))
+    failed: dict[JobRef, Exception] = {}
+    swept.mended["started"] += mender.admission.fill(problems=failed)
+    problems += failed.values()
+    for orphan in objects.orphans(clock.now() - ORPHANED_AFTER):
+        objects.abort(orphan)
+        swept.note("aborted_upload")
+    # Last, because it reads the most: what there is no time for, the next sweep sees.
     members = slots.get().members
     for job in jobs.open(JobState.RUNNING):
+        if clock.monotonic() - began > LOOKED_LONGEST:
+            break
         with _noted(job.ref, problems):
             _look_at_running(job, mender, shards, swept)
             if job.ref not in members:
                 swept.note(mender.hold_slot(job.ref))
-    for member in members:
-        with _noted(member, problems):
-            swept.note(mender.settle_slot(member))
-    for orphan in objects.orphans(clock.now() - ORPHANED_AFTER):
-        objects.abort(orphan)
-        swept.note("aborted_upload")
-    failed: dict[JobRef, Exception] = {}
-    swept.mended["started"] += mender.admission.fill(problems=failed)
-    problems += failed.values()
     swept.mended = +swept.mended
     return swept
 

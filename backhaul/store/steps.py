@@ -29,12 +29,23 @@ class StepStore:
         self._table = table
         self._objects = objects
 
-    def recall(self, ref: JobRef, chunk: int) -> dict[Step, bytes]:
-        """Return every answer that is stored for a chunk, as JSON."""
+    def recall(self, ref: JobRef, chunk: int, *, start: int, position: int) -> dict[Step, bytes]:
+        """Return the answers, as JSON, that are stored for what is left of a chunk: its records from `position` on.
+
+        Those of the chunk as a whole, whose scope is its `start`, are among them.
+        """
+        first, last = keys.step_prefix(chunk, position), keys.step_prefix(chunk, keys.SCOPE_LARGEST)
+        found = self._answers(ref, first, last)
+        return found if position == start else found | self._answers(ref, *[keys.step_prefix(chunk, start)] * 2)
+
+    def _answers(self, ref: JobRef, first: str, last: str) -> dict[Step, bytes]:
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
-            KeyConditionExpression="pk = :pk AND begins_with(sk, :chunk)",
-            ExpressionAttributeValues=to_item({":pk": keys.partition(ref), ":chunk": keys.step_prefix(chunk)}),
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+            # After the last scope comes its names, all of them below the highest character.
+            ExpressionAttributeValues=to_item(
+                {":pk": keys.partition(ref), ":first": first, ":last": last + keys.HIGHEST}
+            ),
             ConsistentRead=True,
         )
         found = {}
