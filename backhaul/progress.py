@@ -76,10 +76,10 @@ class FailedChunk:
     record: int | None = None
     """Byte offset of the first record that could not be processed, where one is known."""
     attempts: int = 1
-    run: int = 0
-    """The run in which it failed."""
     message_id: str | None = None
     """Its message in the queue of failed chunks."""
+    run: int = 0
+    """The run in which it failed."""
 
 
 @dataclass(frozen=True)

@@ -185,8 +185,8 @@ class ShardRun:
         return SLEEP_LONGEST if self._commit.record.attempt < STAYS_AFTER else math.inf
 
     def _fail(self, chunk: Chunk, record: int | None, cause: Cause, tries: tuple[Try, ...]) -> Left | None:
-        attempts, run = max(len(tries), 1), self._job.run
-        failed = FailedChunk(chunk.index, chunk.start, chunk.end, cause.shortened(), record, attempts, run)
+        bounds, attempts = (chunk.index, chunk.start, chunk.end), max(len(tries), 1)
+        failed = FailedChunk(*bounds, cause.shortened(), record, attempts, run=self._job.run)
         self._commit.fail(
             failed, tries or (Try(self._commit.record.attempt, self._clock.now(), cause.code, _cut(cause)),)
         )
