@@ -16,7 +16,7 @@ DELIVERIES = 4
 _PASSES = ("pk", "sk", "state", "run", "output", "receipt", "counts", "moves", "updated_at")
 
 
-@real("F6.repeated-event", "S3 tells of an upload again while its job runs, and after it has ended")
+@real("F6.repeated-event", "S3 tells of an upload again while its job runs, and after it has ended.")
 def repeated_event(trial: Trial, site: Site) -> None:
     job = site.job(lines(trial.random, 16), "slow", {"chunk_bytes": 4 * RECORD_BYTES, "seconds": 0.1})
     job.begun(trial.random.randrange(1, 12))
@@ -34,7 +34,7 @@ def repeated_event(trial: Trial, site: Site) -> None:
     settle(trial, job)
 
 
-@real("F10.two-pollers", "One message is delivered to four dispatchers at once")
+@real("F10.two-pollers", "One message is delivered to four dispatchers at once.")
 def two_pollers(trial: Trial, site: Site) -> None:
     data = lines(trial.random, 12)
     job = site.job(data, "slow", {"chunk_bytes": 4 * RECORD_BYTES, "seconds": 0.05})
@@ -55,7 +55,7 @@ def two_pollers(trial: Trial, site: Site) -> None:
 
 @real(
     "F13.dead-letter-and-back",
-    "An upload's message fails until it is a dead letter; it is redriven once that is mended",
+    "An upload's message fails until it is a dead letter; it is redriven once that is mended.",
 )
 def dead_letter_and_back(trial: Trial, site: Site) -> None:
     deployed, sqs = site.deployed, site.deployed.admin("sqs")

@@ -41,7 +41,7 @@ def poisoned(random: Random, records: int, ways: Mapping[int, str]) -> bytes:
 
 
 @real(
-    "F37.every-way", "Chunks fail always, each in another way: all are quarantined, their siblings done, letters sent"
+    "F37.every-way", "Chunks fail always, each in another way: all are quarantined, their siblings done, letters sent."
 )
 def every_way(trial: Trial, site: Site, chosen: Sequence[str] = tuple(WAYS), siblings: int = len(WAYS)) -> None:
     records = siblings + len(chosen)
@@ -60,7 +60,7 @@ def every_way(trial: Trial, site: Site, chosen: Sequence[str] = tuple(WAYS), sib
     trial.expect(told == wanted, f"the letters say {told}")
 
 
-@real("F3.time-out", "A record is stuck in code that looks at no signal, until its function's time is over")
+@real("F3.time-out", "A record is stuck in code that looks at no signal, until its function's time is over.")
 def time_out(trial: Trial, site: Site) -> None:
     records = 4
     ways = {trial.random.randrange(records): "stuck"}
@@ -75,7 +75,7 @@ def time_out(trial: Trial, site: Site) -> None:
     trial.expect(causes == dict.fromkeys(ways, "worker_died"), f"the receipt says {causes}")
 
 
-@real("F23.redrive", "3 of 100 chunks are poisoned; the processor is mended, and a redrive does these 3 only")
+@real("F23.redrive", "3 of 100 chunks are poisoned; the processor is mended, and a redrive does these 3 only.")
 def redrive(trial: Trial, site: Site) -> None:
     ways = {number: trial.random.choice(["raise", "exit"]) for number in trial.random.sample(range(100), 3)}
     data = poisoned(trial.random, 100, ways)

@@ -13,7 +13,7 @@ STOPPED_SECONDS = 15.0
 STALLED_SECONDS = 30.0
 
 
-@real("F27.cancel", "A job is cancelled during its fan-out: its workers stop, what is done can be read")
+@real("F27.cancel", "A job is cancelled during its fan-out: its workers stop, what is done can be read.")
 def cancel(trial: Trial, site: Site) -> None:
     long = {"chunk_bytes": 2 * RECORD_BYTES, "seconds": 0.5}
     job = site.job(lines(trial.random, 400), "slow", long)
@@ -29,7 +29,7 @@ def cancel(trial: Trial, site: Site) -> None:
 
 
 @real(
-    "F31.hung-worker", "A worker hangs: its shard shows as stalled after 30 seconds, and the job ends once it goes on"
+    "F31.hung-worker", "A worker hangs: its shard shows as stalled after 30 seconds, and the job ends once it goes on."
 )
 def hung_worker(trial: Trial, site: Site) -> None:
     job = site.job(lines(trial.random, 24), "slow", {"chunk_bytes": 12 * RECORD_BYTES, "seconds": 0.2})
@@ -45,7 +45,7 @@ def hung_worker(trial: Trial, site: Site) -> None:
 
 @real(
     "F31.lost-run",
-    "A run is aborted from outside: another merges what it has done at once, and a redrive does the rest",
+    "A run is aborted from outside: another merges what it has done at once, and a redrive does the rest.",
 )
 def lost_run(trial: Trial, site: Site) -> None:
     job = site.job(lines(trial.random, 96), "slow", {"chunk_bytes": 2 * RECORD_BYTES, "seconds": 0.3})

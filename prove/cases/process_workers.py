@@ -22,7 +22,7 @@ from prove.work import RECORD_BYTES, lines
 COMMIT_SECONDS = 10.0
 
 
-@real("F1.kill-workers", "Workers are killed with signal 9 at random moments")
+@real("F1.kill-workers", "Workers are killed with signal 9 at random moments.")
 def kill_workers(trial: Trial, site: Site) -> None:
     records, kills = 64, 3
     job = site.job(lines(trial.random, records), "slow", {"chunk_bytes": 2 * RECORD_BYTES, "seconds": 0.2})
@@ -33,7 +33,7 @@ def kill_workers(trial: Trial, site: Site) -> None:
     trial.rework = Rework(site.provider.again(job.name) / kills, 0)
 
 
-@real("F1.kill-plan-and-merge", "The planner and the merger are killed with signal 9 in their middle")
+@real("F1.kill-plan-and-merge", "The planner and the merger are killed with signal 9 in their middle.")
 def kill_plan_and_merge(trial: Trial, site: Site) -> None:
     slowly = {"chunk_bytes": 4 * RECORD_BYTES, "seconds": 0, "split_seconds": 1, "merge_seconds": 1}
     job = site.job(lines(trial.random, 12), "slow", slowly)
@@ -46,7 +46,7 @@ def kill_plan_and_merge(trial: Trial, site: Site) -> None:
 
 
 @real(
-    "F1.steps", "Workers die in a long chunk of paid steps: no stored answer is paid again, little else is done again"
+    "F1.steps", "Workers die in a long chunk of paid steps: no stored answer is paid again, little else is done again."
 )
 def steps_are_paid_once(trial: Trial, site: Site, records: int = 70, seconds: float = 0.25, kills: int = 2) -> None:
     job = site.job(lines(trial.random, records), "paid", {"chunk_bytes": records * RECORD_BYTES, "seconds": seconds})
@@ -88,7 +88,7 @@ def output_of(deployed: Deployed, job_id: str, tenant: str | None = None) -> byt
     return final.objects[item["output"]["key"], item["output"]["version_id"]]
 
 
-@real("F2.stopped-worker", "A worker is stopped, a second one takes over and ends, then the first goes on")
+@real("F2.stopped-worker", "A worker is stopped, a second one takes over and ends, then the first goes on.")
 def stopped_worker(trial: Trial, site: Site) -> None:
     records = 12
     job = site.job(lines(trial.random, records), "slow", {"chunk_bytes": records * RECORD_BYTES, "seconds": 0.25})
@@ -110,7 +110,7 @@ def stopped_worker(trial: Trial, site: Site) -> None:
     trial.expect(part["attempt"] > 1, "the output is of the worker that was superseded")
 
 
-@real("F2.stopped-merge", "A merger is stopped, a second one ends the job, then the first goes on")
+@real("F2.stopped-merge", "A merger is stopped, a second one ends the job, then the first goes on.")
 def stopped_merge(trial: Trial, site: Site) -> None:
     slowly = {"chunk_bytes": 4 * RECORD_BYTES, "seconds": 0, "merge_seconds": 1}
     job = site.job(lines(trial.random, 12), "slow", slowly)
@@ -146,7 +146,7 @@ def item_of(job: Job) -> dict[str, Any]:
     return item
 
 
-@real("F3.long-chunk", "A chunk takes 40 times as long as a function may run (40 min at 60 s, at a scale of 1:30)")
+@real("F3.long-chunk", "A chunk takes 40 times as long as a function may run (40 min at 60 s, at a scale of 1:30).")
 def long_chunk(trial: Trial, site: Site, timeout: int = 2, times: int = 40) -> None:
     seconds = 0.2
     records = round(times * timeout / seconds)
@@ -165,7 +165,7 @@ def long_chunk(trial: Trial, site: Site, timeout: int = 2, times: int = 40) -> N
     trial.rework = Rework(again / max(died, 1), 0)
 
 
-@real("F4.leftovers", "Two tenants share a warm worker; each leaves all it can in memory and the temporary folder")
+@real("F4.leftovers", "Two tenants share a warm worker; each leaves all it can in memory and the temporary folder.")
 def leftovers(trial: Trial, site: Site) -> None:
     pids = set()
     with second_client(site.deployed) as (other, tenant):
