@@ -84,7 +84,17 @@ class FailedChunk:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What is committed of a shard; the attempt is the fencing token of every write."""
+    """What is committed of a shard; the attempt is the fencing token of every write.
+
+    Who held it, and how that ended, as attempt 3 of run 2 finds it after its claim (`attempt` 3):
+
+        attempt 2 left by itself                    handed_over 2, previous_run 2
+        attempt 2 died, having committed or not     handed_over below 2, previous_run 2: `died`
+        attempts 1 and 2 died before they wrote     the same, and `counted` 0: two retries to count
+        attempt 2 was of run 1, however it ended    previous_run 1: `reopened` takes it as handed over
+
+    At most one chunk is open, and it is the first of those that are still to be done.
+    """
 
     index: int
     attempt: int = 0
