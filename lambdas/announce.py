@@ -10,12 +10,8 @@ from lambdas.runtime import logger, settings, store
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    changes = [_change(record["dynamodb"]) for record in event["Records"]]
+    changes = [Change.of(record["dynamodb"]) for record in event["Records"]]
     failed = announce(changes, bus=store.bus, bucket=settings.data_bucket)
     if failed is not None:
         logger.warning("the bus refused an event; the stream is read again from there", sequence_number=failed)
     return {"batchItemFailures": [{"itemIdentifier": failed}] if failed else []}
-
-
-def _change(image: dict[str, Any]) -> Change:
-    return Change(image["SequenceNumber"], image.get("OldImage", {}), image.get("NewImage", {}))

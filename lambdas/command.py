@@ -1,6 +1,5 @@
 """POST /jobs/{id}/cancel and /jobs/{id}/redrive: what a tenant asks of its jobs."""
 
-from base64 import b64decode
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,7 +10,7 @@ from backhaul.api import JobView, RedrivenView
 from backhaul.errors import InvalidRequest
 from backhaul.job import JobRef
 from backhaul.stages.command import cancel, redrive
-from lambdas.http import answer, caller, resolver
+from lambdas.http import answer, body_of, caller, resolver
 from lambdas.runtime import clock, logger, measure, store
 
 app = resolver()
@@ -55,10 +54,8 @@ def redrive_job(job_id: str) -> Response[str]:
 
 
 def read(kind: type[T]) -> T:
-    event = app.current_event
-    body: Any = event.body or "{}"
     try:
-        return msgspec.json.decode(b64decode(body) if event.is_base64_encoded else body, type=kind)
+        return msgspec.json.decode(body_of(app) or "{}", type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequest(f"The request body is not what this route takes: {error}.") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,13 @@ def resolver() -> APIGatewayHttpResolver:
         return answer(404, {"error": ErrorBody("no_such_route", "There is no such route; see docs/api.md.")})
 
     return app
+
+
+def body_of(app: APIGatewayHttpResolver) -> str | bytes:
+    """Return the body of the request being handled; an absent one is empty."""
+    event = app.current_event
+    body = event.body or ""
+    return b64decode(body) if event.is_base64_encoded else body
 
 
 def caller(app: APIGatewayHttpResolver) -> str:

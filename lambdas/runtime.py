@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from aws_lambda_powertools import Logger
@@ -26,16 +27,18 @@ _UNITS = {"Bytes": MetricUnit.Bytes, "QueueAge": MetricUnit.Seconds}
 
 def measure(processor: str, **amounts: float) -> None:
     """Write metrics of one processor in the embedded format; whatever has no unit here is a count."""
-    metrics = EphemeralMetrics(namespace="Backhaul", service="backhaul")
-    metrics.add_dimension("processor", processor)
-    for name, amount in amounts.items():
-        metrics.add_metric(name, _UNITS.get(name, MetricUnit.Count), amount)
-    metrics.flush_metrics()
+    _write({"processor": processor}, amounts)
 
 
 def count_all(**amounts: float) -> None:
     """Write metrics of the whole deployment."""
+    _write({}, amounts)
+
+
+def _write(dimensions: Mapping[str, str], amounts: Mapping[str, float]) -> None:
     metrics = EphemeralMetrics(namespace="Backhaul", service="backhaul")
+    for name, value in dimensions.items():
+        metrics.add_dimension(name, value)
     for name, amount in amounts.items():
-        metrics.add_metric(name, MetricUnit.Count, amount)
+        metrics.add_metric(name, _UNITS.get(name, MetricUnit.Count), amount)
     metrics.flush_metrics()

@@ -1,6 +1,5 @@
 """POST /jobs: create a job and answer with the form that uploads its file."""
 
-from base64 import b64decode
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
@@ -9,7 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from backhaul.api import JobView, SubmittedView, UploadForm
 from backhaul.registry import find_processors
 from backhaul.stages.submit import Submission, submit
-from lambdas.http import answer, caller, resolver
+from lambdas.http import answer, body_of, caller, resolver
 from lambdas.runtime import PROCESSORS, clock, logger, measure, settings, store
 
 app = resolver()
@@ -18,10 +17,8 @@ registry = find_processors(PROCESSORS)
 
 @app.post("/jobs")
 def create_job() -> Response[str]:
-    event = app.current_event
-    body = event.body or ""
     made = submit(
-        Submission.from_json(b64decode(body) if event.is_base64_encoded else body),
+        Submission.from_json(body_of(app)),
         caller(app),
         registry=registry,
         jobs=store.jobs,

@@ -43,6 +43,8 @@ class GroupCommit:
         self._tools = tools
         self._tail: bytes | None = None
         self._results: list[tuple[int, bytes]] = []
+        # Kept and not summed: every record of a processor asks whether a commit is due.
+        self._gathered = 0
         self._unsent: list[tuple[FailedChunk, tuple[Try, ...]]] = []
         self._since = tools.clock.monotonic()
         self.record = record
@@ -59,7 +61,7 @@ class GroupCommit:
         """Whether enough has gathered, or enough time has passed."""
         if self._tools.clock.monotonic() - self._since >= COMMIT_SECONDS:
             return True
-        return sum(len(body) for _, body in self._results) >= COMMIT_BYTES
+        return self._gathered >= COMMIT_BYTES
 
     def add(self, result: ChunkResult) -> None:
         """Gather the result of a chunk, or of what was left of it."""
@@ -67,7 +69,7 @@ class GroupCommit:
         before = (
             record.open if record.open and record.open.index == chunk.index else OpenChunk(chunk.index, chunk.start)
         )
-        self._results.append((chunk.index, result.body))
+        self._gather(chunk.index, result.body)
         self.record = replace(
             record,
             records=record.records + before.records + result.records,
@@ -84,7 +86,7 @@ class GroupCommit:
         if other is not None and other.index != chunk.index:
             # Left in its middle by an earlier run. Only one chunk is open at a time, so that one begins anew.
             self.record = replace(self.record, parts=dropping(self.record.parts, other.index))
-        self._results.append((chunk.index, taken.body))
+        self._gather(chunk.index, taken.body)
         self.record = replace(
             self.record,
             open=OpenChunk(
@@ -104,7 +106,8 @@ class GroupCommit:
         """Set a chunk aside: nothing of it counts, and its letter goes out with the next commit."""
         record = self.record
         is_open = record.open is not None and record.open.index == failed.index
-        self._results = [(index, body) for index, body in self._results if index != failed.index]
+        kept = [(index, body) for index, body in self._results if index != failed.index]
+        self._results, self._gathered = kept, sum(len(body) for _, body in kept)
         self._unsent.append((failed, tries))
         self.record = replace(
             record,
@@ -137,6 +140,10 @@ class GroupCommit:
             self._tools.shards.commit(self._job.ref, self.record)
         return self.record
 
+    def _gather(self, chunk: int, body: bytes) -> None:
+        self._results.append((chunk, body))
+        self._gathered += len(body)
+
     def _send(self) -> None:
         sent = {}
         for failed, tries in self._unsent:
@@ -164,7 +171,7 @@ class GroupCommit:
         if body:
             self._tools.objects.put(self._key(part), body)
         self._tail = body if len(body) <= _tail_limit((*kept, part)) else None
-        self._results = []
+        self._results, self._gathered = [], 0
         return (*kept, part)
 
     def _body_of(self, part: Part) -> bytes:

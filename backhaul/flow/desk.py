@@ -67,6 +67,7 @@ class Desk:
         """Note a safe point, commit it when that is due, and end the attempt here if it must."""
         kept = _encoded(state)
         interrupter = self._watch.interrupter
+        # What `_ours` does, written out: every record comes here, and a context manager costs as much as its work.
         interrupter.hold()
         try:
             interrupter.again()  # caught by the processor: nothing after that is safe

@@ -51,11 +51,6 @@ class Watch:
         """Whether the worker is to commit and leave: the job is to stop, or another holds the shard."""
         return self._stopping is not None
 
-    @property
-    def time_is_up(self) -> bool:
-        """Whether the worker must leave now to be done in time."""
-        return self._clock.monotonic() >= self._end
-
     @contextmanager
     def running(self) -> Iterator[None]:
         """Watch from a thread as long as this lasts."""
@@ -80,8 +75,7 @@ class Watch:
         """Mark which chunk is begun, before it is: whoever comes after this worker's death will know."""
         self.chunk = chunk
         self.beat()
-        if self.failure is not None:
-            raise self.failure
+        self.check()
 
     def beat(self) -> None:
         """Mark the shard, and learn whether the job is to stop."""

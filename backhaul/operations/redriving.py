@@ -115,10 +115,7 @@ class Redrive:
         images = self.changes.read(batch.stretch)
         if images is None:
             return Outcome(Fate.KEPT, _TRIMMED)
-        changes = (
-            Change(image["SequenceNumber"], image.get("OldImage", {}), image.get("NewImage", {})) for image in images
-        )
-        if announce(changes, bus=self.bus, bucket=self.bucket) is not None:
+        if announce(map(Change.of, images), bus=self.bus, bucket=self.bucket) is not None:
             return Outcome(Fate.KEPT, "The event bus refused an event. Try again later.")
         return Outcome(Fate.REDRIVEN, "The changes were announced again.")
 

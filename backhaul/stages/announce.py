@@ -21,6 +21,11 @@ class Change:
     before: Mapping[str, Any]
     after: Mapping[str, Any]
 
+    @classmethod
+    def of(cls, image: Mapping[str, Any]) -> Change:
+        """Return the change that a record of the stream says under `dynamodb`."""
+        return cls(image["SequenceNumber"], image.get("OldImage", {}), image.get("NewImage", {}))
+
 
 def announce(changes: Iterable[Change], *, bus: EventBus, bucket: str) -> str | None:
     """Publish an event for each change of state, in order.

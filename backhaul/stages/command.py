@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import msgspec
-
 from backhaul import keys
 from backhaul.clock import Clock
 from backhaul.errors import JobHasEnded, JobNotEnded, JobNotFound, NotRedrivable
 from backhaul.flow.admission import Admission
-from backhaul.flow.redoing import to_redo
+from backhaul.flow.redoing import missing_shards
 from backhaul.job import Cause, Job, JobRef, JobState, Stop, StopKind
-from backhaul.shard import Shard
 from backhaul.store import JobStore, ObjectStore, RunStore, ShardStore, SlotStore
 
 _WAITING = (JobState.AWAITING_UPLOAD, JobState.QUEUED)
@@ -83,7 +80,8 @@ def redrive(
         raise NotRedrivable(
             f"The files of job {ref.job_id} are kept until {until}; a run may take longer. Submit anew."
         )
-    chunks = _missing(job, shards, objects, only_failed=only_failed)
+    missing = missing_shards(job, only_failed=only_failed, shards=shards, objects=objects)
+    chunks = sum(len(shard.chunks) - len(shard.skip) for shard in missing)
     if chunks == 0 and only_failed:
         return Redriven(job)
     jobs.keep_run(job)
@@ -94,15 +92,6 @@ def redrive(
     if admission.fill(queued, problems={}):  # what cannot be started now, the sweep starts
         queued = jobs.get(ref)
     return Redriven(queued, chunks, started=True)
-
-
-def _missing(job: Job, shards: ShardStore, objects: ObjectStore, *, only_failed: bool) -> int:
-    if job.plan is None:
-        return 0
-    plan = [Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(job.plan)]
-    records = {record.index: record for record in shards.all(job.ref)}
-    todo = to_redo(plan, records, only_failed=only_failed)
-    return sum(len(shard.chunks) - len(shard.skip) for shard in todo)
 
 
 def _job(ref: JobRef, jobs: JobStore) -> Job:

@@ -8,12 +8,11 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
 
-import msgspec
-
 from backhaul import keys
 from backhaul.clock import Clock
 from backhaul.errors import StoreUnavailable
 from backhaul.flow.failure import Watched, only_bytes, processor_cause
+from backhaul.flow.redoing import planned_shards
 from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef, StopKind
 from backhaul.letter import letter_of
 from backhaul.processor import Context, Processor
@@ -62,10 +61,10 @@ def merge(
 
 
 def _plan_of(job: Job, objects: ObjectStore) -> list[Shard]:
-    if job.plan is None:
-        return []
-    plan = [Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(job.plan)]
-    if job.counts is not None and sum(len(shard.chunks) for shard in plan) != job.counts.chunks:
+    plan = planned_shards(job, objects)
+    if job.plan is None or job.counts is None:
+        return plan
+    if sum(len(shard.chunks) for shard in plan) != job.counts.chunks:
         raise StoreUnavailable(f"The plan of job {job.ref.job_id} was not read whole.")
     return plan
 

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-import msgspec
-
 from backhaul import keys
 from backhaul.errors import StoreUnavailable
 from backhaul.flow.failure import processor_cause
-from backhaul.flow.redoing import to_redo
+from backhaul.flow.redoing import missing_shards
 from backhaul.job import Cause, Counts, Job, JobState, ObjectRef
 from backhaul.processor import Processor
 from backhaul.reading import Chunk, Source
@@ -43,9 +41,7 @@ def plan(task: RunTask, *, jobs: JobStore, shards: ShardStore, objects: ObjectSt
     if job.stop is not None:
         return Planned("complete")
     if job.plan is not None and job.run > 1:
-        whole = [Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(job.plan)]
-        records = {record.index: record for record in shards.all(job.ref)}
-        todo = to_redo(whole, records, only_failed=job.only_failed)
+        todo = missing_shards(job, only_failed=job.only_failed, shards=shards, objects=objects)
         return _write(job, todo, objects)[0] if todo else Planned("complete")
     processor = registry.create(job.processor, job.options)
     chunks = _damage(job, objects) or _split(processor, S3Source(objects, job.input))

@@ -28,6 +28,12 @@ def setting(values: Iterable[str]) -> str:
     return "SET " + ", ".join(f"#{name} = :{name}" for name in values)
 
 
+def removing(names: Iterable[str]) -> str:
+    """Return the end of an update expression that removes these attributes; nothing if there are none."""
+    listed = ", ".join(f"#{name}" for name in names)
+    return f" REMOVE {listed}" if listed else ""
+
+
 def naming(values: Iterable[str]) -> dict[str, str]:
     """Return the names that `setting` uses: any of them could be a reserved word."""
     return {f"#{name}": name for name in values}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from backhaul import keys
 from backhaul.errors import JobNotFound, RunNotFound
 from backhaul.job import Cause, Counts, Job, JobRef, JobState, ObjectRef, Stop
-from backhaul.store.codec import Item, arguments, convert, from_item, naming, setting, to_item
+from backhaul.store.codec import Item, arguments, convert, from_item, naming, removing, setting, to_item
 from backhaul.store.job_index import JobIndex
 from backhaul.store.job_item import item_of, job_of
 
@@ -130,8 +130,7 @@ class JobStore(JobIndex):
 
     def keep_run(self, job: Job) -> None:
         """Keep what came of the job's run, which has ended, under a name of its own; doing it again changes nothing."""
-        names = ("state", "run", "started_at", "ended_at", "output", "receipt", "counts", "cause", "expires_at")
-        values = {name: getattr(job, name) for name in names}
+        values = {name: getattr(job, name) for name in (*(each.name for each in fields(_EndedRun)), "expires_at")}
         self._client.put_item(
             TableName=self._table,
             Item=to_item(values | {"pk": keys.partition(job.ref), "sk": keys.run_sort_key(job.run)}),
@@ -195,7 +194,7 @@ class JobStore(JobIndex):
     ) -> Job:
         stored = {name: value for name, value in values.items() if value is not None}
         expression = setting(stored) + (", moves = moves + :one" if counted else "")
-        expression += " REMOVE " + ", ".join(f"#{name}" for name in remove) if remove else ""
+        expression += removing(remove)
         try:
             answer = self._client.update_item(
                 TableName=self._table,

@@ -13,7 +13,7 @@ from backhaul.errors import Superseded
 from backhaul.job import Cause, JobRef
 from backhaul.progress import ShardRecord
 from backhaul.shard import Shard
-from backhaul.store.codec import Item, arguments, convert, from_item, naming, setting, to_item
+from backhaul.store.codec import Item, arguments, convert, from_item, naming, removing, setting, to_item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -76,7 +76,7 @@ class ShardStore:
             self._client.update_item(
                 TableName=self._table,
                 Key=_key(ref, record.index),
-                UpdateExpression=setting(kept) + (" REMOVE " + ", ".join(f"#{name}" for name in gone) if gone else ""),
+                UpdateExpression=setting(kept) + removing(gone),
                 ConditionExpression="attempt = :attempt",
                 ExpressionAttributeNames=naming(values),
                 ExpressionAttributeValues=arguments(kept) | to_item({":attempt": record.attempt}),

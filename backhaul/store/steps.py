@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from backhaul import keys
 from backhaul.job import JobRef
+from backhaul.journal import Step
 from backhaul.store.codec import Item, from_item, to_item
 from backhaul.store.objects import ObjectStore
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 ANSWER_LARGEST = 256 * 1024
 """Bytes of an answer that go into an item, of which DynamoDB takes 400 KB."""
-
-Step = tuple[int, str]
-"""Which step of a chunk: the byte offset of its record, and the step's name."""
 
 
 class StepStore:

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
 
-import msgspec
-
 from backhaul.errors import JobNotFound
 from backhaul.flow.mending import Mender
+from backhaul.flow.redoing import planned_shards
 from backhaul.job import Job, JobRef, JobState
 from backhaul.operations.connection import Operations
 from backhaul.operations.doctor.finding import Scope
@@ -92,8 +91,7 @@ class Survey:
 
     def plan(self, job: Job) -> tuple[Shard, ...]:
         """Return all shards of the job; none if it has no plan."""
-        lines = self.store.objects.lines(job.plan) if job.plan else ()
-        return tuple(Shard.from_value(msgspec.json.decode(line)) for line in lines)
+        return tuple(planned_shards(job, self.store.objects))
 
     def _refs(self) -> set[JobRef]:
         refs = set(self.slots.members) | set(self.queued)
