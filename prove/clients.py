@@ -10,9 +10,9 @@ from typing import Any
 from unittest import mock
 
 import boto3
-from botocore import useragent
-from botocore.loaders import JSONFileLoader
 from botocore.retries import quota, standard
+
+from prove.pace import set_pace
 
 _CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -53,11 +53,7 @@ class Clients:
     def __init__(self) -> None:
         self._idle: dict[str, list[tuple[Any, list[quota.RetryQuota]]]] = {}
         self._make = boto3.client
-        load = functools.cache(JSONFileLoader().load_file)
-        # A third of what a request costs here is the text that says which client sends it.
-        sanitize = functools.cache(useragent.sanitize_user_agent_string_component)
-        useragent.sanitize_user_agent_string_component = sanitize
-        JSONFileLoader.load_file = lambda _, path: load(path)  # type: ignore[method-assign, assignment]
+        set_pace()
 
     def lend(self, service: str, config: Any) -> tuple[str, Any, list[quota.RetryQuota]]:
         """Return a client with a full retry quota."""

@@ -13,6 +13,7 @@ from itertools import islice
 from multiprocessing import get_context
 
 from prove.checker.rework import Rework
+from prove.pace import freeze
 from prove.registry import CASES, Case, Trial
 
 
@@ -70,6 +71,7 @@ def run_once(identifier: str, seed: int) -> Finding:
     except Exception as error:  # a case that breaks off has not shown what it is there to show
         trial.violations.append(f"the case broke off: {type(error).__name__}: {error}")
         trial.excerpt = traceback.format_exception(error)[-3:]
+    freeze()
     excerpt = tuple(trial.excerpt) if trial.violations else ()
     seconds = time.perf_counter() - began
     return Finding(identifier, seed, tuple(trial.violations), excerpt, trial.rework, seconds)
