@@ -23,7 +23,9 @@ BackhaulError
 ├── WorkError                  nobody, or the input: what a processor may raise about a record
 │   ├── Transient                   it may pass: the record is tried again
 │   └── Permanent                   it will not: the chunk is set aside at once
-├── StoreUnavailable           nobody: the retry mends it
+├── StoreError                 nobody: a store of ours did not do what it was asked
+│   ├── StoreUnavailable            it may pass: Step Functions asks again for as long as it takes
+│   └── StoreRefused                what was asked for is gone, or is not to be had
 └── Superseded                 nobody: a newer attempt owns the shard
 """
 
@@ -193,10 +195,25 @@ class Permanent(WorkError):
     code = "permanent"
 
 
-class StoreUnavailable(BackhaulError):
-    """S3 did not deliver, even after its client's retries."""
+class StoreError(BackhaulError):
+    """S3, DynamoDB or a queue of the deployment did not do what it was asked."""
+
+    code = "store_error"
+
+
+class StoreUnavailable(StoreError):
+    """A store did not answer as it should, even after its client's retries; it may do so later.
+
+    Step Functions knows this class by its name.
+    """
 
     code = "store_unavailable"
+
+
+class StoreRefused(StoreError):
+    """A store answered that what was asked for is not there, or not for us."""
+
+    code = "store_refused"
 
 
 class Superseded(BackhaulError):

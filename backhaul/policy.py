@@ -9,6 +9,8 @@ from msgspec import Meta, Struct
 
 DAY_SECONDS = 24 * 3600
 DEADLINE_LONGEST = 7 * DAY_SECONDS
+TIME_KEPT_SECONDS = 5.0
+"""What a worker leaves of its time for its last commit, but never more than a tenth of it."""
 
 _Count = Annotated[int, Meta(ge=0)]
 _Percent = Annotated[str, Meta(pattern=r"^(100(\.0{1,3})?|[0-9]{1,2}(\.[0-9]{1,3})?)%\Z")]
@@ -40,3 +42,8 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
 
 
 DEFAULT = Policy()
+
+
+def time_for_work(seconds: float) -> float:
+    """Return how long a worker may work that has so many seconds left."""
+    return seconds - min(TIME_KEPT_SECONDS, seconds / 10)

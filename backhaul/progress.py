@@ -91,6 +91,7 @@ class ShardRecord:
         attempt 2 left by itself                    handed_over 2, previous_run 2
         attempt 2 died, having committed or not     handed_over below 2, previous_run 2: `died`
         attempts 1 and 2 died before they wrote     the same, and `counted` 0: two retries to count
+        attempt 2 left because a store failed it    the same: it told Step Functions, and `ShardTask.left` is 2
         attempt 2 was of run 1, however it ended    previous_run 1: `reopened` takes it as handed over
 
     At most one chunk is open, and it is the first of those that are still to be done.

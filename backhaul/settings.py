@@ -31,6 +31,8 @@ class Settings:
     """How long a presigned download stays valid."""
     retention_days: int = 30
     """How long a job's record is kept after it was created."""
+    worker_seconds: int = 300
+    """How long a call of a worker may last."""
 
     def to_env(self) -> dict[str, str]:
         """Return the environment variables that `from_env` turns back into these settings."""

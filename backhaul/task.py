@@ -37,18 +37,25 @@ class ShardTask:
     job: JobRef
     run: int
     shard: Shard
+    left: int = 0
+    """The last attempt that told Step Functions how it ended; 0 if none has."""
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> ShardTask:
         """Read the input of a Map child: the run's input and one line of its plan."""
         task = RunTask.from_state(state)
         try:
-            return cls(task.job, task.run, Shard.from_value(state.get("shard")))
+            last = msgspec.convert(state.get("last", {}), _Last)
+            return cls(task.job, task.run, Shard.from_value(state.get("shard")), last.attempt)
         except msgspec.ValidationError as error:
-            raise MalformedMessage(f"The shard is not a line of the plan: {error}.") from None
+            raise MalformedMessage(f"What a worker is to do is not what the run hands on: {error}.") from None
 
 
 class _Order(msgspec.Struct, frozen=True):
     tenant: str
     job_id: str
     run: int
+
+
+class _Last(msgspec.Struct, frozen=True):
+    attempt: int = 0

@@ -19,7 +19,8 @@ DEADLINE_SECONDS = 24 * 3600.0
 PAYLOAD_LARGEST = 262_144
 EVENTS_MOST = 25_000
 _RETRIES = 5
-_THROTTLED = "Lambda.TooManyRequestsException"
+_PATIENT_RETRIES = 1000
+_PATIENT = frozenset({"Lambda.TooManyRequestsException", "StoreUnavailable"})
 
 
 @dataclass
@@ -175,7 +176,7 @@ class Orchestrator:
             self._task(child, "conclude", order | _error(failed))
 
     def _task(self, execution: Execution, name: str, state: dict[str, Any]) -> Any:
-        tried = 0
+        tried = {True: 0, False: 0}
         while True:
             execution.events += 5
             if execution.events > EVENTS_MOST:
@@ -183,12 +184,12 @@ class Orchestrator:
             try:
                 answer = self.world.functions.call(name, state)
             except FunctionFailed as failed:
-                if failed.error != _THROTTLED:
-                    tried += 1
-                if tried > _RETRIES:
+                patient = failed.error in _PATIENT
+                tried[patient] += 1
+                if tried[patient] > (_PATIENT_RETRIES if patient else _RETRIES):
                     raise
                 self.world.network.note(f"{name} of {execution.name}: {failed}")
-                delay = min(2.0 ** max(tried - 1, 0), 60.0)
+                delay = min(2.0 ** min(tried[patient] - 1, 6), 60.0)
                 self.world.simulation.sleep(self.world.simulation.random.uniform(0.0, delay))
                 continue
             if len(json.dumps(answer)) > PAYLOAD_LARGEST:

@@ -38,6 +38,7 @@ class Api(Construct):
                 max_upload_bytes=stage.max_upload_bytes,
                 upload_window_seconds=stage.upload_window_seconds,
                 retention_days=stage.retention_days,
+                worker_seconds=stage.worker_timeout_seconds,
             ),
             grants=[
                 allow("dynamodb:PutItem", on=storage.jobs.table_arn),

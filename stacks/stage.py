@@ -139,7 +139,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "name": _name,
     "max_upload_bytes": _number(1, 5 * GIB),  # a presigned POST takes no more
     "upload_window_seconds": _number(60, 12 * 3600),  # a presigned form dies with its function's credentials
-    "retention_days": _number(1, 3650),
+    "retention_days": _number(2, 3650),  # a job may run for a day, and waits before that
     "max_concurrency": _number(1, 10_000),  # Step Functions' own limit
     "max_running_jobs": _number(1, 2000),  # their names share one DynamoDB item
     "max_running_jobs_per_tenant": _number(1, 2000),

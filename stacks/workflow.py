@@ -12,6 +12,7 @@ from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 from constructs import Construct
 
+from backhaul.errors import StoreUnavailable
 from backhaul.settings import Settings
 from stacks.grants import allow, closed_role
 from stacks.monitoring import log_group
@@ -161,8 +162,9 @@ class Workflow(Construct):
             retry_on_service_exceptions=False,  # the retries below cover them
             **options,
         )
-        # A throttled call has done nothing, so asking again costs no attempt that a crash may need.
-        _retry(task, ["Lambda.TooManyRequestsException"], attempts=1000)
+        # Neither a throttled call nor a store that is out of order says anything of the work: asking again costs no
+        # attempt that a crash may need.
+        _retry(task, ["Lambda.TooManyRequestsException", StoreUnavailable.__name__], attempts=1000)
         _retry(task, ["States.ALL"])
         return task
 

@@ -49,6 +49,8 @@ class GroupCommit:
         self._since = tools.clock.monotonic()
         self.record = record
         """As it will be written next, but for the results that have gathered."""
+        self.stored = record
+        """As it was written last."""
         self.begun: Callable[[], int | None] = lambda: None
 
     def settled(self) -> frozenset[int]:
@@ -133,12 +135,16 @@ class GroupCommit:
             parts=self._stored_parts(),
             begun=self.begun(),
         )
-        self._tools.shards.commit(self._job.ref, self.record)
+        self._store()
         self._since = self._tools.clock.monotonic()
         if self._unsent:
             self._send()
-            self._tools.shards.commit(self._job.ref, self.record)
+            self._store()
         return self.record
+
+    def _store(self) -> None:
+        self._tools.shards.commit(self._job.ref, self.record)
+        self.stored = self.record
 
     def _gather(self, chunk: int, body: bytes) -> None:
         self._results.append((chunk, body))

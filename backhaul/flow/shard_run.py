@@ -15,7 +15,7 @@ from backhaul.flow.commit import GroupCommit
 from backhaul.flow.desk import Desk
 from backhaul.flow.failure import processor_cause
 from backhaul.flow.interrupt import Interrupted, Reason
-from backhaul.flow.retry import delay_before, is_transient
+from backhaul.flow.retry import delay_before
 from backhaul.flow.watch import Watch
 from backhaul.job import Cause, Job
 from backhaul.progress import FailedChunk, ShardRecord, Suspect, Try
@@ -23,6 +23,7 @@ from backhaul.reading import Chunk, Source, Window
 from backhaul.registry import Registry
 from backhaul.shard import Shard
 from backhaul.store import StepStore
+from backhaul.transience import is_transient
 
 SLEEP_LONGEST = 2.0
 """A longer wait leaves the function: nobody is paid to sleep."""

@@ -12,6 +12,7 @@ from backhaul import keys
 from backhaul.clock import Clock
 from backhaul.errors import StoreUnavailable
 from backhaul.flow.failure import Watched, only_bytes, processor_cause
+from backhaul.flow.outage import told_apart
 from backhaul.flow.redoing import planned_shards
 from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef, StopKind
 from backhaul.letter import letter_of
@@ -27,6 +28,7 @@ MERGE_LONGEST = timedelta(minutes=20)
 """When the sweep asks whether a merge still lives: longer than its function may run."""
 
 
+@told_apart
 def merge(
     task: RunTask,
     *,

@@ -7,8 +7,9 @@ from itertools import islice
 from typing import Literal
 
 from backhaul import keys
-from backhaul.errors import StoreUnavailable
+from backhaul.errors import StoreError
 from backhaul.flow.failure import processor_cause
+from backhaul.flow.outage import told_apart
 from backhaul.flow.redoing import missing_shards
 from backhaul.job import Cause, Counts, Job, JobState, ObjectRef
 from backhaul.processor import Processor
@@ -29,6 +30,7 @@ class Planned:
     chunks: int = 0
 
 
+@told_apart
 def plan(task: RunTask, *, jobs: JobStore, shards: ShardStore, objects: ObjectStore, registry: Registry) -> Planned:
     """Write the run's plan; a file that the processor cannot read ends the job as FAILED.
 
@@ -65,7 +67,7 @@ def _split(processor: Processor, source: Source) -> list[Chunk] | Cause:
     chunk_bytes = processor.options.chunk_bytes or choose_chunk_bytes(source.size)
     try:
         chunks = list(islice(processor.split(source, chunk_bytes), CHUNKS_MAX + 1))
-    except StoreUnavailable:
+    except StoreError:
         raise
     except (Exception, SystemExit) as error:  # the processor's own code may raise anything
         return processor_cause(error)

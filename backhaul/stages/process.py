@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from backhaul.clock import Clock
 from backhaul.flow.commit import GroupCommit, Tools
+from backhaul.flow.outage import is_outage, told_apart
+from backhaul.flow.retry import delay_before
 from backhaul.flow.shard_run import ShardRun
 from backhaul.flow.watch import Watch
 from backhaul.job import Job, JobState, Stop, StopKind
+from backhaul.policy import time_for_work
 from backhaul.progress import ShardRecord
 from backhaul.registry import Registry
 from backhaul.store import JobStore, LetterBox, ObjectStore, S3Source, ShardStore, StepStore
 from backhaul.task import ShardTask
 
-TIME_KEPT_SECONDS = 5.0
-"""What a worker leaves of its time for its last commit, but never more than a tenth of it."""
+OUTAGE_TRIES = 6
+"""A worker that a store fails in the middle of its work comes back after as long as after the sixth try of a record."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Work:
     processor: str
     attempt: int = 0
     is_retry: bool = False
-    """Whether the attempt before this one died."""
+    """Whether the attempt before this one died, or was broken off by an outage."""
     chunks: int = 0
     chunks_failed: int = 0
     records: int = 0
@@ -41,7 +45,7 @@ class Outcome:
     """What the state machine is to do next: an outcome is a value, exceptions are for crashes.
 
     `done`: nothing is left to do here. `continue`: the time ran out, call again. `wait`: call again after
-    `seconds`.
+    `seconds`. The state machine hands `work.attempt` to the next worker, who knows by it that nobody died.
     """
 
     outcome: Literal["done", "continue", "wait"]
@@ -49,6 +53,7 @@ class Outcome:
     seconds: int = 0
 
 
+@told_apart
 def process(
     task: ShardTask,
     *,
@@ -63,14 +68,15 @@ def process(
 ) -> Outcome:
     """Work on the shard until it is finished, `remaining()` seconds run out, or the job is to stop.
 
-    Raises `Superseded` when a newer attempt takes the shard over, and `StoreUnavailable`.
+    A store's outage costs what was not committed, and no chunk is blamed for it. Raises `Superseded` when a newer
+    attempt takes the shard over, and `StoreUnavailable` when the shard cannot even be claimed.
     """
-    time_left = remaining()
-    end = clock.monotonic() + time_left - min(TIME_KEPT_SECONDS, time_left / 10)
+    end = clock.monotonic() + time_for_work(remaining())
     job = jobs.get(task.job)
     if job.state is not JobState.RUNNING or job.run != task.run or job.input is None or job.stop is not None:
         return Outcome("done", Work(job.processor))
-    before = _taken_up(shards.claim(task.job, task.shard, task.run, expires_at=job.expires_at), task.run)
+    claimed = shards.claim(task.job, task.shard, task.run, expires_at=job.expires_at)
+    before = _taken_up(claimed, task)
     failed = [chunk for chunk in before.failed if chunk.run == job.run]
     if job.policy.fail_fast and failed:  # the worker that set it aside died before it could say so
         jobs.request_stop(job, Stop(StopKind.FAIL_FAST, failed[0].cause, clock.now()))
@@ -90,17 +96,26 @@ def process(
         clock=clock,
         end=end,
     )
-    with watch.running():
-        left = run.run()
-        after = commit.write(finished=_is_finished(commit, task), handed_over=True)
+    try:
+        with watch.running():
+            left = run.run()
+            after = commit.write(finished=_is_finished(commit, task), handed_over=True)
+    except Exception as error:  # whatever a processor raised is a value by now
+        if not is_outage(error):
+            raise
+        return Outcome(
+            "wait",
+            _work(job, claimed, before, commit.stored),
+            math.ceil(delay_before(OUTAGE_TRIES, error, clock.now())),
+        )
     if left.fatal is not None:
         jobs.request_stop(job, Stop(StopKind.FAIL_FAST, left.fatal, clock.now()))
-    return Outcome(left.end.value, _work(job, before, after), left.seconds)
+    return Outcome(left.end.value, _work(job, claimed, before, after), left.seconds)
 
 
-def _taken_up(claimed: ShardRecord, run: int) -> ShardRecord:
+def _taken_up(claimed: ShardRecord, task: ShardTask) -> ShardRecord:
     """Return the record as this attempt takes it up: a new run tries again what failed, a retry counts the death."""
-    record = claimed.reopened(run)
+    record = claimed.reopened(task.run)
     if not record.died() or record.finished:
         return record
     # Those between the last one that is accounted for and this one have all died, some before they could write.
@@ -110,6 +125,8 @@ def _taken_up(claimed: ShardRecord, run: int) -> ShardRecord:
         retries=record.retries + deaths,
         rework=record.rework + record.underway,
         counted=record.attempt - 1,
+        # It said itself that it left, though it could not write it: there is a retry to count, but no death.
+        handed_over=record.attempt - 1 if task.left == record.attempt - 1 else record.handed_over,
     )
 
 
@@ -118,14 +135,14 @@ def _is_finished(commit: GroupCommit, task: ShardTask) -> bool:
     return all(chunk.index in settled for chunk in task.shard.chunks)
 
 
-def _work(job: Job, before: ShardRecord, after: ShardRecord) -> Work:
+def _work(job: Job, claimed: ShardRecord, before: ShardRecord, after: ShardRecord) -> Work:
     return Work(
         job.processor,
-        attempt=after.attempt,
-        is_retry=before.died(),
+        attempt=before.attempt,
+        is_retry=before.retries > claimed.retries,
         chunks=after.chunks_done - before.chunks_done,
         chunks_failed=len(after.failed) - len(before.failed),
         records=after.records - before.records,
         bytes=after.bytes_done - before.bytes_done,
-        rework=before.underway if before.died() else 0,
+        rework=before.rework - claimed.rework,
     )

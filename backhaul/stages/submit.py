@@ -13,7 +13,7 @@ import msgspec
 from backhaul.clock import Clock
 from backhaul.errors import InvalidOption, InvalidRequest
 from backhaul.job import UPLOAD_GRACE, Job, JobRef, JobState, new_job_id
-from backhaul.policy import DEFAULT, Policy
+from backhaul.policy import DAY_SECONDS, DEFAULT, Policy, time_for_work
 from backhaul.processor import Processor
 from backhaul.registry import Registry
 from backhaul.settings import Settings
@@ -24,6 +24,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILE_NAME_LONGEST = 255
 _OPTIONS_LARGEST = 16 * 1024
 """Every read of a job carries its options, and a job has to fit into one DynamoDB item."""
+QUEUE_DAYS = 1
+"""What a job's upload, and its turn, may take of the time for which the job is kept."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def submit(
     """Create the job in AWAITING_UPLOAD and return the form; raises a `CallerError` for a bad request."""
     processor = registry.create(request.processor, request.options)
     _check_size(request.size, settings.max_upload_bytes, processor.options.chunk_bytes)
+    _check_times(request.policy, settings)
     options = _checked_options(processor)
     now = clock.now()
     job = Job(
@@ -102,6 +105,22 @@ def submit(
     )
     jobs.create(job)
     return Submitted(job, objects.presign_upload(job, seconds=settings.upload_window_seconds))
+
+
+def _check_times(policy: Policy, settings: Settings) -> None:
+    """Refuse times that this deployment cannot give; what is asked for by default is cut to what it can."""
+    work = int(time_for_work(settings.worker_seconds))
+    if policy.record_seconds > max(work, DEFAULT.record_seconds):
+        raise InvalidRequest(
+            f"record_seconds is {policy.record_seconds}, but a worker of this deployment has {work} s for its work. "
+            "Use less, or deploy with a longer worker_timeout_seconds."
+        )
+    days = settings.retention_days - QUEUE_DAYS
+    if policy.deadline_seconds > max(days * DAY_SECONDS, DEFAULT.deadline_seconds):
+        raise InvalidRequest(
+            f"deadline_seconds is {policy.deadline_seconds:,}, but this deployment forgets a job after "
+            f"{settings.retention_days} days, of which one is for its upload and its turn. Use {days * DAY_SECONDS:,}."
+        )
 
 
 def _checked_options(processor: Processor) -> dict[str, Any]:

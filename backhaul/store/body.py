@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from backhaul.errors import StoreUnavailable
+from backhaul.errors import StoreRefused, StoreUnavailable
+from backhaul.transience import is_transient
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -20,7 +21,7 @@ class ResumingBody(io.RawIOBase):
     """The bytes [start, end) of an object, re-opened where the connection broke.
 
     `get(position)` opens the stream from `position` on. Raises `StoreUnavailable` after five breaks
-    without progress, or when S3 answers with an error.
+    without progress or when S3 is out of order, and `StoreRefused` when it answers with any other error.
     """
 
     def __init__(self, get: Callable[[int], BinaryIO], start: int, end: int) -> None:
@@ -62,7 +63,7 @@ class ResumingBody(io.RawIOBase):
                 if not piece:
                     raise ConnectionResetError(f"the body ended at byte {self._position} of {self._end}")
             except ClientError as error:
-                raise StoreUnavailable(str(error)) from error
+                raise (StoreUnavailable if is_transient(error) else StoreRefused)(str(error)) from error
             except (BotoCoreError, OSError) as error:
                 self._body = None
                 self._breaks += 1

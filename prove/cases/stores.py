@@ -49,6 +49,23 @@ def lost_answers(trial: Trial) -> None:
     one_job(trial, Fault("lost", lambda call: call.function in _WORKERS, times=15, chance=0.125))
 
 
+@case("F16.outage", "DynamoDB or S3 answers nothing but errors for minutes, again and again; no chunk is blamed.")
+def outages(trial: Trial) -> None:
+    random = trial.random
+    dead = Fault("kill before", at("process"), skip=random.randrange(5, 20))
+    with trial.world(dead) as world:  # after a death workers are careful, and blame who is in work when they die
+        world.functions.noticed_late = 0.0
+        job = world.submit(lines(random, 27), policy={"deadline_seconds": 86_400})
+        for _ in range(3):
+            struck = Fault("refuse", random.choice((_on_table, _on_objects)), times=10**6, code="InternalServerError")
+            world.simulation.run(lambda: False, longest=world.simulation.time + random.uniform(5.0, 25.0))
+            world.inject(struck)
+            world.simulation.run(lambda: False, longest=world.simulation.time + random.uniform(30.0, 600.0))
+            world.network.faults.remove(struck)
+        trial.expect(world.run(), "the deployment does not settle")
+        trial.check(world, job)
+
+
 @case("F17", "Eventually consistent reads, of tables and indexes, are up to three seconds late.")
 def stale(trial: Trial) -> None:
     _stale(trial, 3.0)

@@ -64,6 +64,6 @@ def test_wrong_context_is_answered_in_one_line(tmp_path: Path):
     done = run_app(tmp_path, retention_days="a while")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "backhaul: Context retention_days='a while': use a whole number from 1 to 3,650."
+        "backhaul: Context retention_days='a while': use a whole number from 2 to 3,650."
     )
     assert "Traceback" not in done.stderr

@@ -61,6 +61,7 @@ def test_alarms_that_nobody_hears_are_a_mistake_except_on_the_local_cloud():
         ("upload_window_seconds", "0"),
         ("upload_window_seconds", "²"),
         ("retention_days", "-1"),
+        ("retention_days", 1),
         ("max_concurrency", 10_001),
         ("max_running_jobs", 0),
         ("max_running_jobs", 5001),

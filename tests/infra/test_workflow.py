@@ -128,10 +128,12 @@ CRASH = {
     "JitterStrategy": "FULL",
     "MaxAttempts": 5,
 }
-THROTTLE = {**CRASH, "ErrorEquals": ["Lambda.TooManyRequestsException"], "MaxAttempts": 1000}
+THROTTLE = {**CRASH, "ErrorEquals": ["Lambda.TooManyRequestsException", "StoreUnavailable"], "MaxAttempts": 1000}
 
 
-def test_every_task_is_retried_after_throttling_and_after_crashes(run: dict[str, Any]):
+def test_every_task_is_retried_with_patience_after_outages_and_a_few_times_after_crashes(
+    run: dict[str, Any],
+):
     tasks = [state for _, state in states_of(run) if state["Type"] == "Task"]
     assert len(tasks) == 5
     assert all(task["Retry"] == [THROTTLE, CRASH] for task in tasks)

@@ -149,7 +149,7 @@ def test_s3_failing_to_store_the_output_is_no_fault_of_the_processor(deployment,
 
     with monkeypatch.context() as patch:
         patch.setattr(OutputWriter, "write", slow_down)
-        with pytest.raises(ClientError, match="SlowDown"):
+        with pytest.raises(StoreUnavailable, match="SlowDown"):
             deployment.merge(task)
     assert deployment.job(task.job).state is JobState.MERGING
     assert deployment.merge(task).state is JobState.SUCCEEDED
@@ -185,7 +185,7 @@ def test_a_reduction_that_swallows_results_it_could_not_read_is_not_believed(dep
         raise ConnectionResetError("reset")
 
     monkeypatch.setattr(ObjectStore, "read", reset)
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(StoreUnavailable, match="ConnectionResetError: reset"):
         careless.merge(task)
     assert careless.job(task.job).state is JobState.MERGING
 

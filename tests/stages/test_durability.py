@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from botocore.exceptions import ClientError
 
 from backhaul import Lines, Permanent, Processor, Transient
 from backhaul.errors import InvalidProcessor, Superseded
@@ -26,6 +27,11 @@ from tests.stages.test_crashes import Crash, crash_once
 DATA = b"".join(b"line %04d\n" % number for number in range(40))
 ONE_CHUNK = {"chunk_bytes": 1000}
 FOUR_CHUNKS = {"chunk_bytes": 100}
+
+
+def outage():
+    error = {"Error": {"Code": "InternalServerError", "Message": "..."}, "ResponseMetadata": {"HTTPStatusCode": 500}}
+    return ClientError(error, "UpdateItem")
 
 
 class Provider:
@@ -409,6 +415,40 @@ def test_a_chunk_that_kills_its_workers_is_set_aside_and_its_siblings_go_on(work
     assert job.counts.records == 20
     assert deaths <= 2 * (DEATHS_MOST + 1)
     assert {letter["chunk"] for letter in working.letters()} == {1, 3}
+
+
+def test_an_outage_of_the_table_blames_no_chunk_and_costs_what_was_not_committed(working, provider, monkeypatch):
+    def die(call):
+        if call == 1:
+            raise Crash
+
+    provider.trouble["line 0002"] = die
+    task = begun(working, "plain", FOUR_CHUNKS)
+    (shard, *others) = working.shard_tasks(task)
+    with pytest.raises(Crash):
+        working.process(shard)
+    # From here on the workers are careful, and would blame the chunk for their deaths.
+    real, refused = ShardStore.commit, []
+
+    def out_of_order(store, ref, record):
+        if len(refused) < 2 * DEATHS_MOST and record.parts:
+            refused.append(record.attempt)
+            raise outage()
+        real(store, ref, record)
+
+    monkeypatch.setattr(ShardStore, "commit", out_of_order)
+    outcomes = []
+    while not outcomes or outcomes[-1].outcome != "done":
+        outcomes.append(working.process(shard))
+        working.clock.advance(seconds=outcomes[-1].seconds)
+        shard = replace(shard, left=outcomes[-1].work.attempt)
+    for other in others:
+        assert working.process(other).outcome == "done"
+    job = working.merge(task)
+    assert (job.state, working.read(job.output)) == (JobState.SUCCEEDED, DATA.upper())
+    assert refused == list(range(2, 2 + 2 * DEATHS_MOST))
+    assert all(outcome.outcome == "wait" and 1 <= outcome.seconds <= 32 for outcome in outcomes[:-1])
+    assert job.counts.retries == 1 + len(refused)
 
 
 def test_deaths_that_progress_lies_between_are_no_chunks_fault(working, provider):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backhaul import Chunk, Context, Csv, Processor
-from backhaul.errors import StoreUnavailable, Superseded, UnsuitableInput
+from backhaul.errors import StoreRefused, Superseded, UnsuitableInput
 from backhaul.job import Cause, Counts, JobState
 from backhaul.reading import FileSource
 from backhaul.registry import find_processors
@@ -333,7 +333,7 @@ def test_an_input_that_cannot_be_read_is_a_crash_to_be_retried_and_no_verdict_on
     deployment.plan(task)
     job = deployment.store.jobs.get(task.job)
     deployment.s3.delete_object(Bucket="data", Key=job.input.key, VersionId=job.input.version_id)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreRefused):
         deployment.process(deployment.shard_tasks(task)[0])
     assert deployment.store.jobs.get(task.job).state is JobState.RUNNING
 

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutErr
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from backhaul.errors import InvalidSettings, JobNotFound, RunNotFound, StoreUnavailable, Superseded
+from backhaul.errors import InvalidSettings, JobNotFound, RunNotFound, StoreRefused, StoreUnavailable, Superseded
 from backhaul.job import MOVES, Cause, Job, JobRef, JobState, ObjectRef, Stop, StopKind
 from backhaul.progress import FailedChunk, OpenChunk, Part, Suspect, Try
 from backhaul.reading import Chunk
@@ -524,7 +524,15 @@ def test_an_error_of_s3_is_no_break_to_be_mended_by_asking_again():
     def get(_: int) -> Any:
         raise ClientError({"Error": {"Code": "NoSuchVersion", "Message": "gone"}}, "GetObject")
 
-    with pytest.raises(StoreUnavailable, match="NoSuchVersion"):
+    with pytest.raises(StoreRefused, match="NoSuchVersion"):
+        ResumingBody(get, 0, 5).read(5)
+
+
+def test_an_outage_of_s3_is_told_from_a_refusal():
+    def get(_: int) -> Any:
+        raise ClientError({"Error": {"Code": "SlowDown", "Message": "Reduce your request rate."}}, "GetObject")
+
+    with pytest.raises(StoreUnavailable, match="SlowDown"):
         ResumingBody(get, 0, 5).read(5)
 
 

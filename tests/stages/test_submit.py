@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from backhaul import keys
 from backhaul.errors import InvalidOption, InvalidRequest, UnknownProcessor
 from backhaul.job import JobRef, JobState
+from backhaul.policy import Policy
 from backhaul.stages.submit import Submission
 from backhaul.store import Store
 
@@ -111,6 +114,24 @@ def test_too_many_chunks_are_refused_with_the_size_that_works(deployment):
     assert deployment.submit("text-stats", sized(100_000), options={"chunk_bytes": 1})
     with pytest.raises(InvalidOption, match="use at least 2"):
         deployment.submit("text-stats", sized(100_001), options={"chunk_bytes": 1})
+
+
+@pytest.mark.parametrize(
+    ("settings", "policy", "said"),
+    [
+        ({"worker_seconds": 300}, Policy(record_seconds=295), None),
+        ({"worker_seconds": 300}, Policy(record_seconds=296), "a worker of this deployment has 295 s"),
+        ({"worker_seconds": 60}, Policy(), None),
+        ({"worker_seconds": 60}, Policy(record_seconds=121), "has 55 s for its work"),
+        ({"retention_days": 2}, Policy(), None),
+        ({"retention_days": 3}, Policy(deadline_seconds=2 * 86_400), None),
+        ({"retention_days": 3}, Policy(deadline_seconds=2 * 86_400 + 1), "after 3 days.*Use 172,800"),
+    ],
+)
+def test_times_that_the_deployment_cannot_give_are_refused(deployment, settings, policy, said):
+    smaller = replace(deployment, settings=replace(deployment.settings, **settings))
+    with pytest.raises(InvalidRequest, match=said) if said else nullcontext():
+        smaller.submit("text-stats", b"hello", policy=policy)
 
 
 def test_options_that_would_not_fit_into_the_job_are_refused(deployment):

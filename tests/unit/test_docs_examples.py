@@ -13,8 +13,8 @@ import typer
 
 from backhaul.cli.app import app
 from backhaul.errors import Permanent
-from backhaul.flow.retry import is_transient
 from backhaul.registry import find_processors
+from backhaul.transience import is_transient
 from backhaul.trial import trial
 from tests.sources import MemorySource
 

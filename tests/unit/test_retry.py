@@ -19,7 +19,8 @@ import urllib3
 from backhaul import Permanent, Transient, UnsuitableInput
 from backhaul.errors import BackhaulError, InvalidProcessor
 from backhaul.flow import retry
-from backhaul.flow.retry import BACKOFF_LONGEST, WAIT_LONGEST, delay_before, is_transient
+from backhaul.flow.retry import BACKOFF_LONGEST, WAIT_LONGEST, delay_before
+from backhaul.transience import is_transient
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 REQUEST = httpx.Request("POST", "https://api.example.com/v1/ask")
