@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -26,6 +27,8 @@ from backhaul.task import RunTask
 
 MERGE_LONGEST = timedelta(minutes=20)
 """When the sweep asks whether a merge still lives: longer than its function may run."""
+READ_BYTES = 16 * 1024**2
+"""Results that a reduction is given from one request to S3."""
 
 
 @told_apart
@@ -48,11 +51,12 @@ def merge(
     if job.run != task.run or job.state.is_terminal:
         return job
     job = jobs.move(job, JobState.MERGING, due_at=clock.now() + MERGE_LONGEST)
+    sent: dict[int, str] = {}
     while job.run == task.run and job.state is JobState.MERGING:
         # Asked to stop meanwhile, it is still MERGING, and is judged again.
         plan, records = _plan_of(job, objects), {record.index: record for record in shards.all(job.ref)}
         verdict, own = judge(job, plan, records), secrets.token_hex(4)
-        verdict = replace(verdict, missing=_with_letters(job, plan, verdict.missing, letters, clock))
+        verdict = replace(verdict, missing=_with_letters(job, plan, verdict.missing, letters, clock, sent))
         output, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects, own)
         receipt = receipt_of(job, verdict, output, clock.now())
         key = keys.receipt_key(job.ref, job.run, own)
@@ -72,20 +76,24 @@ def _plan_of(job: Job, objects: ObjectStore) -> list[Shard]:
 
 
 def _with_letters(
-    job: Job, plan: list[Shard], missing: tuple[FailedChunk, ...], letters: LetterBox, clock: Clock
+    job: Job,
+    plan: list[Shard],
+    missing: tuple[FailedChunk, ...],
+    letters: LetterBox,
+    clock: Clock,
+    sent: dict[int, str],
 ) -> tuple[FailedChunk, ...]:
-    """Send the letters that no worker could send: of chunks whose workers died, or died before they had."""
-    if job.stop is not None and job.stop.kind is StopKind.CANCEL:
-        return missing
-    # What nobody tried because the job was to stop is no letter of its own: the receipt names it.
-    untried_too = job.stop is None or job.stop.kind is StopKind.LOST
+    """Send the letters that no worker could send: of chunks whose workers died, or died before they had.
+
+    `sent` keeps the message of each chunk, for when the job is judged again.
+    """
     shard_of = {chunk.index: shard.index for shard in plan for chunk in shard.chunks}
-    return tuple(
-        chunk
-        if chunk.message_id or not (chunk.attempts or untried_too)
-        else replace(chunk, message_id=letters.send(letter_of(job, shard_of[chunk.index], chunk, (), clock.now())))
-        for chunk in missing
-    )
+    for chunk in missing if job.stop is None or job.stop.kind is not StopKind.CANCEL else ():
+        # What nobody tried because the job was to stop is no letter of its own: the receipt names it.
+        is_news = chunk.attempts or job.stop is None or job.stop.kind is StopKind.LOST
+        if is_news and not chunk.message_id and chunk.index not in sent:
+            sent[chunk.index] = letters.send(letter_of(job, shard_of[chunk.index], chunk, (), clock.now()))
+    return tuple(replace(chunk, message_id=chunk.message_id or sent.get(chunk.index)) for chunk in missing)
 
 
 Result = tuple[int, str, int, int]
@@ -110,8 +118,8 @@ def _write_output(
     processor = registry.create(job.processor, job.options)
     with OutputWriter(objects, keys.output_key(job.ref, job.run, own), processor.content_type) as output:
         if processor.joins_results():
-            for _, key, start, length in _adjacent(results):
-                output.append(key, start, length)
+            for pieces in _stretches(results, math.inf):
+                output.append(*_span(pieces))
             return output.close(), verdict
         cause = _reduce(processor, results, objects, output)
         if cause is not None:
@@ -121,10 +129,8 @@ def _write_output(
 
 
 def _reduce(processor: Processor, results: list[Result], objects: ObjectStore, output: OutputWriter) -> Cause | None:
-    chunks = groupby(results, key=lambda result: result[0])
-    watched = Watched(
-        b"".join(objects.read(key, start, length) for _, key, start, length in pieces) for _, pieces in chunks
-    )
+    chunks = groupby(_read(results, objects), key=lambda piece: piece[0])
+    watched = Watched(b"".join(body for _, body in pieces) for _, pieces in chunks)
     for piece in _pieces(processor, watched):
         if isinstance(piece, Cause):
             return piece
@@ -142,15 +148,32 @@ def _pieces(processor: Processor, results: Watched[bytes]) -> Iterator[bytes | C
     results.raise_failure()
 
 
-def _adjacent(results: list[Result]) -> Iterator[Result]:
-    """Yield the results with neighbours in one object put together, so that one copy moves them all."""
-    joined: Result | None = None
-    for index, key, start, length in results:
-        if joined is not None and joined[1] == key and joined[2] + joined[3] == start:
-            joined = (joined[0], key, joined[2], joined[3] + length)
-            continue
-        if joined is not None:
-            yield joined
-        joined = (index, key, start, length)
-    if joined is not None:
-        yield joined
+def _read(results: list[Result], objects: ObjectStore) -> Iterator[tuple[int, bytes]]:
+    """Yield (chunk, piece of its result): a request for each stretch, not for each piece."""
+    for pieces in _stretches(results, READ_BYTES):
+        key, first, length = _span(pieces)
+        body = objects.read(key, first, length)
+        for index, _, start, size in pieces:
+            yield index, body[start - first : start - first + size]
+
+
+def _stretches(results: list[Result], largest: float) -> Iterator[list[Result]]:
+    """Yield neighbours in one object together, up to so many bytes: one request moves them all."""
+    pieces: list[Result] = []
+    for result in results:
+        _, key, start, length = result
+        if pieces:
+            held, first, size = _span(pieces)
+            if (held, first + size) == (key, start) and size + length <= largest:
+                pieces.append(result)
+                continue
+            yield pieces
+        pieces = [result]
+    if pieces:
+        yield pieces
+
+
+def _span(pieces: list[Result]) -> tuple[str, int, int]:
+    """Return (key, first byte, length) of neighbours."""
+    (_, key, first, _), (_, _, start, length) = pieces[0], pieces[-1]
+    return key, first, start + length - first

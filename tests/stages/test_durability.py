@@ -17,10 +17,11 @@ from backhaul.flow import commit as commits
 from backhaul.flow import retry, watch
 from backhaul.flow.interrupt import Interrupted, Reason
 from backhaul.flow.shard_run import DEATHS_MOST
-from backhaul.job import Counts, JobState
+from backhaul.job import Cause, Counts, JobState, Stop, StopKind
 from backhaul.policy import Policy
 from backhaul.shard import Shard
-from backhaul.store import ShardStore, StepStore
+from backhaul.stages import merge as merges
+from backhaul.store import ObjectStore, ShardStore, StepStore
 from backhaul.task import RunTask
 from tests.stages.test_crashes import Crash, crash_once
 
@@ -785,6 +786,46 @@ def test_a_cancel_that_comes_during_the_merge_is_kept(working, monkeypatch):
     monkeypatch.setattr(type(working.store.objects), "put", lambda _self, *args, **kwargs: cancelling(*args, **kwargs))
     job = working.merge(task)
     assert (job.state, working.read(job.output)) == (JobState.CANCELLED, DATA.upper())
+
+
+def test_a_deadline_that_comes_during_the_merge_sends_no_letter_twice(working, monkeypatch):
+    task = begun(working, "plain", FOUR_CHUNKS)
+    (first, *_) = working.shard_tasks(task)
+    working.process(first)
+    put = ObjectStore.put
+
+    def stopping(store, *args, **kwargs):
+        monkeypatch.setattr(ObjectStore, "put", put)
+        late = Stop(StopKind.DEADLINE, Cause("deadline", "It is late."), working.clock.now())
+        working.store.jobs.request_stop(working.job(task.job), late)
+        return put(store, *args, **kwargs)
+
+    monkeypatch.setattr(ObjectStore, "put", stopping)
+    job = working.merge(task)
+    assert job.state is JobState.PARTIAL
+    letters = [(letter["chunk"], letter["message_id"]) for letter in working.letters()]
+    missing = [(chunk["index"], chunk["message_id"]) for chunk in working.receipt(job)["missing"]]
+    assert sorted(letters) == missing
+    assert [index for index, _ in missing] == [1, 2, 3]
+
+
+def test_a_reduction_asks_s3_once_for_what_lies_together(deployment, monkeypatch):
+    task = deployment.start("text-stats", DATA, options={"chunk_bytes": 10})
+    deployment.plan(task)
+    shards = deployment.shard_tasks(task)
+    for shard in shards:
+        deployment.process(shard)
+    asked, read = [], ObjectStore.read
+    monkeypatch.setattr(ObjectStore, "read", lambda store, key, *span: asked.append(key) or read(store, key, *span))
+    job = deployment.merge(task)
+    assert (job.state, job.counts.chunks) == (JobState.SUCCEEDED, 40)
+    assert sorted(asked) == sorted(set(asked))
+    assert len(asked) <= len(shards)
+    whole = deployment.read(job.output)
+    monkeypatch.setattr(merges, "READ_BYTES", 1)
+    again = deployment.run("text-stats", DATA, options={"chunk_bytes": 10})
+    assert deployment.read(again.output) == whole
+    assert len(asked) > 40
 
 
 def test_the_watch_beats_while_a_record_takes_long(working, provider, monkeypatch):
