@@ -1,1 +1,1 @@
-"""Pure rules about what may happen when, each beside the store call that applies it."""
+"""Rules that stages share, each beside the store call that applies it; `docs/architecture.md` says who does what."""

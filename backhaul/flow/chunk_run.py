@@ -26,7 +26,10 @@ class ChunkResult:
 
 @dataclass(frozen=True)
 class ChunkFault:
-    """What kept a chunk from having a result: the `UnsuitableInput` in it, or what the processor raised."""
+    """What kept a chunk from having a result: the `UnsuitableInput` in it, or what the processor raised.
+
+    A value, because `ShardRun` decides what follows. What is no fault of the chunk's is raised, as a crash.
+    """
 
     chunk: Chunk
     error: Exception | SystemExit | Interrupted

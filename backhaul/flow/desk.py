@@ -24,7 +24,7 @@ STATE_LARGEST = 64 * 1024
 
 
 class Desk:
-    """The journal of one chunk in a worker."""
+    """The journal of one go at a chunk in a worker; what is safe of it goes to the shard's `GroupCommit`."""
 
     def __init__(self, job: Job, chunk: Chunk, *, commit: GroupCommit, steps: StepStore, watch: Watch) -> None:
         self._job = job
