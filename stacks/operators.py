@@ -73,10 +73,8 @@ def _records(storage: Storage) -> list[iam.PolicyStatement]:
         allow("dynamodb:Query", on=[storage.index(each) for each in (BY_TENANT, DUE, QUEUED)]),
         allow(
             # Dead letters of the stream say where in it the change is, not what it was.
-            "dynamodb:DescribeStream",
             "dynamodb:GetRecords",
             "dynamodb:GetShardIterator",
-            "dynamodb:ListStreams",
             on=storage.jobs.table_stream_arn or "",
         ),
     ]

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from backhaul.errors import InvalidProcessor, UnsuitableInput, WorkError
 from backhaul.job import Cause
+from backhaul.transience import is_transient
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ def processor_cause(error: BaseException) -> Cause:
         return Cause(error.code, str(error), error.position)
     if isinstance(error, InvalidProcessor):
         return Cause("processor_error", f"The processor breaks its contract{_where(error)}: {error}")
-    code = error.code if isinstance(error, WorkError) else "processor_error"
+    code = error.code if isinstance(error, WorkError) else "transient" if is_transient(error) else "processor_error"
     message = f"The processor raised {type(error).__name__}{_where(error)}."
     return Cause(code, message, detail=_said(error) or None)
 

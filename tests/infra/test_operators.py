@@ -16,7 +16,7 @@ POLICY_LARGEST = 6144
 JOBS, FLOW = "<storagejobs.Arn>", "<storageflow.Arn>"
 LETTERS = ("<intakedeadletters.Arn>", "<workersfailedchunks.Arn>", "<announcementsdeadletters.Arn>")
 ITEMS = {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query"}
-STREAM = {"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"}
+STREAM = {"dynamodb:GetRecords", "dynamodb:GetShardIterator"}
 TAKE = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"}
 
 

@@ -333,7 +333,7 @@ def test_a_long_wait_leaves_the_function(working, provider):
     ("error", "calls", "code"),
     [
         (Transient("down"), 3, "transient"),
-        (ConnectionResetError("reset"), 3, "processor_error"),
+        (ConnectionResetError("reset"), 3, "transient"),
         (Permanent("bad record"), 1, "permanent"),
         (InvalidProcessor("no bytes"), 1, "processor_error"),
         (ValueError("bad"), 1, "processor_error"),

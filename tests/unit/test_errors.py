@@ -57,6 +57,8 @@ def test_exactly_these_errors_exist():
         "RequestRefused",
         "ResultNotReady",
         "RunNotFound",
+        "StoreError",
+        "StoreRefused",
         "StoreUnavailable",
         "Superseded",
         "Transient",
