@@ -45,8 +45,8 @@ def run_dispatch(invocation: Invocation, world: World) -> dict[str, Any]:
                 stage(dispatch, upload, invocation=invocation, world=world)
         except Exception as error:
             world.network.note(f"message {message['id']} fails: {type(error).__name__}: {error}")
-            failed.append(message["id"])
-    return {"failed": failed}
+            failed.append({"itemIdentifier": message["id"]})
+    return {"batchItemFailures": failed}
 
 
 def run_plan(invocation: Invocation, world: World) -> dict[str, Any]:

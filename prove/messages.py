@@ -29,7 +29,7 @@ _TERMINAL = frozenset({"SUCCEEDED", "PARTIAL", "FAILED", "CANCELLED", "EXPIRED"}
 class Message:
     """One message of a queue."""
 
-    id: int
+    id: str
     body: str
     receives: int = 0
     deleted: bool = False
@@ -52,14 +52,14 @@ class Intake:
     def send(self, body: str) -> Message:
         """Put a message into the queue."""
         self._number += 1
-        message = Message(self._number, body)
+        message = Message(f"message-{self._number}", body)
         self.sent.append(message)
         self.redeliver(message)
         return message
 
     def send_together(self, *bodies: str) -> None:
         """Put messages into the queue that one poller receives at once."""
-        batch = [Message(self._number + number, body) for number, body in enumerate(bodies, start=1)]
+        batch = [Message(f"message-{self._number + number}", body) for number, body in enumerate(bodies, start=1)]
         self._number += len(batch)
         self.sent += batch
         self.world.simulation.spawn("intake", lambda: self._deliver(batch))
@@ -82,14 +82,28 @@ class Intake:
             for each in batch:
                 each.receives += 1
             event = {"messages": [{"id": each.id, "body": each.body} for each in batch]}
+            every = {each.id for each in batch}
             try:
-                failed = self.world.functions.call("dispatch", event)["failed"]
+                failed = failures_in(self.world.functions.call("dispatch", event), every)
             except FunctionFailed:
-                failed = [each.id for each in batch]
+                failed = every
             for each in batch:
                 each.deleted = each.deleted or each.id not in failed
             if not all(each.deleted for each in batch):
                 self.world.simulation.sleep(self.visibility_seconds)
+
+
+def failures_in(answer: Any, every: set[str]) -> set[str]:
+    """Return which messages of a batch Lambda takes for failed: all of them if it cannot understand the answer."""
+    match answer:
+        case None | {"batchItemFailures": None}:
+            return set()
+        case {"batchItemFailures": [*listed]}:
+            found = {each.get("itemIdentifier", "") if isinstance(each, dict) else "" for each in listed}
+            return found & every if found <= every else every
+        case dict() if "batchItemFailures" not in answer:
+            return set()
+    return every
 
 
 @dataclass

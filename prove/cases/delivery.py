@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from prove.faults import Fault, at
+from prove.functions import Invocation
+from prove.messages import RECEIVES_MOST
 from prove.registry import Trial, case
 from prove.work import RECORD_BYTES, lines
 from prove.world import World, notification
 
 RECORDS = 9
-
-
-def _runs(world: World) -> int:
-    return sum(call.operation == "StartExecution" and call.applied for call in world.history.calls)
 
 
 def _settle(trial: Trial, world: World) -> None:
@@ -135,6 +134,49 @@ def bad_batch(trial: Trial) -> None:
             all(each.receives == 1 for each in world.intake.sent if each not in world.intake.dead),
             "a good message was delivered again for its neighbours' sake",
         )
+
+
+MALFORMED: tuple[Any, ...] = (
+    "not an object",
+    {"batchItemFailures": "message-1"},
+    {"batchItemFailures": ["message-1"]},
+    {"batchItemFailures": [{"itemIdentifier": ""}]},
+    {"batchItemFailures": [{"itemIdentifier": None}]},
+    {"batchItemFailures": [{"item": "message-1"}]},
+    {"batchItemFailures": [{"itemIdentifier": "no such message"}]},
+)
+
+
+@case(
+    "F12.answer",
+    "Lambda cannot understand which messages of a batch have failed: all come again, and none counts twice.",
+)
+def malformed_answer(trial: Trial) -> None:
+    with trial.world() as world:
+        seconds, handler = world.functions.handlers["dispatch"]
+        left = [trial.random.choice(MALFORMED) for _ in range(trial.random.randrange(1, RECEIVES_MOST))]
+        batches = len(left) + 1
+
+        def misunderstood(invocation: Invocation, world: World) -> Any:
+            answer = handler(invocation, world)
+            return left.pop() if left and "messages" in invocation.event else answer
+
+        world.functions.handlers["dispatch"] = (seconds, misunderstood)
+        jobs, bodies = [], ["not JSON"]
+        for _ in range(3):
+            data = lines(trial.random, RECORDS)
+            jobs.append(world.submit(data, upload=False, options={"seconds": 0.0}))
+            bodies.append(world.upload(jobs[-1], data, notify=False))
+        world.intake.send_together(*trial.random.sample(bodies, len(bodies)))
+        world.simulation.run(lambda: bool(world.intake.dead), longest=3600)
+        _settle(trial, world)
+        trial.check(world, *jobs)
+        started = len(world.runs.executions)
+        trial.expect(started == len(jobs), f"{started} runs were started for {len(jobs)} uploads")
+        dead = [each.body[:8] for each in world.intake.dead]
+        trial.expect(dead == ["not JSON"], f"{len(dead)} messages lie in the dead-letter queue: {dead}")
+        received = [each.receives for each in world.intake.sent if each not in world.intake.dead]
+        trial.expect(received == [batches] * len(jobs), f"good messages came {received} times, not {batches}")
 
 
 @case("F13", "A message fails until it lies in the dead-letter queue, and is moved back when the outage is over.")

@@ -49,7 +49,7 @@ def checkpoints_grow(evidence: Evidence) -> Iterator[str]:
         if after.get("attempt", 0) < before.get("attempt", 0):
             yield f"{call.actor} lowers the attempt of {change.sk}"
         had, has = _flat(before), _flat(after)
-        if len(has) < len(had) or not all(map(_still_holds, had, has)):
+        if not still_holds(had, has):
             yield f"{call.actor} drops or changes what was committed of {change.sk}: {had} becomes {has}"
         failed = {each["index"] for each in after.get("failed", [])}
         if both := sorted(done_in(after) & failed):
@@ -70,8 +70,18 @@ def _flat(record: dict[str, Any]) -> list[tuple[int, int]]:
     return found
 
 
-def _still_holds(had: tuple[int, int], has: tuple[int, int]) -> bool:
-    return has[0] in (had[0], DROPPED) and has[1] >= had[1]
+def still_holds(had: list[tuple[int, int]], has: list[tuple[int, int]]) -> bool:
+    """Return whether every byte is still there, for its chunk or for none."""
+    left = has[::-1]
+    for chunk, size in had:
+        while size:
+            if not left or left[-1][0] not in (chunk, DROPPED):
+                return False
+            own, room = left.pop()
+            if room > size:  # what was dropped before and after lies together now
+                left.append((own, room - size))
+            size -= min(size, room)
+    return True
 
 
 def merge_follows_pointers(evidence: Evidence) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from prove.checker import Expected, check
+from prove.checker import Expected, check, fencing
 from prove.history import Call, Change, Final, History, Published, Work
 
 JOB, TENANT = "0123456789abcdefghjkmnpqrs", "tenant"
@@ -177,6 +177,23 @@ def test_a_write_of_a_worker_that_claimed_nothing_is_found():
     story = begun()
     done(story, 0, "process#0")
     assert "a superseded worker writes nothing" in story.verdicts()
+
+
+@pytest.mark.parametrize(
+    ("had", "has"),
+    [
+        ([(-1, 88), (5, 44)], [(-1, 132), (4, 110)]),
+        ([(4, 10), (-1, 5), (4, 10)], [(-1, 25)]),
+        ([(4, 10)], [(4, 10), (5, 1)]),
+    ],
+)
+def test_what_was_dropped_beside_what_had_been_dropped_is_no_loss(had, has):
+    assert fencing.still_holds(had, has)
+
+
+@pytest.mark.parametrize("has", [[], [(4, 9)], [(5, 10)], [(-1, 9)], [(-1, 5), (5, 5)]])
+def test_bytes_that_are_gone_or_another_chunks_are_a_loss(has):
+    assert not fencing.still_holds([(4, 10)], has)
 
 
 def test_a_checkpoint_that_forgets_what_was_committed_is_found():

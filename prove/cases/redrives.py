@@ -1,0 +1,100 @@
+"""A redrive of what a cancelled run left: a chunk that failed, and after it one that is done in part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backhaul import Context
+from backhaul.job import JobRef
+from prove.clock import running
+from prove.faults import Fault, at
+from prove.registry import Trial, case
+from prove.work import RECORD_BYTES, Mark, lines
+from prove.world import World
+
+SHARDS = 3
+SLOW_SECONDS = 4.0
+"""What a record takes longer in the first run, so that the cancel finds the second chunk in its middle."""
+
+
+def _mending(bad: set[str]) -> type[Mark]:
+    class Mending(Mark):
+        """A processor that is slow, and fails at the bad records, as long as there are any."""
+
+        name = "mending"
+
+        def process(self, record: str, ctx: Context) -> str:
+            made = super().process(record, ctx)
+            if bad:
+                running().simulation.sleep(SLOW_SECONDS)
+            if record[:12] in bad:
+                raise ValueError("this record cannot be worked on yet")
+            return made
+
+    return Mending
+
+
+def _record(world: World, job: JobRef, shard: int) -> dict[str, Any]:
+    key = (world.settings.jobs_table, f"T#{job.tenant}#J#{job.job_id}", f"SHARD#{shard:06d}")
+    return world.tables.read(key) or {}
+
+
+def _leave_open(trial: Trial, world: World, records: int) -> tuple[JobRef, dict[str, Any], int]:
+    """Cancel a job in the second chunk of a shard whose first has failed; return that shard's record and number."""
+    shard = trial.random.randrange(SHARDS)
+    bad = {f"record {2 * shard * records + trial.random.randrange(records):05d}"}
+    world.processors["mending"] = _mending(bad)
+    job = world.submit(
+        lines(trial.random, 2 * SHARDS * records),
+        processor="mending",
+        options={"chunk_bytes": records * RECORD_BYTES},
+    )
+    second = f"record {(2 * shard + 1) * records:05d}"
+    world.simulation.run(lambda: any(work.record == second for work in world.history.work), longest=600)
+    world.simulation.run(lambda: False, longest=world.simulation.time + trial.random.uniform(6.1, 12.0))
+    world.act("command", {"command": "cancel", "job": job})
+    trial.expect(world.run(), "the cancelled job does not settle")
+    bad.clear()
+    left = _record(world, job, shard)
+    trial.expect(left.get("open", {}).get("index") == 2 * shard + 1, f"the second chunk is not open: {left}")
+    trial.expect([each["index"] for each in left["failed"]] == [2 * shard], f"the first has not failed: {left}")
+    return job, left, shard
+
+
+def _redrive(trial: Trial, world: World, job: JobRef) -> list[int]:
+    """Redrive the job and return the numbers of the records that were done then."""
+    before = len(world.history.work)
+    asked = world.act("command", {"command": "redrive", "job": job})
+    world.simulation.run(lambda: asked.ended, longest=world.simulation.time + 60)
+    trial.expect(world.run(), "the redriven job does not settle")
+    return [int(work.record.split()[1]) for work in world.history.work[before:]]
+
+
+@case("F23.open", "A redrive finds a failed chunk before one that is done in part, and goes on with that where it was.")
+def open_chunk(trial: Trial) -> None:
+    records = 4  # few enough for the failed chunk to be done again within one commit
+    with trial.world() as world:
+        job, left, shard = _leave_open(trial, world, records)
+        done = _redrive(trial, world, job)
+        trial.check(world, job, rework_records=None)  # but see below
+        own = [number for number in done if number // (2 * records) == shard]
+        wanted = [*range(2 * shard * records, (2 * shard + 1) * records)]
+        wanted += range(left["open"]["position"] // RECORD_BYTES, 2 * (shard + 1) * records)
+        trial.expect(own == wanted, f"records {own} were done, and not {wanted}")
+
+
+@case("F23.open-again", "The same with workers that die: neither chunk is lost or doubled, whichever was begun anew.")
+def open_chunk_and_deaths(trial: Trial) -> None:
+    records = trial.random.choice((4, 12))
+    with trial.world() as world:
+        job, _, shard = _leave_open(trial, world, records)
+        steps = ("claim", "commit", "put results", None)
+        kinds = [trial.random.choice(("kill before", "kill after")) for _ in range(2)]
+        faults = [Fault(kind, at("process", trial.random.choice(steps), shard)) for kind in kinds]  # type: ignore[arg-type]
+        world.inject(*faults)
+        done = _redrive(trial, world, job)
+        trial.expect(all(fault.struck for fault in faults), "no worker died")
+        trial.check(world, job, rework_records=None)
+        trial.expect(
+            {*range(2 * shard * records, (2 * shard + 1) * records)} <= {*done}, "the failed chunk was left out"
+        )
