@@ -15,7 +15,7 @@ from prove.scheduler import Actor
 if TYPE_CHECKING:
     from prove.world import World
 
-DEADLINE_SECONDS = 24 * 3600.0
+DEADLINE_SECONDS = 8 * 24 * 3600.0
 PAYLOAD_LARGEST = 262_144
 EVENTS_MOST = 25_000
 _RETRIES = 5
