@@ -7,7 +7,7 @@ from typing import Any
 from backhaul import Context
 from backhaul.job import JobRef
 from prove.clock import running
-from prove.faults import Fault, at
+from prove.faults import Fault, Kind, at
 from prove.registry import Trial, case
 from prove.work import RECORD_BYTES, Mark, lines
 from prove.world import World
@@ -89,8 +89,10 @@ def open_chunk_and_deaths(trial: Trial) -> None:
     with trial.world() as world:
         job, _, shard = _leave_open(trial, world, records)
         steps = ("claim", "commit", "put results", None)
-        kinds = [trial.random.choice(("kill before", "kill after")) for _ in range(2)]
-        faults = [Fault(kind, at("process", trial.random.choice(steps), shard)) for kind in kinds]  # type: ignore[arg-type]
+        deaths: tuple[Kind, Kind] = ("kill before", "kill after")
+        faults = [
+            Fault(trial.random.choice(deaths), at("process", trial.random.choice(steps), shard)) for _ in range(2)
+        ]
         world.inject(*faults)
         done = _redrive(trial, world, job)
         trial.expect(all(fault.struck for fault in faults), "no worker died")

@@ -72,7 +72,7 @@ def _flat(record: dict[str, Any]) -> list[tuple[int, int]]:
 
 def still_holds(had: list[tuple[int, int]], has: list[tuple[int, int]]) -> bool:
     """Return whether every byte is still there, for its chunk or for none."""
-    left = has[::-1]
+    left = [each for each in reversed(has) if each[1]]  # what has no bytes has no place among them
     for chunk, size in had:
         while size:
             if not left or left[-1][0] not in (chunk, DROPPED):

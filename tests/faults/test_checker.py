@@ -185,6 +185,7 @@ def test_a_write_of_a_worker_that_claimed_nothing_is_found():
         ([(-1, 88), (5, 44)], [(-1, 132), (4, 110)]),
         ([(4, 10), (-1, 5), (4, 10)], [(-1, 25)]),
         ([(4, 10)], [(4, 10), (5, 1)]),
+        ([(4, 10), (5, 0), (6, 1)], [(4, 10), (5, 0), (6, 2), (7, 0)]),
     ],
 )
 def test_what_was_dropped_beside_what_had_been_dropped_is_no_loss(had, has):
