@@ -85,7 +85,7 @@ class Network:
         if "lost" in faults:
             call.outcome = "lost"
             raise ConnectionClosedError(endpoint_url=request.url)
-        return _broken(answer, call, faults)
+        return _broken(answer, call, faults, self.simulation.random.random)
 
     def note(self, what: str) -> None:
         """Record something that the acting process does, or that is done to it."""
@@ -207,12 +207,13 @@ def carried_by(network: Network) -> Iterator[None]:
         BotocoreStubber.__call__ = _real  # type: ignore[method-assign]
 
 
-def _broken(answer: AWSResponse, call: Call, faults: dict[Any, Fault]) -> AWSResponse:
+def _broken(answer: AWSResponse, call: Call, faults: dict[Any, Fault], roll: Callable[[], float]) -> AWSResponse:
     if call.operation != "GetObject" or answer.status_code >= 300:
         return answer
     body = answer.raw.read()
     if "corrupt" in faults and body:
-        call.outcome, body = "corrupted", bytes([body[0] ^ 1]) + body[1:]
+        at = int(roll() * len(body))
+        call.outcome, body = "corrupted", body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
     if "reset" in faults:
         call.outcome = "reset"
         return _response(answer.url, answer.status_code, answer.headers, _Body(body[: len(body) // 2]))

@@ -143,6 +143,23 @@ def half_a_plan(trial: Trial) -> None:
     one_job(trial, Fault(trial.random.choice(("truncate", "reset")), at("merge", "get plan")))
 
 
+@case(
+    "F20.corrupt",
+    "A bit of the plan or of a result is another one where S3's checksum tells of it: in an object that is read whole.",
+)
+def corrupted(trial: Trial) -> None:
+    step = trial.random.choice(("get plan", "get results"))
+    one_job(trial, Fault("corrupt", at("merge", step), times=trial.random.choice((1, 2))))
+
+
+@case(
+    "F20.corrupt-tail",
+    "A bit of its predecessor's results is another one when a worker reads them, to write them again with its own.",
+)
+def corrupted_tail(trial: Trial) -> None:
+    one_job(trial, Fault("kill after", at("process", "commit")), Fault("corrupt", at("process", "get results")))
+
+
 @case("F21", "A merge dies in the middle of a multipart upload; what it leaves is no part of the output.")
 def orphan(trial: Trial) -> None:
     step = trial.random.choice(("UploadPartCopy output", "complete output"))
