@@ -61,7 +61,10 @@ class Desk:
         """Store a step's answer; returns the one that counts, which another worker may have stored first."""
         with self._ours():
             self.progressed = True
-            return self._steps.keep(self._job.ref, self.chunk.index, step, answer, expires_at=self._job.expires_at)
+            kept = self._steps.keep(self._job.ref, self.chunk.index, step, answer, expires_at=self._job.expires_at)
+            if kept != answer:
+                self._answers = None  # another worker is at this chunk: what it has paid for since is to be found too
+            return kept
 
     def checkpoint(self, state: Any) -> None:
         """Note a safe point, commit it when that is due, and end the attempt here if it must."""

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
 
 from backhaul.errors import StoreRefused, StoreUnavailable
 from backhaul.transience import is_transient
@@ -62,6 +62,10 @@ class ResumingBody(io.RawIOBase):
                 piece = self._body.read(wanted)
                 if not piece:
                     raise ConnectionResetError(f"the body ended at byte {self._position} of {self._end}")
+                if self._position + len(piece) == self._end:
+                    self._body.read(1)  # botocore compares the checksum, where S3 gave one, at the body's end only
+            except FlexibleChecksumError as error:  # what was read before is with the caller already
+                raise StoreUnavailable(str(error)) from error
             except ClientError as error:
                 raise (StoreUnavailable if is_transient(error) else StoreRefused)(str(error)) from error
             except (BotoCoreError, OSError) as error:

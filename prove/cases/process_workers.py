@@ -96,9 +96,7 @@ def stopped_worker(trial: Trial, site: Site) -> None:
     trial.expect(site.deployed.stop(last.pid), "the worker is gone already")
     try:
         second = site.deployed.invoke("workersprocess", {**order(job), "shard": plan(job)[0]})
-        trial.expect(
-            second == {"error": None, "answer": {"outcome": "done", "seconds": 0}}, f"the second says {second}"
-        )
+        trial.expect(second["error"] is None and second["answer"]["outcome"] == "done", f"the second says {second}")
         (before,) = site.deployed.shards(job.id)
     finally:
         site.deployed.go_on(last.pid)

@@ -95,12 +95,8 @@ def _run(trial: Trial, *faults: Fault, large: bool, again: int) -> None:
         trial.check(world, job, output=output)
         stored = dict(_stored_at(call) for call in world.history.calls if call.step == "create step" and call.applied)
         late = [each for each in asked if each.step in stored and each.time > stored[each.step]]
-        # Who was replaced while it hung goes on until it learns of it.
-        hung = {note.actor for note in world.history.notes if note.what.startswith("paused")}
-        learning = [each.time for each in late if each.actor in hung]
-        trial.expect(all(each.actor in hung for each in late), f"asked though the answer was stored: {late}")
-        trial.expect(not learning or learning[-1] - learning[0] < BEAT_SECONDS, f"asks on and on: {late}")
-        repeated = len(asked) - len({each.step for each in asked}) - len(learning)
+        trial.expect(not late, f"asked though the answer was stored: {late}")
+        repeated = len(asked) - len({each.step for each in asked})
         trial.expect(repeated <= again, f"{repeated} calls were made again; {again} may be")
         trial.expect(len(stored) == len(NAMES) * RECORDS, f"{len(stored)} answers were stored")
 
