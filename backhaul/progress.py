@@ -155,10 +155,17 @@ class ShardRecord:
         """Return whether the attempt before the one that holds the shard died, rather than handing it over."""
         return self.attempt > 1 and self.handed_over != self.attempt - 1
 
+    def is_alive(self, now: datetime) -> bool:
+        """Return whether a worker holds the shard that has given a sign of life within 30 seconds."""
+        return self._is_held and self.beat_at is not None and now - self.beat_at <= STALLED_AFTER
+
     def is_stalled(self, now: datetime) -> bool:
         """Return whether a worker holds the shard that has given no sign of life for 30 seconds."""
-        held = self.attempt > 0 and not self.finished and self.handed_over != self.attempt and self.crash is None
-        return held and self.beat_at is not None and now - self.beat_at > STALLED_AFTER
+        return self._is_held and self.beat_at is not None and now - self.beat_at > STALLED_AFTER
+
+    @property
+    def _is_held(self) -> bool:
+        return self.attempt > 0 and not self.finished and self.handed_over != self.attempt and self.crash is None
 
 
 def dropping(parts: tuple[Part, ...], chunk: int) -> tuple[Part, ...]:

@@ -39,6 +39,8 @@ class ShardTask:
     shard: Shard
     left: int = 0
     """The last attempt that told Step Functions how it ended; 0 if none has."""
+    overtaken: bool = False
+    """Whether it ended because another worker had taken the shard over."""
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> ShardTask:
@@ -46,7 +48,7 @@ class ShardTask:
         task = RunTask.from_state(state)
         try:
             last = msgspec.convert(state.get("last", {}), _Last)
-            return cls(task.job, task.run, Shard.from_value(state.get("shard")), last.attempt)
+            return cls(task.job, task.run, Shard.from_value(state.get("shard")), last.attempt, last.overtaken)
         except msgspec.ValidationError as error:
             raise MalformedMessage(f"What a worker is to do is not what the run hands on: {error}.") from None
 
@@ -59,3 +61,4 @@ class _Order(msgspec.Struct, frozen=True):
 
 class _Last(msgspec.Struct, frozen=True):
     attempt: int = 0
+    overtaken: bool = False

@@ -45,4 +45,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         Retries=int(done.is_retry),
         Rework=done.rework,
     )
-    return {"outcome": outcome.outcome, "seconds": outcome.seconds, "attempt": done.attempt}
+    return outcome.to_state()

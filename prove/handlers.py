@@ -57,7 +57,8 @@ def run_plan(invocation: Invocation, world: World) -> dict[str, Any]:
 def run_process(invocation: Invocation, world: World) -> dict[str, Any]:
     """A Map child's state."""
     outcome = stage(process, ShardTask.from_state(invocation.event), invocation=invocation, world=world)
-    return {"outcome": outcome.outcome, "seconds": outcome.seconds, "attempt": outcome.work.attempt}
+    state: dict[str, Any] = outcome.to_state()
+    return state
 
 
 def run_merge(invocation: Invocation, world: World) -> dict[str, Any]:

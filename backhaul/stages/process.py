@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from backhaul.clock import Clock
+from backhaul.errors import Superseded
 from backhaul.flow.commit import GroupCommit, Tools
 from backhaul.flow.outage import is_outage, told_apart
 from backhaul.flow.retry import delay_before
@@ -22,6 +23,8 @@ from backhaul.task import ShardTask
 
 OUTAGE_TRIES = 6
 """A worker that a store fails in the middle of its work comes back after as long as after the sixth try of a record."""
+OVERTAKEN_SECONDS = 10
+"""How long a worker stays away that another has overtaken: as long as that one takes to show that it is alive."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,17 @@ class Outcome:
     outcome: Literal["done", "continue", "wait"]
     work: Work
     seconds: int = 0
+    overtaken: bool = False
+    """Whether another worker has the shard: whoever is called next leaves it alone while it is alive."""
+
+    def to_state(self) -> dict[str, object]:
+        """Return what the state machine keeps of it, and hands to the next worker."""
+        return {
+            "outcome": self.outcome,
+            "seconds": self.seconds,
+            "attempt": self.work.attempt,
+            "overtaken": self.overtaken,
+        }
 
 
 @told_apart
@@ -68,13 +82,16 @@ def process(
 ) -> Outcome:
     """Work on the shard until it is finished, `remaining()` seconds run out, or the job is to stop.
 
-    A store's outage costs what was not committed, and no chunk is blamed for it. Raises `Superseded` when a newer
-    attempt takes the shard over, and `StoreUnavailable` when the shard cannot even be claimed.
+    A store's outage costs what was not committed, and no chunk is blamed for it. A worker that another has overtaken,
+    such as a second delivery of one call, waits for that one's end. Raises `StoreUnavailable` when the shard cannot
+    even be claimed, and `Superseded` when a later run has it.
     """
     end = clock.monotonic() + time_for_work(remaining())
     job = jobs.get(task.job)
     if job.state is not JobState.RUNNING or job.run != task.run or job.input is None or job.stop is not None:
         return Outcome("done", Work(job.processor))
+    if task.overtaken and shards.get(task.job, task.shard.index).is_alive(clock.now()):
+        return Outcome("wait", Work(job.processor, task.left), OVERTAKEN_SECONDS, overtaken=True)
     claimed = shards.claim(task.job, task.shard, task.run, expires_at=job.expires_at)
     before = _taken_up(claimed, task)
     failed = [chunk for chunk in before.failed if chunk.run == job.run]
@@ -100,6 +117,8 @@ def process(
         with watch.running():
             left = run.run()
             after = commit.write(finished=_is_finished(commit, task), handed_over=True)
+    except Superseded:
+        return Outcome("wait", _work(job, claimed, before, commit.stored), OVERTAKEN_SECONDS, overtaken=True)
     except Exception as error:  # whatever a processor raised is a value by now
         if not is_outage(error):
             raise

@@ -101,6 +101,11 @@ class ShardStore:
         except self._client.exceptions.ConditionalCheckFailedException:
             return
 
+    def get(self, ref: JobRef, shard: int) -> ShardRecord:
+        """Return a shard's record as last written; one that nobody has claimed is empty."""
+        found = self._client.get_item(TableName=self._table, Key=_key(ref, shard), ConsistentRead=True)
+        return _record_of(found.get("Item", to_item({"index": shard})))
+
     def all(self, ref: JobRef, *, consistent: bool = True) -> Iterator[ShardRecord]:
         """Yield the job's shard records, by number."""
         pages = self._client.get_paginator("query").paginate(

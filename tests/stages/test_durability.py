@@ -19,6 +19,7 @@ from backhaul.flow.interrupt import Interrupted, Reason
 from backhaul.flow.shard_run import DEATHS_MOST
 from backhaul.job import Cause, Counts, JobState, Stop, StopKind
 from backhaul.policy import Policy
+from backhaul.progress import STALLED_AFTER
 from backhaul.shard import Shard
 from backhaul.stages import merge as merges
 from backhaul.store import ObjectStore, ShardStore, StepStore
@@ -625,11 +626,34 @@ def test_a_worker_that_is_overtaken_in_the_middle_of_a_chunk_can_write_nothing_m
 
     outer = []
     provider.trouble["line 0015"] = overtake
-    with pytest.raises(Superseded):
-        working.process(shard)
+    late = working.process(shard)
+    assert (late.outcome, late.overtaken, late.work.chunks) == ("wait", True, 0)
     assert outer[0].outcome == "done"
     job = working.merge(task)
     assert working.read(job.output) == DATA.upper()
+
+
+def test_a_worker_that_was_overtaken_leaves_the_shard_to_the_other_while_that_one_lives(working, provider):
+    task = begun(working, "plain")
+    (shard,) = working.shard_tasks(task)
+    claims = []
+
+    def overtake(_):
+        provider.trouble.clear()
+        working.store.shards.claim(task.job, shard.shard, task.run)
+        claims.append(working.clock.monotonic())
+
+    provider.trouble["line 0015"] = overtake
+    outcomes = [working.process(shard)]
+    while outcomes[-1].outcome == "wait":
+        assert outcomes[-1].overtaken
+        assert working.store.shards.get(task.job, 0).attempt == 2
+        working.clock.advance(seconds=outcomes[-1].seconds)
+        began = working.clock.monotonic()
+        outcomes.append(working.process(replace(shard, left=outcomes[-1].work.attempt, overtaken=True)))
+    assert len(outcomes) > 2
+    assert began - claims[0] > STALLED_AFTER.total_seconds(), "until then the other may live"
+    assert working.merge(task).state is JobState.SUCCEEDED
 
 
 def test_a_late_worker_of_an_earlier_run_cannot_claim(working, provider):
