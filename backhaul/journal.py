@@ -21,8 +21,17 @@ class Journal(Protocol):
     def keep(self, step: Step, answer: bytes) -> bytes:
         """Store a step's answer before anybody uses it; returns the one that counts."""
 
-    def checkpoint(self, state: Any) -> None:
-        """Take note that all before this point may be kept; may end the attempt here."""
+    def checkpoint(self, state: Any, position: int | None = None) -> None:
+        """Take note that all before this point may be kept; may end the attempt here.
+
+        `position` is the byte offset up to which records are done, where others after it have been given out too.
+        """
+
+    def waits_for(self, start: int) -> None:
+        """Take note that the record at this byte offset is the first that is not done."""
+
+    def beside(self) -> Journal:
+        """Return the journal for a record that another thread works on: for its steps only."""
 
 
 class NoJournal:
@@ -38,5 +47,12 @@ class NoJournal:
         """Return the answer."""
         return answer
 
-    def checkpoint(self, state: Any) -> None:
+    def checkpoint(self, state: Any, position: int | None = None) -> None:
         """Do nothing."""
+
+    def waits_for(self, start: int) -> None:
+        """Do nothing."""
+
+    def beside(self) -> Journal:
+        """Return this."""
+        return self

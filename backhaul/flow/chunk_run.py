@@ -82,6 +82,8 @@ class ChunkRun:
         self.pieces: list[bytes] = []
         self.ctx = Context(journal or NoJournal(), scope=chunk.start)
         self.safe = Safe(begin)
+        self.first: int | None = None
+        """Byte offset of the first record that is not done, where several are in work at a time."""
 
     def run(self) -> ChunkResult | ChunkFault:
         """Return what the processor makes of the chunk.
@@ -105,16 +107,19 @@ class ChunkRun:
             problem = self.records.failure or error
             if self.records.failure is not None and not isinstance(problem, UnsuitableInput):
                 raise problem from error
-            return ChunkFault(self.chunk, problem, self.records.begun)
-        self.mark_safe()
+            return ChunkFault(self.chunk, problem, self.records.begun if self.first is None else self.first)
+        self.mark_safe(self.records.position, self.records.count)
         taken = self.take()
         return ChunkResult(self.chunk, taken.body, taken.records, taken.tallies)
 
-    def mark_safe(self) -> None:
-        """Note that everything made so far is whole: what a failure after this point need not undo."""
-        self.safe.position = self.records.position
+    def mark_safe(self, position: int, records: int) -> None:
+        """Note that everything made so far, of so many records up to this position, is whole.
+
+        A failure after this point need not undo it.
+        """
+        self.safe.position = position
         self.safe.pieces = len(self.pieces)
-        self.safe.records = self.records.count - self.safe.counted
+        self.safe.records = records - self.safe.counted
         if self.ctx.tallies:
             self.safe.tallies.update(self.ctx.tallies)
             self.ctx.tallies.clear()

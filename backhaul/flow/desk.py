@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from backhaul.flow.commit import GroupCommit
 from backhaul.flow.interrupt import Interrupted, Reason
 from backhaul.flow.watch import Watch
 from backhaul.job import Job
-from backhaul.journal import Step
+from backhaul.journal import Journal, NoJournal, Step
 from backhaul.progress import OpenChunk
 from backhaul.reading import Chunk
 from backhaul.store import StepStore
@@ -44,30 +45,46 @@ class Desk:
         """Whether anything was stored that a later attempt need not do again."""
         self.failure: Exception | None = None
         """What the store raised in the midst of the processor's code."""
+        self._ended = 0
+        self._recalling = threading.Lock()
         self.leaves: Callable[[], bool] = lambda: False
         """Tells whether the attempt should end at this checkpoint."""
         self.run: ChunkRun
 
     def recall(self, step: Step) -> bytes | None:
         """Return the stored answer of a step; only a chunk that was tried before can have any."""
-        if self._answers is None:
-            with self._ours():
-                self._answers = self._steps.recall(
-                    self._job.ref, self.chunk.index, start=self._start, position=self.chunk.position
-                )
-        return self._answers.get(step)
+        with self._ours():
+            return self.look_up(step)
 
     def keep(self, step: Step, answer: bytes) -> bytes:
         """Store a step's answer; returns the one that counts, which another worker may have stored first."""
         with self._ours():
-            self.progressed = True
-            kept = self._steps.keep(self._job.ref, self.chunk.index, step, answer, expires_at=self._job.expires_at)
-            if kept != answer:
-                self._answers = None  # another worker is at this chunk: what it has paid for since is to be found too
-            return kept
+            return self.store(step, answer)
 
-    def checkpoint(self, state: Any) -> None:
+    def look_up(self, step: Step) -> bytes | None:
+        """Do what `recall` does, in any thread."""
+        with self._recalling:
+            if self._answers is None:
+                self._answers = self._steps.recall(
+                    self._job.ref, self.chunk.index, start=self._start, position=self.chunk.position
+                )
+            return self._answers.get(step)
+
+    def store(self, step: Step, answer: bytes) -> bytes:
+        """Do what `keep` does, in any thread."""
+        self.progressed = True
+        kept = self._steps.keep(self._job.ref, self.chunk.index, step, answer, expires_at=self._job.expires_at)
+        if kept != answer:
+            self._answers = None  # another worker is at this chunk: what it has paid for since is to be found too
+        return kept
+
+    def checkpoint(self, state: Any, position: int | None = None) -> None:
         """Note a safe point, commit it when that is due, and end the attempt here if it must."""
+        records = self.run.records
+        if position is None:
+            position, self._ended = records.position, records.count
+        else:
+            self._ended += 1
         kept = _encoded(state)
         interrupter = self._watch.interrupter
         # What `_ours` does, written out: every record comes here, and a context manager costs as much as its work.
@@ -75,7 +92,7 @@ class Desk:
         try:
             interrupter.again()  # caught by the processor: nothing after that is safe
             self._kept, self.state = kept, state
-            self.run.mark_safe()
+            self.run.mark_safe(position, self._ended)
             leaves = self.leaves()
             if leaves or self._commit.is_due:
                 self.save()
@@ -88,6 +105,14 @@ class Desk:
             interrupter.release()
         if leaves:
             raise Interrupted(Reason.STOP if self._watch.is_stopping else Reason.TIME_UP)
+
+    def waits_for(self, start: int) -> None:
+        """Note which record is the first that is not done: the watch looks at it."""
+        self.run.first = start
+
+    def beside(self) -> Journal:
+        """Return a journal for another thread, which no signal interrupts."""
+        return _Beside(self)
 
     def save(self) -> None:
         """Gather what is safe of the chunk for the next commit."""
@@ -111,6 +136,31 @@ class Desk:
             raise
         finally:
             self._watch.interrupter.release()
+
+
+class _Beside(NoJournal):
+    """The journal of a record in another thread; what the store raises there is none of the processor's either."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def recall(self, step: Step) -> bytes | None:
+        """Return the stored answer of a step."""
+        with self._noting():
+            return self._desk.look_up(step)
+
+    def keep(self, step: Step, answer: bytes) -> bytes:
+        """Store a step's answer."""
+        with self._noting():
+            return self._desk.store(step, answer)
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._desk.failure = error
+            raise
 
 
 def _encoded(state: Any) -> str | None:

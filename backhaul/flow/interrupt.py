@@ -22,14 +22,18 @@ class Reason(StrEnum):
     """The worker's own time is up."""
     STOP = "stop"
     """The job is to stop, or another worker holds the shard."""
+    WAIT = "wait"
+    """The record waits for something outside, such as a provider's limit; nothing is wrong with it."""
 
 
 class Interrupted(BaseException):
     """A processor's code was ended from outside; not an `Exception`, so that no processor catches it by mistake."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: Reason, seconds: float = 0.0) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.seconds = seconds
+        """How long the record is to wait, before it is tried again as if it had not been."""
 
 
 class Interrupter:

@@ -6,14 +6,13 @@ import math
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
 from backhaul.clock import Clock
+from backhaul.flow.blame import cause_of, deaths, try_of, with_try
 from backhaul.flow.chunk_run import ChunkFault, ChunkResult, ChunkRun
 from backhaul.flow.commit import GroupCommit
 from backhaul.flow.desk import Desk
-from backhaul.flow.failure import processor_cause
 from backhaul.flow.interrupt import Interrupted, Reason
 from backhaul.flow.retry import delay_before
 from backhaul.flow.watch import Watch
@@ -31,7 +30,6 @@ STAYS_AFTER = 1000
 """Attempts at a shard after which its workers wait inside the function."""
 DEATHS_MOST = 3
 """Workers that a chunk may take with it; fewer than the state machine retries, so that its siblings go on."""
-_TRY_LONGEST = 200
 
 
 class End(StrEnum):
@@ -88,7 +86,7 @@ class ShardRun:
         """Work until every chunk is settled, the time is up, or the job is to stop; raises `Superseded`."""
         for blamed in self._blamed():
             self._commit.suspect(blamed)
-            if _deaths(blamed) >= DEATHS_MOST:
+            if deaths(blamed) >= DEATHS_MOST:
                 return self._bury(blamed)
             self._commit.write()  # before the same may happen again
         with closing(self._window()) as window:
@@ -141,7 +139,7 @@ class ShardRun:
         interrupter = self._watch.interrupter
         run = ChunkRun(processor, window, chunk, start=desk.chunk.position, journal=desk, interrupter=interrupter)
         desk.run = run
-        self._watch.at = lambda: (run, run.records.count)  # the run too: another try has all its time again
+        self._watch.at = lambda: (run, run.records.count, run.first)  # the run too: another try has all its time again
         try:
             made = run.run()
         finally:
@@ -156,16 +154,18 @@ class ShardRun:
         if isinstance(error, Interrupted) and error.reason is not Reason.TOO_SLOW:
             desk.save()
             self._progressed |= desk.progressed
+            if error.reason is Reason.WAIT:
+                return False, Left(End.WAIT, max(math.ceil(error.seconds), 1))
             if error.reason is Reason.STOP:
                 self._watch.check()
                 return False, Left(End.DONE)
             if self._progressed:
                 return False, Left(End.CONTINUE)
-        cause = _cause(error, self._job.policy.record_seconds)
+        cause = cause_of(error, self._job.policy.record_seconds)
         if not isinstance(error, Interrupted) and not is_transient(error):
             return True, self._fail(chunk, fault.record, cause, ())
         desk.save()
-        suspect = self._with_try(chunk.index, fault.record, cause, self._clock.now())
+        suspect = with_try(self._commit.record, chunk.index, fault.record, cause, self._clock.now())
         if len(suspect.tries) >= self._job.policy.attempts:
             often = Cause(
                 cause.code, f"{cause.message} So it was on each of {len(suspect.tries)} attempts.", None, cause.detail
@@ -188,9 +188,7 @@ class ShardRun:
     def _fail(self, chunk: Chunk, record: int | None, cause: Cause, tries: tuple[Try, ...]) -> Left | None:
         bounds, attempts = (chunk.index, chunk.start, chunk.end), max(len(tries), 1)
         failed = FailedChunk(*bounds, cause.shortened(), record, attempts, run=self._job.run)
-        self._commit.fail(
-            failed, tries or (Try(self._commit.record.attempt, self._clock.now(), cause.code, _cut(cause)),)
-        )
+        self._commit.fail(failed, tries or (try_of(self._commit.record.attempt, self._clock.now(), cause),))
         self._progressed = True
         self._note_safe_point()
         if self._job.policy.fail_fast:
@@ -202,7 +200,7 @@ class ShardRun:
     def _bury(self, blamed: Suspect) -> Left:
         """Set aside the chunk that took too many workers with it; `continue` gives its siblings all retries anew."""
         (chunk,) = (each for each in self._todo if each.index == blamed.chunk)
-        message = f"{_deaths(blamed)} workers died while they were at this chunk."
+        message = f"{deaths(blamed)} workers died while they were at this chunk."
         left = self._fail(chunk, blamed.record, Cause("worker_died", message), blamed.tries)
         return left or Left(End.CONTINUE)
 
@@ -211,18 +209,7 @@ class ShardRun:
         record: ShardRecord = self._commit.record
         if record.died() and record.begun is not None and any(chunk.index == record.begun for chunk in self._todo):
             died = Cause("worker_died", "The worker died while it was at this chunk.")
-            yield self._with_try(record.begun, None, died, record.beat_at or self._clock.now(), record.attempt - 1)
-
-    def _with_try(
-        self, chunk: int, record: int | None, cause: Cause, at: datetime, attempt: int | None = None
-    ) -> Suspect:
-        record_before, opened = self._commit.record.suspect, self._commit.record.open
-        position = opened.position if opened and opened.index == chunk else 0
-        # Whatever was committed since is no work of a chunk that cannot be done: its tries begin anew.
-        same = record_before and (record_before.chunk, record_before.position) == (chunk, position)
-        tries = record_before.tries if record_before and same else ()
-        made = Try(attempt or self._commit.record.attempt, at, cause.code, _cut(cause))
-        return Suspect(chunk, record, (*tries, made), position)
+            yield with_try(record, record.begun, None, died, record.beat_at or self._clock.now(), record.attempt - 1)
 
     def _leaves(self) -> bool:
         """Return whether the attempt should end at this safe point, having given a sign of life if one is due."""
@@ -239,22 +226,3 @@ class ShardRun:
         self._watch.chunk = None
         self._commit.write()
         self._watch.underway = 0
-
-
-def _deaths(suspect: Suspect) -> int:
-    return sum(each.code == "worker_died" for each in suspect.tries)
-
-
-def _cause(error: BaseException, record_seconds: int) -> Cause:
-    if isinstance(error, Interrupted):
-        what = (
-            f"passed its limit of {record_seconds} s"
-            if error.reason is Reason.TOO_SLOW
-            else "took all of a worker's time"
-        )
-        return Cause("record_timeout", f"A record {what}.")
-    return processor_cause(error)
-
-
-def _cut(cause: Cause) -> str:
-    return cause.message if len(cause.message) <= _TRY_LONGEST else cause.message[: _TRY_LONGEST - 1] + "…"
