@@ -15,6 +15,7 @@ DETAIL_TYPES = {
     JobState.RUNNING: "Job Started",
     JobState.SUCCEEDED: "Job Succeeded",
     JobState.PARTIAL: "Job Partial",
+    JobState.PAUSED: "Job Paused",
     JobState.FAILED: "Job Failed",
     JobState.CANCELLED: "Job Cancelled",
     JobState.EXPIRED: "Job Expired",

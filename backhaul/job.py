@@ -13,7 +13,7 @@ from backhaul.policy import DEFAULT, Policy
 
 
 class JobState(StrEnum):
-    """Where a job stands; the last five are terminal."""
+    """Where a job stands; the last six are terminal."""
 
     AWAITING_UPLOAD = "AWAITING_UPLOAD"
     QUEUED = "QUEUED"
@@ -21,6 +21,7 @@ class JobState(StrEnum):
     MERGING = "MERGING"
     SUCCEEDED = "SUCCEEDED"
     PARTIAL = "PARTIAL"
+    PAUSED = "PAUSED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
@@ -36,7 +37,16 @@ class JobState(StrEnum):
         return frozenset(state for state, targets in MOVES.items() if self in targets)
 
 
-_TERMINAL = frozenset({JobState.SUCCEEDED, JobState.PARTIAL, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+_TERMINAL = frozenset(
+    {
+        JobState.SUCCEEDED,
+        JobState.PARTIAL,
+        JobState.PAUSED,
+        JobState.FAILED,
+        JobState.CANCELLED,
+        JobState.EXPIRED,
+    }
+)
 _ENDED_BADLY = frozenset({JobState.FAILED, JobState.CANCELLED})
 _REDRIVEN = frozenset({JobState.QUEUED})
 
@@ -45,9 +55,11 @@ MOVES: Mapping[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING}) | _ENDED_BADLY,
     # A run that is cancelled ends by its merge, which says what was done and what is missing.
     JobState.RUNNING: frozenset({JobState.MERGING, JobState.FAILED}),
-    JobState.MERGING: frozenset({JobState.SUCCEEDED, JobState.PARTIAL}) | _ENDED_BADLY,
+    JobState.MERGING: frozenset({JobState.SUCCEEDED, JobState.PARTIAL, JobState.PAUSED}) | _ENDED_BADLY,
     JobState.SUCCEEDED: frozenset(),
     JobState.PARTIAL: _REDRIVEN,
+    # Its run has ended for want of money, with an output of what was done; a new run goes on when there is more.
+    JobState.PAUSED: _REDRIVEN | {JobState.CANCELLED},
     JobState.FAILED: _REDRIVEN,
     JobState.CANCELLED: _REDRIVEN,
     JobState.EXPIRED: frozenset(),
@@ -113,6 +125,8 @@ class StopKind(StrEnum):
     CANCEL = "cancel"
     FAIL_FAST = "fail_fast"
     DEADLINE = "deadline"
+    BUDGET = "budget"
+    """What the job may cost is spent."""
     LOST = "lost"
     """Step Functions ended the run, and what it had committed is merged by another."""
 

@@ -61,7 +61,8 @@ def judge(job: Job, plan: Iterable[Shard], records: Mapping[int, ShardRecord]) -
 
     An input that the processor cannot read fails the job, however much of it was read. A job of which nothing
     succeeded is FAILED, and so is one that lacks more than its policy tolerates; any other that lacks something
-    is PARTIAL. One that was cancelled is CANCELLED, whatever was done by then.
+    is PARTIAL. One that was cancelled is CANCELLED, whatever was done by then, and one whose money is spent is
+    PAUSED unless everything was done with it.
     """
     shards = tuple(plan)
     untried = job.stop.cause if job.stop else _NO_WORKER
@@ -114,6 +115,8 @@ def _ending(job: Job, missing: tuple[FailedChunk, ...], counts: Counts) -> tuple
         return JobState.FAILED, stop.cause if stop else Cause("not_planned", "The run ended before it had a plan.")
     if not missing:
         return JobState.SUCCEEDED, None
+    if stop and stop.kind is StopKind.BUDGET:
+        return JobState.PAUSED, stop.cause
     tried = [chunk.cause for chunk in missing if chunk.attempts or chunk.cause.code == "worker_died"]
     if (stop and stop.kind is StopKind.FAIL_FAST) or (job.policy.fail_fast and tried):
         return JobState.FAILED, stop.cause if stop else tried[0]

@@ -27,7 +27,7 @@ from prove.work import PROCESSORS
 BUCKET, TABLE, FLOW = "data", "jobs", "flow"
 TENANT = "AIDAEXAMPLE"
 MACHINE = "arn:aws:states:us-east-1:123456789012:stateMachine:runs"
-_TERMINAL = frozenset({"SUCCEEDED", "PARTIAL", "FAILED", "CANCELLED", "EXPIRED"})
+_TERMINAL = frozenset({"SUCCEEDED", "PARTIAL", "PAUSED", "FAILED", "CANCELLED", "EXPIRED"})
 
 
 class World:

@@ -28,7 +28,7 @@ MEANINGS = {
     Exit.FAILED: "the job ended FAILED, CANCELLED or EXPIRED; with cancel --wait: in any other state than CANCELLED; "
     "with try: the processor failed; with doctor: something is wrong",
     Exit.USAGE: "the command line is wrong",
-    Exit.PARTIAL: "the job ended PARTIAL: part of the output is missing, and the receipt names it; "
+    Exit.PARTIAL: "the job ended PARTIAL, or is PAUSED: part of the output is missing, and the receipt names it; "
     "with dlq: some letters stayed where they are",
     Exit.REFUSED: "the request was refused: unknown job, letter or processor, bad option, unsuitable file, "
     "a job in a state that does not allow it",
@@ -49,4 +49,5 @@ def exit_of(ended: BackhaulError | JobState) -> Exit:
         return Exit.FAILED
     if isinstance(ended, BackhaulError):
         return Exit.UNREACHABLE
-    return {JobState.SUCCEEDED: Exit.SUCCEEDED, JobState.PARTIAL: Exit.PARTIAL}.get(ended, Exit.FAILED)
+    in_part = (JobState.PARTIAL, JobState.PAUSED)
+    return Exit.SUCCEEDED if ended is JobState.SUCCEEDED else Exit.PARTIAL if ended in in_part else Exit.FAILED

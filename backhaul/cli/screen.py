@@ -38,6 +38,7 @@ UNFOLDED = 1000
 STATE_STYLES = {
     JobState.SUCCEEDED: "green",
     JobState.PARTIAL: "yellow",
+    JobState.PAUSED: "yellow",
     JobState.FAILED: "red",
     JobState.CANCELLED: "red",
     JobState.EXPIRED: "red",

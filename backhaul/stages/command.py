@@ -39,9 +39,9 @@ def cancel(ref: JobRef, reason: str | None, *, jobs: JobStore, slots: SlotStore,
     for _ in range(_TURNS_MOST):
         if job.state is JobState.CANCELLED or (job.stop is not None and not job.state.is_terminal):
             return job
-        if job.state.is_terminal:
+        if job.state.is_terminal and job.state is not JobState.PAUSED:
             raise JobHasEnded(f"Job {ref.job_id} is {job.state} already; there is nothing left to cancel.")
-        if job.state in _WAITING:
+        if job.state in _WAITING or job.state is JobState.PAUSED:
             job = jobs.move_from(job, JobState.CANCELLED, cause=cause)
             if job.state is JobState.CANCELLED:
                 slots.drop(ref)

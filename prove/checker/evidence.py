@@ -12,7 +12,7 @@ from typing import Any
 
 from prove.history import Call, Change, Final, History
 
-TERMINAL = frozenset({"SUCCEEDED", "PARTIAL", "FAILED", "CANCELLED", "EXPIRED"})
+TERMINAL = frozenset({"SUCCEEDED", "PARTIAL", "PAUSED", "FAILED", "CANCELLED", "EXPIRED"})
 _PARTITION = re.compile(r"T#([^#]+)#J#([0-9a-z]+)")
 _SHARD = re.compile(r"SHARD#(\d+)")
 

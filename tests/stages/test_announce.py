@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from backhaul.events import DETAIL_TYPES
-from backhaul.job import Cause, JobState
+from backhaul.job import Cause, JobState, Stop, StopKind
 from backhaul.stages.announce import Change
 from backhaul.store import EventBus
 from backhaul.task import RunTask
@@ -121,6 +121,9 @@ def end_of(deployment: Any, state: JobState) -> None:
         deployment.plan(task)
         first, *_ = deployment.shard_tasks(task)
         deployment.process(first)
+        if state is JobState.PAUSED:
+            spent = Stop(StopKind.BUDGET, Cause("budget_spent", "The job's $1.00 are spent."), deployment.clock.now())
+            deployment.store.jobs.request_stop(deployment.job(task.job), spent)
         assert deployment.merge(task).state is state
 
 

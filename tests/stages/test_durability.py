@@ -796,6 +796,36 @@ def test_a_cancelled_jobs_finished_chunks_are_its_output(working, provider):
     assert (job.state, working.read(job.output)) == (JobState.CANCELLED, DATA[:100].upper())
 
 
+def test_a_job_whose_money_is_spent_is_paused_with_what_was_done_and_goes_on_in_another_run(working, provider):
+    task = begun(working, "plain", FOUR_CHUNKS)
+    first, second, *rest = working.shard_tasks(task)
+    spent = Stop(StopKind.BUDGET, Cause("budget_spent", "It is spent."), working.clock.now())
+    working.process(first)
+    provider.trouble["line 0010"] = lambda _: working.store.jobs.request_stop(working.job(task.job), spent)
+    for shard in (second, *rest):
+        assert working.process(shard).outcome == "done"
+    job = working.merge(task)
+    assert (job.state, job.cause.code) == (JobState.PAUSED, "budget_spent")
+    assert working.read(job.output).startswith(DATA[:100].upper())
+    assert not working.letters()
+    paid = sum(provider.calls.values())
+    again = replace(task, run=working.redrive(task.job).job.run)
+    working.plan(again)
+    job = ended(working, again)
+    assert (job.state, working.read(job.output)) == (JobState.SUCCEEDED, DATA.upper())
+    assert sum(provider.calls.values()) == 40 >= paid
+
+
+def test_a_paused_job_can_be_cancelled_and_keeps_its_output(working):
+    task = begun(working, "plain", FOUR_CHUNKS)
+    working.process(working.shard_tasks(task)[0])
+    spent = Stop(StopKind.BUDGET, Cause("budget_spent", "It is spent."), working.clock.now())
+    working.store.jobs.request_stop(working.job(task.job), spent)
+    paused = working.merge(task)
+    job = working.cancel(task.job)
+    assert (job.state, job.output) == (JobState.CANCELLED, paused.output)
+
+
 def test_a_cancel_that_comes_during_the_merge_is_kept(working, monkeypatch):
     task = begun(working, "plain")
     (shard,) = working.shard_tasks(task)

@@ -21,6 +21,7 @@ def test_these_states_are_announced_under_these_names():
         "RUNNING": "Job Started",
         "SUCCEEDED": "Job Succeeded",
         "PARTIAL": "Job Partial",
+        "PAUSED": "Job Paused",
         "FAILED": "Job Failed",
         "CANCELLED": "Job Cancelled",
         "EXPIRED": "Job Expired",

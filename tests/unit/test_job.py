@@ -17,7 +17,7 @@ def test_every_state_has_its_moves():
 
 def test_exactly_these_states_are_terminal():
     terminal = {state for state in JobState if state.is_terminal}
-    assert {state.value for state in terminal} == {"SUCCEEDED", "PARTIAL", "FAILED", "CANCELLED", "EXPIRED"}
+    assert {state.value for state in terminal} == {"SUCCEEDED", "PARTIAL", "PAUSED", "FAILED", "CANCELLED", "EXPIRED"}
 
 
 def test_jobs_begin_by_awaiting_their_upload_and_never_come_back_to_it():
@@ -38,13 +38,13 @@ def test_every_state_can_be_reached_and_every_open_state_can_end():
 
 def test_what_waits_can_be_cancelled_and_what_runs_only_by_its_merge():
     waiting_or_merging = {JobState.AWAITING_UPLOAD, JobState.QUEUED, JobState.MERGING}
-    assert JobState.CANCELLED.predecessors == waiting_or_merging
+    assert JobState.CANCELLED.predecessors == waiting_or_merging | {JobState.PAUSED}
 
 
 def test_what_has_ended_with_something_missing_can_be_queued_again_and_moves_nowhere_else():
     redriven = {state for state in JobState if state.is_terminal and MOVES[state]}
-    assert redriven == {JobState.PARTIAL, JobState.FAILED, JobState.CANCELLED}
-    assert all(MOVES[state] == {JobState.QUEUED} for state in redriven)
+    assert redriven == {JobState.PARTIAL, JobState.PAUSED, JobState.FAILED, JobState.CANCELLED}
+    assert all(MOVES[state] - {JobState.CANCELLED} == {JobState.QUEUED} for state in redriven)
     assert JobState.QUEUED.predecessors == {JobState.AWAITING_UPLOAD} | redriven
 
 
