@@ -104,12 +104,12 @@ class Evidence:
 
     @cached_property
     def chunks(self) -> dict[int, Range]:
-        """Chunk number to its byte range, as the last run's plan says."""
+        """Chunk number to its byte range, as the job's plan says."""
         return {number: bounds for number, bounds, _ in self._planned}
 
     @cached_property
     def shard_chunks(self) -> dict[int, set[int]]:
-        """Shard number to its chunks, as the last run's plan says."""
+        """Shard number to its chunks, as the job's plan says."""
         found: dict[int, set[int]] = {}
         for number, _, shard in self._planned:
             found.setdefault(shard, set()).add(number)
@@ -117,16 +117,22 @@ class Evidence:
 
     @cached_property
     def _planned(self) -> list[tuple[int, Range, int]]:
-        prefix = f"t/{self.expected.tenant}/j/{self.expected.job_id}/plan/"
-        plans = {key: body for (key, _), body in self.final.objects.items() if key.startswith(prefix)}
         found = []
-        # A redrive's plan may hold only what was missing; the first run's holds every chunk.
-        for line in plans[min(plans)].splitlines() if plans else ():
+        for line in (self._plan or b"").splitlines():
             shard = json.loads(line)
             bounds = shard["bounds"]
             for offset, (start, end) in enumerate(pairwise(bounds)):
                 found.append((shard["first_chunk"] + offset, (start, end), shard["shard"]))
         return found
+
+    @property
+    def _plan(self) -> bytes | None:
+        """The first run's plan, which holds every chunk; a redrive's may hold only what was missing."""
+        prefix = f"t/{self.expected.tenant}/j/{self.expected.job_id}/plan/"
+        plans = {key: body for (key, _), body in self.final.objects.items() if key.startswith(prefix)}
+        # One that the job does not point to and nobody worked by is what a planner wrote that was taken for dead.
+        is_plan = self.job.get("plan") or self.shards
+        return plans[min(plans)] if plans and is_plan else None
 
     def object(self, ref: dict[str, Any] | None) -> bytes | None:
         """Return what a reference names, or None."""
