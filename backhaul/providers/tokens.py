@@ -7,11 +7,11 @@ from math import ceil
 
 _PIECES = re.compile(
     r"(?P<short>'(?:s|t|re|ve|m|ll|d)\b)"  # I'm, it's
-    r"|(?P<other>[A-Za-z]*[À-ɏ][A-Za-zÀ-ɏ]*)"  # a Latin word with an accent
+    r"|(?P<other>[A-Za-z]{0,30}[À-ɏ][A-Za-zÀ-ɏ]*)"  # a Latin word with an accent; bounded, so that no text takes long
     r"|(?P<word>[A-Z]?[a-z]+)"
     r"|(?P<capitals>[A-Z]+)"
     r"|(?P<digits>[0-9]+)"
-    r"|(?P<break>\s*[\r\n]\s*)"
+    r"|(?P<break>[ \t]*[\r\n]\s*)"
     r"|(?P<space>[ \t]{2,})"
     r"|(?P<mark>[!-/:-@\[-`{-~]+)"
     r"|(?P<han>[⺀-⿿㐀-䶿一-鿿豈-﫿]+)"
