@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -17,18 +17,20 @@ from backhaul.store.bus import EventBus
 from backhaul.store.job_index import Page
 from backhaul.store.jobs import JobStore
 from backhaul.store.letters import LetterBox
-from backhaul.store.models import ModelStore
 from backhaul.store.objects import ObjectStore, PresignedUpload, S3Source
 from backhaul.store.output import OutputWriter
-from backhaul.store.providers import ProviderStore, StoredProvider
 from backhaul.store.queues import MessageQueue
 from backhaul.store.runs import RunStatus, RunStore
-from backhaul.store.secrets import SecretStore
 from backhaul.store.shards import ShardStore
 from backhaul.store.slots import Pause, Slots, SlotStore
 from backhaul.store.steps import StepStore
 from backhaul.store.stream import ChangeStream
 from backhaul.store.topic import AlarmTopic
+
+if TYPE_CHECKING:
+    from backhaul.store.models import ModelStore
+    from backhaul.store.providers import ProviderStore
+    from backhaul.store.secrets import SecretStore
 
 __all__ = [
     "AlarmTopic",
@@ -38,23 +40,19 @@ __all__ = [
     "JobStore",
     "LetterBox",
     "MessageQueue",
-    "ModelStore",
     "ObjectStore",
     "OutputWriter",
     "Page",
     "Pause",
     "PresignedUpload",
-    "ProviderStore",
     "RunStatus",
     "RunStore",
     "S3Source",
-    "SecretStore",
     "ShardStore",
     "SlotStore",
     "Slots",
     "StepStore",
     "Store",
-    "StoredProvider",
 ]
 
 _CONFIG = Config(
@@ -148,15 +146,21 @@ class Store:
     @cached_property
     def providers(self) -> ProviderStore:
         """The providers, in the flow table."""
+        from backhaul.store.providers import ProviderStore  # late, as below: most functions call no provider
+
         return ProviderStore(self._dynamodb, self._settings.require("flow_table").flow_table, self._clock)
 
     @cached_property
     def secrets(self) -> SecretStore:
         """The keys of providers."""
+        from backhaul.store.secrets import SecretStore
+
         return SecretStore(cache(lambda service: self._make(service, config=_CONFIG)), self._clock)
 
     def models(self, region: str, seconds: float) -> ModelStore:
         """Return the models of a region, or of the deployment's own if it is empty; a call may take so long."""
+        from backhaul.store.models import ModelStore
+
         client = self._make("bedrock-runtime", region_name=region or None, config=_models_config(seconds))
         return ModelStore(client, self._clock)
 
