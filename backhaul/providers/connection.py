@@ -108,14 +108,14 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 
 def _kind(error: Exception) -> str:
     """Return what went wrong, in words that quote nothing."""
-    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
+    found = urllib3.exceptions
+    if isinstance(error, found.NewConnectionError | ConnectionRefusedError):  # a timeout too, in the tree of urllib3
+        unresolved = type(error).__name__ == "NameResolutionError"  # which 1.26 does not have
+        return "its name is not resolved" if unresolved else "the connection was refused"
+    if isinstance(error, found.ConnectTimeoutError):
         return "no connection in time"
-    if isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+    if isinstance(error, found.TimeoutError | TimeoutError):
         return "out of time"
-    if isinstance(error, urllib3.exceptions.SSLError | ssl.SSLError):
+    if isinstance(error, found.SSLError | ssl.SSLError):
         return "no secure connection"
-    if isinstance(error, urllib3.exceptions.NameResolutionError):
-        return "its name is not resolved"
-    if isinstance(error, urllib3.exceptions.NewConnectionError | ConnectionRefusedError):
-        return "the connection was refused"
     return "the connection broke"

@@ -111,4 +111,4 @@ def _date(text: str) -> datetime | None:
 
 
 def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.0), WAIT_LONGEST)
+    return round(min(max(seconds, 0.0), WAIT_LONGEST), 6)

@@ -19,7 +19,8 @@ _PIECES = re.compile(
     r"|(?P<hangul>[가-힣]+)"
     r"|(?P<cyrillic>[Ͱ-ӿ]+)"  # and Greek
     r"|(?P<letters>[֐-῿]+)"  # Hebrew, Arabic, the scripts of India and South-East Asia
-    r"|(?P<general>[\u2000-\u2e7f\u3000-\u303f\uff00-\uffef]+)"  # typographic marks
+    r"|(?P<control>[\x00-\x08\x0e-\x1b\x7f]+)"
+    r"|(?P<general>[¡-¿\u2000-\u2e7f\u3000-\u303f\uff00-\uffef]+)"  # typographic marks
     r"|(?P<rare>[^\s])"
 )
 _FOREIGN = frozenset(
@@ -50,6 +51,7 @@ _COSTS = {
     "hangul": (0, 0, 2.0),
     "cyrillic": (1, 3, 4.5),
     "letters": (0, 0, 2.2),
+    "control": (0, 0, 1.0),
     "general": (0, 0, 1.0),
     "rare": (0, 0, 0.5),
 }
