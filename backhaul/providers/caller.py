@@ -13,6 +13,7 @@ from backhaul.providers.limits import read_limits
 from backhaul.providers.provider import Provider
 
 _KEY_LONGEST = 255
+_SECONDS_LEAST = 0.05
 
 
 class Secrets(Protocol):
@@ -54,7 +55,8 @@ class HttpCaller:
     ) -> tuple[Any, RateLimits | None]:
         provider, longest = self.provider, self.provider.timeout_seconds
         url = provider.base_url.rstrip("/") + path
-        reply = post(provider.name, url, body, headers, min(longest, timeout or longest))
+        seconds = longest if timeout is None else min(longest, max(timeout, _SECONDS_LEAST))
+        reply = post(provider.name, url, body, headers, seconds)
         if not 200 <= reply.status < 300:
             raise http_failure(provider.name, reply.status, reply.headers, reply.body, self._clock.now())
         return reply.json(provider.name), read_limits(reply.headers, self._clock.now())

@@ -91,11 +91,20 @@ class ProviderStore:
         return following
 
     def delete(self, name: str, *, version: str) -> None:
-        """Remove a provider that is still of this version; raises `ProviderConflict` if it is not."""
+        """Remove a provider that is still of this version; raises `ProviderConflict` if it has another.
+
+        One that is gone already is no conflict: the client repeats a call whose answer was lost.
+        """
         try:
-            self._client.delete_item(TableName=self._table, Key=_key(name), **_condition(version))
-        except self._client.exceptions.ConditionalCheckFailedException:
-            raise _conflict(name, version) from None
+            self._client.delete_item(
+                TableName=self._table,
+                Key=_key(name),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **_condition(version),
+            )
+        except self._client.exceptions.ConditionalCheckFailedException as refused:
+            if "Item" in refused.response:
+                raise _conflict(name, version) from None
         self._forget(name)
 
     def _all(self) -> Iterator[StoredProvider]:

@@ -87,6 +87,12 @@ def test_a_provider_that_was_removed_and_set_again_is_another(providers):
     assert providers.put(SMALL, version=None, by="ann") != first
 
 
+def test_what_is_gone_can_be_removed_again(providers):
+    version = providers.put(SMALL, version=None, by="ann")
+    for _ in range(2):
+        providers.delete("small", version=version)
+
+
 def test_of_many_at_once_one_wins(providers):
     def put(n: int) -> bool:
         try:

@@ -472,6 +472,12 @@ def test_a_caller_may_have_less_time_than_the_provider_is_given(scripted):
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_a_caller_whose_time_is_up_fails_at_once(scripted, timeout):
+    with pytest.raises(ProviderDown):
+        adapter(scripted(lambda _: time.sleep(0.3))).call(ask("well?"), timeout=timeout)
+
+
 @pytest.mark.parametrize(
     ("url", "name"),
     [
