@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 import msgspec
@@ -72,8 +72,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, om
 
     def __post_init__(self) -> None:
         for name in ("price_input", "price_output"):
-            # A number in Python's own notation is exact enough: 0.15 is fifteen cents.
-            msgspec.structs.force_setattr(self, name, Decimal(str(getattr(self, name))))
+            msgspec.structs.force_setattr(self, name, _exact(name, getattr(self, name)))
         for problem in _problems(self):
             raise InvalidProvider(problem)
 
@@ -104,6 +103,13 @@ def parse_provider(values: Mapping[str, Any]) -> Provider:
         raise InvalidProvider(
             f"{field.capitalize() if field == 'the provider' else field} is not valid: {said}."
         ) from None
+
+
+def _exact(name: str, price: object) -> Decimal:
+    try:
+        return Decimal(str(price))  # of a float what it is written as: 0.15 is fifteen cents
+    except InvalidOperation:
+        raise InvalidProvider(f"{name} must be a number: US dollars for a million tokens.") from None
 
 
 def _problems(given: Provider) -> Iterator[str]:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 
+from backhaul import providers
 from backhaul.providers import Answer, Chat, Embed, Message, RateLimits, Raw, Usage
 from backhaul.providers.usage import read_usage
 
 ASK = (Message("user", "why?"),)
+
+
+def test_nothing_here_talks_to_aws_but_the_store():
+    package = Path(providers.__file__).parent
+    imported = {
+        name
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [])
+        + ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [])
+    }
+    assert "urllib3" in imported
+    assert not [name for name in imported if re.match(r"(boto3|botocore|backhaul\.(store|flow|stages))\b", name)]
 
 
 @pytest.mark.parametrize(

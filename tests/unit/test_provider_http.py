@@ -180,7 +180,7 @@ def test_a_key_that_no_header_takes_is_refused(fake, key):
 
 @pytest.mark.parametrize("style", ["seconds", "ms", "date", "reset", "none"])
 def test_a_limit_is_told_with_the_time_to_wait(fake, style):
-    fake.control(settings={"requests_per_minute": 60, "burst": 1, "retry_after": style})
+    fake.control(settings={"requests_per_minute": 6, "burst": 1, "retry_after": style})
     provider = adapter(fake.url)
     limits = provider.call(ask("echo: x")).limits
     with pytest.raises(ProviderBusy, match="429") as busy:
@@ -189,7 +189,7 @@ def test_a_limit_is_told_with_the_time_to_wait(fake, style):
     if style == "none":
         assert (wait, limits) == (None, None)
     else:
-        assert 0 < wait <= 2.1
+        assert 0 < wait <= 12.1
         assert isinstance(limits, RateLimits)
         assert limits.requests_left == 0
 
@@ -224,7 +224,7 @@ def test_a_request_that_is_not_understood_is_rejected(fake):
 
 @pytest.mark.parametrize("outage", ["unavailable", "drop", "drop_paid", "malformed", "hang"])
 def test_whatever_is_out_of_order_is_one_kind_of_failure(fake, outage):
-    fake.control(outage=outage, seconds=1)
+    fake.control(outage=outage, seconds=60)
     with pytest.raises(ProviderDown) as down:
         adapter(fake.url, timeout_seconds=0.5).call(ask("echo: SECRET"))
     assert "SECRET" not in str(down.value)
@@ -243,12 +243,19 @@ def test_an_outage_may_say_how_long_it_takes(fake):
 def test_a_connection_that_is_refused_is_an_outage_and_passes(fake):
     provider = adapter(fake.url)
     provider.call(ask("echo: x"))
-    fake.control(outage="refused", seconds=0.5)
-    time.sleep(0.2)
+    fake.control(outage="refused", seconds=1)
+
+    def calls_until(end: float) -> bool:
+        while time.monotonic() < end:
+            with contextlib.suppress(ProviderDown):
+                return provider.call(ask("echo: x")).content == "x"
+            time.sleep(0.02)
+        return False
+
     with pytest.raises(ProviderDown, match=r"refused|broke"):
-        provider.call(ask("echo: x"))
-    time.sleep(0.6)
-    assert provider.call(ask("echo: x")).content == "x"
+        for _ in range(500):  # it begins in a moment
+            provider.call(ask("echo: x"))
+    assert calls_until(time.monotonic() + 10)
 
 
 def test_a_call_whose_answer_was_lost_is_not_paid_again(fake):
@@ -402,17 +409,28 @@ def test_too_many_texts_are_refused_before_anybody_is_asked():
         provider.call(Embed(texts=("a",) * (provider.texts_most + 1)))
 
 
+def chunked(*chunks: bytes, whole: bool = True) -> Script:
+    parts = b"".join(b"%x\r\n%s\r\n" % (len(each), each) for each in chunks)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    return lambda connection: connection.sendall(head + parts + (b"0\r\n\r\n" if whole else b""))
+
+
+def test_an_answer_may_come_in_chunks(scripted):
+    assert adapter(scripted(chunked(GOOD[:10], GOOD[10:]))).call(ask("well?")).content == "yes"
+
+
 @pytest.mark.parametrize(
     "script",
     [
         answers(GOOD, size=10_000),
+        chunked(GOOD, whole=False),
         lambda _: None,
         lambda connection: connection.sendall(b"SECRET nonsense\r\n\r\n"),
         lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ SECRET\r\n"),
         lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"),
         answers(GOOD, "200 OK", "Content-Encoding: gzip"),
     ],
-    ids=["short", "nothing", "no http", "bad chunk", "bad length", "compressed"],
+    ids=["short", "chunks without end", "nothing", "no http", "bad chunk", "bad length", "compressed"],
 )
 def test_a_broken_answer_is_an_outage(scripted, script):
     with pytest.raises(ProviderDown) as down:

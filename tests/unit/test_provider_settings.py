@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -35,6 +36,19 @@ def test_what_is_left_out_has_a_default():
     assert provider.breaker == Breaker(enabled=True, share=0.5, calls=10, window_seconds=30, cooldown_seconds=15)
     assert (provider.requests_per_minute, provider.tokens_per_minute, provider.burst) == (None, None, None)
     assert (provider.price_input, provider.price_output) == (0, 0)
+
+
+def test_no_field_goes_undocumented():
+    page = (Path(__file__).resolve().parents[2] / "docs/providers.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for kind in (Provider, Breaker):
+        for field in msgspec.structs.fields(kind):
+            (row,) = [each for each in rows if f"`{field.name}`" in (each if kind is Breaker else each.split("|")[1])]
+            if field.default not in (msgspec.NODEFAULT, "", None, Breaker()):
+                default = (
+                    "true" if field.default is True else f"{field.default:g}" if field.type is float else field.default
+                )
+                assert str(default) in row.split("|")[3], field.name
 
 
 @pytest.mark.parametrize("values", [OPENAI, BEDROCK, HTTP], ids=["openai", "bedrock", "http"])
@@ -72,6 +86,8 @@ def test_a_command_lines_text_is_taken_for_what_it_says():
 def test_a_provider_made_in_code_is_checked_as_well():
     with pytest.raises(InvalidProvider, match="kind"):
         Provider(name="a", kind="other")  # type: ignore[arg-type]
+    with pytest.raises(InvalidProvider, match="price_input must be a number"):
+        Provider(name="a", kind="bedrock", model="m", price_input="cheap")  # type: ignore[arg-type]
     with pytest.raises(InvalidProvider, match="price_input"):
         Provider(name="a", kind="bedrock", model="m", price_input=Decimal("-1"))
 
@@ -194,6 +210,8 @@ def test_a_key_in_a_field_of_its_own_is_refused_and_never_repeated():
         ({"timeout_seconds": float("inf")}, "timeout_seconds must be"),
         ({"price_input": -1}, "price_input must be from 0"),
         ({"price_input": "NaN"}, "price_input"),
+        ({"price_input": True}, "price_input"),
+        ({"price_input": [1]}, "price_input is not valid"),
         ({"price_input": "Infinity"}, "price_input"),
         ({"price_input": "cheap"}, "price_input is not valid"),
         ({"price_output": 100_001}, "price_output must be from 0 to 100,000"),
