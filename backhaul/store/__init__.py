@@ -1,11 +1,11 @@
-"""The one place that talks to AWS: jobs, shards and slots in DynamoDB, objects in S3, runs, letters, the event bus."""
+"""The one place that talks to AWS: records in DynamoDB, objects in S3, runs, letters, the event bus, keys, models."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -26,6 +26,11 @@ from backhaul.store.slots import Pause, Slots, SlotStore
 from backhaul.store.steps import StepStore
 from backhaul.store.stream import ChangeStream
 from backhaul.store.topic import AlarmTopic
+
+if TYPE_CHECKING:
+    from backhaul.store.models import ModelStore
+    from backhaul.store.providers import ProviderStore
+    from backhaul.store.secrets import SecretStore
 
 __all__ = [
     "AlarmTopic",
@@ -56,6 +61,13 @@ _CONFIG = Config(
     read_timeout=60,
     signature_version="v4",
 )
+
+
+def _models_config(seconds: float) -> Config:
+    # Once: whoever calls a paid API decides itself whether to call again, and counts it.
+    return _CONFIG.merge(
+        Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=seconds, max_pool_connections=64)
+    )
 
 
 def _s3_config() -> Config:
@@ -130,6 +142,27 @@ class Store:
     def changes(self) -> ChangeStream:
         """The stream of the jobs table."""
         return ChangeStream(self._make("dynamodbstreams", config=_CONFIG))
+
+    @cached_property
+    def providers(self) -> ProviderStore:
+        """The providers, in the flow table."""
+        from backhaul.store.providers import ProviderStore  # late, as below: most functions call no provider
+
+        return ProviderStore(self._dynamodb, self._settings.require("flow_table").flow_table, self._clock)
+
+    @cached_property
+    def secrets(self) -> SecretStore:
+        """The keys of providers."""
+        from backhaul.store.secrets import SecretStore
+
+        return SecretStore(cache(lambda service: self._make(service, config=_CONFIG)), self._clock)
+
+    def models(self, region: str, seconds: float) -> ModelStore:
+        """Return the models of a region, or of the deployment's own if it is empty; a call may take so long."""
+        from backhaul.store.models import ModelStore
+
+        client = self._make("bedrock-runtime", region_name=region or None, config=_models_config(seconds))
+        return ModelStore(client, self._clock)
 
     def queue(self, url: str) -> MessageQueue:
         """Return the queue at this URL, as an operator handles it."""

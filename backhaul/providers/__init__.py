@@ -1,0 +1,94 @@
+"""Paid APIs: which there are, what is asked of them and answered, and what their failures are.
+
+`open_provider(provider, ...).call(Chat(...))` makes one call: no limit, no breaker, no budget and no second try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from backhaul.clock import Clock, SystemClock
+from backhaul.providers.bedrock import BedrockAdapter, Models
+from backhaul.providers.caller import HttpCaller, Secrets
+from backhaul.providers.calls import (
+    Answer,
+    Chat,
+    Embed,
+    Message,
+    RateLimits,
+    Raw,
+    Request,
+    Usage,
+    estimate_input,
+)
+from backhaul.providers.errors import (
+    InvalidProvider,
+    ModelRefused,
+    PromptTooLong,
+    ProviderBusy,
+    ProviderConflict,
+    ProviderDenied,
+    ProviderDown,
+    ProviderRejected,
+    SecretUnreadable,
+    UnknownProvider,
+)
+from backhaul.providers.http import HttpAdapter
+from backhaul.providers.openai import OpenAIAdapter
+from backhaul.providers.provider import Breaker, Provider, parse_provider
+from backhaul.providers.tokens import estimate_tokens
+
+__all__ = [
+    "Adapter",
+    "Answer",
+    "Breaker",
+    "Chat",
+    "Embed",
+    "InvalidProvider",
+    "Message",
+    "ModelRefused",
+    "Models",
+    "PromptTooLong",
+    "Provider",
+    "ProviderBusy",
+    "ProviderConflict",
+    "ProviderDenied",
+    "ProviderDown",
+    "ProviderRejected",
+    "RateLimits",
+    "Raw",
+    "Request",
+    "SecretUnreadable",
+    "Secrets",
+    "UnknownProvider",
+    "Usage",
+    "estimate_input",
+    "estimate_tokens",
+    "open_provider",
+    "parse_provider",
+]
+
+
+class Adapter(Protocol):
+    """Asks one model of one provider; may be used by many threads."""
+
+    texts_most: int
+    """How many texts one `Embed` may hold; 0 where there are no vectors."""
+
+    def call(self, request: Request, *, key: str | None = None, timeout: float | None = None) -> Answer:
+        """Make one call and return its answer; raises the errors of `backhaul.providers.errors`.
+
+        `key` is sent as the idempotency key, where the provider has a header for one; `timeout`, in seconds, may
+        shorten the provider's own.
+        """
+
+
+def open_provider(
+    provider: Provider, *, secrets: Secrets, models: Callable[[str, float], Models], clock: Clock | None = None
+) -> Adapter:
+    """Return what calls the provider; `models` makes the client for Bedrock in a region, with a time limit."""
+    if provider.kind == "bedrock":
+        return BedrockAdapter(provider, models(provider.region, provider.timeout_seconds))
+    caller = HttpCaller(provider, secrets, clock or SystemClock())
+    return OpenAIAdapter(caller) if provider.kind == "openai" else HttpAdapter(caller)

@@ -1,0 +1,77 @@
+"""Calls of one provider over HTTP: its key, its headers, and what its failures are to us."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from backhaul.clock import Clock
+from backhaul.providers.calls import RateLimits
+from backhaul.providers.connection import post
+from backhaul.providers.errors import ProviderDenied
+from backhaul.providers.failures import http_failure
+from backhaul.providers.limits import read_limits
+from backhaul.providers.provider import Provider
+
+_KEY_LONGEST = 255
+_SECONDS_LEAST = 0.05
+
+
+class Secrets(Protocol):
+    """Where keys are kept; `backhaul.store.secrets.SecretStore` is one."""
+
+    def read(self, reference: str) -> str:
+        """Return the secret, which may be a few minutes old."""
+
+    def read_anew(self, reference: str, old: str) -> str:
+        """Return the secret as it is now that `old` was denied; it may still be the same."""
+
+
+class HttpCaller:
+    """Posts JSON to one provider, as often as it is asked to and from as many threads."""
+
+    def __init__(self, provider: Provider, secrets: Secrets, clock: Clock) -> None:
+        self.provider = provider
+        self._secrets = secrets
+        self._clock = clock
+
+    def post(self, path: str, body: Any, key: str | None, timeout: float | None) -> tuple[Any, RateLimits | None]:
+        """Return what the answer's JSON says, and the limits that came with it.
+
+        Raises the errors of `backhaul.providers.errors`. A key that is denied is read anew, and the call made once
+        more if another has taken its place.
+        """
+        reference = self.provider.secret
+        secret = self._secrets.read(reference) if reference else ""
+        try:
+            return self._post(path, body, self._headers(secret, key), timeout)
+        except ProviderDenied:
+            renewed = self._secrets.read_anew(reference, secret) if reference else ""
+            if renewed == secret:
+                raise
+        return self._post(path, body, self._headers(renewed, key), timeout)
+
+    def _post(
+        self, path: str, body: Any, headers: dict[str, str], timeout: float | None
+    ) -> tuple[Any, RateLimits | None]:
+        provider, longest = self.provider, self.provider.timeout_seconds
+        url = provider.base_url.rstrip("/") + path
+        seconds = longest if timeout is None else min(longest, max(timeout, _SECONDS_LEAST))
+        reply = post(provider.name, url, body, headers, seconds)
+        if not 200 <= reply.status < 300:
+            raise http_failure(provider.name, reply.status, reply.headers, reply.body, self._clock.now())
+        return reply.json(provider.name), read_limits(reply.headers, self._clock.now())
+
+    def _headers(self, secret: str, key: str | None) -> dict[str, str]:
+        headers = {}
+        if secret:
+            name = self.provider.secret_header
+            headers[name] = f"Bearer {secret}" if name.lower() == "authorization" else secret
+        if key is not None and self.provider.idempotency_header:
+            headers[self.provider.idempotency_header] = _checked(key)
+        return headers
+
+
+def _checked(key: str) -> str:
+    if not 1 <= len(key) <= _KEY_LONGEST or not key.isascii() or not key.isprintable():
+        raise ValueError(f"An idempotency key is 1 to {_KEY_LONGEST} printable ASCII characters, such as a hash.")
+    return key

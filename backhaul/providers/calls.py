@@ -1,0 +1,146 @@
+"""What is asked of a provider and what it answers, as values: an answer can be stored as a step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from backhaul.providers.tokens import estimate_tokens
+
+_MESSAGE_TOKENS = 4
+"""What the borders of a message cost in OpenAI's form of a chat."""
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True):
+    """One turn of a conversation: `Message("user", "…")`."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+    def __post_init__(self) -> None:
+        if self.role not in ("user", "assistant"):
+            raise ValueError(
+                f"A message is of the role user or assistant, not {self.role!r}; system is a field of Chat."
+            )
+        if not isinstance(self.content, str):
+            raise ValueError("A message's content is text.")
+
+
+class Chat(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A conversation for the model to go on with; a wrong one raises `ValueError`."""
+
+    messages: tuple[Message, ...]
+    """The last one is what the model answers."""
+    system: str | None = None
+    """What the model is told before the conversation."""
+    max_tokens: int | None = None
+    """How long the answer may get. Default: as long as the provider lets it."""
+    temperature: float | None = None
+    json_schema: dict[str, Any] | None = None
+    """The JSON Schema, of type "object", that the answer is to follow: its content is then JSON, as text."""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "messages", tuple(self.messages))
+        if not self.messages or self.messages[-1].role != "user":
+            raise ValueError("A chat ends with a message of the user: that is what the model answers.")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError("max_tokens must be 1 or more; leave it out to let the provider decide.")
+        if self.temperature is not None and not 0 <= self.temperature <= 2:
+            raise ValueError("temperature must be from 0 to 2.")
+        if self.json_schema is not None and self.json_schema.get("type") != "object":
+            raise ValueError('json_schema must be of "type": "object", as every provider asks for: wrap a list in one.')
+
+
+class Embed(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Texts to be turned into vectors, one each and in their order; wrong ones raise `ValueError`."""
+
+    texts: tuple[str, ...]
+    dimensions: int | None = None
+    """How long each vector is to be, where the model has a choice."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.texts, str):
+            raise ValueError("texts is a list of texts, not one text.")
+        msgspec.structs.force_setattr(self, "texts", tuple(self.texts))
+        if not self.texts or not all(self.texts):
+            raise ValueError("Embed needs a text, and none may be empty: no provider takes that.")
+        if self.dimensions is not None and self.dimensions < 1:
+            raise ValueError("dimensions must be 1 or more.")
+
+
+class Raw(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Any JSON to be posted to a path below the provider's base_url; a wrong path raises `ValueError`."""
+
+    body: Any
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        plain = self.path.isascii() and self.path.isprintable() and not set(self.path) & set(' \\#"<>')
+        if self.path and not (plain and self.path.startswith("/") and not self.path.startswith("//")):
+            raise ValueError('A path begins with one "/", as in "/translate", and has no spaces.')
+        if ".." in self.path.partition("?")[0].split("/"):
+            raise ValueError('A path has no "..": it stays below the provider\'s base_url.')
+
+
+Request = Chat | Embed | Raw
+"""What an adapter takes."""
+
+
+class Usage(Struct, frozen=True, omit_defaults=True):
+    """The tokens that a call is paid by."""
+
+    input_tokens: int
+    output_tokens: int = 0
+    estimated: bool = False
+    """Whether the provider did not say, or nothing that can be true."""
+
+
+class RateLimits(Struct, frozen=True, omit_defaults=True):
+    """What a provider told of its limits with an answer; None where it did not tell."""
+
+    requests_left: int | None = None
+    tokens_left: int | None = None
+    requests_reset: float | None = None
+    """Seconds until the limit of requests is whole again."""
+    tokens_reset: float | None = None
+
+
+class Answer(Struct, frozen=True, omit_defaults=True):
+    """What a provider answered; `msgspec.to_builtins` makes JSON's types of it."""
+
+    content: Any
+    """Of `Chat` a text, of `Embed` a list of vectors, of `Raw` what the JSON says."""
+    usage: Usage
+    finish: str = "stop"
+    """"stop"; "length" where max_tokens or the window cut the answer off; otherwise the provider's own word."""
+    limits: RateLimits | None = None
+
+
+def estimate_input(request: Request) -> int:
+    """Return about how many tokens the provider will count in a request."""
+    if isinstance(request, Chat):
+        texts = [each.content for each in request.messages] + ([request.system] if request.system else [])
+        schema = estimate_tokens(_json(request.json_schema)) if request.json_schema else 0
+        return sum(estimate_tokens(text) + _MESSAGE_TOKENS for text in texts) + schema
+    if isinstance(request, Embed):
+        return sum(map(estimate_tokens, request.texts))
+    return estimate_tokens(_json(request.body))
+
+
+def estimate_output(content: Any) -> int:
+    """Return about how many tokens of output an answer's content was paid as; none for vectors."""
+    if isinstance(content, str):
+        return estimate_tokens(content)
+    return 0 if _is_vectors(content) else estimate_tokens(_json(content))
+
+
+def _is_vectors(content: Any) -> bool:
+    first = content[0] if isinstance(content, list) and content else None
+    return isinstance(first, list) and bool(first) and isinstance(first[0], int | float) and math.isfinite(first[0])
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,94 @@
+"""What a call of a provider may raise, below the classes of `backhaul/errors.py`: guards tell it apart by class.
+
+OperatorError
+├── InvalidProvider        a provider's settings cannot be used
+├── UnknownProvider        no provider of that name
+├── ProviderConflict       somebody else changed the provider meanwhile
+└── SecretUnreadable       a provider's key is not to be had
+WorkError
+├── Transient
+│   ├── ProviderBusy       a limit of the provider's is reached
+│   └── ProviderDown       the provider does not answer, or not as it should
+└── Permanent
+    ├── ProviderDenied     the provider does not take our key, or the account has no credit
+    ├── ProviderRejected   the provider does not take a request like this
+    ├── PromptTooLong      the request does not fit the model's window
+    └── ModelRefused       the model, or a filter around it, will not answer this
+
+No message holds the secret, anything of the request, or anything of the answer but its status and its error code.
+"""
+
+from __future__ import annotations
+
+from backhaul.errors import OperatorError, Permanent, Transient
+
+
+class InvalidProvider(OperatorError):
+    """A provider's settings are missing, unknown or out of range."""
+
+    code = "invalid_provider"
+
+
+class UnknownProvider(OperatorError):
+    """No provider of this name is configured."""
+
+    code = "unknown_provider"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no provider {name!r}. `backhaul providers list` shows which there are.")
+
+
+class ProviderConflict(OperatorError):
+    """The provider is not as it was when it was read: somebody else changed, added or removed it meanwhile."""
+
+    code = "provider_conflict"
+
+
+class SecretUnreadable(OperatorError):
+    """A secret that a provider refers to is not there, not for us, or nothing that a header can carry."""
+
+    code = "secret_unreadable"
+
+
+class ProviderBusy(Transient):
+    """A limit of the provider's is reached; `retry_after` is what it asks for in seconds, where it says."""
+
+    code = "provider_busy"
+
+
+class ProviderDown(Transient):
+    """A provider did not answer, answered with a failure of its own, or not in the form that it promises.
+
+    The call may have been done, and paid, all the same.
+    """
+
+    code = "provider_down"
+
+
+class ProviderDenied(Permanent):
+    """A provider does not take the key, or the account has no credit: only an operator can mend it."""
+
+    code = "provider_denied"
+
+
+class ProviderRejected(Permanent):
+    """A provider does not take a request like this: a parameter, a path, a model that is not there."""
+
+    code = "provider_rejected"
+
+
+class PromptTooLong(Permanent):
+    """A request does not fit the model's window."""
+
+    code = "prompt_too_long"
+
+
+class ModelRefused(Permanent):
+    """A model, or a filter around it, will not answer; what was paid for that is known where tokens are named."""
+
+    code = "model_refused"
+
+    def __init__(self, message: str = "", *, input_tokens: int = 0, output_tokens: int = 0) -> None:
+        super().__init__(message)
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens

@@ -1,0 +1,142 @@
+"""Which failure a provider's answer is: decided here for HTTP and for AWS alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from backhaul.errors import WorkError
+from backhaul.providers.errors import (
+    ModelRefused,
+    PromptTooLong,
+    ProviderBusy,
+    ProviderDenied,
+    ProviderDown,
+    ProviderRejected,
+)
+from backhaul.providers.limits import read_retry_after
+
+_CODE = re.compile(r"[a-z]+(_[a-z]+){0,5}|[A-Z][a-z]+([A-Z][a-z]+){0,5}")
+"""What an error code looks like, and a key or a prompt does not."""
+_CODE_LONGEST = 48
+_NO_CREDIT = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"}
+)
+_FILTERED = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
+_TOO_LONG = frozenset(
+    {"context_length_exceeded", "string_above_max_length", "request_too_large", "max_tokens_exceeded"}
+)
+_TOO_LONG_SAID = re.compile(
+    r"context[ _](length|window)|maximum context|prompt is too long|input is too long|too many (input )?tokens"
+    r"|reduce the length|exceeds? the (maximum|max)[a-z ]* tokens|expected max(imum)? ?length|string too long",
+    re.IGNORECASE,
+)
+_FILTERED_SAID = re.compile(
+    r"content[ _](filter|management policy|policy violation)|blocked by guardrail", re.IGNORECASE
+)
+_DENIED = frozenset({401, 402, 403})
+_DOWN = frozenset({408, 421, 425, 499})
+_AWS_BUSY = frozenset(
+    {
+        "ModelNotReadyException",
+        "RequestLimitExceeded",
+        "ServiceQuotaExceededException",
+        "SlowDown",
+        "Throttling",
+        "ThrottledException",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_AWS_DOWN = frozenset(
+    {
+        "InternalFailure",
+        "InternalServerException",
+        "ModelErrorException",
+        "ModelTimeoutException",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+    }
+)
+_AWS_DENIED = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationTokenException",
+        "NotAuthorized",
+        "OptInRequired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+
+
+def http_failure(provider: str, status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> WorkError:
+    """Return what an HTTP answer that is no success is to us; header names are in lower case."""
+    codes, said = _error_in(body)
+    shown = next((code for code in codes if len(code) <= _CODE_LONGEST and _CODE.fullmatch(code)), "")
+    told = f"{provider} answered {status}{f' ({shown})' if shown else ''}"
+    wait = read_retry_after(headers, now)
+    if 400 <= status < 500 and status != 429 and (_FILTERED & {*codes} or _FILTERED_SAID.search(said)):
+        return ModelRefused(f"{told}: a filter does not let the request pass.")
+    if status in _DENIED or _NO_CREDIT & {*codes}:
+        return ProviderDenied(f"{told}: it does not take the key, or the account has no credit.")
+    # 409: a call with the same idempotency key is still at work, or locks something; OpenAI's own clients wait too.
+    if status in (409, 429):
+        return ProviderBusy(f"{told}: a limit is reached.", wait)
+    if status >= 500 or status in _DOWN:
+        return ProviderDown(f"{told}: it is out of order.", wait)
+    if 300 <= status < 400:
+        return ProviderRejected(f"{told}, a redirect: set base_url to where the API is now.")
+    if status == 413 or _TOO_LONG & {*codes} or _TOO_LONG_SAID.search(said):
+        return PromptTooLong(f"{told}: the request does not fit the model's window.")
+    if 400 <= status < 500:
+        return ProviderRejected(f"{told}: it does not take such a request.")
+    return ProviderDown(f"{told}, which is no answer to a POST.")
+
+
+def aws_failure(
+    provider: str, code: str, message: str, status: int, headers: Mapping[str, str], now: datetime
+) -> WorkError:
+    """Return what an error of AWS is to us; of its message only the kind is used."""
+    shown = code if len(code) <= _CODE_LONGEST and _CODE.fullmatch(code) else str(status)
+    told = f"{provider} answered {shown}"
+    wait = read_retry_after(headers, now)
+    if code in _AWS_DENIED:
+        return ProviderDenied(f"{told}: the function's role may not call this model here.")
+    if code in _AWS_BUSY or status == 429:
+        return ProviderBusy(f"{told}: a limit is reached.", wait)
+    if code in _AWS_DOWN or status >= 500 or status in (408, 424):
+        return ProviderDown(f"{told}: it is out of order.", wait)
+    if _TOO_LONG_SAID.search(message):
+        return PromptTooLong(f"{told}: the request does not fit the model's window.")
+    if _FILTERED_SAID.search(message):
+        return ModelRefused(f"{told}: a filter does not let the request pass.")
+    if status in _DENIED:
+        return ProviderDenied(f"{told}: the function's role may not call this model here.")
+    return ProviderRejected(f"{told}: it does not take such a request.")
+
+
+def _error_in(body: bytes) -> tuple[tuple[str, ...], str]:
+    """Return the error codes of an answer and what it says, in the forms of OpenAI, Anthropic, vLLM and others."""
+    try:
+        found: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return (), ""
+    if isinstance(found, dict) and "error" in found:
+        found = found["error"]
+    if not isinstance(found, dict):
+        return (), found if isinstance(found, str) else ""
+    codes = tuple(value for name in ("code", "type") if isinstance(value := found.get(name), str))
+    said = found.get("message", found.get("detail", ""))
+    return codes, said if isinstance(said, str) else ""

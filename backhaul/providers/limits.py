@@ -1,0 +1,114 @@
+"""What an answer's headers say of a provider's limits, in the words of OpenAI, Azure, Anthropic and others."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from backhaul.providers.calls import RateLimits
+
+T = TypeVar("T")
+
+WAIT_LONGEST = 24 * 3600.0
+"""No header is believed that asks for more."""
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
+_EPOCH = 10**9
+"""A number as large as this is a time, not a duration."""
+_LEFT = ("x-ratelimit-remaining-{}", "anthropic-ratelimit-{}-remaining")
+_RESET = ("x-ratelimit-reset-{}", "anthropic-ratelimit-{}-reset")
+
+
+def read_limits(headers: Mapping[str, str], now: datetime) -> RateLimits | None:
+    """Return what the headers, whose names are in lower case, say of the limits; None if nothing."""
+    names = {"requests": ("requests",), "tokens": ("tokens", "input-tokens")}
+    limits = RateLimits(
+        requests_left=_first(_count(headers.get(each)) for each in _named(_LEFT, names["requests"])),
+        tokens_left=_first(_count(headers.get(each)) for each in _named(_LEFT, names["tokens"])),
+        requests_reset=_first(_seconds(headers.get(each), now) for each in _named(_RESET, names["requests"])),
+        tokens_reset=_first(_seconds(headers.get(each), now) for each in _named(_RESET, names["tokens"])),
+    )
+    return None if limits == RateLimits() else limits
+
+
+def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Return how many seconds an answer asks to wait; None if it does not say."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return _bounded(milliseconds / 1000)
+    asked = headers.get("retry-after", "").strip()
+    if _number(asked) is not None:
+        return _bounded(float(asked))
+    # The provider's own clock, where it tells it: ours may be wrong.
+    day = _date(asked)
+    if day is not None:
+        return _bounded((day - (_date(headers.get("date", "")) or now)).total_seconds())
+    limits = read_limits(headers, now)
+    waits = _waits(limits) if limits else []
+    if waits:
+        return max(waits)
+    return _seconds(headers.get("x-ratelimit-reset"), now)
+
+
+def _waits(limits: RateLimits) -> list[float]:
+    """Return until when that which is used up is whole again; where nothing is said to be, the least of all."""
+    both = ((limits.requests_left, limits.requests_reset), (limits.tokens_left, limits.tokens_reset))
+    used_up = [reset for left, reset in both if left == 0 and reset is not None]
+    resets = [reset for _, reset in both if reset is not None]
+    return used_up or ([min(resets)] if resets else [])
+
+
+def _named(patterns: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
+    return [pattern.format(name) for pattern in patterns for name in names]
+
+
+def _first(found: Iterable[T | None]) -> T | None:
+    return next((each for each in found if each is not None), None)
+
+
+def _count(text: str | None) -> int | None:
+    """Return a count; Azure says -1 where it does not know."""
+    number = _number(text)
+    return None if number is None or number < 0 else int(number)
+
+
+def _seconds(text: str | None, now: datetime) -> float | None:
+    """Return a duration from "1m30s", "250ms", a number of seconds, a point in time in seconds, or RFC 3339."""
+    text = (text or "").strip()
+    number = _number(text)
+    if number is not None:
+        if number >= _EPOCH:
+            number = number / (1000 if number >= 100 * _EPOCH else 1) - now.timestamp()
+        return _bounded(number)
+    parts = _DURATION.fullmatch(text)
+    if text and parts:
+        return _bounded(sum(float(part) * unit for part, unit in zip(parts.groups(), _UNITS, strict=True) if part))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return _bounded(((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds())
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError, IndexError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _bounded(seconds: float) -> float:
+    return round(min(max(seconds, 0.0), WAIT_LONGEST), 6)

@@ -1,0 +1,43 @@
+"""How many tokens a call is taken to have cost: what the provider says, unless that cannot be true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from backhaul.providers.calls import Request, Usage, estimate_input, estimate_output
+
+_OVERHEAD_MOST = 4096
+"""Tokens that a provider may put around a request: its template, its words on tools and forms."""
+_OUTPUT_MOST = 2_000_000
+_INPUT = ("prompt_tokens", "input_tokens", "inputTokens")
+_OUTPUT = ("completion_tokens", "output_tokens", "outputTokens")
+
+
+def read_usage(said: Any, request: Request, content: Any) -> Usage:
+    """Return the tokens of a call, from what the provider said of them in one of the usual forms.
+
+    A count that is missing, or cannot be true, is estimated instead: a token is at least a byte of the request, and
+    no text is made of none.
+    """
+    values = said if isinstance(said, dict) else {}
+    # Vectors are no output that anybody counts.
+    expected = estimate_output(content)
+    input_tokens = _count(values, _INPUT, 1, len(msgspec.json.encode(request)) + _OVERHEAD_MOST)
+    output_tokens = _count(values, _OUTPUT, 1 if expected else 0, _OUTPUT_MOST)
+    if output_tokens is None and not expected:
+        output_tokens = 0
+    return Usage(
+        input_tokens=estimate_input(request) if input_tokens is None else input_tokens,
+        output_tokens=expected if output_tokens is None else output_tokens,
+        estimated=input_tokens is None or output_tokens is None,
+    )
+
+
+def _count(values: dict[str, Any], names: Iterable[str], least: int, most: int) -> int | None:
+    found = next((values[name] for name in names if values.get(name) is not None), None)
+    if not isinstance(found, int) or isinstance(found, bool):
+        return None
+    return found if least <= found <= most else None

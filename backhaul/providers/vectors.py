@@ -1,0 +1,30 @@
+"""Checks of the vectors that a provider gives for texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backhaul.providers.calls import Embed
+from backhaul.providers.errors import ProviderDown, ProviderRejected
+
+
+def checked_vectors(provider: str, request: Embed, found: Any) -> list[list[float]]:
+    """Return the vectors if there is one for each text and all are as long as they should be.
+
+    Raises `ProviderDown` for what is no such answer, and `ProviderRejected` if `dimensions` was not heeded.
+    """
+    if not isinstance(found, list) or len(found) != len(request.texts) or not all(map(_is_vector, found)):
+        raise ProviderDown(f"{provider} did not answer with a vector for each text.")
+    lengths = {len(each) for each in found}
+    if len(lengths) != 1:
+        raise ProviderDown(f"{provider} answered with vectors of different lengths.")
+    (length,) = lengths
+    if request.dimensions not in (None, length):
+        raise ProviderRejected(
+            f"{provider} gives vectors of {length} dimensions, whatever it is asked for: leave dimensions out."
+        )
+    return found
+
+
+def _is_vector(found: Any) -> bool:
+    return isinstance(found, list) and bool(found) and all(type(each) in (int, float) for each in found)

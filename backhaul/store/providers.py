@@ -1,0 +1,159 @@
+"""The providers of one deployment, in the flow table: changed by operators, read by workers."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from backhaul.clock import Clock
+from backhaul.providers.errors import InvalidProvider, ProviderConflict, UnknownProvider
+from backhaul.providers.provider import Provider
+from backhaul.store.codec import from_item, to_item
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+KEPT_SECONDS = 30.0
+_SORT_KEY = "PROVIDER"
+
+
+@dataclass(frozen=True)
+class StoredProvider:
+    """A provider as an operator sees it; `version` is what a change of it must name."""
+
+    provider: Provider
+    version: str
+    changed_at: datetime
+    changed_by: str
+
+
+class ProviderStore:
+    """The providers by name. Any number of threads may use it."""
+
+    def __init__(self, client: DynamoDBClient, table: str, clock: Clock) -> None:
+        self._client = client
+        self._table = table
+        self._clock = clock
+        self._kept: dict[str, tuple[Provider, float]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> Provider:
+        """Return the provider, as it was 30 seconds ago at most; raises `UnknownProvider`."""
+        with self._lock:
+            kept = self._kept.get(name)
+            if kept and self._clock.monotonic() - kept[1] < KEPT_SECONDS:
+                return kept[0]
+            provider = self.find(name).provider
+            self._kept[name] = (provider, self._clock.monotonic())
+            return provider
+
+    def find(self, name: str) -> StoredProvider:
+        """Return the provider as it is now, with its version; raises `UnknownProvider`."""
+        found = self._client.get_item(TableName=self._table, Key=_key(name), ConsistentRead=True)
+        if "Item" not in found:
+            raise UnknownProvider(name)
+        return _stored(found["Item"])
+
+    def list(self) -> list[StoredProvider]:
+        """Return all providers by name. It reads the whole table: for operators."""
+        return sorted(self._all(), key=lambda each: each.provider.name)
+
+    def put(self, provider: Provider, *, version: str | None, by: str) -> str:
+        """Store a provider that is new (`version` is None) or that is still of this version; returns its next version.
+
+        Raises `ProviderConflict` if somebody else was faster.
+        """
+        following = secrets.token_hex(8)
+        values = {
+            "provider": msgspec.json.encode(provider).decode(),
+            "version": following,
+            "changed_at": self._clock.now(),
+            "changed_by": by,
+        }
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=_key(provider.name) | to_item(values),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **_condition(version),
+            )
+        except self._client.exceptions.ConditionalCheckFailedException as refused:
+            # The client repeats a write whose answer was lost, and then finds its own.
+            if from_item(refused.response.get("Item", {})).get("version") != following:  # type: ignore[arg-type]
+                raise _conflict(provider.name, version) from None
+        self._forget(provider.name)
+        return following
+
+    def delete(self, name: str, *, version: str) -> None:
+        """Remove a provider that is still of this version; raises `ProviderConflict` if it has another.
+
+        One that is gone already is no conflict: the client repeats a call whose answer was lost.
+        """
+        try:
+            self._client.delete_item(
+                TableName=self._table,
+                Key=_key(name),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **_condition(version),
+            )
+        except self._client.exceptions.ConditionalCheckFailedException as refused:
+            if "Item" in refused.response:
+                raise _conflict(name, version) from None
+        self._forget(name)
+
+    def _all(self) -> Iterator[StoredProvider]:
+        pages = self._client.get_paginator("scan").paginate(
+            TableName=self._table,
+            FilterExpression="sk = :sk AND begins_with(pk, :prefix)",
+            ExpressionAttributeValues=to_item({":sk": _SORT_KEY, ":prefix": _partition("")}),
+            ConsistentRead=True,
+        )
+        for page in pages:
+            yield from map(_stored, page["Items"])
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._kept.pop(name, None)
+
+
+def _stored(item: dict[str, Any]) -> StoredProvider:
+    values = from_item(item)
+    try:
+        provider = msgspec.json.decode(values["provider"], type=Provider)
+    except (msgspec.DecodeError, InvalidProvider) as error:
+        name = values["pk"].removeprefix(_partition(""))
+        raise InvalidProvider(
+            f"The provider {name!r} was stored by another version of Backhaul; set it again. {error}"
+        ) from None
+    return StoredProvider(
+        provider, values["version"], datetime.fromisoformat(values["changed_at"]), values["changed_by"]
+    )
+
+
+def _partition(name: str) -> str:
+    return f"PROVIDER#{name}"
+
+
+def _key(name: str) -> dict[str, Any]:
+    return to_item({"pk": _partition(name), "sk": _SORT_KEY})
+
+
+def _condition(version: str | None) -> dict[str, Any]:
+    if version is None:
+        return {"ConditionExpression": "attribute_not_exists(pk)"}
+    return {
+        "ConditionExpression": "#version = :version",
+        "ExpressionAttributeNames": {"#version": "version"},
+        "ExpressionAttributeValues": to_item({":version": version}),
+    }
+
+
+def _conflict(name: str, version: str | None) -> ProviderConflict:
+    happened = "exists already" if version is None else "was changed or removed since you read it"
+    return ProviderConflict(f"The provider {name!r} {happened}. Look at it again, and then repeat your change.")

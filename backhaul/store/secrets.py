@@ -1,0 +1,116 @@
+"""Keys of providers, in Secrets Manager and SSM: read when they are needed, and kept for a few minutes."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from backhaul.clock import Clock
+from backhaul.errors import Transient
+from backhaul.providers.errors import SecretUnreadable
+from backhaul.transience import is_transient
+
+KEPT_SECONDS = 300.0
+ANEW_SECONDS = 10.0
+"""However many calls are denied, a secret is not read more often than this."""
+_MANAGER = "secretsmanager"
+_PARAMETERS = "ssm"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    value: str
+    at: float
+
+
+class SecretStore:
+    """The secrets that a deployment may read; a process has one, and any number of threads use it."""
+
+    def __init__(self, client: Callable[[str], Any], clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._kept: dict[str, _Kept] = {}
+        # Held while a secret is read, so that many threads that need it ask once.
+        self._lock = threading.Lock()
+
+    def read(self, reference: str) -> str:
+        """Return the secret of `secretsmanager:<name>` or `ssm:<name>`, or of `…#<key>` one value of its JSON.
+
+        It may be five minutes old. Raises `SecretUnreadable`, which names the reference and what to do, and
+        `Transient` where AWS does not answer for now.
+        """
+        return self._read(reference, KEPT_SECONDS)
+
+    def read_anew(self, reference: str, old: str) -> str:
+        """Return the secret as it is now that `old` was denied; it may still be the same."""
+        kept = self._kept.get(reference)
+        if kept and kept.value != old:  # another thread was denied, too
+            return kept.value
+        return self._read(reference, ANEW_SECONDS)
+
+    def _read(self, reference: str, oldest: float) -> str:
+        with self._lock:
+            kept = self._kept.get(reference)
+            if kept and self._clock.monotonic() - kept.at < oldest:
+                return kept.value
+            value = _usable(reference, self._fetch(reference))
+            self._kept[reference] = _Kept(value, self._clock.monotonic())
+            return value
+
+    def _fetch(self, reference: str) -> str:
+        service, _, rest = reference.partition(":")
+        name, _, key = rest.partition("#")
+        try:
+            if service == _MANAGER:
+                text = self._client(_MANAGER).get_secret_value(SecretId=name).get("SecretString")
+            elif service == _PARAMETERS:
+                answer = self._client(_PARAMETERS).get_parameter(Name=name, WithDecryption=True)
+                text = answer["Parameter"]["Value"]
+            else:
+                raise SecretUnreadable("A provider's secret is none of secretsmanager:<name> and ssm:<name>.")
+        except (ClientError, BotoCoreError) as error:
+            raise _failure(reference, error) from None
+        if text is None:
+            raise SecretUnreadable(f"The secret {reference} is binary; store the key as text.")
+        return _value_in(reference, text, key) if key else str(text)
+
+
+def _failure(reference: str, error: ClientError | BotoCoreError) -> Exception:
+    code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else type(error).__name__
+    if is_transient(error):
+        return Transient(f"The secret {reference} cannot be read for now ({code}).")
+    if code in ("ResourceNotFoundException", "ParameterNotFound", "ParameterVersionNotFound"):
+        does = "does not exist in this account and region: create it, or correct the provider's secret"
+    elif code in ("AccessDeniedException", "AccessDenied", "DecryptionFailure", "KMSAccessDeniedException"):
+        does = "may not be read by this role: allow it to read the secret, and to decrypt with its key"
+    elif code in ("InvalidRequestException", "InvalidKeyId"):
+        does = "cannot be read: it is marked for deletion, or its encryption key is disabled"
+    else:
+        does = "cannot be read: see whether it exists, and whether this role may read it"
+    return SecretUnreadable(f"The secret {reference} {does} ({code}).")
+
+
+def _value_in(reference: str, text: str, key: str) -> str:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        raise SecretUnreadable(f"The secret {reference} names a key, but what is stored is no JSON.") from None
+    value = values.get(key) if isinstance(values, dict) else None
+    if not isinstance(value, str):
+        raise SecretUnreadable(f"The secret {reference}: there is no text under that key in the JSON that is stored.")
+    return value
+
+
+def _usable(reference: str, text: str) -> str:
+    """Return a key without the line break that came along with it; raises `SecretUnreadable` if no header takes it."""
+    key = text.strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise SecretUnreadable(f"The secret {reference} is empty, or has characters that no key has; store it again.")
+    if key.startswith("{"):
+        raise SecretUnreadable(f"The secret {reference} is JSON; name the key that is meant: {reference}#<key>.")
+    return key

@@ -1,0 +1,67 @@
+"""A fake provider that shows no mercy: an API in OpenAI's form, in a process of its own.
+
+`python -m prove.strict --port 0 --requests-per-minute 600` prints its URL. It holds to its limits to the letter,
+answers the same request always the same, knows calls that it has answered by their idempotency key and takes no money
+for them again, and counts everything:
+
+    GET  /control    the counts: calls, answered, paid, repeated (by key), refused (429), conflicts (409), denied
+                     (401), rejected (other 4xx), failed (in an outage), lost (paid, never answered), tokens,
+                     by_content, worst_second
+    POST /control    {"outage": kind, "seconds": 5, "share": 0.5}, {"reset": true}, {"settings": {...}}
+
+Outages: `unavailable` (503), `refused` (no connection; `/control` neither, for that time), `hang`, `drop` (the
+connection ends, nothing is paid), `drop_paid` (it ends after the call was paid), `malformed` (paid, half of the JSON),
+`wrong_usage` (paid, with token counts that cannot be true). A request without path below `/chat/completions` or
+`/embeddings` is echoed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+_PATIENCE = 10
+
+
+@dataclass(frozen=True)
+class Strict:
+    """A strict provider that runs."""
+
+    url: str
+
+    def counts(self) -> dict[str, Any]:
+        """Return what it has counted since the last reset."""
+        with urllib.request.urlopen(f"{self.url}/control", timeout=_PATIENCE) as answer:  # noqa: S310  # our own URL
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def control(self, **told: Any) -> None:
+        """Tell it of an outage, to reset its counts, or of other settings."""
+        request = urllib.request.Request(f"{self.url}/control", json.dumps(told).encode())  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_PATIENCE):  # noqa: S310
+            pass
+
+    def reset(self, **settings: Any) -> None:
+        """Forget all counts, keys and outages, and take these settings."""
+        self.control(reset=True, outage=None, settings=settings)
+
+
+@contextmanager
+def strict(**settings: Any) -> Iterator[Strict]:
+    """Run a strict provider on loopback as long as this lasts; the settings are those of `prove.strict.books`."""
+    options = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    command = [sys.executable, "-m", "prove.strict", "--port", "0", "--until-eof", *options]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            url = process.stdout.readline().strip() if process.stdout else ""
+            if not url:
+                raise RuntimeError("The strict provider did not start.")
+            yield Strict(url)
+        finally:
+            process.terminate()
