@@ -43,6 +43,8 @@ _BY_CODE = {
     "worker_died": Reason.CRASH,
     "not_processed": Reason.CRASH,
     "transient": Reason.TRANSIENT,
+    "provider_busy": Reason.TRANSIENT,
+    "provider_down": Reason.TRANSIENT,
     "unsuitable_input": Reason.UNSUITABLE,
 }
 

@@ -97,6 +97,8 @@ def test_a_job_that_is_gone_is_unknown(desk):
         ("worker_died", Reason.CRASH),
         ("not_processed", Reason.CRASH),
         ("transient", Reason.TRANSIENT),
+        ("provider_busy", Reason.TRANSIENT),
+        ("provider_down", Reason.TRANSIENT),
         ("unsuitable_input", Reason.UNSUITABLE),
     ],
 )
