@@ -83,7 +83,7 @@ class BedrockAdapter:
         if content is None and finish == "length":
             content = ""
         if content is None:
-            raise ProviderDown(f"{name} answered without a text.")
+            raise ProviderDown(f"{name} answered without a text.", may_be_paid=True)
         return Answer(content=content, usage=usage, finish=finish)
 
     def _embed(self, request: Embed) -> Answer:
@@ -95,7 +95,7 @@ class BedrockAdapter:
         try:
             found = msgspec.json.decode(answer)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise ProviderDown(f"{name} answered with something that is not JSON.") from None
+            raise ProviderDown(f"{name} answered with something that is not JSON.", may_be_paid=True) from None
         found = found if isinstance(found, dict) else {}
         vectors = found.get("embeddings")
         if isinstance(vectors, dict):  # by type, where types were asked for

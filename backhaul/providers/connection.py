@@ -34,7 +34,9 @@ class Reply:
         try:
             return msgspec.json.decode(self.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise ProviderDown(f"{provider} answered {self.status} with something that is not JSON.") from None
+            raise ProviderDown(
+                f"{provider} answered {self.status} with something that is not JSON.", may_be_paid=True
+            ) from None
 
 
 def post(provider: str, url: str, body: Any, headers: Mapping[str, str], timeout: float) -> Reply:
@@ -64,7 +66,9 @@ def post(provider: str, url: str, body: Any, headers: Mapping[str, str], timeout
             response.release_conn()
     except (urllib3.exceptions.HTTPError, OSError) as error:
         # Without a cause: some of these quote what came, or what went.
-        raise ProviderDown(f"{provider} gave no whole answer: {_kind(error)}.") from None
+        raise ProviderDown(
+            f"{provider} gave no whole answer: {_kind(error)}.", may_be_paid=not _is_unsent(error)
+        ) from None
 
 
 _PLAIN = {"Accept-Encoding": "identity", "User-Agent": "backhaul"}
@@ -84,7 +88,7 @@ def _pool() -> urllib3.PoolManager:
 
 def _body_of(response: urllib3.BaseHTTPResponse, provider: str, end: float) -> bytes:
     if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-        raise ProviderDown(f"{provider} compressed its answer, which nobody asked for.")
+        raise ProviderDown(f"{provider} compressed its answer, which nobody asked for.", may_be_paid=True)
     read = getattr(response, "read1", response.read)  # returns what has come; urllib3 1.26 has only the other
     pieces: list[bytes] = []
     size = 0
@@ -99,11 +103,17 @@ def _body_of(response: urllib3.BaseHTTPResponse, provider: str, end: float) -> b
         if size > ANSWER_LARGEST:
             raise ProviderRejected(f"{provider} answered with more than {ANSWER_LARGEST // 1024**2} MB; ask for less.")
         if time.monotonic() > end:
-            raise ProviderDown(f"{provider} did not end its answer in time.")
+            raise ProviderDown(f"{provider} did not end its answer in time.", may_be_paid=True)
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
+
+
+def _is_unsent(error: Exception) -> bool:
+    """Return whether there was no connection on which the request could have gone."""
+    found = urllib3.exceptions
+    return isinstance(error, found.NewConnectionError | found.ConnectTimeoutError | ConnectionRefusedError)
 
 
 def _kind(error: Exception) -> str:

@@ -59,10 +59,14 @@ class ProviderBusy(Transient):
 class ProviderDown(Transient):
     """A provider did not answer, answered with a failure of its own, or not in the form that it promises.
 
-    The call may have been done, and paid, all the same.
+    `may_be_paid` says whether it may have done the call, and charged for it, all the same.
     """
 
     code = "provider_down"
+
+    def __init__(self, message: str = "", retry_after: float | None = None, *, may_be_paid: bool = False) -> None:
+        super().__init__(message, retry_after)
+        self.may_be_paid = may_be_paid
 
 
 class ProviderDenied(Permanent):

@@ -40,6 +40,8 @@ _FILTERED_SAID = re.compile(
 )
 _DENIED = frozenset({401, 402, 403})
 _DOWN = frozenset({408, 421, 425, 499})
+_CUT_OFF = frozenset({408, 499, 504})
+"""Somebody on the way gave up waiting: the model may have answered."""
 _AWS_BUSY = frozenset(
     {
         "ModelNotReadyException",
@@ -95,14 +97,14 @@ def http_failure(provider: str, status: int, headers: Mapping[str, str], body: b
     if status in (409, 429):
         return ProviderBusy(f"{told}: a limit is reached.", wait)
     if status >= 500 or status in _DOWN:
-        return ProviderDown(f"{told}: it is out of order.", wait)
+        return ProviderDown(f"{told}: it is out of order.", wait, may_be_paid=status in _CUT_OFF)
     if 300 <= status < 400:
         return ProviderRejected(f"{told}, a redirect: set base_url to where the API is now.")
     if status == 413 or _TOO_LONG & {*codes} or _TOO_LONG_SAID.search(said):
         return PromptTooLong(f"{told}: the request does not fit the model's window.")
     if 400 <= status < 500:
         return ProviderRejected(f"{told}: it does not take such a request.")
-    return ProviderDown(f"{told}, which is no answer to a POST.")
+    return ProviderDown(f"{told}, which is no answer to a POST.", may_be_paid=True)
 
 
 def aws_failure(
@@ -117,7 +119,7 @@ def aws_failure(
     if code in _AWS_BUSY or status == 429:
         return ProviderBusy(f"{told}: a limit is reached.", wait)
     if code in _AWS_DOWN or status >= 500 or status in (408, 424):
-        return ProviderDown(f"{told}: it is out of order.", wait)
+        return ProviderDown(f"{told}: it is out of order.", wait, may_be_paid=status in _CUT_OFF)
     if _TOO_LONG_SAID.search(message):
         return PromptTooLong(f"{told}: the request does not fit the model's window.")
     if _FILTERED_SAID.search(message):

@@ -14,10 +14,10 @@ def checked_vectors(provider: str, request: Embed, found: Any) -> list[list[floa
     Raises `ProviderDown` for what is no such answer, and `ProviderRejected` if `dimensions` was not heeded.
     """
     if not isinstance(found, list) or len(found) != len(request.texts) or not all(map(_is_vector, found)):
-        raise ProviderDown(f"{provider} did not answer with a vector for each text.")
+        raise ProviderDown(f"{provider} did not answer with a vector for each text.", may_be_paid=True)
     lengths = {len(each) for each in found}
     if len(lengths) != 1:
-        raise ProviderDown(f"{provider} answered with vectors of different lengths.")
+        raise ProviderDown(f"{provider} answered with vectors of different lengths.", may_be_paid=True)
     (length,) = lengths
     if request.dimensions not in (None, length):
         raise ProviderRejected(

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectTimeoutError,
     CredentialRetrievalError,
+    EndpointConnectionError,
     NoCredentialsError,
     NoRegionError,
     ParamValidationError,
@@ -73,4 +75,5 @@ class ModelStore:
             return ProviderRejected(f"{provider}: no AWS region is known; set the provider's region.")
         if isinstance(error, ParamValidationError):
             return ProviderRejected(f"{provider}: Bedrock does not take a request of this form.")
-        return ProviderDown(f"{provider} gave no whole answer: {type(error).__name__}.")
+        unsent = isinstance(error, EndpointConnectionError | ConnectTimeoutError)
+        return ProviderDown(f"{provider} gave no whole answer: {type(error).__name__}.", may_be_paid=not unsent)
