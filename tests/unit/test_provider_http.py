@@ -222,12 +222,16 @@ def test_a_request_that_is_not_understood_is_rejected(fake):
         adapter(fake.url).call(Raw(path="/chat/completions", body={"SECRET": 1}))
 
 
-@pytest.mark.parametrize("outage", ["unavailable", "drop", "drop_paid", "malformed", "hang"])
-def test_whatever_is_out_of_order_is_one_kind_of_failure(fake, outage):
+@pytest.mark.parametrize(
+    ("outage", "may_be_paid"),
+    [("unavailable", False), ("drop", True), ("drop_paid", True), ("malformed", True), ("hang", True)],
+)
+def test_whatever_is_out_of_order_is_one_kind_of_failure(fake, outage, may_be_paid):
     fake.control(outage=outage, seconds=60)
     with pytest.raises(ProviderDown) as down:
         adapter(fake.url, timeout_seconds=0.5).call(ask("echo: SECRET"))
     assert "SECRET" not in str(down.value)
+    assert down.value.may_be_paid is may_be_paid
     assert down.value.__cause__ is None
     fake.control(outage=None)
     assert adapter(fake.url).call(ask("echo: x")).content == "x"
@@ -256,8 +260,9 @@ def test_a_connection_that_is_refused_is_an_outage_and_passes(fake):
         for _ in range(500):  # it begins in a moment
             provider.call(ask("echo: x"))
 
-    with pytest.raises(ProviderDown, match=r"refused|broke"):
+    with pytest.raises(ProviderDown, match=r"refused|broke") as down:
         call_often()
+    assert down.value.may_be_paid is ("refused" not in str(down.value))
     assert calls_until(time.monotonic() + 10)
 
 
