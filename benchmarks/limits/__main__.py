@@ -34,9 +34,11 @@ def settings() -> Iterator[Setting]:
 
 
 def late_settings() -> Iterator[Setting]:
-    """Yield rows in which callers come one by one, which are only looked at."""
+    """Yield rows with newcomers all the time, which are only looked at."""
     for near, lease, skew in itertools.product((NEAR, SKEW), (1, LEASE), (0.0, 0.5)):
         yield Setting(200, 100, LATENCIES[1], skew, lease, starting=5.0, near=near)
+    for near, skew in itertools.product((NEAR, SKEW), (0.0, 0.01, 0.5)):
+        yield Setting(200, 100, LATENCIES[1], skew, near=near, visits=True)
 
 
 def name_of(setting: Setting) -> str:
@@ -46,6 +48,7 @@ def name_of(setting: Setting) -> str:
             "ours",
             ", leases" if setting.lease > 1 else "",
             ", late" if setting.starting > STARTING else "",
+            ", visits" if setting.visits else "",
             ", clocks believed" if setting.near > NEAR else "",
         ]
     )

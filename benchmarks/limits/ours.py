@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -38,6 +39,8 @@ class Setting:
     seconds: float = 60.0
     starting: float = STARTING
     near: int = NEAR
+    visits: bool = False
+    """Whether each reservation is made by a new process, as by workers that left to wait."""
     seed: int = 0
 
 
@@ -74,23 +77,34 @@ def simulate(setting: Setting) -> Result:
     store = MemoryLimits(lambda: world.now)
     provider = StrictProvider(world, setting.rate / MARGIN)
     rate = Rate(requests=setting.rate * 60)
+
+    def limiter() -> Limiter:
+        clock = SkewedClock(world, world.random.uniform(-setting.skew, setting.skew))
+        return Limiter("provider", rate, store, clock, lease=setting.lease, near=setting.near)
+
     for _ in range(setting.callers):
         begins = world.random.uniform(0, setting.starting)
-        clock = SkewedClock(world, world.random.uniform(-setting.skew, setting.skew))
-        limiter = Limiter("provider", rate, store, clock, lease=setting.lease, near=setting.near)
-        gate = Gate(world)
+        process, gate = limiter(), Gate(world)
         for _ in range(setting.lease):
-            world.resume(_thread(world, setting, limiter, gate, store, provider), begins)
+            make = limiter if setting.visits else lambda process=process: process
+            world.resume(_thread(world, setting, make, gate, store, provider), begins)
     with patch.object(limits, "_random", world.random):  # so that every run says the same
         world.run()
     return result_of(setting, provider, store.writes, 3.0 if setting.skew else 0.0)
 
 
 def _thread(
-    world: World, setting: Setting, limiter: Limiter, gate: Gate, store: MemoryLimits, provider: StrictProvider
+    world: World,
+    setting: Setting,
+    limiter_of: Callable[[], Limiter],
+    gate: Gate,
+    store: MemoryLimits,
+    provider: StrictProvider,
 ) -> Process:
+    limiter = limiter_of()
     while world.now < setting.seconds or limiter.lease:
         yield gate
+        limiter = limiter_of()
         steps = limiter.asking(waiting=gate.waiting + 1 if setting.lease > 1 else 1)
         try:
             update = next(steps)

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backhaul.errors import StoreUnavailable
-from backhaul.flow.limits import CLOSED_LONGEST, Limiter
-from backhaul.limit import HEAD_START, LATE_MOST, MINUTE, SECOND, Go, Lease, LimitState, Rate, StayAway
+from backhaul.flow.limits import CLOSED_LONGEST, TRIES, Limiter
+from backhaul.limit import HEAD_START, LATE_MOST, MINUTE, SECOND, Answer, Go, Lease, LimitState, Rate, StayAway
 from benchmarks.limits.__main__ import broken
 from benchmarks.limits.ours import Setting, simulate
+from benchmarks.limits.peers import PEERS, simulate_peer
 from benchmarks.limits.world import BEGAN, MemoryLimits
 
 STEP = SECOND // 10
@@ -297,6 +298,24 @@ def test_after_an_outage_what_is_owed_is_still_owed_but_no_credit_is_taken_twice
     assert limiter._debt == 0
 
 
+def test_who_loses_every_race_stays_away_instead_of_writing_for_ever(machine):
+    asked(machine.limiter(), 1)
+
+    class Unlucky:
+        writes = 0
+
+        def update(self, provider, update):
+            self.writes += 1
+            return Answer(False, machine.state)
+
+    unlucky = Unlucky()
+    limiter = machine.limiter(store=unlucky)
+    assert isinstance(limiter.ask(), StayAway)
+    limiter.refused(10)
+    limiter.settle()
+    assert unlucky.writes == 2 * TRIES
+
+
 # --- what the provider says
 
 
@@ -490,3 +509,12 @@ def test_the_benchmark_knows_a_broken_bound():
     assert list(broken(setting, result)) == []
     worse = type(result)(0.5, 20, 0.1, 9.0, 50)
     assert list(broken(setting, worse)) == ["utilisation", "fullest second", "refused", "writes per call"]
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_the_benchmark_uses_other_libraries_so_that_they_keep_their_limit(name):
+    result = simulate_peer(name, Setting(20, 10, (0.004, 0.002), seconds=10))
+    assert 0.8 < result.utilisation <= 1.1
+    assert result.fullest <= 12
+    assert result.refused == 0
+    assert result.writes > 2
