@@ -111,8 +111,8 @@ class Limiter:
         return max(go.at - self.time.now(), 0) / SECOND
 
     def is_void(self, go: Go) -> bool:
-        """Return whether the reservation is too old to be used."""
-        return self.time.now() > go.at + LATE_MOST
+        """Return whether the reservation is too old to be used, or so far ahead that this worker's clock is wrong."""
+        return not -self.rate.horizon - CLOSED_LONGEST <= self.time.now() - go.at <= LATE_MOST
 
     def used(self, go: Go, tokens: int) -> None:
         """Take down what the call really used; the difference goes into the next reservation."""

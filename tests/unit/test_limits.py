@@ -500,6 +500,16 @@ def test_another_process_may_use_a_reservation_and_a_lease_late_but_not_too_late
     assert successor.is_void(go)
 
 
+@pytest.mark.parametrize("skew", [3600.0, -3600.0])
+def test_with_an_absurd_clock_a_reservation_is_made_anew_instead_of_waited_for(machine, skew):
+    go = machine.limiter().ask()
+    successor = machine.limiter(skew=skew)
+    assert successor.is_void(go)
+    again = successor.ask()
+    assert not successor.is_void(again)
+    assert successor.seconds_until(again) < 1
+
+
 # --- the benchmark itself
 
 
