@@ -8,10 +8,10 @@ REQUIREMENTS := requirements.txt requirements-dev.txt requirements-emulator.txt 
 CDK := $(BIN)/python -I backhaul/toolchain.py cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check prove bench synth deploy down clean lock
+.PHONY: help setup demo test check prove bench bench-limits synth deploy down clean lock
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed .venv/emulator/.installed node_modules/.installed build/wheels/.installed ## Install everything into this folder
 
@@ -44,6 +44,10 @@ endif
 
 bench: setup ## Run the benchmarks
 	@$(BIN)/python benchmarks/planning.py
+
+# As a module: beside its own file, `limits` would be found instead of the library.
+bench-limits: setup ## Measure the limit for providers beside other libraries (ARGS=--write for docs/flow.md)
+	@$(BIN)/python -m benchmarks.limits $(ARGS)
 
 synth: setup ## Write the CloudFormation templates to cdk.out/ (ARGS="-c stage=...")
 	@$(CDK) synth --quiet $(ARGS)
