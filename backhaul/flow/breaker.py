@@ -38,6 +38,8 @@ PACE_SECONDS = 1.0
 """How often a worker reads a breaker at most, and how often it writes one."""
 KNOWN_SECONDS = 10.0
 """How long a breaker that cannot be read is believed to be closed still."""
+PROBED_SECONDS = 5.0
+"""When to come back while somebody probes: that takes a call, and only if its holder died its whole time."""
 _TRIES = 5
 T = TypeVar("T")
 
@@ -87,7 +89,8 @@ class Breaker:
         now = self._clock.now()
         left = seconds_to_probe(state, self._rule, now, seen)
         if left > 0:
-            return StayAway(spread(left), state.describe(now))
+            soon = left if state.state is Phase.OPEN else min(left, PROBED_SECONDS)
+            return StayAway(spread(soon), state.describe(now))
         return self._talk(lambda: self._take_probe(state)) or StayAway(spread(PACE_SECONDS), state.describe(now))
 
     def report(self, outcome: Outcome) -> None:
