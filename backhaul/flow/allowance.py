@@ -11,7 +11,7 @@ from backhaul.job import JobRef
 from backhaul.money import display
 from backhaul.store.budgets import BudgetKey, BudgetState, Entry, Limit, Posting, Scope, Usage
 
-ALLOWANCE_SECONDS = 10.0
+ALLOWANCE_SECONDS = 15.0
 """For how long an allowance is meant to last, and how old it may become: what is left of it then is given back."""
 CALLS_LEAST = 8
 CALLS_MOST = 64

@@ -169,6 +169,8 @@ class Budget:
 
     def _draw(self, estimate: int) -> Reservation | Exhausted | HeldByOthers:
         today, unit = self._clock.now().date(), max(estimate, 1)
+        if today != self._day:
+            self._flush()  # where it was drawn
         self._drop_free()
         self._day = today
         ledgers, rate = self._ledgers(today), self._rate()
