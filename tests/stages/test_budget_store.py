@@ -282,14 +282,14 @@ def test_what_the_dead_held_is_settled_by_who_follows(deployment, store):
     after = of(deployment, attempt=2)
     for _ in range(2):
         after.take_over(Holder(JOB, 0, 1), spent=CENT // 2, estimated=2 * CENT)
-    assert amounts(store) == [(CENT // 2 + 9 * CENT, 0)] * 3
-    assert store.get(KEY).usage[TAKEN_OVER] == Usage(nanodollars=CENT // 4 + 9 * CENT)
+    assert amounts(store) == [(CENT // 2 + 14 * CENT, 0)] * 3
+    assert store.get(KEY).usage[TAKEN_OVER] == Usage(nanodollars=CENT // 4 + 14 * CENT)
     assert not store.get(BudgetKey.of_stack(DAY)).entries
     with pytest.raises(Superseded):
         dead.flush()
     with pytest.raises(Superseded):
         dead.reserve(CENT)
-    assert amounts(store) == [(CENT // 2 + 9 * CENT, 0)] * 3
+    assert amounts(store) == [(CENT // 2 + 14 * CENT, 0)] * 3
 
 
 def test_the_dead_of_yesterday_is_settled_there(deployment, store):
