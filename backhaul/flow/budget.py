@@ -243,10 +243,10 @@ class Budget:
         last = date.fromordinal(found.day)
         of_tenant = partial(BudgetKey.of_tenant, self._holder.job.tenant)
         for key_of in (of_tenant, BudgetKey.of_stack):
-            # What it had drawn before midnight is settled there, whole: nobody knows which calls those were.
+            # Nobody knows which calls were of the day before: what it held there is spent, what it stored is of today.
             old = self._bury(key_of(last - timedelta(days=1)), self._digest, 0, None)
             rest = None if estimated is None else estimated - old.estimated - old.held
-            self._bury(key_of(last), self._digest, max(0, spent - old.cost - old.held), rest)
+            self._bury(key_of(last), self._digest, max(0, spent - old.cost), rest)
         self._bury(job.key, job.name, spent, estimated)
 
     def _bury(self, key: BudgetKey, name: str, spent: int, estimated: int | None) -> Entry:

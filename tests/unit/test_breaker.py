@@ -300,6 +300,17 @@ def test_a_clock_that_is_ahead_probes_no_earlier_than_it_is_ahead(fleet):
     assert fleet.now() - opened_at >= timedelta(seconds=10)
 
 
+def test_two_clocks_ten_seconds_apart_do_not_make_two_probes(fleet):
+    behind, ahead = fleet.worker(off=-4.9), fleet.worker(off=4.9)
+    open_it(fleet, behind)
+    fleet.pass_(30)
+    assert isinstance(behind.may_call(), Probe)
+    fleet.pass_(RULE.probe_seconds - 1)
+    assert isinstance(ahead.may_call(), StayAway)
+    fleet.pass_(2)
+    assert isinstance(ahead.may_call(), Probe)
+
+
 def test_a_probe_is_due_by_the_clock_or_by_what_the_worker_has_seen():
     state = opened(BreakerState("openai"), RULE, NOW, "failures")
     assert seconds_to_probe(state, RULE, NOW, 0) == 15
@@ -340,6 +351,26 @@ def test_who_leaves_writes_what_was_not_yet_due(fleet):
     assert sum(fleet.store.item.counts.values(), Count()) == Count(1, 1)
     worker.flush()
     assert sum(fleet.store.item.counts.values(), Count()) == Count(8, 8)
+
+
+def test_what_was_counted_before_it_opened_does_not_count_after_it_closed(fleet):
+    worker, operator = fleet.worker(), fleet.worker()
+    for _ in range(8):
+        call(worker, FAILED)
+    operator.open("maintenance", by="ann", why="x")
+    operator.close(by="ann", why="x")
+    fleet.pass_(1)
+    worker.may_call()
+    worker.flush()
+    assert fleet.store.item.counts == {}
+
+
+def test_a_read_that_is_older_than_what_the_worker_did_changes_nothing(fleet):
+    worker = fleet.worker()
+    call(worker, DENIED)
+    fleet.world.seconds += 1
+    assert fleet.store.get("openai").state is CLOSED
+    assert isinstance(worker.may_call(), StayAway)
 
 
 def test_counts_whose_answer_was_lost_are_sent_again_and_count_once(fleet):
@@ -386,7 +417,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("begin"), st.integers(0, 3), st.none()),
     st.tuples(st.just("answer"), st.integers(0, 9), st.sampled_from(list(Result))),
     st.tuples(st.just("burst"), st.integers(0, 3), st.none()),
-    st.tuples(st.just("pass"), st.sampled_from([0.3, 1.0, 3.0, 16.0, 80.0]), st.none()),
+    st.tuples(st.just("pass"), st.sampled_from([0.3, 1.0, 3.0, 16.0, 57.0, 80.0]), st.none()),
     st.tuples(st.just("die"), st.integers(0, 3), st.none()),
     st.tuples(st.just("fault"), st.sampled_from(["refused", "lost"]), st.none()),
 )

@@ -214,14 +214,14 @@ class Worker:
 class Simulation:
     """Four shards of one job; whoever dies is followed, and may come back as a zombie."""
 
-    CAPS = Caps(job=600, tenant=500, stack=550)
+    CAPS = Caps(job=150, tenant=120, stack=135)
 
     def __init__(self):
         self.store, self.clock = MemoryStore(), Clock()
         self.workers = [self.worker(Holder(JOB, shard, 1)) for shard in range(4)]
         self.dead = []
         self.paid = defaultdict(int)
-        self.overshoot = self.lost = 0
+        self.overshoot = 0
 
     def worker(self, holder):
         return Worker(Budget(holder, self.CAPS, self.store, self.clock), holder)
@@ -273,8 +273,6 @@ class Simulation:
         old = self.workers[which]
         new = self.workers[which] = self.worker(replace(old.holder, attempt=old.holder.attempt + 1))
         self.dead.append(old)
-        entry = self.store.items[KEY].entries.get(str(which))
-        self.lost += entry.held if entry else 0
         while True:
             with suppress(ConnectionError):
                 new.budget.take_over(old.holder, spent=old.stored, estimated=old.estimated)
@@ -307,11 +305,21 @@ class Simulation:
         for key, state in self.store.items.items():
             assert state.held == 0, key
             assert not state.entries
-            assert state.spent >= self.paid[key]
+            # Of calls that were stored before midnight and settled by a successor, only the sum of both days is known.
+            assert state.spent + (self.overshoot if key.day else 0) >= self.paid[key]
             assert sum(usage.nanodollars for usage in state.usage.values()) == state.spent
             if not had_dead:
                 assert state.spent == self.paid[key]
-        assert self.store.items[KEY].spent <= self.paid[KEY] + self.lost + self.overshoot
+            taken_over = state.usage.get(TAKEN_OVER, Usage()).nanodollars
+            assert state.spent - taken_over <= self.paid[key]
+        for scope in Scope:
+            assert self.sum_of(scope, self.spent()) >= self.sum_of(scope, self.paid)
+
+    def spent(self):
+        return {key: state.spent for key, state in self.store.items.items()}
+
+    def sum_of(self, scope, amounts):
+        return sum(amount for key, amount in amounts.items() if key.scope is scope)
 
 
 ACTIONS = st.tuples(
@@ -321,8 +329,8 @@ ACTIONS = st.tuples(
 )
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.lists(ACTIONS, max_size=80))
+@settings(max_examples=150, deadline=None)
+@given(st.lists(ACTIONS, min_size=10, max_size=80))
 def test_whatever_happens_no_cap_is_passed_and_nothing_paid_is_forgotten(actions):
     simulation = Simulation()
     for action in actions:
@@ -330,8 +338,8 @@ def test_whatever_happens_no_cap_is_passed_and_nothing_paid_is_forgotten(actions
     simulation.end()
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(ACTIONS.filter(lambda action: action[0] not in ("die", "zombie")), max_size=80))
+@settings(max_examples=80, deadline=None)
+@given(st.lists(ACTIONS.filter(lambda action: action[0] not in ("die", "zombie")), min_size=10, max_size=80))
 def test_whatever_answers_are_lost_what_is_settled_is_what_was_reported(actions):
     simulation = Simulation()
     for action in actions:
