@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -20,6 +21,9 @@ SHARE = 16
 """An allowance takes no more than this part of what a budget has left, but always one call."""
 TAKEN_OVER = "taken-over"
 """Stands for the provider of calls of which nobody knows any more what they cost."""
+
+# The system's own: workers that were restored from one snapshot would otherwise all come back at the same time.
+_random = random.SystemRandom()
 
 
 @dataclass(frozen=True)
@@ -181,3 +185,8 @@ def buried(key: BudgetKey, name: str, entry: Entry, spent: int = 0, estimated: i
     cost = known + max(0, entry.held - released)
     usage = {TAKEN_OVER: Usage(nanodollars=cost)} if cost else {}
     return Posting(key, name, entry, None, -entry.held, cost - entry.held, usage)
+
+
+def spread(seconds: float) -> float:
+    """Return a time between this one and its double: waiters do not come back at once."""
+    return seconds + _random.uniform(0, seconds)

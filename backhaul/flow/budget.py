@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import math
 import threading
 from dataclasses import replace
 from datetime import date, timedelta
@@ -25,6 +25,7 @@ from backhaul.flow.allowance import (
     calls_wanted,
     outrun,
     room_for,
+    spread,
 )
 from backhaul.flow.ledger import Ledger, Occupied
 from backhaul.money import check
@@ -34,14 +35,9 @@ from backhaul.transience import is_transient
 HELD_SECONDS = 2.0
 """When to come back at the earliest for what others hold: they settle every few seconds."""
 OUTAGE_SECONDS = 4.0
-
-# The system's own: workers that were restored from one snapshot would otherwise all come back at the same time.
-_random = random.SystemRandom()
-
-
-def spread(seconds: float) -> float:
-    """Return a time between this one and its double."""
-    return seconds + _random.uniform(0, seconds)
+"""The same for a table that does not answer."""
+PAUSE_SECONDS = 2.0
+"""For how long it is not asked again, by whichever thread: each would wait for its answer in vain."""
 
 
 class Budget:
@@ -66,6 +62,7 @@ class Budget:
         self._reserved = 0
         self._drawn = (0, clock.monotonic())
         self._posted_at = clock.monotonic()
+        self._out_until = -math.inf
 
     def reserve(self, estimate: int) -> Reservation | Exhausted | HeldByOthers | OutOfReach:
         """Reserve the most that a call can cost, in nanodollars, before it is made; or say why it must not be made.
@@ -73,19 +70,19 @@ class Budget:
         Raises `Superseded` when a newer attempt has taken over what this one held.
         """
         check(estimate, "An estimate")
-        taken = self._take(estimate)
-        if taken:
+        if taken := self._take(estimate):
             return taken
         with self._writing:
-            taken = self._take(estimate)  # another thread may have drawn meanwhile
-            if taken:
+            if taken := self._take(estimate):  # another thread may have drawn meanwhile
                 return taken
-            try:
-                return self._draw(estimate)
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                return OutOfReach(spread(OUTAGE_SECONDS), f"the budgets cannot be written ({type(error).__name__})")
+            if self._clock.monotonic() >= self._out_until:  # or found that nothing can be drawn
+                try:
+                    return self._draw(estimate)
+                except Exception as error:
+                    if not is_transient(error):
+                        raise
+                    self._out_until = self._clock.monotonic() + PAUSE_SECONDS
+            return OutOfReach(spread(OUTAGE_SECONDS), "the budgets cannot be written")
 
     def settle(self, reservation: Reservation, provider: str, usage: Usage) -> None:
         """Count what a call took; what it cost is `usage.nanodollars`. A second time changes nothing."""

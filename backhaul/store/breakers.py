@@ -74,6 +74,7 @@ class BreakerState:
 
 
 _FIELDS = tuple(item.name for item in fields(BreakerState) if item.name not in {"provider", "counts"})
+_GONE_MOST = 60
 
 
 class BreakerStore:
@@ -95,25 +96,23 @@ class BreakerStore:
 
         Counts of an epoch that is over are dropped. The same token sent again, before anybody else's, adds nothing.
         """
-        names, values, sets = {}, {}, ["#token = :token"]
-        for bucket, added in counts.items():
+        names, values, sets = {"#token": "counted_by"}, {":epoch": state.epoch, ":token": token, ":z": 0}, []
+        for place, (bucket, added) in enumerate(counts.items()):  # short names: an expression has 4 KB at most
             for letter, number in (("c", added.calls), ("f", added.failed)):
-                if number:
-                    names[f"#{letter}{bucket}"] = values[f":{letter}{bucket}"] = number
-                    sets.append(
-                        f"counts.#{letter}{bucket} = if_not_exists(counts.#{letter}{bucket}, :z) + :{letter}{bucket}"
-                    )
-        gone = [f"{letter}{bucket}" for bucket in stale if bucket not in counts for letter in "cf"]
+                names[f"#{letter}{place}"] = f"{letter}{bucket}"
+                values[f":{letter}{place}"] = number
+                sets.append(f"counts.#{letter}{place} = if_not_exists(counts.#{letter}{place}, :z) + :{letter}{place}")
+        gone = [f"{letter}{bucket}" for bucket in stale if bucket not in counts for letter in "cf"][:_GONE_MOST]
+        names |= {f"#g{place}": name for place, name in enumerate(gone)}
+        removing_counts = " REMOVE " + ", ".join(f"counts.#g{place}" for place in range(len(gone))) if gone else ""
         try:
             answer = self._client.update_item(
                 TableName=self._table,
                 Key=_key(state.provider),
-                UpdateExpression="SET " + ", ".join(sets) + _removing_counts(gone),
+                UpdateExpression=f"SET {', '.join(['#token = :token', *sets])}{removing_counts}",
                 ConditionExpression="epoch = :epoch AND (attribute_not_exists(#token) OR #token <> :token)",
-                ExpressionAttributeNames={"#token": "counted_by"}
-                | {name: name[1:] for name in names}
-                | {f"#{name}": name for name in gone},
-                ExpressionAttributeValues=to_item(values | {":epoch": state.epoch, ":token": token, ":z": 0}),
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=to_item(values),
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
@@ -161,11 +160,6 @@ class BreakerStore:
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return
-
-
-def _removing_counts(names: Collection[str]) -> str:
-    listed = ", ".join(f"counts.#{name}" for name in names)
-    return f" REMOVE {listed}" if listed else ""
 
 
 def _state_of(provider: str, item: Item) -> BreakerState:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from backhaul.clock import Clock
 from backhaul.job import JobRef
+from backhaul.money import check
 from backhaul.store.codec import Item, from_item, to_item
 
 if TYPE_CHECKING:
@@ -166,7 +167,10 @@ class BudgetStore:
     def post(self, posting: Posting) -> Posted:
         """Write a posting if the holder's entry is as it says and the limit allows it; sent again it counts once."""
         names = {"#entry": _ENTRY + posting.name}
-        values: dict[str, Any] = {":held": posting.held, ":used": posting.used}
+        expires_at = _end_of(posting.key.day) if posting.key.day else posting.expires_at
+        values: dict[str, Any] = {":held": posting.held, ":used": posting.used, ":expires_at": expires_at}
+        values |= {":before": posting.before and posting.before.to_text()}
+        values |= {":after": posting.after and posting.after.to_text()}
         sets, adds = [], ["held :held", "used :used"]
         for number, (provider, usage) in enumerate(sorted(posting.usage.items())):
             for letter, amount in zip(_COUNTERS, astuple(usage), strict=True):
@@ -176,17 +180,9 @@ class BudgetStore:
                     adds.append(f"#{letter}{number} :{letter}{number}")
         if posting.after:
             sets.append("#entry = :after")
-            values[":after"] = posting.after.to_text()
-        expires_at = posting.expires_at
-        if posting.key.day:
-            end = datetime.combine(posting.key.day, datetime.min.time(), self._clock.now().tzinfo)
-            expires_at = int((end + KEPT_FOR).timestamp())
         if expires_at is not None:
             sets.append("expires_at = if_not_exists(expires_at, :expires_at)")
-            values[":expires_at"] = expires_at
         conditions = ["#entry = :before" if posting.before else "attribute_not_exists(#entry)"]
-        if posting.before:
-            values[":before"] = posting.before.to_text()
         if posting.limit:
             conditions += _within(posting.limit, values)
         setting = f" SET {', '.join(sets)}" if sets else ""
@@ -211,6 +207,8 @@ class BudgetStore:
 
     def raise_cap(self, key: BudgetKey, amount: int | None, *, by: str, why: str) -> BudgetState:
         """Give a budget a cap of its own in nanodollars, or take that away; below what is spent it pauses at once."""
+        if amount is not None:
+            check(amount, "A cap")
         values = {":by": by, ":why": why, ":at": self._clock.now()}
         change = "SET cap_by = :by, cap_why = :why, cap_at = :at"
         answer = self._client.update_item(
@@ -221,6 +219,10 @@ class BudgetStore:
             ReturnValues="ALL_NEW",
         )
         return _state_of(answer["Attributes"])
+
+
+def _end_of(day: date) -> int:
+    return int((datetime.combine(day, datetime.min.time(), UTC) + KEPT_FOR).timestamp())
 
 
 def digest_of(job: JobRef, shard: int) -> str:

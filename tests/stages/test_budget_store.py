@@ -125,6 +125,8 @@ def test_a_cap_says_who_set_it_and_why(store):
     state = store.raise_cap(KEY, 5, by="ann", why="a trial")
     assert (state.cap, state.cap_by, state.cap_why) == (5, "ann", "a trial")
     assert store.raise_cap(KEY, None, by="bob", why="no limit").cap is None
+    with pytest.raises(InvalidRequest):
+        store.raise_cap(KEY, -1, by="bob", why="a slip")
 
 
 def test_items_go_in_the_end(deployment, store):
@@ -335,7 +337,11 @@ def test_a_table_that_throttles_lets_nothing_through(deployment, store, monkeypa
         said = worker.reserve(CENT)
         assert isinstance(said, OutOfReach)
         assert said.seconds >= 4
+        tries = calls_of(store, "update_item")
+        assert isinstance(worker.reserve(CENT), OutOfReach)
+        assert not tries
     assert store.get(KEY) == BudgetState()
+    deployment.clock.advance(seconds=2)
     assert isinstance(worker.reserve(CENT), Reservation)
     worker.leave()
     assert amounts(store) == [(CENT, 0)] * 3
@@ -346,6 +352,7 @@ def test_a_write_whose_answer_never_came_is_recognised_later(deployment, store, 
     lose_answers(store._client, monkeypatch, 3)  # as often as the client tries
     assert isinstance(worker.reserve(CENT), OutOfReach)
     assert amounts(store, KEY) == [(0, 8 * CENT)]
+    deployment.clock.advance(seconds=2)
     made = worker.reserve(CENT)
     assert amounts(store) == [(0, 8 * CENT)] * 3
     worker.settle(made, MODEL, Usage(1, nanodollars=1))

@@ -230,6 +230,25 @@ def test_denied_credentials_open_it_at_once_and_for_longer(fleet):
     assert isinstance(other.may_call(), StayAway)
 
 
+@pytest.mark.parametrize("workers", [1, 2, 10, 100])
+@pytest.mark.parametrize("start", [0.0, 0.7, 1.3, 1.9])
+def test_it_opens_within_five_seconds_of_its_threshold(fleet, workers, start):
+    fleet.world.seconds += start
+    all_of_them = [fleet.worker() for _ in range(workers)]
+    reached = None
+    for turn in range(1000):
+        permit = all_of_them[turn % workers].may_call()
+        if not isinstance(permit, Go):
+            break
+        all_of_them[turn % workers].report(Outcome(permit, FAILED))
+        if turn + 1 == RULE.calls:
+            reached = fleet.world.seconds
+        fleet.pass_(max(0.1, 1.0 / workers))
+    opened_at = (fleet.store.item.since - NOW).total_seconds()
+    assert fleet.store.item.state is OPEN
+    assert opened_at - reached <= 5
+
+
 def test_many_denials_at_once_open_it_once(fleet):
     workers = [fleet.worker() for _ in range(5)]
     permits = [worker.may_call() for worker in workers]
