@@ -85,7 +85,7 @@ class Budget:
             return OutOfReach(spread(OUTAGE_SECONDS), "the budgets cannot be written")
 
     def settle(self, reservation: Reservation, provider: str, usage: Usage) -> None:
-        """Count what a call took; what it cost is `usage.nanodollars`. A second time changes nothing."""
+        """Count what a call took and cost, or its estimate if nobody knows; a second time changes nothing."""
         check(usage.nanodollars, "A cost")
         self._close(reservation, Batch(usage.nanodollars, reservation.estimate, usage={provider: usage}))
 

@@ -169,8 +169,8 @@ class BudgetStore:
         names = {"#entry": _ENTRY + posting.name}
         expires_at = _end_of(posting.key.day) if posting.key.day else posting.expires_at
         values: dict[str, Any] = {":held": posting.held, ":used": posting.used, ":expires_at": expires_at}
-        values |= {":before": posting.before and posting.before.to_text()}
-        values |= {":after": posting.after and posting.after.to_text()}
+        for name, entry in ((":before", posting.before), (":after", posting.after)):
+            values[name] = entry and entry.to_text()
         sets, adds = [], ["held :held", "used :used"]
         for number, (provider, usage) in enumerate(sorted(posting.usage.items())):
             for letter, amount in zip(_COUNTERS, astuple(usage), strict=True):
@@ -185,13 +185,13 @@ class BudgetStore:
         conditions = ["#entry = :before" if posting.before else "attribute_not_exists(#entry)"]
         if posting.limit:
             conditions += _within(posting.limit, values)
-        setting = f" SET {', '.join(sets)}" if sets else ""
-        removing = "" if posting.after or not posting.before else " REMOVE #entry"
+        parts = [f"ADD {', '.join(adds)}", f"SET {', '.join(sets)}" if sets else ""]
+        parts.append("REMOVE #entry" if posting.before and not posting.after else "")
         try:
             answer = self._client.update_item(
                 TableName=self._table,
                 Key=posting.key.to_item(),
-                UpdateExpression=f"ADD {', '.join(adds)}{setting}{removing}",
+                UpdateExpression=" ".join(filter(None, parts)),
                 ConditionExpression=" AND ".join(conditions),
                 ExpressionAttributeNames=names,
                 ExpressionAttributeValues=to_item(values),
@@ -199,8 +199,7 @@ class BudgetStore:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except self._client.exceptions.ConditionalCheckFailedException as refused:
-            current: Item = refused.response.get("Item", {})  # type: ignore[assignment]  # the stubs do not know it
-            state = _state_of(current)
+            state = _state_of(refused.response.get("Item", {}))  # type: ignore[arg-type]  # the stubs do not know it
             found = state.entries.get(posting.name)
             return Posted(found != posting.before and found == posting.after, state)
         return Posted(True, _state_of(answer["Attributes"]))
