@@ -322,7 +322,7 @@ def test_a_take_over_that_dies_midway_is_finished_by_the_next(deployment, store,
         patch.setattr(store, "post", lambda posting: real(posting) if next(left, None) is not None else throttled())
         with pytest.raises(ClientError):
             of(deployment, attempt=2).take_over(Holder(JOB, 0, 1))
-    of(deployment, attempt=3).take_over(Holder(JOB, 0, 2), spent=CENT)
+    of(deployment, attempt=3).take_over(Holder(JOB, 0, 2), spent=CENT, estimated=8 * CENT)
     assert amounts(store) == [(8 * CENT, 0)] * 3
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backhaul.errors import InvalidRequest, Superseded
@@ -329,7 +329,20 @@ ACTIONS = st.tuples(
 )
 
 
+OVER_MIDNIGHT = [
+    *[("reserve", 0, 0)] * 4,
+    ("reserve", 0, 8),
+    ("pass", 0, 30),
+    ("pass", 0, 60),
+    ("reserve", 0, 0),
+    ("settle", 0, 8),
+    ("die", 0, 0),
+]
+"""A call that costs more than its estimate is stored after midnight, one of the day before is under way: then death."""
+
+
 @settings(max_examples=150, deadline=None)
+@example(OVER_MIDNIGHT)
 @given(st.lists(ACTIONS, min_size=10, max_size=80))
 def test_whatever_happens_no_cap_is_passed_and_nothing_paid_is_forgotten(actions):
     simulation = Simulation()
