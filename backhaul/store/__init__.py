@@ -13,6 +13,8 @@ from botocore.config import Config
 from backhaul.clock import Clock, SystemClock
 from backhaul.settings import Settings
 from backhaul.store.audit import AuditLog
+from backhaul.store.breakers import BreakerStore
+from backhaul.store.budgets import BudgetStore
 from backhaul.store.bus import EventBus
 from backhaul.store.job_index import Page
 from backhaul.store.jobs import JobStore
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AlarmTopic",
     "AuditLog",
+    "BreakerStore",
+    "BudgetStore",
     "ChangeStream",
     "EventBus",
     "JobStore",
@@ -60,6 +64,10 @@ _CONFIG = Config(
     connect_timeout=5,
     read_timeout=60,
     signature_version="v4",
+)
+# A guard that does not answer at once is as good as one that is down: the call waits, and its worker may leave.
+_GUARD_CONFIG = _CONFIG.merge(
+    Config(retries={"mode": "standard", "max_attempts": 2}, connect_timeout=1, read_timeout=2)
 )
 
 
@@ -109,6 +117,16 @@ class Store:
         most, most_per_tenant = settings.max_running_jobs, settings.max_running_jobs_per_tenant
         table, clock = settings.flow_table, self._clock
         return SlotStore(self._dynamodb, table, clock, most=most, most_per_tenant=most_per_tenant)
+
+    @cached_property
+    def breakers(self) -> BreakerStore:
+        """The circuit breakers of providers."""
+        return BreakerStore(self._guards, self._settings.require("flow_table").flow_table)
+
+    @cached_property
+    def budgets(self) -> BudgetStore:
+        """What may be spent, and what was."""
+        return BudgetStore(self._guards, self._settings.require("flow_table").flow_table, self._clock)
 
     @cached_property
     def letters(self) -> LetterBox:
@@ -179,3 +197,7 @@ class Store:
     @cached_property
     def _dynamodb(self) -> Any:
         return self._make("dynamodb", config=_CONFIG)
+
+    @cached_property
+    def _guards(self) -> Any:
+        return self._make("dynamodb", config=_GUARD_CONFIG)

@@ -1,0 +1,256 @@
+"""Budgets as a worker uses them: it reserves before a call and settles after, and writes once for several calls."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import replace
+from datetime import date, timedelta
+from functools import partial
+
+from backhaul.clock import Clock
+from backhaul.errors import Superseded
+from backhaul.flow.allowance import (
+    ALLOWANCE_SECONDS,
+    TAKEN_OVER,
+    Account,
+    Batch,
+    Caps,
+    Exhausted,
+    HeldByOthers,
+    Holder,
+    OutOfReach,
+    Reservation,
+    buried,
+    calls_wanted,
+    outrun,
+    room_for,
+    spread,
+)
+from backhaul.flow.ledger import Ledger, Occupied
+from backhaul.money import check
+from backhaul.store.budgets import BudgetKey, BudgetStore, Entry, Usage, digest_of
+from backhaul.transience import is_transient
+
+HELD_SECONDS = 2.0
+"""When to come back at the earliest for what others hold: they settle every few seconds."""
+OUTAGE_SECONDS = 4.0
+"""The same for a table that does not answer."""
+PAUSE_SECONDS = 2.0
+"""For how long it is not asked again, by whichever thread: each would wait for its answer in vain."""
+
+
+class Budget:
+    """What one attempt at a shard may spend, for all of its threads: of its job, its tenant's day and the stack's."""
+
+    def __init__(
+        self, holder: Holder, caps: Caps, store: BudgetStore, clock: Clock, *, expires_at: int | None = None
+    ) -> None:
+        self._holder = holder
+        self._caps = caps
+        self._store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._digest = digest_of(holder.job, holder.shard)
+        self._job = self._ledger(BudgetKey.of_job(holder.job), str(holder.shard), caps.job, expires_at)
+        self._days: dict[date, tuple[Ledger, Ledger]] = {}
+        self._day = date.min
+        """The day of the allowance; it changes, and the allowance grows, only in the hands of who holds `_writing`."""
+        self._free = 0
+        self._open: dict[int, Reservation] = {}
+        self._reserved = 0
+        self._drawn = (0, clock.monotonic())
+        self._posted_at = clock.monotonic()
+        self._out_until = -math.inf
+
+    def reserve(self, estimate: int) -> Reservation | Exhausted | HeldByOthers | OutOfReach:
+        """Reserve the most that a call can cost, in nanodollars, before it is made; or say why it must not be made.
+
+        Raises `Superseded` when a newer attempt has taken over what this one held.
+        """
+        check(estimate, "An estimate")
+        if taken := self._take(estimate):
+            return taken
+        with self._writing:
+            if taken := self._take(estimate):  # another thread may have drawn meanwhile
+                return taken
+            if self._clock.monotonic() >= self._out_until:  # or found that nothing can be drawn
+                try:
+                    return self._draw(estimate)
+                except Exception as error:
+                    if not is_transient(error):
+                        raise
+                    self._out_until = self._clock.monotonic() + PAUSE_SECONDS
+            return OutOfReach(spread(OUTAGE_SECONDS), "the budgets cannot be written")
+
+    def settle(self, reservation: Reservation, provider: str, usage: Usage) -> None:
+        """Count what a call took and cost, or its estimate if nobody knows; a second time changes nothing."""
+        check(usage.nanodollars, "A cost")
+        self._close(reservation, Batch(usage.nanodollars, reservation.estimate, usage={provider: usage}))
+
+    def give_back(self, reservation: Reservation) -> None:
+        """Release what was reserved for a call that was not made; of one that was settled nothing changes."""
+        self._close(reservation, Batch(surplus=reservation.estimate))
+
+    def count(self, provider: str, usage: Usage) -> None:
+        """Count what needed no reservation: what a cache saved."""
+        for ledger in self._ledgers(self._clock.now().date()):
+            ledger.add(Batch(usage.nanodollars, usage={provider: usage}))
+
+    def flush(self) -> None:
+        """Write what is settled, and give back what is not reserved; raises as the store does, and `Superseded`."""
+        with self._writing:
+            self._flush()
+
+    def leave(self) -> None:
+        """Settle everything, and calls without an outcome at their estimate, for the last time; raises as `flush`."""
+        for reservation in list(self._open.values()):
+            self.settle(reservation, TAKEN_OVER, Usage(nanodollars=reservation.estimate))
+        with self._writing:
+            self._flush(last=True)
+
+    def take_over(self, before: Holder, spent: int = 0, estimated: int | None = None) -> None:
+        """Settle what a dead attempt at the shard held; call it before reserving, and again if it raises.
+
+        `spent` is what all the calls cost whose answers that attempt stored, and `estimated` what they had been
+        estimated at. What else it held counts as spent, because it may have been. A second time changes nothing.
+        """
+        with self._writing:
+            self._take_over(before.attempt, spent, estimated)
+
+    def _ledger(self, key: BudgetKey, name: str, cap: int | None, expires_at: int | None = None) -> Ledger:
+        account = Account(key, name, self._holder.attempt, cap, expires_at)
+        return Ledger(account, self._store, self._lock)
+
+    def _ledgers(self, day: date) -> tuple[Ledger, ...]:
+        with self._lock:
+            if day not in self._days:
+                tenant = BudgetKey.of_tenant(self._holder.job.tenant, day)
+                self._days[day] = (
+                    self._ledger(tenant, self._digest, self._caps.tenant),
+                    self._ledger(BudgetKey.of_stack(day), self._digest, self._caps.stack),
+                )
+            return (self._job, *self._days[day])
+
+    def _take(self, estimate: int) -> Reservation | None:
+        with self._lock:
+            is_old = self._clock.monotonic() - self._posted_at > ALLOWANCE_SECONDS
+            if self._free < max(estimate, 1) or is_old or self._clock.now().date() != self._day:
+                return None
+            self._free -= estimate
+            return self._reservation(estimate)
+
+    def _reservation(self, estimate: int) -> Reservation:
+        self._reserved += 1
+        made = Reservation(self._reserved, estimate, self._day)
+        self._open[made.number] = made
+        return made
+
+    def _close(self, reservation: Reservation, batch: Batch) -> None:
+        ledgers = self._ledgers(reservation.day)
+        with self._lock:
+            if self._open.pop(reservation.number, None) is None:
+                return
+            for ledger in ledgers:
+                ledger.pending += batch
+        is_due = self._clock.monotonic() - self._posted_at > ALLOWANCE_SECONDS
+        if is_due and self._writing.acquire(blocking=False):
+            try:
+                self._flush()
+            except Exception as error:  # it stays to be written, and the next to reserve hears of it
+                if not isinstance(error, Superseded) and not is_transient(error):
+                    raise
+            finally:
+                self._writing.release()
+
+    def _draw(self, estimate: int) -> Reservation | Exhausted | HeldByOthers:
+        today, unit = self._clock.now().date(), max(estimate, 1)
+        if today != self._day:
+            self._flush()  # where it was drawn
+        self._drop_free()
+        self._day = today
+        ledgers, rate = self._ledgers(today), self._rate()
+        for _ in range(2):  # what is wanted; and if there is no room, what there is room for
+            calls = calls_wanted(rate, [room_for(ledger.account, ledger.pending, unit) for ledger in ledgers])
+            refusing = self._draw_from(ledgers, calls * unit)
+            if refusing is None:
+                with self._lock:
+                    self._free += calls * unit - estimate
+                    self._posted_at = self._clock.monotonic()
+                    return self._reservation(estimate)
+            room = room_for(refusing.account, refusing.pending, unit)
+            refusal = outrun(refusing.account, estimate) if isinstance(room, int) else room
+            if refusal is room:
+                break
+        self._flush()
+        return replace(refusal, seconds=spread(HELD_SECONDS)) if isinstance(refusal, HeldByOthers) else refusal
+
+    def _draw_from(self, ledgers: tuple[Ledger, ...], amount: int) -> Ledger | None:
+        """Draw so much from each, or from none; returns the one that does not allow it."""
+        drawn: list[Ledger] = []
+        try:
+            for ledger in ledgers:
+                if not self._post(ledger, amount):
+                    return ledger
+                drawn.append(ledger)
+            drawn = []
+        finally:
+            for ledger in drawn:
+                ledger.add(Batch(surplus=amount))
+        return None
+
+    def _rate(self) -> float:
+        (reserved, at), now = self._drawn, self._clock.monotonic()
+        self._drawn = (self._reserved, now)
+        return (self._reserved - reserved) / max(now - at, 1.0)
+
+    def _drop_free(self) -> None:
+        """Have what is left of the allowance given back, where it was drawn."""
+        with self._lock:
+            idle, self._free = self._free, 0
+        for ledger in self._ledgers(self._day) if idle else ():
+            ledger.add(Batch(surplus=idle))
+
+    def _flush(self, *, last: bool = False) -> None:
+        self._drop_free()
+        self._posted_at = self._clock.monotonic()
+        # The job's last: by its entry a successor finds the others.
+        for ledger in (*(each for pair in self._days.values() for each in pair), self._job):
+            self._post(ledger, last=last)
+
+    def _post(self, ledger: Ledger, draw: int = 0, *, last: bool = False) -> bool:
+        for _ in range(2):
+            try:
+                return ledger.post(max(self._days, default=self._clock.now().date()), draw, last=last)
+            except Occupied as found:
+                if found.attempt >= self._holder.attempt:
+                    break
+                self._take_over(found.attempt)
+        job, shard, attempt = self._holder.job, self._holder.shard, self._holder.attempt
+        raise Superseded(f"What attempt {attempt} at shard {shard} of job {job.job_id} held was taken over.")
+
+    def _take_over(self, attempt: int, spent: int = 0, estimated: int | None = None) -> None:
+        job = self._job.account
+        found = self._store.get(job.key).entries.get(job.name)
+        if found is None or found.attempt >= self._holder.attempt:
+            return
+        if found.attempt != attempt:  # of an older one, nobody says what it stored
+            spent, estimated = 0, None
+        last = date.fromordinal(found.day)
+        of_tenant = partial(BudgetKey.of_tenant, self._holder.job.tenant)
+        for key_of in (of_tenant, BudgetKey.of_stack):
+            # Nobody knows which calls were of the day before: what it held there is spent, what it stored is of today.
+            old = self._bury(key_of(last - timedelta(days=1)), self._digest, 0, None)
+            rest = None if estimated is None else estimated - old.estimated - old.held
+            self._bury(key_of(last), self._digest, max(0, spent - old.cost), rest)
+        self._bury(job.key, job.name, spent, estimated)
+
+    def _bury(self, key: BudgetKey, name: str, spent: int, estimated: int | None) -> Entry:
+        """Settle a dead attempt's entry, however often that one writes meanwhile; returns it, or an empty one."""
+        while True:
+            entry = self._store.get(key).entries.get(name)
+            if entry is None or entry.attempt >= self._holder.attempt:
+                return Entry(0, 0)
+            if self._store.post(buried(key, name, entry, spent, estimated)).done:
+                return entry

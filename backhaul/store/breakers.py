@@ -1,0 +1,176 @@
+"""Circuit breakers: one item of the flow table for each provider; every change of state is one conditional write."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from backhaul.store.codec import Item, arguments, convert, from_item, naming, removing, setting, to_item
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+class Phase(StrEnum):
+    """Whether calls are made."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@dataclass(frozen=True)
+class Count:
+    """Calls that were answered, or not, and how many of them failed."""
+
+    calls: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.calls + other.calls, self.failed + other.failed)
+
+
+@dataclass(frozen=True)
+class BreakerState:
+    """A provider's breaker; the epoch grows with every change, and is the fencing token of every write."""
+
+    provider: str
+    epoch: int = 0
+    state: Phase = Phase.CLOSED
+    reason: str | None = None
+    since: datetime | None = None
+    next_probe_at: datetime | None = None
+    """When an open breaker lets one call through; none if only a person closes it."""
+    cooldown_seconds: int = 0
+    """How long it is, or was last, kept open before a probe."""
+    by: str | None = None
+    """Who made this state by hand."""
+    why: str | None = None
+    owner: str | None = None
+    """Who holds the probe."""
+    probe_until: datetime | None = None
+    """When the holder of the probe is taken for dead."""
+    counts: Mapping[int, Count] = field(default_factory=dict)
+    """By bucket of time, since this epoch began: reported only while calls fail."""
+
+    @property
+    def is_held_open(self) -> bool:
+        """Whether somebody opened it by hand: then only a hand closes it."""
+        return self.state is Phase.OPEN and self.by is not None
+
+    def describe(self, now: datetime) -> str:
+        """Return the state in words: "openai breaker open, next probe in 12 s"."""
+        said = f"{self.provider} breaker {self.state}"
+        if self.is_held_open:
+            return f"{said} by {self.by}: {self.why}"
+        if self.state is Phase.HALF_OPEN:
+            return f"{said}, a probe is under way"
+        if self.next_probe_at is not None:
+            return f"{said}, next probe in {max(0, round((self.next_probe_at - now).total_seconds()))} s"
+        return said
+
+
+_FIELDS = tuple(item.name for item in fields(BreakerState) if item.name not in {"provider", "counts"})
+_GONE_MOST = 60
+
+
+class BreakerStore:
+    """The breakers of one deployment."""
+
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def get(self, provider: str, *, consistent: bool = False) -> BreakerState:
+        """Return the breaker as last written, or as it was a moment ago; closed if nothing ever failed."""
+        found = self._client.get_item(TableName=self._table, Key=_key(provider), ConsistentRead=consistent)
+        return _state_of(provider, found.get("Item", {}))
+
+    def count(
+        self, state: BreakerState, counts: Mapping[int, Count], token: str, *, stale: Collection[int] = ()
+    ) -> BreakerState:
+        """Add counts to the epoch of this state, and drop stale buckets; returns the breaker as it now is.
+
+        Counts of an epoch that is over are dropped. The same token sent again, before anybody else's, adds nothing.
+        """
+        names, values, sets = {"#token": "counted_by"}, {":epoch": state.epoch, ":token": token, ":z": 0}, []
+        for place, (bucket, added) in enumerate(counts.items()):  # short names: an expression has 4 KB at most
+            for letter, number in (("c", added.calls), ("f", added.failed)):
+                names[f"#{letter}{place}"] = f"{letter}{bucket}"
+                values[f":{letter}{place}"] = number
+                sets.append(f"counts.#{letter}{place} = if_not_exists(counts.#{letter}{place}, :z) + :{letter}{place}")
+        gone = [f"{letter}{bucket}" for bucket in stale if bucket not in counts for letter in "cf"][:_GONE_MOST]
+        names |= {f"#g{place}": name for place, name in enumerate(gone)}
+        removing_counts = " REMOVE " + ", ".join(f"counts.#g{place}" for place in range(len(gone))) if gone else ""
+        try:
+            answer = self._client.update_item(
+                TableName=self._table,
+                Key=_key(state.provider),
+                UpdateExpression=f"SET {', '.join(['#token = :token', *sets])}{removing_counts}",
+                ConditionExpression="epoch = :epoch AND (attribute_not_exists(#token) OR #token <> :token)",
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=to_item(values),
+                ReturnValues="ALL_NEW",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except self._client.exceptions.ConditionalCheckFailedException as refused:
+            current: Item = refused.response.get("Item", {})  # type: ignore[assignment]  # the stubs do not know it
+            if not current and state.epoch == 0:
+                self._begin(state.provider)
+                return self.count(state, counts, token, stale=stale)
+            return _state_of(state.provider, current)
+        return _state_of(state.provider, answer["Attributes"])
+
+    def move(self, before: BreakerState, after: BreakerState, token: str) -> BreakerState | None:
+        """Change the state from one epoch to the next; returns the new state to whoever did it, and None to others.
+
+        The token, another one for each change, tells a write whose answer was lost from another's.
+        """
+        values = {name: getattr(after, name) for name in _FIELDS} | {"moved_by": token, "counts": {}}
+        kept = {name: value for name, value in values.items() if value is not None}
+        gone = values.keys() - kept.keys()
+        missing = "attribute_not_exists(#epoch) OR " if before.epoch == 0 else ""
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key=_key(before.provider),
+                UpdateExpression=setting(kept) + removing(gone),
+                ConditionExpression=f"{missing}#epoch = :before",
+                ExpressionAttributeNames=naming(values),
+                ExpressionAttributeValues=arguments(kept) | to_item({":before": before.epoch}),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except self._client.exceptions.ConditionalCheckFailedException as refused:
+            current: Item = refused.response.get("Item", {})  # type: ignore[assignment]  # the same
+            return after if from_item(current).get("moved_by") == token else None
+        return after
+
+    def _begin(self, provider: str) -> None:
+        """Make the item of a provider that has none: DynamoDB adds to a map only where there is one."""
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key=_key(provider),
+                UpdateExpression="SET epoch = :zero, counts = :none",
+                ConditionExpression="attribute_not_exists(epoch)",
+                ExpressionAttributeValues=to_item({":zero": 0, ":none": {}}),
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return
+
+
+def _state_of(provider: str, item: Item) -> BreakerState:
+    values: dict[str, Any] = from_item(item)
+    counts: dict[int, Count] = {}
+    for name, number in values.get("counts", {}).items():
+        bucket = int(name[1:])
+        counts[bucket] = counts.get(bucket, Count()) + (Count(number) if name[0] == "c" else Count(failed=number))
+    known = {name: values[name] for name in _FIELDS if name in values}
+    return convert(known | {"provider": provider, "counts": counts}, BreakerState)
+
+
+def _key(provider: str) -> Item:
+    return to_item({"pk": f"BREAKER#{provider}", "sk": "BREAKER"})
