@@ -188,6 +188,7 @@ class TestAnnouncements:
         assert set(rule["EventPattern"]["detail-type"]) == {
             "Job Succeeded",
             "Job Partial",
+            "Job Paused",
             "Job Failed",
             "Job Cancelled",
             "Job Expired",

@@ -290,6 +290,13 @@ def test_a_healthy_deployment_with_jobs_in_every_state_shows_nothing(ward):
     assert deployment.merge(cancelled).state is JobState.CANCELLED
     ward.end(cancelled.job, "SUCCEEDED")
     deployment.hand_on(cancelled.job)
+    paused = ward.planned()
+    deployment.process(deployment.shard_tasks(paused)[0])
+    spent = Stop(StopKind.BUDGET, Cause("budget_spent", "It is spent."), deployment.clock.now())
+    ward.store.jobs.request_stop(deployment.job(paused.job), spent)
+    assert deployment.merge(paused).state is JobState.PAUSED
+    ward.end(paused.job, "SUCCEEDED")
+    deployment.hand_on(paused.job)
     failed = deployment.submit("redact", DATA)
     deployment.dispatch(deployment.put_input(failed.job.ref, DATA + b"more"))
     assert deployment.job(failed.job.ref).state is JobState.FAILED

@@ -72,6 +72,7 @@ def test_exactly_these_names_are_exported():
     assert sorted(backhaul.__all__) == [
         "Bytes",
         "Chunk",
+        "ConcurrentProcessor",
         "Context",
         "Csv",
         "JsonLines",

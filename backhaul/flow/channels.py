@@ -1,0 +1,86 @@
+"""The providers that a worker process has called: what it knows of each outlives the invocation."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from backhaul.clock import Clock
+from backhaul.flow.breaker import Breaker
+from backhaul.flow.breaker_rule import BreakerRule
+from backhaul.flow.limits import Limiter
+from backhaul.flow.shared_time import SKEW
+from backhaul.limit import MINUTE, Rate
+from backhaul.providers import Adapter, Models, Provider, Secrets, open_provider
+from backhaul.store.breakers import BreakerStore
+from backhaul.store.limits import LimitStore
+from backhaul.store.providers import ProviderStore
+
+REQUESTS_MOST = 60_000
+"""Calls a minute that a limit on tokens alone lets through: more than one item can take is no use."""
+
+
+@dataclass
+class Channel:
+    """One provider as one worker process knows it; its threads and its invocations share it."""
+
+    provider: Provider
+    adapter: Adapter
+    breaker: Breaker
+    limiter: Limiter | None
+    answered_at: float | None = None
+    """When it last answered, on the clock's monotonic scale."""
+
+
+@dataclass
+class Channels:
+    """Opens a channel to a provider when it is first called, and anew when its settings have changed."""
+
+    providers: ProviderStore
+    secrets: Secrets
+    models: Callable[[str, float], Models]
+    limits: LimitStore
+    breakers: BreakerStore
+    clock: Clock
+    concurrency: int = 16
+    """Calls that a worker reserves at a time under a limit, when there is a queue for it."""
+    _known: dict[str, Channel] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def to(self, name: str) -> Channel:
+        """Return the channel to a provider as it is set up now; raises `UnknownProvider` and `InvalidProvider`."""
+        provider = self.providers.get(name)
+        with self._lock:
+            known = self._known.get(name)
+            if known is None or known.provider != provider:
+                known = self._known[name] = self._open(provider)
+            return known
+
+    def _open(self, provider: Provider) -> Channel:
+        name = provider.name
+        adapter = open_provider(provider, secrets=self.secrets, models=self.models, clock=self.clock)
+        rate = rate_of(provider)
+        # Workers that wait outside and come back are newcomers to each other, whose clocks may differ by more.
+        limiter = Limiter(name, rate, self.limits, self.clock, lease=self.concurrency, near=SKEW) if rate else None
+        return Channel(provider, adapter, Breaker(name, rule_of(provider), self.breakers, self.clock), limiter)
+
+
+def rule_of(provider: Provider) -> BreakerRule:
+    """Return when the provider's breaker opens."""
+    settings = provider.breaker
+    return BreakerRule(
+        share=settings.share,
+        calls=settings.calls,
+        window_seconds=round(settings.window_seconds),
+        cooldown_seconds=round(settings.cooldown_seconds),
+    )
+
+
+def rate_of(provider: Provider) -> Rate | None:
+    """Return the limit of a provider; None where it has none."""
+    if provider.requests_per_minute is None and provider.tokens_per_minute is None:
+        return None
+    requests = provider.requests_per_minute or REQUESTS_MOST
+    rate = Rate(requests, provider.tokens_per_minute)
+    return rate if provider.burst is None else replace(rate, burst=provider.burst * MINUTE // requests)

@@ -1,0 +1,225 @@
+"""The one guarded way to a paid API: budget, breaker, limit, the call itself, and what it really took."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+import msgspec
+
+from backhaul.errors import OperatorError
+from backhaul.flow.allowance import Exhausted, HeldByOthers, OutOfReach, Reservation
+from backhaul.flow.breaker_rule import Go, Outcome, Probe, Result, StayAway
+from backhaul.flow.budget import Budget
+from backhaul.flow.channels import Channel, Channels
+from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.limit import Go as Turn
+from backhaul.limit import StayAway as NoTurn
+from backhaul.providers import (
+    Answer,
+    Chat,
+    ModelRefused,
+    PromptTooLong,
+    Provider,
+    ProviderBusy,
+    ProviderDenied,
+    ProviderDown,
+    Request,
+    Usage,
+    estimate_input,
+)
+from backhaul.store.budgets import Usage as Spent
+
+SLEEP_LONGEST = 2.0
+"""A longer wait leaves the function: nobody is paid to sleep."""
+OUTPUT_TOKENS = 1024
+"""What an answer is taken to have at most where its request sets no limit."""
+AWAY_SECONDS = 5.0
+"""How long a worker stays away from a provider that does not say for how long."""
+UP_SECONDS = 30.0
+"""A provider that has answered within this time is up: a call that fails then is its record's failure."""
+
+
+class PaidCalls:
+    """The paid calls of one attempt at a shard, from all of its threads.
+
+    `end` is when the attempt must have left, on the clock's monotonic scale, and `whole` how many seconds it has in
+    all. `pause` is called when a budget is spent: it asks the job to stop.
+    """
+
+    def __init__(
+        self, channels: Channels, budget: Budget, *, end: float, whole: float, pause: Callable[[Exhausted], object]
+    ) -> None:
+        self._channels = channels
+        self._budget = budget
+        self._clock = channels.clock
+        self._end = end
+        self._whole = whole
+        self._pause = pause
+        self._lock = threading.Lock()
+        self._kept: dict[str, list[Turn]] = {}
+        self._used: dict[str, Channel] = {}
+
+    def ask(self, name: str, request: Request, *, key: str, estimate: Usage | None = None) -> Answer:
+        """Make one call, once its budget, its breaker and its limit let it, and return the answer.
+
+        `key` is the same for the same call, however often it is made. A call that has to wait for longer than two
+        seconds raises `Interrupted` to wait outside; so does one to a provider that is busy, down or does not take
+        our key, which costs the record no attempt. Raises what the adapter raises otherwise.
+        """
+        channel = self._used[name] = self._channels.to(name)
+        provider = channel.provider
+        expected = estimate or estimate_of(request)
+        if provider.context_tokens and expected.input_tokens > provider.context_tokens:
+            raise PromptTooLong(
+                f"The request has about {expected.input_tokens:,} tokens; {name} takes {provider.context_tokens:,}."
+            )
+        if self._left < min(provider.timeout_seconds, self._whole / 2):
+            raise Interrupted(Reason.WAIT)  # a call that is cut off is paid for nothing
+        reservation = self._reserve(provider.cost(expected))
+        try:
+            permit, turn = self._admitted(channel, expected)
+        except BaseException:
+            self._budget.give_back(reservation)
+            raise
+        return self._call(channel, request, key, reservation, permit, turn)
+
+    def keep(self) -> dict[str, str]:
+        """Return what is reserved for calls that were not made, by provider and as JSON, for the next attempt."""
+        with self._lock:
+            return {name: msgspec.json.encode(turns).decode() for name, turns in self._kept.items() if turns}
+
+    def take_up(self, kept: Mapping[str, str]) -> None:
+        """Use what the attempt before this one has kept."""
+        with self._lock:
+            self._kept = {name: msgspec.json.decode(turns, type=list[Turn]) for name, turns in kept.items()}
+
+    def leave(self) -> None:
+        """Settle everything; no call follows. Raises as the stores do, and `Superseded`."""
+        for channel in self._used.values():
+            channel.breaker.flush()
+            if channel.limiter:
+                channel.limiter.settle()
+        self._budget.leave()
+
+    @property
+    def _left(self) -> float:
+        return self._end - self._clock.monotonic()
+
+    def _reserve(self, cost: int) -> Reservation:
+        found = self._budget.reserve(cost)
+        match found:
+            case Exhausted():
+                self._pause(found)
+                raise Interrupted(Reason.STOP)
+            case HeldByOthers() | OutOfReach():
+                _wait(found.seconds)
+        return found
+
+    def _admitted(self, channel: Channel, expected: Usage) -> tuple[Go | Probe | None, Turn | None]:
+        permit = channel.breaker.may_call() if channel.provider.breaker.enabled else None
+        if isinstance(permit, StayAway):
+            _wait(permit.seconds)
+        try:
+            return permit, self._turn(channel, expected)
+        except BaseException:
+            _report(channel, permit, Result.NOT_MADE)
+            raise
+
+    def _turn(self, channel: Channel, expected: Usage) -> Turn | None:
+        """Wait for the call's turn under the limit; one that comes later than that is kept for when we are back."""
+        limiter = channel.limiter
+        if limiter is None:
+            return None
+        turn = self._kept_turn(channel) or limiter.ask(expected.input_tokens + expected.output_tokens)
+        if isinstance(turn, NoTurn):
+            _wait(turn.seconds)
+        seconds = limiter.seconds_until(turn)
+        if seconds > SLEEP_LONGEST or seconds >= self._left:
+            with self._lock:
+                self._kept.setdefault(channel.provider.name, []).append(turn)
+            _wait(seconds - SLEEP_LONGEST / 2)  # it takes a moment to come back, and the rest is slept
+        self._clock.sleep(seconds)
+        return turn
+
+    def _kept_turn(self, channel: Channel) -> Turn | None:
+        with self._lock:
+            turns = self._kept.get(channel.provider.name, [])
+            turns.sort(key=lambda turn: turn.at, reverse=True)
+            while turns:
+                turn = turns.pop()
+                if channel.limiter and not channel.limiter.is_void(turn):
+                    return turn
+        return None
+
+    def _call(
+        self,
+        channel: Channel,
+        request: Request,
+        key: str,
+        reservation: Reservation,
+        permit: Go | Probe | None,
+        turn: Turn | None,
+    ) -> Answer:
+        provider, longest = channel.provider, channel.provider.timeout_seconds
+        timeout = min(longest, self._left, permit.seconds if isinstance(permit, Probe) else longest)
+        # Of a call that is cut off nobody knows what it cost: at most what was reserved for it.
+        result, cost, taken = Result.NOT_MADE, reservation.estimate, Usage(0)
+        try:
+            answer = channel.adapter.call(request, key=key, timeout=timeout)
+            result, cost, taken = Result.OK, provider.cost(answer.usage), answer.usage
+            channel.answered_at = self._clock.monotonic()
+            return msgspec.structs.replace(answer, limits=None)
+        except ProviderBusy as error:
+            result, cost = Result.THROTTLED, 0
+            if channel.limiter:
+                channel.limiter.refused(error.retry_after)
+            _wait(error.retry_after or AWAY_SECONDS)
+        except ProviderDenied:
+            result, cost = Result.DENIED, 0
+            _wait(AWAY_SECONDS)
+        except ProviderDown as error:
+            result = Result.FAILED if timeout >= longest else Result.NOT_MADE
+            cost = reservation.estimate if error.may_be_paid else 0
+            if self._is_up(channel):
+                raise
+            _wait(error.retry_after or AWAY_SECONDS)
+        except ModelRefused as error:
+            taken = Usage(error.input_tokens, error.output_tokens)
+            result, cost = Result.OK, provider.cost(taken)
+            raise
+        except Exception as error:  # no request for this provider, or no key to be had for it: nothing was paid
+            result, cost = Result.NOT_MADE if isinstance(error, OperatorError) else Result.OK, 0
+            raise
+        finally:
+            _report(channel, permit, result)
+            if channel.limiter and turn:
+                channel.limiter.used(turn, taken.input_tokens + taken.output_tokens)
+            self._settle(reservation, provider, taken, cost)
+
+    def _settle(self, reservation: Reservation, provider: Provider, taken: Usage, cost: int) -> None:
+        if cost or taken.input_tokens:
+            usage = Spent(1, taken.input_tokens, taken.output_tokens, cost)
+            self._budget.settle(reservation, provider.name, usage)
+        else:
+            self._budget.give_back(reservation)
+
+    def _is_up(self, channel: Channel) -> bool:
+        answered = channel.answered_at
+        return answered is not None and self._clock.monotonic() - answered <= UP_SECONDS
+
+
+def estimate_of(request: Request) -> Usage:
+    """Return what a call takes at most, as far as its request tells."""
+    output = (request.max_tokens or OUTPUT_TOKENS) if isinstance(request, Chat) else 0
+    return Usage(estimate_input(request), output)
+
+
+def _report(channel: Channel, permit: Go | Probe | None, result: Result) -> None:
+    if permit is not None:
+        channel.breaker.report(Outcome(permit, result))
+
+
+def _wait(seconds: float) -> NoReturn:
+    raise Interrupted(Reason.WAIT, seconds)
