@@ -19,6 +19,7 @@ from backhaul.store.bus import EventBus
 from backhaul.store.job_index import Page
 from backhaul.store.jobs import JobStore
 from backhaul.store.letters import LetterBox
+from backhaul.store.limits import LimitStore
 from backhaul.store.objects import ObjectStore, PresignedUpload, S3Source
 from backhaul.store.output import OutputWriter
 from backhaul.store.queues import MessageQueue
@@ -43,6 +44,7 @@ __all__ = [
     "EventBus",
     "JobStore",
     "LetterBox",
+    "LimitStore",
     "MessageQueue",
     "ObjectStore",
     "OutputWriter",
@@ -117,6 +119,11 @@ class Store:
         most, most_per_tenant = settings.max_running_jobs, settings.max_running_jobs_per_tenant
         table, clock = settings.flow_table, self._clock
         return SlotStore(self._dynamodb, table, clock, most=most, most_per_tenant=most_per_tenant)
+
+    @cached_property
+    def limits(self) -> LimitStore:
+        """The limits of providers."""
+        return LimitStore(self._guards, self._settings.require("flow_table").flow_table)
 
     @cached_property
     def breakers(self) -> BreakerStore:

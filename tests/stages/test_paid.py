@@ -1,0 +1,327 @@
+"""A guarded call: it is made when budget, breaker and limit let it, and what it took is settled, however it ends."""
+
+import pytest
+
+from backhaul.errors import OperatorError
+from backhaul.flow import channels as channel_module
+from backhaul.flow.allowance import Caps, Holder
+from backhaul.flow.budget import Budget
+from backhaul.flow.channels import Channels, rate_of
+from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.flow.paid import SLEEP_LONGEST, UP_SECONDS, PaidCalls, estimate_of
+from backhaul.job import JobRef
+from backhaul.money import DOLLAR
+from backhaul.providers import (
+    Answer,
+    Chat,
+    Embed,
+    Message,
+    ModelRefused,
+    PromptTooLong,
+    Provider,
+    ProviderBusy,
+    ProviderDenied,
+    ProviderDown,
+    ProviderRejected,
+    UnknownProvider,
+    Usage,
+)
+from backhaul.store.budgets import BudgetKey
+
+JOB = JobRef("T1", "01kb3x5s0qf8m2v9d7c6t4h1zn")
+ASK = Chat(messages=(Message("user", "How are you?"),), max_tokens=100)
+TAKEN = Usage(10, 20)
+PRICES = {"price_input": 100, "price_output": 1000}
+COST = (10 * 100 + 20 * 1000) * 1000
+"""Nanodollars: a price is for a million tokens."""
+SECRET_KEY = "k-1"  # an idempotency key
+
+
+class Model:
+    """An adapter that answers as a test tells it to, and knows what it was asked."""
+
+    texts_most = 16
+
+    def __init__(self):
+        self.asked = []
+        self.says = []
+
+    def call(self, request, *, key=None, timeout=None):
+        self.asked.append((request, key, timeout))
+        said = self.says.pop(0) if self.says else Answer("Fine.", TAKEN)
+        if isinstance(said, BaseException):
+            raise said
+        return said
+
+
+@pytest.fixture
+def model(monkeypatch):
+    made = Model()
+    monkeypatch.setattr(channel_module, "open_provider", lambda *_, **__: made)
+    return made
+
+
+class Desk:
+    """A worker: its channels, and the attempts that use them."""
+
+    def __init__(self, deployment, **provider):
+        self.deployment, self.clock = deployment, deployment.clock
+        store = deployment.store
+        settings = {"name": "acme", "kind": "openai", "base_url": "https://api.acme.example/v1", "model": "m"}
+        store.providers.put(Provider(**settings | PRICES | provider), version=None, by="tests")
+        self.channels = Channels(
+            store.providers, store.secrets, store.models, store.limits, store.breakers, deployment.clock
+        )
+        self.paused = []
+
+    def attempt(self, *, shard=0, number=1, seconds=300.0, **caps):
+        budget = Budget(Holder(JOB, shard, number), Caps(**caps), self.deployment.store.budgets, self.clock)
+        end = self.clock.monotonic() + seconds
+        return PaidCalls(self.channels, budget, end=end, whole=300.0, pause=self.paused.append)
+
+    def books(self):
+        state = self.deployment.store.budgets.get(BudgetKey.of_job(JOB))
+        return state.spent, state.held
+
+
+@pytest.fixture
+def desk(deployment, model):
+    return Desk(deployment)
+
+
+def ask(calls, request=ASK, **changes):
+    return calls.ask("acme", request, key=SECRET_KEY, **changes)
+
+
+def waits(calls, **changes):
+    with pytest.raises(Interrupted) as told:
+        ask(calls, **changes)
+    assert told.value.reason is Reason.WAIT
+    return told.value.seconds
+
+
+def test_a_call_is_made_once_and_what_it_took_is_settled(desk, model):
+    calls = desk.attempt()
+    assert ask(calls).content == "Fine."
+    calls.leave()
+    assert model.asked == [(ASK, SECRET_KEY, 60.0)]
+    assert desk.books() == (COST, 0)
+    usage = desk.deployment.store.budgets.get(BudgetKey.of_job(JOB)).usage["acme"]
+    assert (usage.calls, usage.input_tokens, usage.output_tokens) == (1, 10, 20)
+
+
+def test_a_provider_that_is_not_there_is_named(desk):
+    with pytest.raises(UnknownProvider, match="nobody"):
+        desk.attempt().ask("nobody", ASK, key=SECRET_KEY)
+
+
+def test_a_change_of_the_settings_is_seen(desk, deployment, model):
+    first = desk.channels.to("acme")
+    found = deployment.store.providers.find("acme")
+    changed = Provider(name="acme", kind="openai", base_url="https://api.acme.example/v2", model="m")
+    deployment.store.providers.put(changed, version=found.version, by="tests")
+    assert desk.channels.to("acme").provider.base_url.endswith("v2")
+    assert desk.channels.to("acme") is not first
+
+
+def test_a_request_beyond_the_models_window_is_not_sent(deployment, model):
+    calls = Desk(deployment, context_tokens=5).attempt()
+    with pytest.raises(PromptTooLong, match="takes 5"):
+        ask(calls, Chat(messages=(Message("user", "word " * 50),)))
+    assert not model.asked
+
+
+def test_a_spent_budget_pauses_the_job_before_the_call(desk, model):
+    calls = desk.attempt(job=COST)
+    with pytest.raises(Interrupted) as told:
+        ask(calls)
+    assert told.value.reason is Reason.STOP
+    (spent,) = desk.paused
+    assert (spent.scope, spent.cap) == ("job", COST)
+    assert not model.asked
+
+
+def test_a_cap_is_kept_by_what_calls_may_take_and_settled_by_what_they_took(desk, model):
+    calls = desk.attempt(job=DOLLAR)
+    made = 0
+    while not desk.paused:
+        try:
+            ask(calls)
+        except Interrupted as told:
+            assert told.reason in (Reason.STOP, Reason.WAIT)  # noqa: PT017  # either may come near the cap
+            if told.reason is Reason.WAIT:
+                calls.leave()
+                desk.clock.advance(seconds=told.seconds)
+                calls = desk.attempt(number=2 + made, job=DOLLAR)
+            continue
+        made += 1
+    calls.leave()
+    spent, held = desk.books()
+    assert held == 0
+    assert spent == made * COST <= DOLLAR
+    assert spent > 0.9 * DOLLAR - desk.channels.to("acme").provider.cost(estimate_of(ASK))
+
+
+def test_calls_keep_the_limit_and_short_waits_are_slept(deployment, model):
+    desk = Desk(deployment, requests_per_minute=60)
+    calls = desk.attempt()
+    before = desk.clock.monotonic()
+    for _ in range(5):
+        ask(calls)
+    assert desk.clock.monotonic() - before == pytest.approx(4.0, abs=1.1)
+
+
+def test_a_long_wait_leaves_and_its_turn_is_kept_for_the_next_attempt(deployment, model):
+    desk = Desk(deployment, requests_per_minute=6)
+    calls = desk.attempt()
+    ask(calls)
+    seconds = waits(calls)
+    assert SLEEP_LONGEST < seconds < 10.1
+    calls.leave()
+    kept = calls.keep()
+    assert kept.keys() == {"acme"}
+    desk.clock.advance(seconds=seconds)
+    again = desk.attempt(number=2)
+    again.take_up(kept)
+    before = desk.clock.monotonic()
+    assert ask(again).content == "Fine."
+    assert desk.clock.monotonic() - before <= SLEEP_LONGEST
+    assert not again.keep()
+    assert len(model.asked) == 2
+
+
+def test_a_turn_that_is_too_old_is_not_used(deployment, model):
+    desk = Desk(deployment, requests_per_minute=6)
+    calls = desk.attempt()
+    ask(calls)
+    waits(calls)
+    calls.leave()
+    desk.clock.advance(seconds=120)
+    again = desk.attempt(number=2)
+    again.take_up(calls.keep())
+    ask(again)
+    assert not again.keep()
+
+
+def test_a_busy_provider_costs_no_attempt_and_closes_the_limit_for_everybody(deployment, model):
+    desk = Desk(deployment, requests_per_minute=600)
+    model.says = [ProviderBusy("busy", 7.0)]
+    calls = desk.attempt()
+    assert waits(calls) == 7.0
+    other = desk.attempt(shard=1)
+    assert waits(other) > 4.0
+    assert len(model.asked) == 1
+    calls.leave()
+    other.leave()
+    assert desk.books() == (0, 0)
+
+
+def test_an_outage_of_a_provider_that_nobody_has_seen_up_is_no_failure_of_the_record(desk, model):
+    model.says = [ProviderDown("down")]
+    assert waits(desk.attempt()) > 0
+
+
+def test_a_call_that_fails_while_the_provider_is_up_is_a_failure_of_its_record(desk, model):
+    calls = desk.attempt()
+    ask(calls)
+    model.says = [ProviderDown("down"), ProviderDown("down")]
+    with pytest.raises(ProviderDown):
+        ask(calls)
+    desk.clock.advance(seconds=UP_SECONDS + 1)
+    assert waits(calls) > 0
+
+
+@pytest.mark.parametrize(("may_be_paid", "spent"), [(True, True), (False, False)])
+def test_what_may_have_been_paid_is_spent(desk, model, may_be_paid, spent):
+    model.says = [ProviderDown("down", may_be_paid=may_be_paid)]
+    calls = desk.attempt()
+    waits(calls)
+    calls.leave()
+    estimate = desk.channels.to("acme").provider.cost(estimate_of(ASK))
+    assert desk.books() == (estimate if spent else 0, 0)
+
+
+def test_an_outage_opens_the_breaker_and_nobody_calls_until_a_probe_is_let_through(desk, model):
+    model.says = [ProviderDown("down") for _ in range(50)]
+    calls = desk.attempt(seconds=3000)
+    for _ in range(30):
+        desk.clock.advance(seconds=waits(calls) and 0.5)
+    made = len(model.asked)
+    assert 10 <= made < 20
+    assert desk.channels.to("acme").breaker.state.state == "open"
+    model.says = []
+    desk.clock.advance(seconds=60)
+    assert ask(calls).content == "Fine."
+    assert len(model.asked) == made + 1
+    assert desk.channels.to("acme").breaker.state.state == "closed"
+
+
+def test_a_key_that_is_denied_opens_the_breaker_at_once(desk, model):
+    model.says = [ProviderDenied("no")]
+    calls = desk.attempt()
+    waits(calls)
+    waits(calls)
+    assert len(model.asked) == 1
+    assert desk.channels.to("acme").breaker.state.reason == "credentials"
+    calls.leave()
+    assert desk.books() == (0, 0)
+
+
+def test_a_refusal_of_the_model_is_paid_for_and_is_the_records(desk, model):
+    model.says = [ModelRefused("no", input_tokens=10, output_tokens=20)]
+    calls = desk.attempt()
+    with pytest.raises(ModelRefused):
+        ask(calls)
+    calls.leave()
+    assert desk.books() == (COST, 0)
+
+
+@pytest.mark.parametrize("error", [ProviderRejected("no"), OperatorError("no key")])
+def test_what_was_never_done_costs_nothing(desk, model, error):
+    model.says = [error]
+    calls = desk.attempt()
+    with pytest.raises(type(error)):
+        ask(calls)
+    calls.leave()
+    assert desk.books() == (0, 0)
+
+
+def test_a_call_that_is_cut_off_is_spent_at_its_estimate(desk, model):
+    model.says = [Interrupted(Reason.TOO_SLOW)]
+    calls = desk.attempt()
+    with pytest.raises(Interrupted):
+        ask(calls)
+    calls.leave()
+    assert desk.books() == (desk.channels.to("acme").provider.cost(estimate_of(ASK)), 0)
+
+
+def test_no_call_begins_that_may_be_cut_off_by_the_attempts_end(desk, model):
+    assert waits(desk.attempt(seconds=59.0)) == 0
+    assert not model.asked
+    assert ask(desk.attempt(number=2, seconds=61.0)).content == "Fine."
+
+
+def test_estimates_are_of_what_a_call_takes_at_most():
+    assert estimate_of(ASK).output_tokens == 100
+    assert estimate_of(Chat(messages=ASK.messages)).output_tokens == 1024
+    assert estimate_of(Embed(texts=("a text",))).output_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "rate"),
+    [
+        ({}, None),
+        ({"requests_per_minute": 600}, (600, None)),
+        ({"tokens_per_minute": 9000}, (60_000, 9000)),
+    ],
+)
+def test_a_limit_is_what_the_provider_is_set_up_with(limits, rate):
+    found = rate_of(Provider(name="a", kind="openai", base_url="https://a.example", model="m", **limits))
+    assert (found and (found.requests, found.tokens)) == rate
+
+
+def test_a_burst_is_counted_in_calls():
+    provider = Provider(
+        name="a", kind="openai", base_url="https://a.example", model="m", requests_per_minute=60, burst=3
+    )
+    assert rate_of(provider).burst == 3_000_000
