@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, localcontext
+from fractions import Fraction
+from math import ceil
 
 from backhaul.errors import InvalidRequest
 
@@ -48,12 +50,12 @@ def check(amount: int, what: str = "An amount") -> int:
     return amount
 
 
-def price(tokens: int, per_million: int) -> int:
-    """Return what so many tokens cost at a price, in nanodollars, for a million of them; rounded up to a nanodollar."""
-    if type(tokens) is not int or tokens < 0:
-        raise InvalidRequest(f"{tokens!r} is not a number of tokens.")
-    check(per_million, "A price")
-    return check(-(-tokens * per_million // _PER_MILLION), "A price")
+def cost_of(*parts: tuple[int, Decimal]) -> int:
+    """Return what tokens cost together, in nanodollars, each kind at its price in dollars for a million of them.
+
+    What is left of a nanodollar counts as one, once, so that no budget is overdrawn.
+    """
+    return ceil(sum((Fraction(price) * tokens * DOLLAR / _PER_MILLION for tokens, price in parts), Fraction(0)))
 
 
 def display(amount: int) -> str:

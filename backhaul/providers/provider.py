@@ -10,10 +10,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from backhaul.money import cost_of
 from backhaul.providers import address
 from backhaul.providers.calls import Usage
 from backhaul.providers.errors import InvalidProvider
-from backhaul.providers.money import tokens_cost, total_cost
 
 TIMEOUT_LONGEST = 900.0
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -78,9 +78,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, om
 
     def cost(self, usage: Usage) -> int:
         """Return what a call cost, in nanodollars."""
-        return total_cost(
-            tokens_cost(usage.input_tokens, self.price_input), tokens_cost(usage.output_tokens, self.price_output)
-        )
+        return cost_of((usage.input_tokens, self.price_input), (usage.output_tokens, self.price_output))
 
 
 def parse_provider(values: Mapping[str, Any]) -> Provider:

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backhaul.errors import InvalidRequest
-from backhaul.money import DOLLAR, MOST, check, display, nanodollars, price
+from backhaul.money import DOLLAR, MOST, check, cost_of, display, nanodollars
 
 
 @pytest.mark.parametrize(
@@ -97,15 +97,8 @@ def test_what_is_shown_is_within_a_tenth_and_never_nothing(nano):
     assert (shown == 0) == (nano == 0)
 
 
-@given(st.integers(0, 10**7), st.integers(0, 100 * DOLLAR))
-@example(1, 1)
-@example(1_000_000, 3 * DOLLAR)
-def test_a_price_is_rounded_up_to_a_nanodollar_and_no_further(tokens, per_million):
-    exact = Fraction(tokens * per_million, 10**6)
-    assert exact <= price(tokens, per_million) < exact + 1
-
-
-@pytest.mark.parametrize(("tokens", "per_million"), [(-1, 1), (True, 1), (1.5, 1), (1, -1), (10**12, 100 * DOLLAR)])
-def test_a_price_of_what_is_no_number_of_tokens_or_absurd_is_refused(tokens, per_million):
-    with pytest.raises(InvalidRequest):
-        price(tokens, per_million)
+@given(st.integers(0, 10**7), st.decimals(min_value=0, max_value=100_000, places=9), st.integers(1, 20))
+@example(1, Decimal("0.000000001"), 3)
+def test_a_cost_is_rounded_up_to_a_nanodollar_once_and_no_further(tokens, price, parts):
+    exact = Fraction(price) * tokens * 1000 * parts
+    assert exact <= cost_of(*[(tokens, price)] * parts) < exact + 1
