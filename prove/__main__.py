@@ -1,4 +1,7 @@
-"""`python -m prove`: run fault cases, show what they found, and exit with 1 if that was anything."""
+"""`python -m prove`: run fault cases, show what they found, and exit with 1 if that was anything.
+
+Ctrl-C and SIGTERM end it after the runs that are under way, with what was found until then and the exit code 130.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ import argparse
 import itertools
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from types import FrameType
 
+from backhaul.cli import INTERRUPTED
 from prove.mutations import MUTANTS, Mutant, found_by
 from prove.registry import CASES, LAYERS, Case, Layer
 from prove.report import Bar, emit_results, progress, show_results
@@ -26,14 +32,30 @@ def main() -> int:
         sys.stderr.write(f"There is no case {wanted.case or ''} here. There are: {there}.\n")
         return 2
     total = None if wanted.minutes else len(cases) * len(_seeds(wanted))
+    end = End()
     with progress(total) as bar:
-        results = [each for layer in LAYERS for each in _run(layer, cases, wanted, bar)]
-        mutants = [(each, found_by(each)) for each in _mutants(cases, wanted.seed)]
+        results = [each for layer in LAYERS for each in _run(layer, cases, wanted, bar, end)]
+        mutants = [(each, found_by(each)) for each in _mutants(cases, wanted.seed) if not end.is_asked]
     (emit_results if wanted.json else show_results)(results, mutants)
+    if end.is_asked:
+        return INTERRUPTED
     return int(any(each.violations for each in results) or any(seed is None for _, seed in mutants))
 
 
-def _run(layer: Layer, cases: list[Case], wanted: argparse.Namespace, bar: Bar) -> list[Result]:
+class End:
+    """Whether somebody has asked for the end by a signal; a second signal does what signals do."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        self.is_asked = True
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _run(layer: Layer, cases: list[Case], wanted: argparse.Namespace, bar: Bar, asked: End) -> list[Result]:
     """Run the cases of one layer: what kills processes and measures time runs alone."""
     end = time.monotonic() + wanted.minutes * 60 if wanted.minutes else None
     # Real processes take real time: one seed, unless somebody asks for this layer.
@@ -43,7 +65,7 @@ def _run(layer: Layer, cases: list[Case], wanted: argparse.Namespace, bar: Bar) 
         itertools.count() if end and wanted.seed is None else seeds,
         workers=wanted.workers if layer == "deterministic" else 1,
         told=bar.told,
-        goes_on=lambda: end is None or time.monotonic() < end,
+        goes_on=lambda: not asked.is_asked and (end is None or time.monotonic() < end),
     )
 
 
@@ -52,6 +74,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--layer", choices=LAYERS, help="only the cases of this layer")
     parser.add_argument("--case", help="only this case, or all of its variants where it has no other form (F1)")
     parser.add_argument("--seeds", type=int, default=20, help="run each case with so many seeds (default: 20)")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first of them (default: 0)")
     parser.add_argument("--seed", type=int, help="run with this seed only")
     parser.add_argument("--minutes", type=float, help="go on with new seeds for so long in each layer")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a processor)")
@@ -60,7 +83,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _seeds(wanted: argparse.Namespace) -> Sequence[int]:
-    return [wanted.seed] if wanted.seed is not None else range(wanted.seeds)
+    return [wanted.seed] if wanted.seed is not None else range(wanted.first, wanted.first + wanted.seeds)
 
 
 def _chosen(wanted: argparse.Namespace) -> list[Case]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -96,6 +97,11 @@ def run_all(
     return list(results.values())
 
 
+def _leave_signals() -> None:
+    """Let Ctrl-C stop the parent only, which ends this process when its run is over."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _serial(runs: Iterable[tuple[str, int]], goes_on: Callable[[], bool]) -> Iterator[Finding]:
     for case, seed in runs:
         if not goes_on():
@@ -105,7 +111,7 @@ def _serial(runs: Iterable[tuple[str, int]], goes_on: Callable[[], bool]) -> Ite
 
 def _parallel(runs: Iterator[tuple[str, int]], workers: int, goes_on: Callable[[], bool]) -> Iterator[Finding]:
     # Not forked: threads and clients of this process would come along.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_signals) as pool:
         ahead: set[Future[Finding]] = set()
         while True:
             more = islice(runs, 2 * workers - len(ahead)) if goes_on() else ()

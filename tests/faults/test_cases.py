@@ -1,5 +1,12 @@
 """Every fault case of the simulation, with one seed each; `make prove` runs many."""
 
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
 import pytest
 
 from prove.mutations import MUTANTS, found_by
@@ -34,3 +41,15 @@ def test_a_bug_put_in_on_purpose_is_found(mutant):
 def test_every_case_says_what_happens_in_a_sentence():
     assert all(case.sentence.endswith(".") for case in CASES.values())
     assert {case.id.partition(".")[0] for case in CASES.values()} >= {f"F{number}" for number in (1, 2, 6, 16, 23, 27)}
+
+
+def test_a_proof_that_is_stopped_shows_what_it_found_until_then():
+    command = [sys.executable, "-m", "prove", "--case", "F9", "--first", "5", "--seeds", "100000", "--workers", "2"]
+    proof = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    while proof.poll() is None and not psutil.Process(proof.pid).children():
+        time.sleep(0.1)
+    proof.send_signal(signal.SIGTERM)
+    said, _ = proof.communicate(timeout=60)
+    assert proof.returncode == 130
+    (case,) = json.loads(said)["cases"]
+    assert (case["case"], case["violations"]) == ("F9", 0)
