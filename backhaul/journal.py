@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from backhaul.errors import InvalidProcessor
+from backhaul.providers.calls import Answer, Request, Usage
+
 Step = tuple[int, str]
 """Which step of a chunk: the byte offset of its record (the chunk's start for `process_chunk`), and its name."""
 
@@ -20,6 +23,9 @@ class Journal(Protocol):
 
     def keep(self, step: Step, answer: bytes) -> bytes:
         """Store a step's answer before anybody uses it; returns the one that counts."""
+
+    def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
+        """Return what a provider answers, or has answered to this step before."""
 
     def checkpoint(self, state: Any, position: int | None = None) -> None:
         """Take note that all before this point may be kept; may end the attempt here.
@@ -46,6 +52,10 @@ class NoJournal:
     def keep(self, step: Step, answer: bytes) -> bytes:  # noqa: ARG002  # the protocol's
         """Return the answer."""
         return answer
+
+    def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:  # noqa: ARG002  # the same
+        """Refuse: providers are a deployment's."""
+        raise InvalidProcessor(f"There is no deployment here that knows a provider {provider!r}.")
 
     def checkpoint(self, state: Any, position: int | None = None) -> None:
         """Do nothing."""

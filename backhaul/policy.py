@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated
 
 from msgspec import Meta, Struct
+
+from backhaul.errors import InvalidRequest
+from backhaul.money import nanodollars
 
 DAY_SECONDS = 24 * 3600
 DEADLINE_LONGEST = 7 * DAY_SECONDS
@@ -31,6 +35,19 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
     """How long the job may run, from the start of each run."""
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
     """Queued jobs of a higher priority start first."""
+    max_cost: Decimal | None = None
+    """US dollars that the job's calls of providers may cost in all, before it is paused. Default: any."""
+    cache: bool = False
+    """Whether answers of providers are shared with the tenant's other jobs that ask for the same."""
+
+    def __post_init__(self) -> None:
+        if self.max_cost is not None and nanodollars(self.max_cost) == 0:
+            raise InvalidRequest("max_cost is 0, so that no call could be made; leave it out if there is no limit.")
+
+    @property
+    def cap(self) -> int | None:
+        """The same as `max_cost`, in nanodollars."""
+        return None if self.max_cost is None else nanodollars(self.max_cost)
 
     def tolerates(self, missing: int, chunks: int) -> bool:
         """Return whether an output may lack so many of its chunks."""

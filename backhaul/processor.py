@@ -17,6 +17,7 @@ Three methods, each with a default: `split` cuts the input into chunks, `process
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -26,7 +27,8 @@ import msgspec
 
 from backhaul.crew import Crew
 from backhaul.errors import InvalidProcessor
-from backhaul.journal import Journal, NoJournal
+from backhaul.journal import Journal, NoJournal, Step
+from backhaul.providers.calls import Answer, Request, Usage
 from backhaul.reading import Chunk, Lines, Reader, Record, Source
 from backhaul.tallies import TALLIES_MOST
 
@@ -73,16 +75,34 @@ class Context:
 
         The name is unique within the record; the answer is what JSON can hold, and comes back as JSON has it.
         """
+        step = self._begin_step(name)
+        stored = self._journal.recall(step)
+        if stored is None:
+            stored = self._journal.keep(step, _to_json(call(), f"the answer of step {name!r}"))
+        return msgspec.json.decode(stored)
+
+    def call(self, provider: str, request: Request, *, name: str = "", estimate: Usage | None = None) -> Answer:
+        """Return what a provider answers: a `Chat`, `Embed` or `Raw`, asked once, when budget and limits let it.
+
+        It is a step, known by what is asked: a repetition gets the stored answer, and pays nothing. Who asks the same
+        twice in a record gives each call a `name`. `estimate` is what the call takes at most, where that is less than
+        the request says. Raises `ModelRefused`, `PromptTooLong`, `ProviderRejected` and `ProviderDown`, and
+        `OperatorError` for a provider that is not set up; a wait for the provider is none of the processor's.
+        """
+        if not isinstance(request, Request):
+            raise TypeError(f"a provider is asked a Chat, an Embed or a Raw, not {type(request).__name__}")
+        asked = _to_json([provider, type(request).__name__, request], "the request")
+        step = self._begin_step(f"{name or 'call'} {hashlib.sha256(asked).hexdigest()[:32]}", shown=name or "call")
+        return self._journal.ask(step, provider, request, estimate)
+
+    def _begin_step(self, name: str, shown: str | None = None) -> Step:
         if not isinstance(name, str) or not 0 < len(name) <= STEP_NAME_LONGEST:  # type: ignore[redundant-expr]
             raise ValueError(f"a step's name has 1 to {STEP_NAME_LONGEST} characters, not {name!r}")
         name.encode()  # raises for half a surrogate pair, which no key could hold
         if name in self._steps:
-            raise ValueError(f"there are two steps {name!r} in one record; give each a name of its own")
+            raise ValueError(f"there are two steps {shown or name!r} in one record; give each a name of its own")
         self._steps.add(name)
-        stored = self._journal.recall((self._scope, name))
-        if stored is None:
-            stored = self._journal.keep((self._scope, name), _to_json(call(), f"the answer of step {name!r}"))
-        return msgspec.json.decode(stored)
+        return self._scope, name
 
     def checkpoint(self, state: Any = None) -> None:
         """Say that everything yielded so far may be kept: after a crash the records that follow are the next.

@@ -83,6 +83,14 @@ class FailedChunk:
 
 
 @dataclass(frozen=True)
+class Wait:
+    """What a shard waits for outside of a worker, in words, and until when at least."""
+
+    what: str
+    until: datetime
+
+
+@dataclass(frozen=True)
 class ShardRecord:
     """What is committed of a shard; the attempt is the fencing token of every write.
 
@@ -112,6 +120,10 @@ class ShardRecord:
     failed: tuple[FailedChunk, ...] = ()
     open: OpenChunk | None = None
     suspect: Suspect | None = None
+    wait: Wait | None = None
+    """Set while nobody works on the shard."""
+    turns: Mapping[str, str] = field(default_factory=dict)
+    """Calls of providers for which a turn is reserved under the limit, by provider and as JSON."""
     records: int = 0
     bytes_done: int = 0
     tallies: Mapping[str, int] = field(default_factory=dict)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from backhaul.errors import InvalidSettings
+from backhaul.errors import InvalidRequest, InvalidSettings
+from backhaul.money import nanodollars
 
 PREFIX = "BACKHAUL_"
 
@@ -33,6 +34,20 @@ class Settings:
     """How long a job's record is kept after it was created."""
     worker_seconds: int = 300
     """How long a call of a worker may last."""
+    max_cost_per_day: str = ""
+    """US dollars that calls of providers may cost in a day (UTC); empty: any."""
+    max_cost_per_day_per_tenant: str = ""
+    """The same for each tenant."""
+
+    @property
+    def cap(self) -> int | None:
+        """The same as `max_cost_per_day`, in nanodollars."""
+        return _dollars("max_cost_per_day", self.max_cost_per_day)
+
+    @property
+    def cap_per_tenant(self) -> int | None:
+        """The same as `max_cost_per_day_per_tenant`, in nanodollars."""
+        return _dollars("max_cost_per_day_per_tenant", self.max_cost_per_day_per_tenant)
 
     def to_env(self) -> dict[str, str]:
         """Return the environment variables that `from_env` turns back into these settings."""
@@ -67,3 +82,10 @@ def _positive(name: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise InvalidSettings(f"{name}={text!r} is not a positive whole number.")
     return int(text)
+
+
+def _dollars(name: str, amount: str) -> int | None:
+    try:
+        return nanodollars(amount) if amount else None
+    except InvalidRequest as error:
+        raise InvalidSettings(f"{PREFIX}{name.upper()}: {error}") from None

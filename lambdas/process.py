@@ -5,11 +5,15 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from backhaul.flow.channels import Channels
 from backhaul.flow.workspace import workspace
 from backhaul.registry import Registry, find_processors
 from backhaul.stages.process import process
 from backhaul.task import ShardTask
-from lambdas.runtime import PROCESSORS, clock, logger, measure, store
+from lambdas.runtime import PROCESSORS, clock, logger, measure, settings, store
+
+channels = Channels(store.providers, store.secrets, store.models, store.limits, store.breakers, clock)
+"""What this process knows of providers outlives an invocation."""
 
 
 @lru_cache(maxsize=1)
@@ -30,6 +34,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             steps=store.steps,
             objects=store.objects,
             letters=store.letters,
+            channels=channels,
+            budgets=store.budgets,
+            settings=settings,
             registry=registry_of(task.job.tenant),
             clock=clock,
             remaining=lambda: context.get_remaining_time_in_millis() / 1000,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import TYPE_CHECKING, Any
 
+from backhaul.flow.channels import Channels
 from backhaul.store import Store
 from prove.clients import clients
 from prove.scheduler import Actor, Killed
@@ -33,6 +34,7 @@ class Environment:
 
     store: Store
     registry: Any
+    channels: Channels
 
 
 @dataclass
@@ -137,7 +139,9 @@ class Functions:
             return lent[1]
 
         world = self.world
-        return Environment(Store(world.settings, world.simulation, client=client), world.registry)
+        store, clock = Store(world.settings, world.simulation, client=client), world.simulation
+        channels = Channels(store.providers, store.secrets, store.models, store.limits, store.breakers, clock)
+        return Environment(store, world.registry, channels)
 
     def _give_back(self, invocation: Invocation) -> None:
         self._idle[invocation.function].append(invocation.environment)
@@ -150,6 +154,7 @@ def stage(function: Callable[..., Any], *arguments: Any, invocation: Invocation,
         "settings": world.settings,
         "bucket": world.settings.data_bucket,
         "registry": invocation.environment.registry,
+        "channels": invocation.environment.channels,
         "remaining": lambda: invocation.ends - world.simulation.time,
     }
     given = {

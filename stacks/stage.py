@@ -11,6 +11,9 @@ from typing import Any, Literal
 from aws_cdk import RemovalPolicy
 from aws_cdk import aws_logs as logs
 
+from backhaul.errors import InvalidRequest
+from backhaul.money import nanodollars
+
 GIB = 1024**3
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,23}")
 _ORIGIN = re.compile(r"https?://[^\s/*]+|\*")
@@ -43,6 +46,10 @@ class StageSettings:
     """Of these, jobs of one tenant."""
     worker_timeout_seconds: int = 300
     """How long a call of a worker may last: so long can one that hangs hold its shard."""
+    max_cost_per_day: str = ""
+    """US dollars that calls of providers may cost in a day; any by default."""
+    max_cost_per_day_per_tenant: str = ""
+    """The same for each tenant."""
     alarm_emails: tuple[str, ...] = ()
     """Who is told of alarms; each address gets a message that asks to confirm it."""
     cors_origins: tuple[str, ...] = ()
@@ -111,6 +118,14 @@ def _number(least: int, most: int) -> Callable[[str, Any], int]:
     return check
 
 
+def _dollars(name: str, value: Any) -> str:
+    try:
+        nanodollars(value)
+    except InvalidRequest as error:
+        raise InvalidContext(f"Context {name}={value!r}: {error}") from None
+    return str(value)
+
+
 def _name(name: str, value: Any) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise InvalidContext(f"Context {name}={value!r}: use up to 24 letters, digits and hyphens.")
@@ -144,6 +159,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_running_jobs": _number(1, 2000),  # their names share one DynamoDB item
     "max_running_jobs_per_tenant": _number(1, 2000),
     "worker_timeout_seconds": _number(10, 900),  # Lambda's own limit
+    "max_cost_per_day": _dollars,
+    "max_cost_per_day_per_tenant": _dollars,
     "alarm_emails": _several("e-mail address", _EMAIL, "ops@example.com"),
     "cors_origins": _several("origin", _ORIGIN, "https://app.example.com"),
     "processors": _folder,

@@ -19,6 +19,12 @@ CALLS_MOST = 64
 """How many calls' estimates an allowance holds, where there is room for them."""
 SHARE = 16
 """An allowance takes no more than this part of what a budget has left, but always one call."""
+HELD_SECONDS = 2.0
+"""When to come back at the earliest for what others hold: they settle every few seconds."""
+OUTAGE_SECONDS = 4.0
+"""The same for a table that does not answer."""
+PAUSE_SECONDS = 2.0
+"""For how long the table is not asked again, by whichever thread: each would wait for its answer in vain."""
 TAKEN_OVER = "taken-over"
 """Stands for the provider of calls of which nobody knows any more what they cost."""
 
@@ -79,6 +85,10 @@ class HeldByOthers:
     held: int
     asked: int
 
+    def describe(self) -> str:
+        """Return it in words."""
+        return f"what is left of the {self.scope}'s budget of {display(self.cap)} is held for calls under way"
+
 
 @dataclass(frozen=True)
 class OutOfReach:
@@ -86,6 +96,10 @@ class OutOfReach:
 
     seconds: float
     reason: str
+
+    def describe(self) -> str:
+        """Return it in words."""
+        return self.reason
 
 
 @dataclass(frozen=True)

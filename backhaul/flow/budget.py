@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
@@ -12,6 +13,9 @@ from backhaul.clock import Clock
 from backhaul.errors import Superseded
 from backhaul.flow.allowance import (
     ALLOWANCE_SECONDS,
+    HELD_SECONDS,
+    OUTAGE_SECONDS,
+    PAUSE_SECONDS,
     TAKEN_OVER,
     Account,
     Batch,
@@ -32,13 +36,6 @@ from backhaul.money import check
 from backhaul.store.budgets import BudgetKey, BudgetStore, Entry, Usage, digest_of
 from backhaul.transience import is_transient
 
-HELD_SECONDS = 2.0
-"""When to come back at the earliest for what others hold: they settle every few seconds."""
-OUTAGE_SECONDS = 4.0
-"""The same for a table that does not answer."""
-PAUSE_SECONDS = 2.0
-"""For how long it is not asked again, by whichever thread: each would wait for its answer in vain."""
-
 
 class Budget:
     """What one attempt at a shard may spend, for all of its threads: of its job, its tenant's day and the stack's."""
@@ -50,6 +47,8 @@ class Budget:
         self._caps = caps
         self._store = store
         self._clock = clock
+        self.stored: Callable[[int], tuple[int, int | None]] = lambda _: (0, None)
+        """Tells what the answers cost that an earlier attempt has stored, and what they were estimated at."""
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._digest = digest_of(holder.job, holder.shard)
@@ -126,11 +125,9 @@ class Budget:
     def _ledgers(self, day: date) -> tuple[Ledger, ...]:
         with self._lock:
             if day not in self._days:
-                tenant = BudgetKey.of_tenant(self._holder.job.tenant, day)
-                self._days[day] = (
-                    self._ledger(tenant, self._digest, self._caps.tenant),
-                    self._ledger(BudgetKey.of_stack(day), self._digest, self._caps.stack),
-                )
+                tenant, stack = BudgetKey.of_tenant(self._holder.job.tenant, day), BudgetKey.of_stack(day)
+                of_tenant = self._ledger(tenant, self._digest, self._caps.tenant)
+                self._days[day] = (of_tenant, self._ledger(stack, self._digest, self._caps.stack))
             return (self._job, *self._days[day])
 
     def _take(self, estimate: int) -> Reservation | None:
@@ -226,7 +223,7 @@ class Budget:
             except Occupied as found:
                 if found.attempt >= self._holder.attempt:
                     break
-                self._take_over(found.attempt)
+                self._take_over(found.attempt, *self.stored(found.attempt))
         job, shard, attempt = self._holder.job, self._holder.shard, self._holder.attempt
         raise Superseded(f"What attempt {attempt} at shard {shard} of job {job.job_id} held was taken over.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from backhaul import keys
@@ -10,7 +10,7 @@ from backhaul.clock import Clock
 from backhaul.flow.chunk_run import ChunkResult, Taken
 from backhaul.job import Job
 from backhaul.letter import letter_of
-from backhaul.progress import FailedChunk, OpenChunk, Part, ShardRecord, Suspect, Try, dropping
+from backhaul.progress import FailedChunk, OpenChunk, Part, ShardRecord, Suspect, Try, Wait, dropping
 from backhaul.store import LetterBox, ObjectStore, ShardStore
 from backhaul.tallies import sum_tallies
 
@@ -103,6 +103,10 @@ class GroupCommit:
     def suspect(self, suspect: Suspect) -> None:
         """Note that a chunk failed and will be tried again."""
         self.record = replace(self.record, suspect=suspect)
+
+    def put_off(self, turns: Mapping[str, str], wait: Wait | None) -> None:
+        """Note what the shard waits for when this attempt has left, and the turns that are reserved for the next."""
+        self.record = replace(self.record, turns=turns, wait=wait)
 
     def fail(self, failed: FailedChunk, tries: tuple[Try, ...]) -> None:
         """Set a chunk aside: nothing of it counts, and its letter goes out with the next commit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,16 +10,19 @@ from typing import Any
 
 import msgspec
 
-from backhaul.errors import InvalidProcessor
+from backhaul.errors import InvalidProcessor, OperatorError, WorkError
 from backhaul.flow.chunk_run import ChunkRun
 from backhaul.flow.commit import GroupCommit
 from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.flow.paid import PaidCalls
 from backhaul.flow.watch import Watch
 from backhaul.job import Job
 from backhaul.journal import Journal, NoJournal, Step
 from backhaul.progress import OpenChunk
+from backhaul.providers import Answer, Request, Usage
 from backhaul.reading import Chunk
 from backhaul.store import StepStore
+from backhaul.store.steps import Price
 
 STATE_LARGEST = 64 * 1024
 """Bytes of state, as JSON, that a processor may keep between checkpoints: it goes into the shard's record."""
@@ -27,10 +31,13 @@ STATE_LARGEST = 64 * 1024
 class Desk:
     """The journal of one go at a chunk in a worker; what is safe of it goes to the shard's `GroupCommit`."""
 
-    def __init__(self, job: Job, chunk: Chunk, *, commit: GroupCommit, steps: StepStore, watch: Watch) -> None:
+    def __init__(
+        self, job: Job, chunk: Chunk, *, commit: GroupCommit, steps: StepStore, calls: PaidCalls, watch: Watch
+    ) -> None:
         self._job = job
         self._commit = commit
         self._steps = steps
+        self._calls = calls
         self._watch = watch
         held = commit.record.open
         self.chunk = held if held and held.index == chunk.index else OpenChunk(chunk.index, chunk.start)
@@ -70,10 +77,28 @@ class Desk:
                 )
             return self._answers.get(step)
 
-    def store(self, step: Step, answer: bytes) -> bytes:
+    def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
+        """Return what a provider answers; nothing cuts a call off, because it is paid for."""
+        with self._ours():
+            return self.obtain(step, provider, request, estimate)
+
+    def obtain(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
+        """Do what `ask` does, in any thread."""
+        stored = self.look_up(step)
+        if stored is None:
+            job, chunk = self._job, self.chunk.index
+            call = msgspec.json.encode([job.ref.tenant, job.ref.job_id, chunk, *step])
+            key = hashlib.sha256(call).hexdigest()[:32]
+            made = self._calls.ask(provider, request, key=key, estimate=estimate)
+            price = Price(self._commit.record.attempt, made.cost, made.estimate)
+            stored = self.store(step, msgspec.json.encode(made.answer), price)
+        return msgspec.json.decode(stored, type=Answer)
+
+    def store(self, step: Step, answer: bytes, price: Price | None = None) -> bytes:
         """Do what `keep` does, in any thread."""
         self.progressed = True
-        kept = self._steps.keep(self._job.ref, self.chunk.index, step, answer, expires_at=self._job.expires_at)
+        job = self._job
+        kept = self._steps.keep(job.ref, self.chunk.index, step, answer, expires_at=job.expires_at, price=price)
         if kept != answer:
             self._answers = None  # another worker is at this chunk: what it has paid for since is to be found too
         return kept
@@ -130,12 +155,21 @@ class Desk:
         """Let nothing interrupt a write of ours, and remember its failure: it is none of the processor's."""
         self._watch.interrupter.hold()
         try:
+            with self.noting():
+                yield
+        finally:
+            self._watch.interrupter.release()
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Remember what the store raises; what a provider answers, or how it is set up, is the record's failure."""
+        try:
             yield
+        except (WorkError, OperatorError):
+            raise
         except Exception as error:
             self.failure = error
             raise
-        finally:
-            self._watch.interrupter.release()
 
 
 class _Beside(NoJournal):
@@ -146,21 +180,18 @@ class _Beside(NoJournal):
 
     def recall(self, step: Step) -> bytes | None:
         """Return the stored answer of a step."""
-        with self._noting():
+        with self._desk.noting():
             return self._desk.look_up(step)
 
     def keep(self, step: Step, answer: bytes) -> bytes:
         """Store a step's answer."""
-        with self._noting():
+        with self._desk.noting():
             return self._desk.store(step, answer)
 
-    @contextmanager
-    def _noting(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self._desk.failure = error
-            raise
+    def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
+        """Return what a provider answers."""
+        with self._desk.noting():
+            return self._desk.obtain(step, provider, request, estimate)
 
 
 def _encoded(state: Any) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from backhaul.errors import InvalidProcessor, UnsuitableInput, WorkError
+from backhaul.errors import InvalidProcessor, OperatorError, UnsuitableInput, WorkError
 from backhaul.job import Cause
 from backhaul.transience import is_transient
 
@@ -20,13 +20,15 @@ _PROCESSORS = _PACKAGE / "processors"
 def processor_cause(error: BaseException) -> Cause:
     """Return why the processor failed: the kind of exception and where; what it said is only the detail.
 
-    What an `UnsuitableInput` says is meant for the job's owner, and an `InvalidProcessor`'s words are
-    Backhaul's: those are the message.
+    What an `UnsuitableInput` says is meant for the job's owner, and an `OperatorError`'s words are Backhaul's: those
+    are the message.
     """
     if isinstance(error, UnsuitableInput):
         return Cause(error.code, str(error), error.position)
     if isinstance(error, InvalidProcessor):
         return Cause("processor_error", f"The processor breaks its contract{_where(error)}: {error}")
+    if isinstance(error, OperatorError):
+        return Cause(error.code, str(error))
     code = error.code if isinstance(error, WorkError) else "transient" if is_transient(error) else "processor_error"
     message = f"The processor raised {type(error).__name__}{_where(error)}."
     return Cause(code, message, detail=_said(error) or None)

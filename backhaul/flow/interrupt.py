@@ -29,11 +29,13 @@ class Reason(StrEnum):
 class Interrupted(BaseException):
     """A processor's code was ended from outside; not an `Exception`, so that no processor catches it by mistake."""
 
-    def __init__(self, reason: Reason, seconds: float = 0.0) -> None:
+    def __init__(self, reason: Reason, seconds: float = 0.0, what: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.seconds = seconds
         """How long the record is to wait, before it is tried again as if it had not been."""
+        self.what = what
+        """What it waits for, in words."""
 
 
 class Interrupter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NoReturn
 
 import msgspec
@@ -14,6 +15,7 @@ from backhaul.flow.breaker_rule import Go, Outcome, Probe, Result, StayAway
 from backhaul.flow.budget import Budget
 from backhaul.flow.channels import Channel, Channels
 from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.flow.under_way import UnderWay
 from backhaul.limit import Go as Turn
 from backhaul.limit import StayAway as NoTurn
 from backhaul.providers import (
@@ -41,6 +43,15 @@ UP_SECONDS = 30.0
 """A provider that has answered within this time is up: a call that fails then is its record's failure."""
 
 
+@dataclass(frozen=True)
+class Paid:
+    """An answer, what it cost and what was reserved for it, in nanodollars."""
+
+    answer: Answer
+    cost: int
+    estimate: int
+
+
 class PaidCalls:
     """The paid calls of one attempt at a shard, from all of its threads.
 
@@ -60,14 +71,22 @@ class PaidCalls:
         self._lock = threading.Lock()
         self._kept: dict[str, list[Turn]] = {}
         self._used: dict[str, Channel] = {}
+        self._under_way: UnderWay[Paid] = UnderWay()
 
-    def ask(self, name: str, request: Request, *, key: str, estimate: Usage | None = None) -> Answer:
+    def ask(self, name: str, request: Request, *, key: str, estimate: Usage | None = None) -> Paid:
         """Make one call, once its budget, its breaker and its limit let it, and return the answer.
 
         `key` is the same for the same call, however often it is made. A call that has to wait for longer than two
         seconds raises `Interrupted` to wait outside; so does one to a provider that is busy, down or does not take
         our key, which costs the record no attempt. Raises what the adapter raises otherwise.
         """
+        # A thread that was given up may be asking it still, and what that one gets is paid for.
+        made = self._under_way.once(key, lambda: self._ask(name, request, key, estimate), seconds=self._left)
+        if made is None:
+            raise Interrupted(Reason.WAIT)
+        return made
+
+    def _ask(self, name: str, request: Request, key: str, estimate: Usage | None) -> Paid:
         channel = self._used[name] = self._channels.to(name)
         provider = channel.provider
         expected = estimate or estimate_of(request)
@@ -97,6 +116,8 @@ class PaidCalls:
 
     def leave(self) -> None:
         """Settle everything; no call follows. Raises as the stores do, and `Superseded`."""
+        if not self._used:
+            return
         for channel in self._used.values():
             channel.breaker.flush()
             if channel.limiter:
@@ -114,13 +135,13 @@ class PaidCalls:
                 self._pause(found)
                 raise Interrupted(Reason.STOP)
             case HeldByOthers() | OutOfReach():
-                _wait(found.seconds)
+                _wait(found.seconds, found.describe())
         return found
 
     def _admitted(self, channel: Channel, expected: Usage) -> tuple[Go | Probe | None, Turn | None]:
         permit = channel.breaker.may_call() if channel.provider.breaker.enabled else None
         if isinstance(permit, StayAway):
-            _wait(permit.seconds)
+            _wait(permit.seconds, permit.reason)
         try:
             return permit, self._turn(channel, expected)
         except BaseException:
@@ -134,12 +155,13 @@ class PaidCalls:
             return None
         turn = self._kept_turn(channel) or limiter.ask(expected.input_tokens + expected.output_tokens)
         if isinstance(turn, NoTurn):
-            _wait(turn.seconds)
+            _wait(turn.seconds, f"{channel.provider.name} has no room under its limit")
         seconds = limiter.seconds_until(turn)
         if seconds > SLEEP_LONGEST or seconds >= self._left:
             with self._lock:
                 self._kept.setdefault(channel.provider.name, []).append(turn)
-            _wait(seconds - SLEEP_LONGEST / 2)  # it takes a moment to come back, and the rest is slept
+            # It takes a moment to come back, and the rest is slept.
+            _wait(seconds - SLEEP_LONGEST / 2, f"{channel.provider.name} has no room under its limit")
         self._clock.sleep(seconds)
         return turn
 
@@ -161,7 +183,7 @@ class PaidCalls:
         reservation: Reservation,
         permit: Go | Probe | None,
         turn: Turn | None,
-    ) -> Answer:
+    ) -> Paid:
         provider, longest = channel.provider, channel.provider.timeout_seconds
         timeout = min(longest, self._left, permit.seconds if isinstance(permit, Probe) else longest)
         # Of a call that is cut off nobody knows what it cost: at most what was reserved for it.
@@ -170,21 +192,21 @@ class PaidCalls:
             answer = channel.adapter.call(request, key=key, timeout=timeout)
             result, cost, taken = Result.OK, provider.cost(answer.usage), answer.usage
             channel.answered_at = self._clock.monotonic()
-            return msgspec.structs.replace(answer, limits=None)
+            return Paid(msgspec.structs.replace(answer, limits=None), cost, reservation.estimate)
         except ProviderBusy as error:
             result, cost = Result.THROTTLED, 0
             if channel.limiter:
                 channel.limiter.refused(error.retry_after)
-            _wait(error.retry_after or AWAY_SECONDS)
+            _wait(error.retry_after or AWAY_SECONDS, f"{provider.name} is busy")
         except ProviderDenied:
             result, cost = Result.DENIED, 0
-            _wait(AWAY_SECONDS)
+            _wait(AWAY_SECONDS, f"{provider.name} does not take our credentials")
         except ProviderDown as error:
             result = Result.FAILED if timeout >= longest else Result.NOT_MADE
             cost = reservation.estimate if error.may_be_paid else 0
             if self._is_up(channel):
                 raise
-            _wait(error.retry_after or AWAY_SECONDS)
+            _wait(error.retry_after or AWAY_SECONDS, f"{provider.name} does not answer as it should")
         except ModelRefused as error:
             taken = Usage(error.input_tokens, error.output_tokens)
             result, cost = Result.OK, provider.cost(taken)
@@ -221,5 +243,5 @@ def _report(channel: Channel, permit: Go | Probe | None, result: Result) -> None
         channel.breaker.report(Outcome(permit, result))
 
 
-def _wait(seconds: float) -> NoReturn:
-    raise Interrupted(Reason.WAIT, seconds)
+def _wait(seconds: float, what: str) -> NoReturn:
+    raise Interrupted(Reason.WAIT, seconds, what)

@@ -14,6 +14,7 @@ from backhaul.flow.chunk_run import ChunkFault, ChunkResult, ChunkRun
 from backhaul.flow.commit import GroupCommit
 from backhaul.flow.desk import Desk
 from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.flow.paid import PaidCalls
 from backhaul.flow.retry import delay_before
 from backhaul.flow.watch import Watch
 from backhaul.job import Cause, Job
@@ -47,6 +48,8 @@ class Left:
     end: End
     seconds: int = 0
     fatal: Cause | None = None
+    what: str = ""
+    """What the shard waits for, in words."""
 
 
 class ShardRun:
@@ -61,6 +64,7 @@ class ShardRun:
         commit: GroupCommit,
         watch: Watch,
         steps: StepStore,
+        calls: PaidCalls,
         registry: Registry,
         clock: Clock,
         end: float,
@@ -70,6 +74,7 @@ class ShardRun:
         self._commit = commit
         self._watch = watch
         self._steps = steps
+        self._calls = calls
         self._registry = registry
         self._clock = clock
         self._end = end
@@ -107,8 +112,7 @@ class ShardRun:
             if self._progressed and self._leaves():
                 return Left(End.DONE if self._watch.is_stopping else End.CONTINUE)
             self._begin(chunk)
-            desk = Desk(self._job, chunk, commit=self._commit, steps=self._steps, watch=self._watch)
-            desk.leaves = self._leaves
+            desk = self._desk(chunk)
             made = self._attempt(chunk, window, desk)
             self._progressed |= desk.progressed
             if isinstance(made, ChunkResult):
@@ -122,6 +126,11 @@ class ShardRun:
             settled, left = self._judge(chunk, made, desk)
             if settled or left is not None:
                 return left
+
+    def _desk(self, chunk: Chunk) -> Desk:
+        desk = Desk(self._job, chunk, commit=self._commit, steps=self._steps, calls=self._calls, watch=self._watch)
+        desk.leaves = self._leaves
+        return desk
 
     def _begin(self, chunk: Chunk) -> None:
         self._watch.underway += 1
@@ -154,8 +163,10 @@ class ShardRun:
         if isinstance(error, Interrupted) and error.reason is not Reason.TOO_SLOW:
             desk.save()
             self._progressed |= desk.progressed
-            if error.reason is Reason.WAIT:
-                return False, Left(End.WAIT, max(math.ceil(error.seconds), 1))
+            if error.reason is Reason.WAIT and error.seconds:
+                return False, Left(End.WAIT, math.ceil(error.seconds), what=error.what)
+            if error.reason is Reason.WAIT:  # for more time than is left
+                return False, Left(End.CONTINUE)
             if error.reason is Reason.STOP:
                 self._watch.check()
                 return False, Left(End.DONE)

@@ -5,20 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Literal
 
 from backhaul.clock import Clock
 from backhaul.errors import Superseded
+from backhaul.flow.allowance import Caps, Exhausted, Holder
+from backhaul.flow.budget import Budget
+from backhaul.flow.channels import Channels
 from backhaul.flow.commit import GroupCommit, Tools
 from backhaul.flow.outage import is_outage, told_apart
+from backhaul.flow.paid import PaidCalls
 from backhaul.flow.retry import delay_before
-from backhaul.flow.shard_run import ShardRun
+from backhaul.flow.shard_run import Left, ShardRun
 from backhaul.flow.watch import Watch
-from backhaul.job import Job, JobState, Stop, StopKind
+from backhaul.job import Cause, Job, JobState, Stop, StopKind
 from backhaul.policy import time_for_work
-from backhaul.progress import ShardRecord
+from backhaul.progress import ShardRecord, Wait
 from backhaul.registry import Registry
-from backhaul.store import JobStore, LetterBox, ObjectStore, S3Source, ShardStore, StepStore
+from backhaul.settings import Settings
+from backhaul.shard import Shard
+from backhaul.store import BudgetStore, JobStore, LetterBox, ObjectStore, S3Source, ShardStore, StepStore
 from backhaul.task import ShardTask
 
 OUTAGE_TRIES = 6
@@ -76,6 +83,9 @@ def process(
     steps: StepStore,
     objects: ObjectStore,
     letters: LetterBox,
+    channels: Channels,
+    budgets: BudgetStore,
+    settings: Settings,
     registry: Registry,
     clock: Clock,
     remaining: Callable[[], float],
@@ -86,7 +96,8 @@ def process(
     such as a second delivery of one call, waits for that one's end. Raises `StoreUnavailable` when the shard cannot
     even be claimed, and `Superseded` when a later run has it.
     """
-    end = clock.monotonic() + time_for_work(remaining())
+    whole = time_for_work(remaining())
+    end = clock.monotonic() + whole
     job = jobs.get(task.job)
     if job.state is not JobState.RUNNING or job.run != task.run or job.input is None or job.stop is not None:
         return Outcome("done", Work(job.processor))
@@ -102,6 +113,15 @@ def process(
         return Outcome("done", Work(job.processor, before.attempt))
     commit = GroupCommit(job, before, Tools(shards, objects, letters, clock))
     watch = Watch(job, before, jobs=jobs, shards=shards, clock=clock, end=end)
+    calls = PaidCalls(
+        channels,
+        _budget(job, task.shard, before.attempt, budgets=budgets, steps=steps, settings=settings, clock=clock),
+        end=end,
+        whole=whole,
+        pause=lambda spent: jobs.request_stop(job, _pause(spent, clock)),
+    )
+    if not before.died():  # one that died may have used them
+        calls.take_up(before.turns)
     run = ShardRun(
         job,
         task.shard,
@@ -109,6 +129,7 @@ def process(
         commit=commit,
         watch=watch,
         steps=steps,
+        calls=calls,
         registry=registry,
         clock=clock,
         end=end,
@@ -116,6 +137,8 @@ def process(
     try:
         with watch.running():
             left = run.run()
+            calls.leave()
+            commit.put_off(calls.keep(), _wait(left, clock))
             after = commit.write(finished=_is_finished(commit, task), handed_over=True)
     except Superseded:
         return Outcome("wait", _work(job, claimed, before, commit.stored), OVERTAKEN_SECONDS, overtaken=True)
@@ -132,9 +155,39 @@ def process(
     return Outcome(left.end.value, _work(job, claimed, before, after), left.seconds)
 
 
+def _budget(
+    job: Job,
+    shard: Shard,
+    attempt: int,
+    *,
+    budgets: BudgetStore,
+    steps: StepStore,
+    settings: Settings,
+    clock: Clock,
+) -> Budget:
+    def stored(earlier: int) -> tuple[int, int | None]:
+        prices = steps.prices(job.ref, shard.chunks[0].index, shard.chunks[-1].index, earlier)
+        return sum(price.cost for price in prices), sum(price.estimate for price in prices)
+
+    caps = Caps(job.policy.cap, settings.cap_per_tenant, settings.cap)
+    holder = Holder(job.ref, shard.index, attempt)
+    budget = Budget(holder, caps, budgets, clock, expires_at=job.expires_at)
+    budget.stored = stored
+    return budget
+
+
+def _pause(spent: Exhausted, clock: Clock) -> Stop:
+    said = spent.describe()
+    return Stop(StopKind.BUDGET, Cause("budget_exhausted", f"{said[0].upper()}{said[1:]}."), clock.now())
+
+
+def _wait(left: Left, clock: Clock) -> Wait | None:
+    return Wait(left.what, clock.now() + timedelta(seconds=left.seconds)) if left.what else None
+
+
 def _taken_up(claimed: ShardRecord, task: ShardTask) -> ShardRecord:
     """Return the record as this attempt takes it up: a new run tries again what failed, a retry counts the death."""
-    record = claimed.reopened(task.run)
+    record = replace(claimed.reopened(task.run), wait=None)
     if not record.died() or record.finished:
         return record
     # Those between the last one that is accounted for and this one have all died, some before they could write.

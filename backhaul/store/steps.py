@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backhaul import keys
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 
 ANSWER_LARGEST = 256 * 1024
 """Bytes of an answer that go into an item, of which DynamoDB takes 400 KB."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """What an answer cost, in nanodollars, what had been reserved for it, and the attempt at the shard that paid."""
+
+    attempt: int
+    cost: int
+    estimate: int
 
 
 class StepStore:
@@ -36,7 +46,21 @@ class StepStore:
         found = self._answers(ref, first, last)
         return found if position == start else found | self._answers(ref, *[keys.step_prefix(chunk, start)] * 2)
 
+    def prices(self, ref: JobRef, first: int, last: int, attempt: int) -> list[Price]:
+        """Return what the answers cost that an attempt has paid for in these chunks, the last included."""
+        items = self._items(ref, keys.step_prefix(first, 0), keys.step_prefix(last, keys.SCOPE_LARGEST))
+        paid = (from_item(item) for item in items if "estimate" in item)
+        found = (Price(item["attempt"], item["cost"], item["estimate"]) for item in paid)
+        return [price for price in found if price.attempt == attempt]
+
     def _answers(self, ref: JobRef, first: str, last: str) -> dict[Step, bytes]:
+        found = {}
+        for item in self._items(ref, first, last):
+            scope, name = from_item({"sk": item["sk"]})["sk"].split("#", 3)[2:]
+            found[int(scope), name] = self._answer_in(item)
+        return found
+
+    def _items(self, ref: JobRef, first: str, last: str) -> Iterator[Item]:
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
             KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
@@ -46,13 +70,18 @@ class StepStore:
             ),
             ConsistentRead=True,
         )
-        found = {}
-        for item in (item for page in pages for item in page["Items"]):
-            scope, name = from_item({"sk": item["sk"]})["sk"].split("#", 3)[2:]
-            found[int(scope), name] = self._answer_in(item)
-        return found
+        return (item for page in pages for item in page["Items"])
 
-    def keep(self, ref: JobRef, chunk: int, step: Step, answer: bytes, *, expires_at: int | None = None) -> bytes:
+    def keep(
+        self,
+        ref: JobRef,
+        chunk: int,
+        step: Step,
+        answer: bytes,
+        *,
+        expires_at: int | None = None,
+        price: Price | None = None,
+    ) -> bytes:
         """Store an answer, which is JSON, unless there is one already; returns the one that is stored."""
         scope, name = step
         values: dict[str, object] = {
@@ -60,6 +89,8 @@ class StepStore:
             "sk": keys.step_sort_key(chunk, scope, name),
             "expires_at": expires_at,
         }
+        if price is not None:
+            values |= {"attempt": price.attempt, "cost": price.cost, "estimate": price.estimate}
         values |= (
             {"answer": answer.decode()}
             if len(answer) <= ANSWER_LARGEST

@@ -20,6 +20,7 @@ from moto.dynamodb.responses import DynamoHandler
 from moto.stepfunctions.models import StepFunctionBackend
 
 from backhaul import keys
+from backhaul.flow.channels import Channels
 from backhaul.job import Job, JobRef, JobState, ObjectRef
 from backhaul.registry import Registry, find_processors
 from backhaul.settings import Settings
@@ -82,6 +83,12 @@ class Deployment:
     s3: Any
     remaining: float = 300.0
     outcomes: list[Outcome] = field(default_factory=list)
+
+    @functools.cached_property
+    def channels(self) -> Channels:
+        """What the worker process knows of providers: there is one process."""
+        store = self.store
+        return Channels(store.providers, store.secrets, store.models, store.limits, store.breakers, self.clock)
 
     def submit(self, processor: str, data: bytes, *, tenant: str = TENANT, **request: Any) -> Submitted:
         wanted = Submission(processor, request.pop("file_name", "file.txt"), len(data), **request)
@@ -233,6 +240,9 @@ class Deployment:
             "steps": store.steps,
             "objects": store.objects,
             "letters": store.letters,
+            "channels": self.channels,
+            "budgets": store.budgets,
+            "settings": self.settings,
             "registry": self.registry,
             "clock": self.clock,
             "remaining": lambda: self.remaining,

@@ -90,7 +90,7 @@ def desk(deployment, model):
 
 
 def ask(calls, request=ASK, **changes):
-    return calls.ask("acme", request, key=SECRET_KEY, **changes)
+    return calls.ask("acme", request, key=SECRET_KEY, **changes).answer
 
 
 def waits(calls, **changes):

@@ -1,0 +1,268 @@
+"""`ctx.call` in a worker: a step that is asked once, waits outside, and pauses the job when its money is spent."""
+
+import threading
+from collections import Counter
+
+import pytest
+
+from backhaul import Chat, ConcurrentProcessor, Lines, Message, Processor
+from backhaul.flow import channels as channel_module
+from backhaul.flow import commit as commits
+from backhaul.flow.allowance import CALLS_MOST
+from backhaul.job import JobState
+from backhaul.money import DOLLAR
+from backhaul.policy import Policy
+from backhaul.providers import (
+    Answer,
+    ModelRefused,
+    Provider,
+    ProviderBusy,
+    ProviderDenied,
+    ProviderDown,
+    Usage,
+)
+from backhaul.store.budgets import BudgetKey
+from tests.stages.test_crashes import Crash, crash_once
+
+DATA = b"".join(b"line %04d\n" % number for number in range(40))
+ANSWERS = DATA.upper()
+PRICE = {"price_input": 100, "price_output": 1000}
+TAKEN = Usage(10, 20)
+COST = (10 * 100 + 20 * 1000) * 1000
+"""Nanodollars a call."""
+LARGEST = (20 * 100 + 20 * 1000) * 1000
+"""What one is estimated at, at most."""
+
+
+class Model:
+    """A paid model that writes in capitals, knows what it was asked, and does what a test tells it to."""
+
+    texts_most = 0
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.asked = Counter()
+        self.keys = {}
+        self.trouble = {}
+
+    def call(self, request, *, key=None, timeout=None):
+        question = request.messages[0].content
+        with self.lock:
+            self.asked[question] += 1
+            self.keys.setdefault(question, set()).add(key)
+            trouble = self.trouble.get(question, [])
+            said = trouble.pop(0) if trouble else Answer(question.upper(), TAKEN)
+        if isinstance(said, BaseException):
+            raise said
+        return said
+
+    def twice(self):
+        return {question for question, times in self.asked.items() if times > 1}
+
+
+@pytest.fixture
+def model(monkeypatch):
+    made = Model()
+    monkeypatch.setattr(channel_module, "open_provider", lambda *_, **__: made)
+    return made
+
+
+class AskOne(Processor):
+    """Ask for every line."""
+
+    name = "ask-one"
+    reads = Lines()
+
+    def process(self, record, ctx):
+        return ctx.call("acme", Chat(messages=(Message("user", record),), max_tokens=20)).content
+
+
+class AskMany(ConcurrentProcessor):
+    """The same, several at a time."""
+
+    name = "ask-many"
+    reads = Lines()
+    process = AskOne.process
+
+
+@pytest.fixture(params=["ask-one", "ask-many"])
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def asking(deployment, model):
+    set_up(deployment)
+    return deployment.with_processors(AskOne, AskMany)
+
+
+def set_up(deployment, **changes):
+    settings = {"name": "acme", "kind": "openai", "base_url": "https://api.acme.example/v1", "model": "m"}
+    deployment.store.providers.put(Provider(**settings | PRICE | changes), version=None, by="tests")
+
+
+def begun(deployment, name, **policy):
+    task = deployment.start(name, DATA, options={"chunk_bytes": 1000}, policy=Policy(**policy))
+    deployment.plan(task)
+    (shard,) = deployment.shard_tasks(task)
+    return task, shard
+
+
+def books(deployment, job):
+    state = deployment.store.budgets.get(BudgetKey.of_job(job))
+    return state.spent, state.held
+
+
+def test_every_record_is_asked_for_once_and_paid_for_once(asking, model, name):
+    job = asking.run(name, DATA)
+    assert (job.state, asking.read(job.output)) == (JobState.SUCCEEDED, ANSWERS)
+    assert not model.twice()
+    assert books(asking, job.ref) == (40 * COST, 0)
+    usage = asking.store.budgets.get(BudgetKey.of_job(job.ref)).usage["acme"]
+    assert (usage.calls, usage.input_tokens, usage.output_tokens) == (40, 400, 800)
+
+
+@pytest.mark.parametrize("moment", [0, 1, 4])
+def test_what_was_answered_before_a_death_is_not_paid_for_again(asking, model, monkeypatch, name, moment):
+    monkeypatch.setattr(commits, "COMMIT_SECONDS", 0.0)
+    task, shard = begun(asking, name)
+    store, real, written = type(asking.store.shards), asking.store.shards.commit, []
+
+    def commit(*args):
+        written.append(args)
+        if len(written) == moment + 1:
+            crash_once(monkeypatch, store, "commit", after=False)
+            asking.store.shards.commit(*args)
+        real(*args)
+
+    monkeypatch.setattr(store, "commit", lambda _self, *args: commit(*args))
+    with pytest.raises(Crash):
+        asking.process(shard)
+    monkeypatch.setattr(store, "commit", lambda _self, *args: real(*args))
+    while (outcome := asking.process(shard)).outcome != "done":
+        asking.clock.advance(seconds=outcome.seconds)
+    job = asking.merge(task)
+    assert (job.state, asking.read(job.output)) == (JobState.SUCCEEDED, ANSWERS)
+    assert not model.twice()
+    # What the dead worker had stored is counted at its cost. What else it held may have been spent.
+    spent, held = books(asking, job.ref)
+    assert held == 0
+    assert 40 * COST <= spent <= 40 * COST + CALLS_MOST * LARGEST
+
+
+def test_the_same_call_has_the_same_key_on_every_attempt(asking, model):
+    model.trouble = {"line 0003": [ProviderDown("Out.", may_be_paid=True)]}
+    asking.run("ask-one", DATA)
+    assert model.asked["line 0003"] == 2
+    assert all(len(keys) == 1 for keys in model.keys.values())
+    assert len(set.union(*model.keys.values())) == 40
+
+
+def test_a_provider_that_is_down_costs_no_record_an_attempt(asking, model, name):
+    down = [ProviderDown("Out.", retry_after=20.0)] * 30
+    model.trouble = {f"line {number:04d}": list(down) for number in range(40)}
+    task, shard = begun(asking, name, attempts=1)
+    waits = []
+    while (outcome := asking.process(shard)).outcome != "done":
+        waits.append(outcome)
+        asking.clock.advance(seconds=outcome.seconds)
+        if asking.clock.now().timestamp() > 120 + asking.store.jobs.get(task.job).created_at.timestamp():
+            model.trouble = {}
+    job = asking.merge(task)
+    assert (job.state, asking.read(job.output)) == (JobState.SUCCEEDED, ANSWERS)
+    assert {each.outcome for each in waits} == {"wait"}
+    assert not asking.store.shards.get(task.job, 0).suspect
+
+
+def test_what_a_shard_waits_for_is_in_its_record_while_nobody_works_on_it(asking, model):
+    model.trouble = {"line 0005": [ProviderBusy("Slow down.", retry_after=33.0)]}
+    task, shard = begun(asking, "ask-one")
+    assert asking.process(shard).seconds == 33
+    record = asking.store.shards.get(task.job, 0)
+    assert record.wait.what == "acme is busy"
+    assert (record.wait.until - asking.clock.now()).total_seconds() == 33
+    asking.clock.advance(seconds=33)
+    assert asking.process(shard).outcome == "done"
+    assert asking.store.shards.get(task.job, 0).wait is None
+
+
+def test_a_spent_budget_pauses_the_job_and_a_higher_one_lets_it_go_on(asking, model, name):
+    task, shard = begun(asking, name, max_cost="0.5")  # for 23 calls at what they cost
+    assert asking.process(shard).outcome == "done"
+    job = asking.merge(task)
+    assert job.state is JobState.PAUSED
+    assert job.cause.code == "budget_exhausted"
+    assert job.cause.message.startswith("The job's budget of $0.50 has $0.0")
+    spent, held = books(asking, job.ref)
+    assert held == 0
+    assert spent == COST * sum(model.asked.values()) <= DOLLAR // 2
+    assert sum(model.asked.values()) >= 20
+    asking.store.budgets.raise_cap(BudgetKey.of_job(job.ref), DOLLAR, by="me", why="more")
+    asking.redrive(job.ref)
+    again = asking.finish(type(task)(job.ref, job.run + 1))
+    assert (again.state, asking.read(again.output)) == (JobState.SUCCEEDED, ANSWERS)
+    assert not model.twice()
+
+
+def test_a_refusal_fails_its_chunk_with_its_cause_and_is_paid_for(asking, model):
+    model.trouble = {"line 0005": [ModelRefused("No.", input_tokens=10, output_tokens=20)]}
+    job = asking.run("ask-one", DATA, options={"chunk_bytes": 100})
+    assert job.state is JobState.PARTIAL
+    (missing,) = asking.receipt(job)["missing"]
+    assert missing["cause"]["code"] == "model_refused"
+    assert model.asked["line 0005"] == 1
+    assert books(asking, job.ref) == (sum(model.asked.values()) * COST, 0)
+
+
+def test_an_unknown_provider_is_the_cause_of_each_chunk_and_nothing_is_tried_again(deployment, model):
+    job = deployment.with_processors(AskOne).run("ask-one", DATA)
+    assert job.state is JobState.FAILED
+    (missing,) = deployment.receipt(job)["missing"]
+    assert missing["cause"]["code"] == "unknown_provider"
+    assert "backhaul providers list" in missing["cause"]["message"]
+    assert not model.asked
+
+
+def test_credentials_that_are_denied_open_the_breaker_and_the_job_waits(asking, model):
+    model.trouble = {f"line {number:04d}": [ProviderDenied("401")] * 9 for number in range(40)}
+    task, shard = begun(asking, "ask-many", attempts=1)
+    for _ in range(3):
+        outcome = asking.process(shard)
+        assert outcome.outcome == "wait"
+        asking.clock.advance(seconds=1)
+    assert sum(model.asked.values()) <= 8
+    assert "credentials" in asking.store.breakers.get("acme").reason
+    assert "breaker open" in asking.store.shards.get(task.job, 0).wait.what
+    assert books(asking, task.job) == (0, 0)
+
+
+def test_a_turn_that_is_reserved_for_later_is_used_by_the_next_attempt(deployment, model):
+    set_up(deployment, requests_per_minute=6)
+    asking = deployment.with_processors(AskOne)
+    task, shard = begun(asking, "ask-one")
+    outcomes = []
+    while (outcome := asking.process(shard)).outcome != "done":
+        outcomes.append(outcome)
+        asking.clock.advance(seconds=outcome.seconds)
+    job = asking.merge(task)
+    took = (asking.clock.now() - job.created_at).total_seconds()
+    assert (job.state, asking.read(job.output)) == (JobState.SUCCEEDED, ANSWERS)
+    assert 39 * 10 <= took <= 39 * 10 * 1.05
+    assert {each.outcome for each in outcomes} == {"wait"}
+
+
+def test_a_worker_that_died_leaves_no_turns_because_it_may_have_used_them(deployment, model, monkeypatch):
+    set_up(deployment, requests_per_minute=6)
+    asking = deployment.with_processors(AskOne)
+    task, shard = begun(asking, "ask-one")
+    outcome = asking.process(shard)
+    kept = asking.store.shards.get(task.job, 0).turns
+    assert kept
+    asking.clock.advance(seconds=outcome.seconds)
+    crash_once(monkeypatch, type(asking.store.shards), "commit", after=False)
+    with pytest.raises(Crash):
+        asking.process(shard)
+    asked = sum(model.asked.values())
+    assert asking.store.shards.get(task.job, 0).turns == kept
+    assert asking.process(shard).outcome == "wait"
+    assert sum(model.asked.values()) == asked
