@@ -1,7 +1,7 @@
 """Backhaul: background file processing for AI agents; this is what a processor file imports."""
 
 from backhaul.errors import Permanent, Transient, UnsuitableInput
-from backhaul.processor import ConcurrentProcessor, Context, Processor
+from backhaul.processor import ConcurrentProcessor, Context, Expected, Processor
 from backhaul.providers import (
     Answer,
     Chat,
@@ -26,6 +26,7 @@ __all__ = [
     "Context",
     "Csv",
     "Embed",
+    "Expected",
     "JsonLines",
     "Lines",
     "Message",

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -36,6 +36,16 @@ CHUNK_BYTES_MAX = 64 * 1024**2
 TALLY_NAME_LONGEST = 100
 TALLY_LARGEST = 10**15
 STEP_NAME_LONGEST = 200
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """What calls of one provider will take together, as far as the records tell; output is a guess and a bound."""
+
+    provider: str
+    calls: float
+    input_tokens: float
+    output_tokens: float = 0.0
+    output_tokens_most: float = 0.0
 
 
 class Context:
@@ -202,6 +212,13 @@ class Processor:
             if value is not None:
                 yield self.reads.encode(value, record)
             ctx.end_record()
+
+    def expect(self, records: Sequence[Any]) -> Iterable[Expected]:
+        """Yield what calls of providers consecutive records will need, for an estimate before a job; none by default.
+
+        Records are as `process` gets them, and may be a sample: nothing is called.
+        """
+        return ()
 
     def merge(self, results: Iterator[bytes], ctx: Context) -> Iterable[bytes]:
         """Yield the output from the chunks' results, in the input's order; by default they are joined."""
