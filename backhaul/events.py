@@ -1,10 +1,11 @@
-"""The events that tell the world of a job's changes; `docs/events.md` is their contract."""
+"""The events that tell of jobs, and of providers' breakers; `docs/events.md` is their contract."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from backhaul.breaker import BreakerState, Phase
 from backhaul.job import Cause, Counts, Job, JobState, ObjectRef
 
 SOURCE = "backhaul"
@@ -54,15 +55,32 @@ class Location:
 
 
 @dataclass(frozen=True)
-class JobEvent:
+class BreakerDetail:
+    """What an event says of a provider's breaker; its schema is `docs/schemas/breaker-event.v1.json`."""
+
+    schema_version: int
+    event_id: str
+    provider: str
+    state: Phase
+    reason: str | None
+    """Why calls are held back."""
+    next_probe_at: datetime | None
+    """When one call is let through to see; none if only a person lets calls through again."""
+    by: str | None
+    """Who opened or closed it by hand."""
+    why: str | None
+
+
+@dataclass(frozen=True)
+class Event:
     """One event, ready for the bus."""
 
     detail_type: str
     time: datetime
-    detail: Detail
+    detail: Detail | BreakerDetail
 
 
-def event_of(job: Job, bucket: str) -> JobEvent | None:
+def event_of(job: Job, bucket: str) -> Event | None:
     """Return the event that announces the job's present state, or None if it is not announced."""
     if job.state not in DETAIL_TYPES:
         return None
@@ -80,7 +98,32 @@ def event_of(job: Job, bucket: str) -> JobEvent | None:
         receipt=_location(bucket, job.receipt),
         cause=job.cause and replace(job.cause, detail=None),
     )
-    return JobEvent(DETAIL_TYPES[job.state], job.updated_at, detail)
+    return Event(DETAIL_TYPES[job.state], job.updated_at, detail)
+
+
+def event_of_breaker(before: BreakerState, after: BreakerState) -> Event | None:
+    """Return the event that announces that a breaker has opened or closed; None for what lies between.
+
+    A probe that fails changes nothing for who waits, and is not announced.
+    """
+    was, now = _standing(before), _standing(after)
+    if was == now or after.since is None:
+        return None
+    detail = BreakerDetail(
+        schema_version=SCHEMA_VERSION,
+        event_id=f"breaker.{after.provider}.{after.epoch}",
+        provider=after.provider,
+        state=after.state,
+        reason=after.reason,
+        next_probe_at=after.next_probe_at,
+        by=after.by,
+        why=after.why,
+    )
+    return Event("Breaker Closed" if after.state is Phase.CLOSED else "Breaker Opened", after.since, detail)
+
+
+def _standing(breaker: BreakerState) -> tuple[bool, bool]:
+    return breaker.state is Phase.CLOSED, breaker.is_held_open
 
 
 def _location(bucket: str, ref: ObjectRef | None) -> Location | None:

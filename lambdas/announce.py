@@ -1,4 +1,4 @@
-"""The jobs table's stream: an event for each change of a job's state."""
+"""The tables' streams: an event for each change of a job's state, and of a provider's breaker."""
 
 from typing import Any
 

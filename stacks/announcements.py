@@ -1,6 +1,8 @@
-"""From a job's change to an event: the jobs table's stream → announce → bus."""
+"""From a change of a job, or of a provider's breaker, to an event: the tables' streams → announce → bus."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from aws_cdk import Duration
 from aws_cdk import aws_events as events
@@ -13,6 +15,7 @@ from backhaul.events import DETAIL_TYPES, SOURCE
 from backhaul.job import JobState
 from backhaul.keys import JOB_SORT_KEY
 from backhaul.settings import Settings
+from backhaul.store import breakers
 from stacks.function import Functions
 from stacks.grants import allow
 from stacks.monitoring import dead_letters
@@ -27,7 +30,7 @@ class Announcements(Construct):
         super().__init__(scope, name)
         self.bus = events.EventBus(self, "bus")
         self.dead_letters = dead_letters(self, "dead-letters")
-        stream = storage.jobs.table_stream_arn or ""
+        tables = {storage.jobs: JOB_SORT_KEY, storage.flow: breakers.SORT_KEY}
 
         self.announce = functions.declare(
             self,
@@ -39,24 +42,25 @@ class Announcements(Construct):
                     "dynamodb:GetRecords",
                     "dynamodb:GetShardIterator",
                     "dynamodb:ListStreams",
-                    on=stream,
+                    on=[table.table_stream_arn or "" for table in tables],
                 ),
                 allow("events:PutEvents", on=self.bus.event_bus_arn),
                 allow("sqs:SendMessage", on=self.dead_letters.queue_arn),
             ],
             timeout=Duration.seconds(30),
         )
-        self.announce.add_event_source(
-            sources.DynamoEventSource(
-                storage.jobs,
-                starting_position=lambda_.StartingPosition.TRIM_HORIZON,
-                filters=[lambda_.FilterCriteria.filter(_JOB_WRITTEN)],
-                bisect_batch_on_error=True,
-                report_batch_item_failures=True,
-                retry_attempts=25,
-                on_failure=sources.SqsDlq(self.dead_letters),
+        for table, sort_key in tables.items():
+            self.announce.add_event_source(
+                sources.DynamoEventSource(
+                    table,
+                    starting_position=lambda_.StartingPosition.TRIM_HORIZON,
+                    filters=[lambda_.FilterCriteria.filter(_written(sort_key))],
+                    bisect_batch_on_error=True,
+                    report_batch_item_failures=True,
+                    retry_attempts=25,
+                    on_failure=sources.SqsDlq(self.dead_letters),
+                )
             )
-        )
 
     def wake_at_job_end(self, function: lambda_.IFunction) -> None:
         """Call the function whenever a job has ended."""
@@ -70,8 +74,9 @@ class Announcements(Construct):
         accept(rule, "The sweep does the same each minute, whether or not it was told.", "Serverless-EventBusDLQ")
 
 
-_JOB_WRITTEN = {
-    # Not REMOVE: a record that expired is no change of the job's state.
-    "eventName": lambda_.FilterRule.or_("INSERT", "MODIFY"),
-    "dynamodb": {"Keys": {"sk": {"S": lambda_.FilterRule.is_equal(JOB_SORT_KEY)}}},
-}
+def _written(sort_key: str) -> dict[str, Any]:
+    return {
+        # Not REMOVE: a record that expired is no change of what it was about.
+        "eventName": lambda_.FilterRule.or_("INSERT", "MODIFY"),
+        "dynamodb": {"Keys": {"sk": {"S": lambda_.FilterRule.is_equal(sort_key)}}},
+    }

@@ -10,9 +10,11 @@ from constructs import Construct
 from stacks.review import accept_patterns
 
 
-def allow(*actions: str, on: str | Sequence[str]) -> iam.PolicyStatement:
-    """Return a grant of actions on the named resources."""
-    return iam.PolicyStatement(actions=list(actions), resources=[on] if isinstance(on, str) else list(on))
+def allow(*actions: str, on: str | Sequence[str], items: Sequence[str] = ()) -> iam.PolicyStatement:
+    """Return a grant of actions on the named resources; of a table perhaps only on items whose partition is named."""
+    conditions = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": list(items)}} if items else None
+    resources = [on] if isinstance(on, str) else list(on)
+    return iam.PolicyStatement(actions=list(actions), resources=resources, conditions=conditions)
 
 
 def closed_role(

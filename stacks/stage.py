@@ -17,6 +17,7 @@ from backhaul.money import nanodollars
 GIB = 1024**3
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,23}")
 _ORIGIN = re.compile(r"https?://[^\s/*]+|\*")
+_MODEL = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)?\.[A-Za-z0-9_.:-]+")
 _EMAIL = re.compile(r"[^\s@,]+@[^\s@,]+\.[^\s@,.]+")
 
 
@@ -50,6 +51,8 @@ class StageSettings:
     """US dollars that calls of providers may cost in a day; any by default."""
     max_cost_per_day_per_tenant: str = ""
     """The same for each tenant."""
+    bedrock_models: tuple[str, ...] = ()
+    """Models of Amazon Bedrock, or inference profiles, that workers may call, by ID; none by default."""
     alarm_emails: tuple[str, ...] = ()
     """Who is told of alarms; each address gets a message that asks to confirm it."""
     cors_origins: tuple[str, ...] = ()
@@ -161,6 +164,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "worker_timeout_seconds": _number(10, 900),  # Lambda's own limit
     "max_cost_per_day": _dollars,
     "max_cost_per_day_per_tenant": _dollars,
+    "bedrock_models": _several("model's ID", _MODEL, "anthropic.claude-3-haiku-20240307-v1:0"),
     "alarm_emails": _several("e-mail address", _EMAIL, "ops@example.com"),
     "cors_origins": _several("origin", _ORIGIN, "https://app.example.com"),
     "processors": _folder,

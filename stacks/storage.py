@@ -35,7 +35,7 @@ class Storage(Construct):
         """The bucket's ARN, for what must exist before it: the bucket has a name of our own for that reason."""
         self.bucket = self._data_bucket(bucket_name)
         self.jobs = self._jobs_table()
-        self.flow = self._table("flow")
+        self.flow = self._table("flow", stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES)
 
     def objects(self, kind: str) -> str:
         """Return the ARN pattern of one kind of object of any job."""
@@ -131,7 +131,7 @@ class Storage(Construct):
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
             time_to_live_attribute="expires_at",
             stream=stream,
-            # The flow table's too: it will hold budgets, which are money, and is too small to cost anything.
+            # The flow table's too: it holds budgets, which are money, and is too small to cost anything.
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=True
             ),

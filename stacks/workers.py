@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
-from aws_cdk import Duration
+from aws_cdk import ArnFormat, Aws, Duration, Stack
+from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from backhaul.settings import Settings
 from stacks.function import WHOLE_CPU, Functions
 from stacks.grants import allow
 from stacks.monitoring import dead_letters
+from stacks.stage import StageSettings
 from stacks.storage import Storage
+
+_PROFILE = re.compile(r"(?:[a-z]{2,6}|us-gov)\.([a-z0-9-]+\..+)")
+"""The name of an inference profile, which is a model's with the name of a group of regions before it."""
 
 
 class Workers(Construct):
@@ -22,6 +28,13 @@ class Workers(Construct):
         self.failed_chunks = dead_letters(self, "failed-chunks")
         stored = Settings(data_bucket=storage.bucket.bucket_name, jobs_table=storage.jobs.table_name)
         failing = replace(stored, failed_chunks_url=self.failed_chunks.queue_url)
+        stage = functions.stage
+        paying = replace(
+            failing,
+            flow_table=storage.flow.table_name,
+            max_cost_per_day=stage.max_cost_per_day,
+            max_cost_per_day_per_tenant=stage.max_cost_per_day_per_tenant,
+        )
 
         self.plan = functions.declare(
             self,
@@ -39,7 +52,7 @@ class Workers(Construct):
         self.process = functions.declare(
             self,
             "process",
-            settings=failing,
+            settings=paying,
             grants=[
                 allow(
                     "dynamodb:GetItem",
@@ -51,8 +64,9 @@ class Workers(Construct):
                 allow("s3:GetObjectVersion", on=storage.objects("input/data")),
                 allow("s3:GetObject", "s3:PutObject", on=[storage.objects("results/*"), storage.objects("steps/*")]),
                 allow("sqs:SendMessage", on=self.failed_chunks.queue_arn),
+                *_calls(self, storage, stage),
             ],
-            timeout=Duration.seconds(functions.stage.worker_timeout_seconds),
+            timeout=Duration.seconds(stage.worker_timeout_seconds),
             memory=WHOLE_CPU,
         )
         self.merge = functions.declare(
@@ -78,3 +92,38 @@ class Workers(Construct):
             timeout=Duration.seconds(30),
         )
         self.all = (self.plan, self.process, self.merge, self.conclude)
+
+
+def _calls(scope: Construct, storage: Storage, stage: StageSettings) -> list[iam.PolicyStatement]:
+    """Return what calls of providers take: settings, keys and models, and the guards before them, but no slots."""
+    stack, guards = Stack.of(scope), ("LIMIT#*", "BREAKER#*", "BUDGET#*")
+    keys = [
+        stack.format_arn(
+            service="secretsmanager",
+            resource="secret",
+            resource_name=f"{stack.stack_name}/*",
+            arn_format=ArnFormat.COLON_RESOURCE_NAME,
+        ),
+        stack.format_arn(service="ssm", resource="parameter", resource_name=f"{stack.stack_name}/*"),
+    ]
+    models = [allow("bedrock:InvokeModel", on=_models(stack, stage))] if stage.bedrock_models else []
+    return [
+        allow("dynamodb:GetItem", on=storage.flow.table_arn, items=("PROVIDER#*", *guards)),
+        allow("dynamodb:UpdateItem", on=storage.flow.table_arn, items=guards),
+        allow("secretsmanager:GetSecretValue", on=keys[0]),
+        allow("ssm:GetParameter", on=keys[1]),
+        *models,
+    ]
+
+
+def _models(stack: Stack, stage: StageSettings) -> list[str]:
+    found = []
+    for model in stage.bedrock_models:
+        profile = _PROFILE.fullmatch(model)
+        if profile:  # it calls the model in regions of its own choice, and both have to be allowed
+            found.append(
+                stack.format_arn(service="bedrock", region="*", resource="inference-profile", resource_name=model)
+            )
+        name = profile[1] if profile else model
+        found.append(f"arn:{Aws.PARTITION}:bedrock:*::foundation-model/{name}")
+    return found

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
+from backhaul.breaker import BreakerState, Count, Phase
 from backhaul.clock import Clock
 from backhaul.errors import StoreUnavailable
 from backhaul.flow.breaker_rule import (
@@ -31,7 +32,7 @@ from backhaul.flow.breaker_rule import (
     seconds_to_probe,
     should_open,
 )
-from backhaul.store.breakers import BreakerState, BreakerStore, Count, Phase
+from backhaul.store.breakers import BreakerStore
 from backhaul.transience import is_transient
 
 PACE_SECONDS = 1.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from backhaul.store.breakers import BreakerState, Count, Phase
+from backhaul.breaker import BreakerState, Count, Phase
 
 BUCKETS = 15
 """Into how many pieces the window of counts is cut."""

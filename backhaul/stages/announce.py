@@ -1,4 +1,4 @@
-"""Tell the event bus of every change of a job's state, from the jobs table's stream."""
+"""Tell the event bus of every change of a job's state, and of providers' breakers, from the tables' streams."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from backhaul.events import JobEvent, event_of
+from backhaul.events import Event, event_of, event_of_breaker
 from backhaul.store import EventBus
+from backhaul.store import breakers as breaker_items
+from backhaul.store.breakers import breaker_of
 from backhaul.store.bus import ENTRIES_MOST
 from backhaul.store.job_item import job_of
 
 
 @dataclass(frozen=True)
 class Change:
-    """One record of the stream: a job before and after a write."""
+    """One record of a stream: a job, or a breaker, before and after a write."""
 
     sequence_number: str
     before: Mapping[str, Any]
@@ -28,16 +30,12 @@ class Change:
 
 
 def announce(changes: Iterable[Change], *, bus: EventBus, bucket: str) -> str | None:
-    """Publish an event for each change of state, in order.
+    """Publish an event for each change of state, in order of the stream.
 
     Returns the sequence number from which the stream must be read again, or None if all went out.
     An event that went out twice has the same event ID both times.
     """
-    pending = iter(
-        (change, event)
-        for change in changes
-        if _changes_state(change) and (event := event_of(job_of(dict(change.after)), bucket)) is not None
-    )
+    pending = iter((change, event) for change in changes if (event := _event_of(change, bucket)) is not None)
     while batch := tuple(islice(pending, ENTRIES_MOST)):
         refused = bus.publish([event for _, event in batch])
         if refused:
@@ -45,10 +43,16 @@ def announce(changes: Iterable[Change], *, bus: EventBus, bucket: str) -> str | 
     return None
 
 
-def _changes_state(change: Change) -> bool:
+def _event_of(change: Change, bucket: str) -> Event | None:
+    after = dict(change.after)
+    if after.get("sk") == {"S": breaker_items.SORT_KEY}:
+        before = {"pk": after["pk"], **change.before}  # a breaker's first record has none before it
+        return event_of_breaker(breaker_of(before), breaker_of(after))
     # An image without it is no job, or a job that was removed, which is no change of its state.
-    return "moves" in change.after and change.before.get("moves") != change.after["moves"]
+    if "moves" in after and change.before.get("moves") != after["moves"]:
+        return event_of(job_of(after), bucket)
+    return None
 
 
-def _first(batch: tuple[tuple[Change, JobEvent], ...], refused: list[JobEvent]) -> str:
+def _first(batch: tuple[tuple[Change, Event], ...], refused: list[Event]) -> str:
     return next(change.sequence_number for change, event in batch if event in refused)

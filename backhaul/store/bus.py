@@ -1,4 +1,4 @@
-"""The event bus: where the world hears of a job's changes."""
+"""The event bus: where the world hears of changes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from backhaul.events import SOURCE, JobEvent
+from backhaul.events import SOURCE, Event
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -24,13 +24,13 @@ class EventBus:
         self._client = client
         self._name = name
 
-    def publish(self, events: Sequence[JobEvent]) -> list[JobEvent]:
+    def publish(self, events: Sequence[Event]) -> list[Event]:
         """Publish at most ten events and return those that the bus refused."""
         answer = self._client.put_events(Entries=[self._entry(event) for event in events])
         pairs = zip(events, answer["Entries"], strict=True)
         return [event for event, entry in pairs if "ErrorCode" in entry]
 
-    def _entry(self, event: JobEvent) -> PutEventsRequestEntryTypeDef:
+    def _entry(self, event: Event) -> PutEventsRequestEntryTypeDef:
         return {
             "EventBusName": self._name,
             "Source": SOURCE,

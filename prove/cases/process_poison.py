@@ -65,9 +65,10 @@ def time_out(trial: Trial, site: Site) -> None:
     records = 4
     ways = {trial.random.randrange(records): "stuck"}
     data = poisoned(trial.random, records, ways)
-    usual = site.deployed.change("workersprocess", Timeout=3)
+    # Long enough that on a busy machine no other record runs out of time.
+    usual = site.deployed.change("workersprocess", Timeout=8)
     try:
-        job = site.job(data, "poison", {"chunk_bytes": LINE_BYTES}, {"record_seconds": 1, "attempts": 1})
+        job = site.job(data, "poison", {"chunk_bytes": LINE_BYTES}, {"record_seconds": 4, "attempts": 1})
         settle(trial, job, ends="PARTIAL", record_bytes=LINE_BYTES)
     finally:
         site.deployed.change("workersprocess", **usual)

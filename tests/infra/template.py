@@ -59,8 +59,11 @@ class Template:
 
 
 def grant(statement: dict[str, Any]) -> Grant:
-    """Return the actions and the resources of a statement."""
-    return listed(statement["Action"]), texts(statement["Resource"])
+    """Return the actions and the resources of a statement: `<table>?PREFIX*` for some items of a table."""
+    resources = texts(statement["Resource"])
+    conditions = statement.get("Condition", {}).get("ForAllValues:StringLike", {})
+    items = listed(conditions.get("dynamodb:LeadingKeys", []))
+    return listed(statement["Action"]), [f"{each}?{item}" for each in resources for item in items] or resources
 
 
 def listed(value: Any) -> list[Any]:

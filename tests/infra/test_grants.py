@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 import pytest
@@ -86,6 +87,38 @@ def test_only_what_starts_or_ends_runs_may_touch_slots_and_stop_runs(template: T
         for resource in resources
     }
     assert holders(template, "states:StopExecution", stops) == {"sweep"}
+
+
+def test_workers_reach_what_guards_calls_and_no_slots(template: Template):
+    def of_flow(action: str) -> set[str]:
+        resources = {each for actions, on in template.grants("process") if action in actions for each in on}
+        return {each.removeprefix("<storageflow.Arn>?") for each in resources if each.startswith("<storageflow.Arn>")}
+
+    guards = {"LIMIT#*", "BREAKER#*", "BUDGET#*"}
+    assert of_flow("dynamodb:UpdateItem") == guards
+    assert of_flow("dynamodb:GetItem") == guards | {"PROVIDER#*"}
+    assert not of_flow("dynamodb:PutItem")
+
+
+def test_only_workers_read_keys_of_providers_and_only_those_of_this_deployment(template: Template):
+    arn = "arn:<AWS::Partition>:{}:<AWS::Region>:<AWS::AccountId>:{}Backhaul-dev/*"
+    assert holders(template, "secretsmanager:GetSecretValue", arn.format("secretsmanager", "secret:")) == {"process"}
+    assert holders(template, "ssm:GetParameter", arn.format("ssm", "parameter/")) == {"process"}
+    reading = {"secretsmanager:GetSecretValue", "ssm:GetParameter"}
+    others = [name for name, each in template.statements() if reading & set(listed(each["Action"]))]
+    assert set(others) == {"workersprocessrole"}
+
+
+def test_models_of_bedrock_are_allowed_by_name(template: Template, synthesize: Callable[..., Template]):
+    assert not [each for _, each in template.statements() if "bedrock:InvokeModel" in listed(each["Action"])]
+    profile = "eu.anthropic.claude-3-haiku-20240307-v1:0"
+    allowing = synthesize(bedrock_models=("amazon.titan-embed-text-v2:0", profile))
+    (models,) = [on for actions, on in allowing.grants("process") if actions == ["bedrock:InvokeModel"]]
+    assert set(models) == {
+        "arn:<AWS::Partition>:bedrock:*::foundation-model/amazon.titan-embed-text-v2:0",
+        f"arn:<AWS::Partition>:bedrock:*:<AWS::AccountId>:inference-profile/{profile}",
+        "arn:<AWS::Partition>:bedrock:*::foundation-model/anthropic.claude-3-haiku-20240307-v1:0",
+    }
 
 
 def test_only_what_gives_chunks_up_may_write_letters_about_them(template: Template):

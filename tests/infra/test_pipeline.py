@@ -12,6 +12,7 @@ from backhaul import keys
 from backhaul.events import SOURCE
 from backhaul.job import JobRef
 from backhaul.settings import Settings
+from backhaul.store import breakers
 from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from tests.infra.template import Template, listed, text
 
@@ -164,17 +165,19 @@ class TestIntake:
 
 
 class TestAnnouncements:
-    def test_announce_reads_what_became_of_jobs_and_nothing_else(self, template: Template):
-        mapping = _mapping(template, "announcementsannounce")
-        (pattern,) = mapping["FilterCriteria"]["Filters"]
-        assert text(mapping["EventSourceArn"]) == "<storagejobs.StreamArn>"
+    @pytest.mark.parametrize(("table", "sort_key"), [("jobs", keys.JOB_SORT_KEY), ("flow", breakers.SORT_KEY)])
+    def test_announce_reads_what_became_of_jobs_and_breakers_and_nothing_else(self, template, table, sort_key):
+        mappings = {text(each["EventSourceArn"]): each for each in _mappings(template, "announcementsannounce")}
+        assert set(mappings) == {"<storagejobs.StreamArn>", "<storageflow.StreamArn>"}
+        (pattern,) = mappings[f"<storage{table}.StreamArn>"]["FilterCriteria"]["Filters"]
         assert json.loads(pattern["Pattern"]) == {
             "eventName": ["INSERT", "MODIFY"],
-            "dynamodb": {"Keys": {"sk": {"S": [keys.JOB_SORT_KEY]}}},
+            "dynamodb": {"Keys": {"sk": {"S": [sort_key]}}},
         }
 
-    def test_a_change_that_cannot_be_announced_is_found_kept_and_passed(self, template: Template):
-        mapping = _mapping(template, "announcementsannounce")
+    @pytest.mark.parametrize("number", [0, 1])
+    def test_a_change_that_cannot_be_announced_is_found_kept_and_passed(self, template: Template, number: int):
+        mapping = _mappings(template, "announcementsannounce")[number]
         assert mapping["BisectBatchOnFunctionError"] is True
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert mapping["MaximumRetryAttempts"] == 25
@@ -340,6 +343,8 @@ class TestFunctions:
             retention_days=2,
             max_running_jobs=7,
             max_running_jobs_per_tenant=3,
+            max_cost_per_day="50",
+            max_cost_per_day_per_tenant="2.50",
         ).functions()
         settings = {name: Settings.from_env(_environment(each)) for name, each in functions.items()}
         assert settings["submit"] == Settings(
@@ -361,7 +366,10 @@ class TestFunctions:
         stored = Settings(data_bucket="<storagedata>", jobs_table="<storagejobs>")
         assert settings["plan"] == stored
         assert settings["inquire"] == replace(admission, data_bucket="<storagedata>", state_machine_arn="")
-        assert settings["process"] == settings["merge"] == replace(stored, failed_chunks_url="<workersfailedchunks>")
+        failing = replace(stored, failed_chunks_url="<workersfailedchunks>")
+        assert settings["merge"] == failing
+        paying = replace(failing, flow_table="<storageflow>")
+        assert settings["process"] == replace(paying, max_cost_per_day="50", max_cost_per_day_per_tenant="2.50")
         assert settings["announce"] == Settings(data_bucket="<storagedata>", event_bus="<announcementsbus>")
 
 
@@ -374,6 +382,10 @@ def _key(table_or_index: dict[str, Any]) -> dict[str, str]:
 
 
 def _mapping(template: Template, function: str) -> dict[str, Any]:
-    mappings = [each["Properties"] for each in template.of_type("Lambda::EventSourceMapping").values()]
-    (found,) = [each for each in mappings if text(each["FunctionName"]) == f"<{function}>"]
+    (found,) = _mappings(template, function)
     return found
+
+
+def _mappings(template: Template, function: str) -> list[dict[str, Any]]:
+    mappings = [each["Properties"] for each in template.of_type("Lambda::EventSourceMapping").values()]
+    return [each for each in mappings if text(each["FunctionName"]) == f"<{function}>"]

@@ -379,6 +379,7 @@ def _create_flow_table() -> None:
     boto3.client("dynamodb").create_table(
         TableName="flow",
         BillingMode="PAY_PER_REQUEST",
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
         KeySchema=_keys("pk", "sk"),
     )

@@ -5,17 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from backhaul.events import DETAIL_TYPES
+from backhaul.flow.breaker import Breaker
+from backhaul.flow.breaker_rule import BreakerRule, Go, Outcome, Probe, Result
 from backhaul.job import Cause, JobState, Stop, StopKind
-from backhaul.stages.announce import Change
+from backhaul.stages.announce import Change, announce
 from backhaul.store import EventBus
 from backhaul.task import RunTask
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/schemas/job-event.v1.json").read_text())
 VALIDATOR = Draft202012Validator(SCHEMA, format_checker=FormatChecker())
+BREAKER_SCHEMA = json.loads((Path(__file__).parents[2] / "docs/schemas/breaker-event.v1.json").read_text())
+BREAKER_VALIDATOR = Draft202012Validator(BREAKER_SCHEMA, format_checker=FormatChecker())
 DATA = b"one line\n"
 
 
@@ -276,3 +281,60 @@ def test_what_was_done_of_a_cancelled_job_is_announced_with_its_output(deploymen
 def test_an_event_from_before_there_were_redrives_still_keeps_the_contract():
     for example in SCHEMA["examples"]:
         VALIDATOR.validate({name: value for name, value in example.items() if name != "run"})
+
+
+def breaker_changes(deployment: Any) -> list[Change]:
+    """Every write of a breaker so far, as the flow table's stream says it."""
+    streams = boto3.client("dynamodbstreams")
+    (stream,) = streams.list_streams(TableName="flow")["Streams"]
+    (shard,) = streams.describe_stream(StreamArn=stream["StreamArn"])["StreamDescription"]["Shards"]
+    iterator = streams.get_shard_iterator(
+        StreamArn=stream["StreamArn"], ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+    )
+    records = streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
+    return [Change.of(record["dynamodb"]) for record in records if record["dynamodb"]["Keys"]["sk"]["S"] == "BREAKER"]
+
+
+def failing(deployment: Any) -> Breaker:
+    """A breaker that enough failures have opened."""
+    breaker = Breaker("acme", BreakerRule(), deployment.store.breakers, deployment.clock)
+    while isinstance(permit := breaker.may_call(), Go):
+        breaker.report(Outcome(permit, Result.FAILED))
+        deployment.clock.advance(seconds=0.5)
+    return breaker
+
+
+def test_a_breaker_that_opens_and_closes_is_announced_once_each_whatever_its_probes_find(deployment, monkeypatch):
+    breaker = failing(deployment)
+    for result in (Result.FAILED, Result.FAILED, Result.OK):
+        while not isinstance(permit := breaker.may_call(), Probe):
+            deployment.clock.advance(seconds=1)
+        breaker.report(Outcome(permit, result))
+    changes = breaker_changes(deployment)
+    bus = Bus()
+    assert announce(changes, bus=bus, bucket="data") is None
+    assert [event.detail_type for event in bus.heard] == ["Breaker Opened", "Breaker Closed"]
+    opened, closed = (json.loads(msgspec.json.encode(event.detail)) for event in bus.heard)
+    for each in (opened, closed):
+        BREAKER_VALIDATOR.validate(each)
+    assert opened["reason"]
+    assert opened["next_probe_at"]
+    assert closed["state"] == "closed"
+    assert len(changes) > 4
+
+
+def test_a_breaker_in_a_persons_hands_is_announced_with_who_and_why(deployment):
+    breaker = Breaker("acme", BreakerRule(), deployment.store.breakers, deployment.clock)
+    breaker.open("by hand", by="arn:aws:iam::1:user/ann", why="The bill is too high.")
+    bus = Bus()
+    announce(breaker_changes(deployment), bus=bus, bucket="data")
+    (event,) = bus.heard
+    assert (event.detail.by, event.detail.why) == ("arn:aws:iam::1:user/ann", "The bill is too high.")
+    assert event.detail.next_probe_at is None
+
+
+def test_the_breakers_contract_is_a_valid_schema_whose_examples_are_valid():
+    Draft202012Validator.check_schema(BREAKER_SCHEMA)
+    for example in BREAKER_SCHEMA["examples"]:
+        BREAKER_VALIDATOR.validate(example)
+        assert not BREAKER_VALIDATOR.is_valid(example | {"state": "broken"})

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from botocore.exceptions import ClientError
 
+from backhaul.breaker import BreakerState, Count, Phase
 from backhaul.flow.breaker import Breaker
 from backhaul.flow.breaker_rule import (
     BreakerRule,
@@ -20,7 +21,6 @@ from backhaul.flow.breaker_rule import (
     opened,
     recent,
 )
-from backhaul.store.breakers import BreakerState, Count, Phase
 from tests.stages.test_dispatch import in_threads
 
 NAME = "openai/gpt-5.2 #eu"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backhaul.breaker import BreakerState, Count, Phase
 from backhaul.errors import StoreUnavailable
 from backhaul.flow import breaker as breaking
 from backhaul.flow.breaker import KNOWN_SECONDS, Breaker
@@ -28,7 +29,6 @@ from backhaul.flow.breaker_rule import (
     seconds_to_probe,
     should_open,
 )
-from backhaul.store.breakers import BreakerState, Count, Phase
 
 RULE = BreakerRule()
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
