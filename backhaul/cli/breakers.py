@@ -54,7 +54,8 @@ def open_breaker(name: Name, reason: Reason, stack: Stack = None) -> int:
 
     Example: `backhaul breakers open openai-small --reason "their status page says so"`
     """
-    done = operations.hold_open(operate(stack), name, said_why(reason))
+    why = said_why(reason)
+    done = operations.hold_open(operate(stack), name, why)
     if done.changed:
         say(f"The breaker of {plain(name)} is open until it is closed: backhaul breakers close {plain(name)}")
     else:
@@ -68,7 +69,8 @@ def close_breaker(name: Name, reason: Reason, stack: Stack = None) -> int:
 
     Example: `backhaul breakers close openai-small --reason "they are back"`
     """
-    done = operations.close(operate(stack), name, said_why(reason))
+    why = said_why(reason)
+    done = operations.close(operate(stack), name, why)
     say(f"The breaker of {plain(name)} is closed{_before(done) if done.changed else ' already'}.")
     return 0
 
@@ -87,6 +89,12 @@ def in_words(each: Listed, now: datetime) -> str:
         return f"{_state(each)} by hand"
     probe = _next_probe(each, now)
     return _state(each) + ("" if probe == "-" else f", probe {probe}")
+
+
+def in_full(each: Listed, now: datetime) -> str:
+    """Return how a provider's breaker stands and, if calls are held back, why, as markup."""
+    held = each.breaker.state is not Phase.CLOSED and each.stored.provider.breaker.enabled
+    return in_words(each, now) + (f": {_reason(each.breaker)}" if held else "")
 
 
 def as_value(each: Listed) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import msgspec
 import typer
 from rich.table import Table
 
-from backhaul.cli.breakers import Name, as_value, in_words, said_why
+from backhaul.cli.breakers import Name, as_value, in_full, in_words, said_why
 from backhaul.cli.dlq import Stack
 from backhaul.cli.jobs import Json
-from backhaul.cli.screen import age, emit_json, plain, plain_table, say, show
+from backhaul.cli.screen import emit_json, plain, plain_table, say, show, span
 from backhaul.discovery import operate
 from backhaul.errors import InvalidRequest
 from backhaul.operations import providers as operations
@@ -66,9 +66,10 @@ def show_provider(name: Name, json: Json = False, stack: Stack = None) -> int:
     if json:
         emit_json(operations.as_document(found.stored))
         return 0
-    show(_fields(found.stored.provider))
-    show(f"changed {age(found.stored.changed_at)} ago by {plain(found.stored.changed_by)}")
-    show(f"breaker {in_words(found, deployment.clock.now())}")
+    now, stored = deployment.clock.now(), found.stored
+    show(_fields(stored.provider))
+    show(f"changed {span(now - stored.changed_at)} ago by {plain(stored.changed_by)}")
+    show(f"breaker {in_full(found, now)}")
     return 0
 
 
@@ -112,7 +113,8 @@ def remove_provider(
 
     Example: `backhaul providers remove openai-small --reason "replaced by openai-large"`
     """
-    operations.remove(operate(stack), name, said_why(reason))
+    why = said_why(reason)
+    operations.remove(operate(stack), name, why)
     say(f"The provider {plain(name)} is removed. Workers know it within 30 seconds.")
     return 0
 
@@ -123,13 +125,10 @@ def parse_fields(pairs: Sequence[str]) -> dict[str, str]:
     for number, pair in enumerate(pairs, start=1):
         field, separator, text = pair.partition("=")
         if not separator or not field:
-            raise typer.BadParameter(
-                f"Argument {number} after the name is not FIELD=VALUE, such as model=gpt-4o-mini.",
-                param_hint="FIELD=VALUE",
-            )
+            raise typer.BadParameter(f"Argument {number} after the name is not FIELD=VALUE, such as model=gpt-4o-mini.")
         check_fields([field])
         if field in given:
-            raise typer.BadParameter(f"{field!r} is given twice.", param_hint="FIELD=VALUE")
+            raise typer.BadParameter(f"{field!r} is given twice.")
         given[field] = text
     return given
 
