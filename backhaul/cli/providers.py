@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from backhaul.cli.breakers import Name, as_value, in_full, in_words, said_why
@@ -18,12 +20,14 @@ from backhaul.cli.screen import emit_json, plain, plain_table, say, show, span
 from backhaul.discovery import operate
 from backhaul.errors import InvalidRequest
 from backhaul.operations import providers as operations
-from backhaul.operations.connection import Operations
 from backhaul.operations.provider_fields import check_fields, default_of, text_of, values_of
 from backhaul.operations.providers import Change, Listed, Settled
 from backhaul.providers import Provider
 
 app = typer.Typer(no_args_is_help=True, help="Providers: the paid APIs that processors may call, and on what terms.")
+
+WIDE = 120
+"""Columns of a terminal in which a provider fits on one line."""
 
 Fields = Annotated[
     list[str] | None,
@@ -47,7 +51,7 @@ def list_providers(json: Json = False, stack: Stack = None) -> int:
         emit_json({"providers": [_value(each) for each in found.providers], "unreadable": unreadable})
         return 0
     if found.providers:
-        show(_listing(deployment, found.providers))
+        show(_listing(found.providers, deployment.clock.now()))
     elif not found.unreadable:
         say("There are no providers. Set one up: backhaul providers set --help")
     for problem in found.unreadable:
@@ -181,9 +185,11 @@ def _fields(provider: Provider) -> Table:
     return table
 
 
-def _listing(deployment: Operations, found: Sequence[Listed]) -> Table:
+def _listing(found: Sequence[Listed], now: datetime) -> Table | str:
+    stdout = Console(file=sys.stdout)
+    if stdout.is_terminal and stdout.width < WIDE:
+        return "\n".join(_two_lines(each, now) for each in found)
     table = plain_table("NAME", "KIND", "MODEL", "REQUESTS/MIN", "TOKENS/MIN", "$/M IN", "$/M OUT", "BREAKER")
-    now = deployment.clock.now()
     for each in found:
         given = each.stored.provider
         limits = (f"{limit:,}" if limit else "-" for limit in (given.requests_per_minute, given.tokens_per_minute))
@@ -194,6 +200,15 @@ def _listing(deployment: Operations, found: Sequence[Listed]) -> Table:
     for column in (0, 1, 3, 4, 5, 6, 7):
         table.columns[column].no_wrap = True
     return table
+
+
+def _two_lines(each: Listed, now: datetime) -> str:
+    """Return a provider where a table would cut its model."""
+    given = each.stored.provider
+    limits = ((given.requests_per_minute, "requests"), (given.tokens_per_minute, "tokens"))
+    said = [plain(given.model)] * bool(given.model) + [f"{limit:,} {what}/min" for limit, what in limits if limit]
+    said.append(f"${text_of(given.price_input)}/M in, ${text_of(given.price_output)}/M out")
+    return f"[bold]{given.name}[/bold]  {given.kind}  {in_words(each, now)}\n  [dim]{', '.join(said)}[/dim]"
 
 
 def _value(each: Listed) -> dict[str, Any]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 KEPT_SECONDS = 30.0
 _SORT_KEY = "PROVIDER"
 Problems = list[InvalidProvider]
+"""What is said of providers that cannot be read. A name, because in the class below `list` is a method."""
 
 
 @dataclass(frozen=True)
