@@ -1,4 +1,4 @@
-"""What those may do who look after a deployment: the rights behind `backhaul dlq`, `doctor`, `pause` and `resume`."""
+"""What those may do who look after a deployment: the rights behind the commands of `docs/operations.md`."""
 
 from __future__ import annotations
 
@@ -70,6 +70,8 @@ def _records(storage: Storage) -> list[iam.PolicyStatement]:
             "dynamodb:Query",
             on=[storage.jobs.table_arn, storage.flow.table_arn],
         ),
+        # No index lists the providers, so all of the table is read; and a provider is all that is ever deleted.
+        allow("dynamodb:Scan", "dynamodb:DeleteItem", on=storage.flow.table_arn),
         allow("dynamodb:Query", on=[storage.index(each) for each in (BY_TENANT, DUE, QUEUED)]),
         allow(
             # Dead letters of the stream say where in it the change is, not what it was.

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from backhaul.cli import author, control, dlq, doctor, intake, jobs, local, submit
+from backhaul.cli import author, breakers, control, dlq, doctor, intake, jobs, local, providers, submit
 from backhaul.cli.exits import EPILOG, Exit, exit_of
 from backhaul.cli.screen import OPERATORS, THIS_MACHINE, plain, say, show
 from backhaul.discovery import AWS_ERRORS, said
@@ -32,6 +32,8 @@ author.add_to(app)
 app.command(rich_help_panel=OPERATORS)(doctor.doctor)
 intake.add_to(app)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=OPERATORS)
+app.add_typer(providers.app, name="providers", rich_help_panel=OPERATORS)
+app.add_typer(breakers.app, name="breakers", rich_help_panel=OPERATORS)
 app.add_typer(local.app, name="local", rich_help_panel=THIS_MACHINE)
 
 

@@ -7,6 +7,7 @@ from enum import IntEnum
 from backhaul.cli import INTERRUPTED, TERMINATED
 from backhaul.errors import BackhaulError, CallerError, InvalidProcessor
 from backhaul.job import JobState
+from backhaul.providers.errors import InvalidProvider, ProviderConflict, UnknownProvider
 
 
 class Exit(IntEnum):
@@ -30,20 +31,23 @@ MEANINGS = {
     Exit.USAGE: "the command line is wrong",
     Exit.PARTIAL: "the job ended PARTIAL, or is PAUSED: part of the output is missing, and the receipt names it; "
     "with dlq: some letters stayed where they are",
-    Exit.REFUSED: "the request was refused: unknown job, letter or processor, bad option, unsuitable file, "
-    "a job in a state that does not allow it",
+    Exit.REFUSED: "the request was refused: unknown job, letter, processor or provider, bad option or field, "
+    "unsuitable file, a job in a state that does not allow it, a provider that somebody else has changed meanwhile",
     Exit.UNREACHABLE: "no deployment was found, or it does not work",
     Exit.UNWRITTEN: "a file could not be read or written, for example because the disk is full",
     Exit.INTERRUPTED: "interrupted by Ctrl-C; a job that was submitted or redriven goes on",
     Exit.TERMINATED: "ended by SIGTERM; a job that was submitted or redriven goes on",
 }
 
+# To a worker these are the operator's; on a command line the operator is who asks.
+_REFUSALS = (CallerError, InvalidProvider, ProviderConflict, UnknownProvider)
+
 EPILOG = "**Exit codes:** " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
 
 
 def exit_of(ended: BackhaulError | JobState) -> Exit:
     """Return the exit code for an error, or for a job's terminal state."""
-    if isinstance(ended, CallerError):
+    if isinstance(ended, _REFUSALS):
         return Exit.REFUSED
     if isinstance(ended, InvalidProcessor):
         return Exit.FAILED

@@ -1,1 +1,1 @@
-"""What operators do to a deployment, with credentials of their own: look at dead letters, redrive and discard them."""
+"""What operators do with credentials of their own: dead letters, repairs, the intake, providers and breakers."""

@@ -16,6 +16,7 @@ from backhaul.providers.calls import Usage
 from backhaul.providers.errors import InvalidProvider
 
 TIMEOUT_LONGEST = 900.0
+_KINDS = ("openai", "bedrock", "http")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MODEL = re.compile(r"[!-~]{1,2048}")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]{1,2}")
@@ -93,6 +94,8 @@ def parse_provider(values: Mapping[str, Any]) -> Provider:
     for name in ("name", "kind"):
         if name not in values:
             raise InvalidProvider(f"A provider needs the field {name!r}.")
+    if values["kind"] not in _KINDS:  # msgspec would repeat it
+        raise InvalidProvider("kind is not valid: it must be openai, bedrock or http.")
     try:
         return msgspec.convert(dict(values), Provider, strict=False)
     except msgspec.ValidationError as error:
@@ -117,7 +120,7 @@ def _problems(given: Provider) -> Iterator[str]:
             "A provider's name is made of lower-case letters, digits and hyphens, 63 at most, and neither begins nor "
             "ends with a hyphen, as in openai-small."
         )
-    if given.kind not in ("openai", "bedrock", "http"):
+    if given.kind not in _KINDS:
         yield "kind must be openai, bedrock or http."
     yield from _reach_problems(given)
     yield from _secret_problems(given)

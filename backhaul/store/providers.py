@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 KEPT_SECONDS = 30.0
 _SORT_KEY = "PROVIDER"
+Problems = list[InvalidProvider]
+"""What is said of providers that cannot be read. A name, because in the class below `list` is a method."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,22 @@ class ProviderStore:
 
     def find(self, name: str) -> StoredProvider:
         """Return the provider as it is now, with its version; raises `UnknownProvider`."""
-        found = self._client.get_item(TableName=self._table, Key=_key(name), ConsistentRead=True)
-        if "Item" not in found:
-            raise UnknownProvider(name)
-        return _stored(found["Item"])
+        return _stored(self._read(name))
 
-    def list(self) -> list[StoredProvider]:
-        """Return all providers by name. It reads the whole table: for operators."""
-        return sorted(self._all(), key=lambda each: each.provider.name)
+    def raw(self, name: str) -> tuple[str, str]:
+        """Return what is stored of a provider and its version, also if another version of Backhaul has stored it.
+
+        Raises `UnknownProvider`.
+        """
+        values = from_item(self._read(name))
+        return values["provider"], values["version"]
+
+    def list(self, unreadable: Problems | None = None) -> list[StoredProvider]:
+        """Return all providers by name. It reads the whole table: for operators.
+
+        What is said of one that another version of Backhaul has stored goes into `unreadable`, or is raised without it.
+        """
+        return sorted(self._all(unreadable), key=lambda each: each.provider.name)
 
     def put(self, provider: Provider, *, version: str | None, by: str) -> str:
         """Store a provider that is new (`version` is None) or that is still of this version; returns its next version.
@@ -107,15 +117,26 @@ class ProviderStore:
                 raise _conflict(name, version) from None
         self._forget(name)
 
-    def _all(self) -> Iterator[StoredProvider]:
+    def _read(self, name: str) -> dict[str, Any]:
+        found = self._client.get_item(TableName=self._table, Key=_key(name), ConsistentRead=True)
+        if "Item" not in found:
+            raise UnknownProvider(name)
+        return found["Item"]
+
+    def _all(self, unreadable: Problems | None) -> Iterator[StoredProvider]:
         pages = self._client.get_paginator("scan").paginate(
             TableName=self._table,
             FilterExpression="sk = :sk AND begins_with(pk, :prefix)",
             ExpressionAttributeValues=to_item({":sk": _SORT_KEY, ":prefix": _partition("")}),
             ConsistentRead=True,
         )
-        for page in pages:
-            yield from map(_stored, page["Items"])
+        for item in (item for page in pages for item in page["Items"]):
+            try:
+                yield _stored(item)
+            except InvalidProvider as error:
+                if unreadable is None:
+                    raise
+                unreadable.append(error)
 
     def _forget(self, name: str) -> None:
         with self._lock:
@@ -129,7 +150,7 @@ def _stored(item: dict[str, Any]) -> StoredProvider:
     except (msgspec.DecodeError, InvalidProvider) as error:
         name = values["pk"].removeprefix(_partition(""))
         raise InvalidProvider(
-            f"The provider {name!r} was stored by another version of Backhaul; set it again. {error}"
+            f"The provider {name!r} was stored by another version of Backhaul. Set it as a whole, with --file. {error}"
         ) from None
     return StoredProvider(
         provider, values["version"], datetime.fromisoformat(values["changed_at"]), values["changed_by"]

@@ -36,10 +36,15 @@ def test_an_operator_may_take_dead_letters_of_each_queue_and_hand_uploads_in_aga
 
 
 def test_an_operator_may_read_and_mend_records_and_read_what_a_letter_of_the_stream_is_about(granted: list[Grant]):
-    assert on(granted, JOBS) == on(granted, FLOW) == ITEMS
+    assert on(granted, JOBS) == ITEMS
     for index in ("by-tenant", "due", "queued"):
         assert on(granted, f"{JOBS}/index/{index}") == {"dynamodb:Query"}
     assert on(granted, "<storagejobs.StreamArn>") == STREAM
+
+
+def test_an_operator_may_list_providers_and_remove_one_but_no_jobs(granted: list[Grant]):
+    assert on(granted, FLOW) == ITEMS | {"dynamodb:Scan", "dynamodb:DeleteItem"}
+    assert [res for actions, res in granted if {"dynamodb:Scan", "dynamodb:DeleteItem"} & set(actions)] == [[FLOW]]
 
 
 def test_an_operator_may_start_and_stop_runs_and_announce_what_was_not(granted: list[Grant]):

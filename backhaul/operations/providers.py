@@ -1,0 +1,181 @@
+"""The providers of a deployment: which there are, setting one up, changing its fields, and removing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from backhaul.operations.connection import Operations
+from backhaul.operations.provider_fields import (
+    FIELDS,
+    changed,
+    check_fields,
+    check_name,
+    check_texts,
+    default_of,
+    paths_of,
+    text_of,
+    values_of,
+)
+from backhaul.providers import InvalidProvider, Provider, ProviderConflict, UnknownProvider, parse_provider
+from backhaul.store.audit import AuditRecord
+from backhaul.store.breakers import BreakerState
+from backhaul.store.providers import StoredProvider
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A provider, and how its breaker stands."""
+
+    stored: StoredProvider
+    breaker: BreakerState
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Every provider by name."""
+
+    providers: tuple[Listed, ...]
+    unreadable: tuple[InvalidProvider, ...] = ()
+    """What is said of those that another version of Backhaul has stored."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A field that became another; `before` is None where there was no provider, or none that could be read."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What setting a provider came to; without changes nothing was written."""
+
+    provider: Provider
+    version: str
+    changes: tuple[Change, ...]
+    is_new: bool = False
+
+
+def listing(operations: Operations) -> Listing:
+    """Return every provider with its breaker."""
+    store = operations.store
+    unreadable: list[InvalidProvider] = []
+    found = store.providers.list(unreadable)
+    listed = tuple(Listed(each, store.breakers.get(each.provider.name, consistent=True)) for each in found)
+    return Listing(listed, tuple(unreadable))
+
+
+def look(operations: Operations, name: str) -> Listed:
+    """Return one provider with its breaker; raises `UnknownProvider`."""
+    check_name(name)
+    stored = operations.store.providers.find(name)
+    return Listed(stored, operations.store.breakers.get(name, consistent=True))
+
+
+def change(operations: Operations, name: str, given: Mapping[str, str], reason: str) -> Settled:
+    """Set fields, each to what its text says, and to its default where that is empty; all others stay as they are.
+
+    A provider that is not there is made. Raises `InvalidProvider`, and `ProviderConflict` if somebody else was faster.
+    """
+    check_name(name)
+    check_fields(given)
+    check_texts(given)
+    try:
+        stored = operations.store.providers.find(name)
+    except UnknownProvider:
+        if not given.get("kind"):
+            raise InvalidProvider(
+                f"There is no provider {name!r}; `backhaul providers list` shows which there are. To set up a new one "
+                "name its kind as well: kind=openai, kind=bedrock or kind=http."
+            ) from None
+        return _put(operations, None, None, parse_provider(changed({"name": name}, given)), reason)
+    provider = parse_provider(changed(msgspec.to_builtins(stored.provider), given))
+    return _put(operations, stored.provider, stored.version, provider, reason)
+
+
+def replace(operations: Operations, name: str, document: Mapping[str, Any], reason: str) -> Settled:
+    """Make the provider what a document says, whatever it was before, or make it; `as_document` writes such a document.
+
+    Where the document has a `version`, the provider must still be of it. Raises as `change` does.
+    """
+    check_name(name)
+    values = {"name": name, **document}
+    expected = values.pop("version", None)
+    if values["name"] != name:
+        raise InvalidProvider(f"The document has another name than {name!r}: use the same, or leave it out.")
+    check_fields(paths_of(values))
+    check_texts(paths_of(values))
+    provider = parse_provider(values)
+    before, version = _current(operations, name)
+    if expected not in (None, version) and provider != before:
+        raise ProviderConflict(
+            f"The provider {name!r} was changed or removed since this document was written. Look at it again with "
+            "`backhaul providers show`, and then repeat your change; without its version the document replaces "
+            "whatever there is."
+        )
+    return _put(operations, before, version, provider, reason)
+
+
+def remove(operations: Operations, name: str, reason: str) -> None:
+    """Remove a provider, of which the audit trail keeps what it was; raises `UnknownProvider`."""
+    check_name(name)
+    store = operations.store
+    was, version = store.providers.raw(name)
+    begun = store.audit.begin(_record(operations, "remove", name, reason, {"was": was}))
+    try:
+        store.providers.delete(name, version=version)
+    except ProviderConflict:
+        store.audit.close(begun, "conflict")
+        raise
+    store.audit.close(begun, "removed")
+
+
+def as_document(stored: StoredProvider) -> dict[str, Any]:
+    """Return a provider with all of its fields and its version, as `replace` takes it."""
+    values = msgspec.structs.asdict(stored.provider)
+    return {"version": stored.version, **values, "breaker": msgspec.structs.asdict(stored.provider.breaker)}
+
+
+def _current(operations: Operations, name: str) -> tuple[Provider | None, str | None]:
+    """Return the provider and its version; of one that another version of Backhaul has stored only its version."""
+    store = operations.store.providers
+    try:
+        stored = store.find(name)
+    except UnknownProvider:
+        return None, None
+    except InvalidProvider:
+        return None, store.raw(name)[1]
+    return stored.provider, stored.version
+
+
+def _put(operations: Operations, before: Provider | None, version: str | None, after: Provider, reason: str) -> Settled:
+    if version is not None and after == before:
+        return Settled(after, version, ())
+    store, changes = operations.store, tuple(_changes(before, after))
+    told = [{"field": each.field, "before": text_of(each.before), "after": text_of(each.after)} for each in changes]
+    begun = store.audit.begin(_record(operations, "set", after.name, reason, {"changes": told}))
+    try:
+        following = store.providers.put(after, version=version, by=operations.who)
+    except ProviderConflict:
+        store.audit.close(begun, "conflict")
+        raise
+    store.audit.close(begun, "made" if version is None else "changed")
+    return Settled(after, following, changes, is_new=version is None)
+
+
+def _changes(before: Provider | None, after: Provider) -> Iterator[Change]:
+    """Yield the fields that differ from what was, or from their defaults where nothing was."""
+    old = values_of(before) if before else {field: default_of(field) for field in FIELDS}
+    for field, value in values_of(after).items():
+        if value != old[field]:
+            yield Change(field, old[field] if before else None, value)
+
+
+def _record(operations: Operations, act: str, name: str, reason: str, what: Mapping[str, Any]) -> AuditRecord:
+    return AuditRecord(f"providers {act}", operations.who, reason, what={"provider": name, **what})
