@@ -70,14 +70,15 @@ def _records(storage: Storage) -> list[iam.PolicyStatement]:
             "dynamodb:Query",
             on=[storage.jobs.table_arn, storage.flow.table_arn],
         ),
-        # No index lists the providers, so all of the table is read; and a provider is all that is ever deleted.
-        allow("dynamodb:Scan", "dynamodb:DeleteItem", on=storage.flow.table_arn),
+        # No index lists the providers, so all of the table is read.
+        allow("dynamodb:Scan", on=storage.flow.table_arn),
+        allow("dynamodb:DeleteItem", on=storage.flow.table_arn, items=["PROVIDER#*"]),
         allow("dynamodb:Query", on=[storage.index(each) for each in (BY_TENANT, DUE, QUEUED)]),
         allow(
-            # Dead letters of the stream say where in it the change is, not what it was.
+            # Dead letters of a stream say where in it the change is, not what it was.
             "dynamodb:GetRecords",
             "dynamodb:GetShardIterator",
-            on=storage.jobs.table_stream_arn or "",
+            on=[table.table_stream_arn or "" for table in (storage.jobs, storage.flow)],
         ),
     ]
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from backhaul.breaker import BreakerState, Phase
 from backhaul.cli.dlq import Stack
 from backhaul.cli.jobs import Json
 from backhaul.cli.screen import emit_json, plain, plain_table, say, show, span
@@ -14,7 +15,6 @@ from backhaul.discovery import operate
 from backhaul.operations import breakers as operations
 from backhaul.operations.breakers import Switched
 from backhaul.operations.providers import Listed, listing
-from backhaul.store.breakers import BreakerState, Phase
 
 app = typer.Typer(no_args_is_help=True, help="Breakers: which providers are held back as down, and doing so by hand.")
 

@@ -108,7 +108,8 @@ def opened(state: BreakerState, rule: BreakerRule, now: datetime, reason: str) -
     """Return the breaker after it opens; a probe that failed doubles the time until the next."""
     cooldown = rule.credentials_cooldown_seconds if reason == CREDENTIALS else rule.cooldown_seconds
     if state.state is Phase.HALF_OPEN:
-        cooldown = min(max(cooldown, state.cooldown_seconds * 2), rule.longest_cooldown_seconds)
+        longest = max(rule.longest_cooldown_seconds, cooldown)
+        cooldown = min(max(cooldown, state.cooldown_seconds * 2), longest)
     after = BreakerState(state.provider, state.epoch + 1, Phase.OPEN, reason, now, cooldown_seconds=cooldown)
     return replace(after, next_probe_at=now + timedelta(seconds=cooldown))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from backhaul.breaker import BreakerState, Phase
 from backhaul.errors import InvalidRequest
 from backhaul.flow.breaker import Breaker
 from backhaul.flow.channels import rule_of
@@ -11,7 +12,6 @@ from backhaul.operations.connection import Operations
 from backhaul.operations.providers import look
 from backhaul.providers import Provider
 from backhaul.store.audit import AuditRecord
-from backhaul.store.breakers import BreakerState, Phase
 
 BY_HAND = "by hand"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from backhaul.breaker import BreakerState
 from backhaul.operations.connection import Operations
 from backhaul.operations.provider_fields import (
     FIELDS,
@@ -22,7 +23,6 @@ from backhaul.operations.provider_fields import (
 )
 from backhaul.providers import InvalidProvider, Provider, ProviderConflict, UnknownProvider, parse_provider
 from backhaul.store.audit import AuditRecord
-from backhaul.store.breakers import BreakerState
 from backhaul.store.providers import StoredProvider
 
 

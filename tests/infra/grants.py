@@ -17,6 +17,7 @@ _NAMES = {
     "<storagedata.Arn>": "data bucket",
     "<storagejobs.Arn>/index/": "jobs table, index ",
     "<storagejobs.StreamArn>": "jobs table, stream",
+    "<storageflow.StreamArn>": "flow table, stream",
     "<storagejobs.Arn>": "jobs table",
     "<storageflow.Arn>?": "flow table, items ",
     "<storageflow.Arn>": "flow table",

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from backhaul import keys
 from backhaul.events import SOURCE
 from backhaul.job import JobRef

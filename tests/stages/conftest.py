@@ -344,7 +344,7 @@ def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
 
 
 def _serialize_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AWS applies the writes to one item, or to one execution's name, one after the other; moto's threads do not."""
+    """AWS applies what is done to one item, or to one execution's name, one after the other; moto's threads do not."""
     lock = threading.Lock()
 
     def serialized(write: Any) -> Any:
@@ -354,8 +354,9 @@ def _serialize_writes(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return locked
 
-    # Until its answer is made: moto makes that of the item as it is by then.
-    monkeypatch.setattr(DynamoHandler, "update_item", serialized(DynamoHandler.update_item))
+    # Until its answer is made: moto makes that of the item as it is by then, also for who only reads.
+    for operation in ("get_item", "put_item", "update_item", "delete_item", "query", "scan"):
+        monkeypatch.setattr(DynamoHandler, operation, serialized(getattr(DynamoHandler, operation)))
     monkeypatch.setattr(StepFunctionBackend, "start_execution", serialized(StepFunctionBackend.start_execution))
 
 

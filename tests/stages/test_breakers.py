@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from backhaul.breaker import Phase
 from backhaul.cli.app import run
 from backhaul.cli.exits import Exit
 from backhaul.errors import InvalidRequest
@@ -14,7 +15,6 @@ from backhaul.operations.breakers import close, hold_open
 from backhaul.operations.connection import Operations, Outputs
 from backhaul.operations.providers import change, look, remove
 from backhaul.providers import UnknownProvider
-from backhaul.store.breakers import Phase
 from tests.stages.test_breaker_store import lose_answers
 from tests.stages.test_dispatch import in_threads
 
