@@ -67,6 +67,16 @@ def step_key(job: JobRef, chunk: int, scope: int, digest: str) -> str:
     return f"{job_prefix(job)}steps/{chunk:06d}.{scope}.{digest}"
 
 
+def answer_partition(tenant: str, digest: str) -> str:
+    """Return the DynamoDB partition key of an answer that a tenant's jobs share."""
+    return f"T#{tenant}#A#{digest}"
+
+
+def answer_key(tenant: str, digest: str) -> str:
+    """Return where an answer goes that a tenant's jobs share, if it is too large for an item."""
+    return f"t/{tenant}/answers/{digest}.json"
+
+
 def job_prefix(job: JobRef) -> str:
     """Return the S3 prefix of everything that belongs to the job, with its final slash."""
     return f"t/{job.tenant}/j/{job.job_id}/"

@@ -36,13 +36,24 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             letters=store.letters,
             channels=channels,
             budgets=store.budgets,
+            answers=store.answers,
             settings=settings,
             registry=registry_of(task.job.tenant),
             clock=clock,
             remaining=lambda: context.get_remaining_time_in_millis() / 1000,
         )
     done = outcome.work
-    logger.info("shard left", outcome=outcome.outcome, attempt=done.attempt, chunks=done.chunks, records=done.records)
+    logger.info(
+        "shard left",
+        outcome=outcome.outcome,
+        seconds=outcome.seconds,
+        waits_for=outcome.waits_for,
+        attempt=done.attempt,
+        chunks=done.chunks,
+        records=done.records,
+        calls=done.calls,
+        slept=done.slept,
+    )
     measure(
         done.processor,
         Chunks=done.chunks,
@@ -51,5 +62,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         Bytes=done.bytes,
         Retries=int(done.is_retry),
         Rework=done.rework,
+        Calls=done.calls,
     )
     return outcome.to_state()

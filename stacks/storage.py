@@ -10,7 +10,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from backhaul.job import JobRef
-from backhaul.keys import INPUT_PREFIX, job_prefix
+from backhaul.keys import INPUT_PREFIX, answer_key, job_prefix
 from backhaul.policy import DAY_SECONDS, DEADLINE_LONGEST
 from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from stacks.review import accept
@@ -40,6 +40,11 @@ class Storage(Construct):
     def objects(self, kind: str) -> str:
         """Return the ARN pattern of one kind of object of any job."""
         return self.bucket.arn_for_objects(job_prefix(ANY_JOB) + kind)
+
+    @property
+    def answers(self) -> str:
+        """The ARN pattern of the answers that any tenant's jobs share."""
+        return self.bucket.arn_for_objects(answer_key("*", "*"))
 
     def index(self, name: str) -> str:
         """Return the ARN of an index of the jobs table."""

@@ -63,6 +63,7 @@ class Workers(Construct):
                 ),
                 allow("s3:GetObjectVersion", on=storage.objects("input/data")),
                 allow("s3:GetObject", "s3:PutObject", on=[storage.objects("results/*"), storage.objects("steps/*")]),
+                allow("s3:GetObject", "s3:PutObject", on=storage.answers),
                 allow("sqs:SendMessage", on=self.failed_chunks.queue_arn),
                 *_calls(self, storage, stage),
             ],

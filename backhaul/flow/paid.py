@@ -11,6 +11,7 @@ import msgspec
 
 from backhaul.errors import OperatorError
 from backhaul.flow.allowance import Exhausted, HeldByOthers, OutOfReach, Reservation
+from backhaul.flow.answer_cache import AnswerCache
 from backhaul.flow.breaker_rule import Go, Outcome, Probe, Result, StayAway
 from backhaul.flow.budget import Budget
 from backhaul.flow.channels import Channel, Channels
@@ -60,10 +61,18 @@ class PaidCalls:
     """
 
     def __init__(
-        self, channels: Channels, budget: Budget, *, end: float, whole: float, pause: Callable[[Exhausted], object]
+        self,
+        channels: Channels,
+        budget: Budget,
+        *,
+        cache: AnswerCache | None = None,
+        end: float,
+        whole: float,
+        pause: Callable[[Exhausted], object],
     ) -> None:
         self._channels = channels
         self._budget = budget
+        self._cache = cache
         self._clock = channels.clock
         self._end = end
         self._whole = whole
@@ -71,6 +80,10 @@ class PaidCalls:
         self._lock = threading.Lock()
         self._kept: dict[str, list[Turn]] = {}
         self._used: dict[str, Channel] = {}
+        self.made = 0
+        """Calls that were made."""
+        self.slept = 0.0
+        """Seconds for which calls waited for their turn in here, all threads together."""
         self._under_way: UnderWay[Paid] = UnderWay()
 
     def ask(self, name: str, request: Request, *, key: str, estimate: Usage | None = None) -> Paid:
@@ -89,6 +102,9 @@ class PaidCalls:
     def _ask(self, name: str, request: Request, key: str, estimate: Usage | None) -> Paid:
         channel = self._used[name] = self._channels.to(name)
         provider = channel.provider
+        if self._cache and (known := self._cache.find(provider, request)):
+            self._budget.count(name, Spent(saved=provider.cost(known.usage)))
+            return Paid(known, 0, 0)
         expected = estimate or estimate_of(request)
         if provider.context_tokens and expected.input_tokens > provider.context_tokens:
             raise PromptTooLong(
@@ -102,7 +118,10 @@ class PaidCalls:
         except BaseException:
             self._budget.give_back(reservation)
             raise
-        return self._call(channel, request, key, reservation, permit, turn)
+        made = self._call(channel, request, key, reservation, permit, turn)
+        if self._cache:
+            self._cache.keep(provider, request, made.answer)
+        return made
 
     def keep(self) -> dict[str, str]:
         """Return what is reserved for calls that were not made, by provider and as JSON, for the next attempt."""
@@ -162,6 +181,8 @@ class PaidCalls:
                 self._kept.setdefault(channel.provider.name, []).append(turn)
             # It takes a moment to come back, and the rest is slept.
             _wait(seconds - SLEEP_LONGEST / 2, f"{channel.provider.name} has no room under its limit")
+        with self._lock:
+            self.slept += max(seconds, 0)
         self._clock.sleep(seconds)
         return turn
 
@@ -186,6 +207,8 @@ class PaidCalls:
     ) -> Paid:
         provider, longest = channel.provider, channel.provider.timeout_seconds
         timeout = min(longest, self._left, permit.seconds if isinstance(permit, Probe) else longest)
+        with self._lock:
+            self.made += 1
         # Of a call that is cut off nobody knows what it cost: at most what was reserved for it.
         result, cost, taken = Result.NOT_MADE, reservation.estimate, Usage(0)
         try:

@@ -11,6 +11,7 @@ from typing import Literal
 from backhaul.clock import Clock
 from backhaul.errors import Superseded
 from backhaul.flow.allowance import Caps, Exhausted, Holder
+from backhaul.flow.answer_cache import AnswerCache
 from backhaul.flow.budget import Budget
 from backhaul.flow.channels import Channels
 from backhaul.flow.commit import GroupCommit, Tools
@@ -25,7 +26,7 @@ from backhaul.progress import ShardRecord, Wait
 from backhaul.registry import Registry
 from backhaul.settings import Settings
 from backhaul.shard import Shard
-from backhaul.store import BudgetStore, JobStore, LetterBox, ObjectStore, S3Source, ShardStore, StepStore
+from backhaul.store import AnswerStore, BudgetStore, JobStore, LetterBox, ObjectStore, S3Source, ShardStore, StepStore
 from backhaul.task import ShardTask
 
 OUTAGE_TRIES = 6
@@ -48,6 +49,10 @@ class Work:
     bytes: int = 0
     rework: int = 0
     """Chunks that the attempt before this one had begun and not committed, as far as its last sign of life tells."""
+    calls: int = 0
+    """Calls of providers."""
+    slept: float = 0.0
+    """Seconds for which they waited in here for their turn, all threads together; longer waits are outside."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class Outcome:
     seconds: int = 0
     overtaken: bool = False
     """Whether another worker has the shard: whoever is called next leaves it alone while it is alive."""
+    waits_for: str = ""
+    """What the shard waits for, in words."""
 
     def to_state(self) -> dict[str, object]:
         """Return what the state machine keeps of it, and hands to the next worker."""
@@ -85,6 +92,7 @@ def process(
     letters: LetterBox,
     channels: Channels,
     budgets: BudgetStore,
+    answers: AnswerStore,
     settings: Settings,
     registry: Registry,
     clock: Clock,
@@ -116,6 +124,7 @@ def process(
     calls = PaidCalls(
         channels,
         _budget(job, task.shard, before.attempt, budgets=budgets, steps=steps, settings=settings, clock=clock),
+        cache=AnswerCache(answers, job) if job.policy.cache else None,
         end=end,
         whole=whole,
         pause=lambda spent: jobs.request_stop(job, _pause(spent, clock)),
@@ -141,18 +150,18 @@ def process(
             commit.put_off(calls.keep(), _wait(left, clock))
             after = commit.write(finished=_is_finished(commit, task), handed_over=True)
     except Superseded:
-        return Outcome("wait", _work(job, claimed, before, commit.stored), OVERTAKEN_SECONDS, overtaken=True)
+        return Outcome("wait", _work(job, claimed, before, commit.stored, calls), OVERTAKEN_SECONDS, overtaken=True)
     except Exception as error:  # whatever a processor raised is a value by now
         if not is_outage(error):
             raise
         return Outcome(
             "wait",
-            _work(job, claimed, before, commit.stored),
+            _work(job, claimed, before, commit.stored, calls),
             math.ceil(delay_before(OUTAGE_TRIES, error, clock.now())),
         )
     if left.fatal is not None:
         jobs.request_stop(job, Stop(StopKind.FAIL_FAST, left.fatal, clock.now()))
-    return Outcome(left.end.value, _work(job, claimed, before, after), left.seconds)
+    return Outcome(left.end.value, _work(job, claimed, before, after, calls), left.seconds, waits_for=left.what)
 
 
 def _budget(
@@ -207,7 +216,7 @@ def _is_finished(commit: GroupCommit, task: ShardTask) -> bool:
     return all(chunk.index in settled for chunk in task.shard.chunks)
 
 
-def _work(job: Job, claimed: ShardRecord, before: ShardRecord, after: ShardRecord) -> Work:
+def _work(job: Job, claimed: ShardRecord, before: ShardRecord, after: ShardRecord, calls: PaidCalls) -> Work:
     return Work(
         job.processor,
         attempt=before.attempt,
@@ -217,4 +226,6 @@ def _work(job: Job, claimed: ShardRecord, before: ShardRecord, after: ShardRecor
         records=after.records - before.records,
         bytes=after.bytes_done - before.bytes_done,
         rework=before.rework - claimed.rework,
+        calls=calls.made,
+        slept=round(calls.slept, 3),
     )

@@ -12,6 +12,7 @@ from botocore.config import Config
 
 from backhaul.clock import Clock, SystemClock
 from backhaul.settings import Settings
+from backhaul.store.answers import AnswerStore
 from backhaul.store.audit import AuditLog
 from backhaul.store.breakers import BreakerStore
 from backhaul.store.budgets import BudgetStore
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlarmTopic",
+    "AnswerStore",
     "AuditLog",
     "BreakerStore",
     "BudgetStore",
@@ -111,6 +113,11 @@ class Store:
     def steps(self) -> StepStore:
         """The answers of memoised steps."""
         return StepStore(self._dynamodb, self._settings.require("jobs_table").jobs_table, self.objects)
+
+    @cached_property
+    def answers(self) -> AnswerStore:
+        """The answers of providers that a tenant's jobs share."""
+        return AnswerStore(self._dynamodb, self._settings.require("jobs_table").jobs_table, self.objects, self._clock)
 
     @cached_property
     def slots(self) -> SlotStore:

@@ -15,6 +15,7 @@ from tests.infra.template import Template, listed, texts
 
 JOB = JobRef("AIDAEXAMPLE", "01jd0000000000000000000000")
 STEP = keys.step_key(JOB, 7, 0, "5eed")
+ANSWER = keys.answer_key("AIDAEXAMPLE", "5eed")
 WITHOUT_RESOURCES = ("xray:", "logs:")
 """Services some of whose actions take no narrower resource than `*`."""
 
@@ -31,6 +32,8 @@ NEEDED = [
     ("process", "s3:GetObject", keys.result_key(JOB, 12, 2, 0)),
     ("process", "s3:PutObject", STEP),
     ("process", "s3:GetObject", STEP),
+    ("process", "s3:PutObject", ANSWER),
+    ("process", "s3:GetObject", ANSWER),
     ("merge", "s3:GetObjectVersion", keys.plan_key(JOB, 3)),
     ("merge", "s3:GetObject", keys.result_key(JOB, 12, 2, 0)),
     ("merge", "s3:PutObject", keys.output_key(JOB, 3, "5eed")),

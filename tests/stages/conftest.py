@@ -242,6 +242,7 @@ class Deployment:
             "letters": store.letters,
             "channels": self.channels,
             "budgets": store.budgets,
+            "answers": store.answers,
             "settings": self.settings,
             "registry": self.registry,
             "clock": self.clock,

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 
+import msgspec
 import pytest
 
 from backhaul import Chat, ConcurrentProcessor, Lines, Message, Processor
@@ -266,3 +267,50 @@ def test_a_worker_that_died_leaves_no_turns_because_it_may_have_used_them(deploy
     assert asking.store.shards.get(task.job, 0).turns == kept
     assert asking.process(shard).outcome == "wait"
     assert sum(model.asked.values()) == asked
+
+
+class TestTheCache:
+    def test_what_another_job_has_asked_is_not_paid_for_again(self, asking, model, name):
+        first = asking.run("ask-one", DATA, policy=Policy(cache=True))
+        second = asking.run(name, DATA, policy=Policy(cache=True))
+        assert asking.read(first.output) == asking.read(second.output) == ANSWERS
+        assert not model.twice()
+        assert books(asking, second.ref) == (0, 0)
+        usage = asking.store.budgets.get(BudgetKey.of_job(second.ref)).usage["acme"]
+        assert (usage.calls, usage.nanodollars, usage.saved) == (0, 0, 40 * COST)
+
+    def test_nothing_is_shared_by_default(self, asking, model):
+        asking.run("ask-one", DATA, policy=Policy(cache=True))
+        asking.run("ask-one", DATA)
+        assert set(model.asked.values()) == {2}
+
+    def test_nothing_is_shared_with_another_tenant(self, asking, model):
+        for tenant in ("AIDAONE", "AIDATWO"):
+            asking.run("ask-one", DATA, tenant=tenant, policy=Policy(cache=True))
+        assert set(model.asked.values()) == {2}
+
+    def test_another_model_is_another_question(self, asking, deployment, model):
+        asking.run("ask-one", DATA, policy=Policy(cache=True))
+        found = deployment.store.providers.find("acme")
+        deployment.store.providers.put(
+            msgspec.structs.replace(found.provider, model="m2"), version=found.version, by="tests"
+        )
+        asking.run("ask-one", DATA, policy=Policy(cache=True))
+        assert set(model.asked.values()) == {2}
+
+    def test_an_answer_that_was_cut_off_is_asked_for_again(self, asking, model):
+        model.trouble = {"line 0007": [Answer("LINE 00", TAKEN, "length")]}
+        for _ in range(2):
+            asking.run("ask-one", DATA, policy=Policy(cache=True))
+        assert model.twice() == {"line 0007"}
+
+    def test_a_large_answer_is_kept_as_well_and_none_for_longer_than_its_job(self, asking, model):
+        large = "x" * 300_000
+        model.trouble = {"line 0007": [Answer(large, TAKEN)]}
+        for _ in range(2):
+            job = asking.run("ask-one", DATA, policy=Policy(cache=True))
+            assert large.encode() in asking.read(job.output)
+        assert not model.twice()
+        asking.clock.advance(days=31)
+        asking.run("ask-one", DATA, policy=Policy(cache=True))
+        assert set(model.asked.values()) == {2}

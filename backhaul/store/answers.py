@@ -1,0 +1,53 @@
+"""Answers of providers that a tenant's jobs share: in DynamoDB, or in S3 where they are too large for an item."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from backhaul import keys
+from backhaul.clock import Clock
+from backhaul.store.codec import from_item, to_item
+from backhaul.store.objects import ObjectStore
+from backhaul.store.steps import ANSWER_LARGEST
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_SORT_KEY = "ANSWER"
+
+
+class AnswerStore:
+    """The answers of one deployment, each below the tenant that paid for it and a digest of what was asked."""
+
+    def __init__(self, client: DynamoDBClient, table: str, objects: ObjectStore, clock: Clock) -> None:
+        self._client = client
+        self._table = table
+        self._objects = objects
+        self._clock = clock
+
+    def find(self, tenant: str, digest: str) -> bytes | None:
+        """Return the answer, as JSON, or None if there is none that is still kept."""
+        found = self._client.get_item(TableName=self._table, Key=_key(tenant, digest))
+        if "Item" not in found:
+            return None
+        values = from_item(found["Item"])
+        expires_at = values.get("expires_at")
+        if expires_at is not None and expires_at <= self._clock.now().timestamp():  # DynamoDB forgets it in days
+            return None
+        if "answer" in values:
+            return str(values["answer"]).encode()
+        return self._objects.read(keys.answer_key(tenant, digest), 0, values["answer_size"])
+
+    def keep(self, tenant: str, digest: str, answer: bytes, *, expires_at: int | None) -> None:
+        """Keep an answer, which is JSON, until then; of two to the same question the last one counts."""
+        values: dict[str, Any] = {"expires_at": expires_at}
+        if len(answer) <= ANSWER_LARGEST:
+            values["answer"] = answer.decode()
+        else:
+            self._objects.put(keys.answer_key(tenant, digest), answer, content_type="application/json")
+            values["answer_size"] = len(answer)
+        self._client.put_item(TableName=self._table, Item=_key(tenant, digest) | to_item(values))
+
+
+def _key(tenant: str, digest: str) -> dict[str, Any]:
+    return to_item({"pk": keys.answer_partition(tenant, digest), "sk": _SORT_KEY})
