@@ -53,6 +53,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         records=done.records,
         calls=done.calls,
         slept=done.slept,
+        longest_sleep=done.longest_sleep,
     )
     measure(
         done.processor,

@@ -70,6 +70,8 @@ class Trial:
     """What happened in each world of the trial."""
     mutation: Mutation | None = None
     """A bug that is put in on purpose."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """What was measured on the way, for whoever asks."""
     random: Random = field(init=False)
 
     def __post_init__(self) -> None:

@@ -83,7 +83,8 @@ class PaidCalls:
         self.made = 0
         """Calls that were made."""
         self.slept = 0.0
-        """Seconds for which calls waited for their turn in here, all threads together."""
+        """Seconds for which calls waited for their turn in here, all threads together, and the longest of them."""
+        self.longest_sleep = 0.0
         self._under_way: UnderWay[Paid] = UnderWay()
 
     def ask(self, name: str, request: Request, *, key: str, estimate: Usage | None = None) -> Paid:
@@ -182,7 +183,8 @@ class PaidCalls:
             # It takes a moment to come back, and the rest is slept.
             _wait(seconds - SLEEP_LONGEST / 2, f"{channel.provider.name} has no room under its limit")
         with self._lock:
-            self.slept += max(seconds, 0)
+            self.slept += max(seconds, 0.0)
+            self.longest_sleep = max(self.longest_sleep, seconds)
         self._clock.sleep(seconds)
         return turn
 

@@ -53,6 +53,7 @@ class Work:
     """Calls of providers."""
     slept: float = 0.0
     """Seconds for which they waited in here for their turn, all threads together; longer waits are outside."""
+    longest_sleep: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -228,4 +229,5 @@ def _work(job: Job, claimed: ShardRecord, before: ShardRecord, after: ShardRecor
         rework=before.rework - claimed.rework,
         calls=calls.made,
         slept=round(calls.slept, 3),
+        longest_sleep=round(calls.longest_sleep, 3),
     )
