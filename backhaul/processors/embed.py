@@ -167,7 +167,8 @@ def _pieces(text: str, most: int, overlap: int) -> Iterator[str]:
         yield text[units[begin].start : units[end - 1].end].strip()
         if end == len(units):
             return
-        first, begin, tokens = begin + 1, end, 0  # a piece begins later than the one before it, whatever units take
-        while begin > first and tokens + units[begin - 1].tokens <= overlap:
+        first, begin, tokens = begin + 1, end, 0
+        room = min(overlap, most - units[end].tokens)  # the next piece has to get on
+        while begin > first and tokens + units[begin - 1].tokens <= room:
             begin -= 1
             tokens += units[begin].tokens
