@@ -12,12 +12,13 @@ from typing import NoReturn
 
 import msgspec
 
-from backhaul.errors import InvalidProcessor
+from backhaul.errors import InvalidProcessor, InvalidRequest
 from backhaul.journal import NoJournal, Step
 from backhaul.providers import (
     Adapter,
     Answer,
     InvalidProvider,
+    ModelRefused,
     Provider,
     Request,
     SecretUnreadable,
@@ -50,11 +51,18 @@ class TrialCalls(NoJournal):
         if provider not in self.providers:
             known = ", ".join(sorted(self.providers))
             raise InvalidProcessor(f"No provider {provider!r} was given for this trial, only {known}.")
-        answer = self._adapter(provider).call(request)
-        with self._lock:
-            self.calls += 1
-            self.cost += self.providers[provider].cost(answer.usage)
-        return answer
+        taken = Usage(0)
+        try:
+            answer = self._adapter(provider).call(request)
+            taken = answer.usage
+            return answer
+        except ModelRefused as error:
+            taken = Usage(error.input_tokens, error.output_tokens)
+            raise
+        finally:
+            with self._lock:
+                self.calls += 1
+                self.cost += self.providers[provider].cost(taken)
 
     def _adapter(self, name: str) -> Adapter:
         with self._lock:
@@ -64,11 +72,14 @@ class TrialCalls(NoJournal):
 
 
 def read_providers(path: Path) -> dict[str, Provider]:
-    """Return the providers that a JSON file describes, one or a list of them; raises `InvalidProvider`."""
+    """Return the providers that a JSON file describes, one or a list of them.
+
+    Raises `InvalidProvider`, and `InvalidRequest` for a file that cannot be read.
+    """
     try:
         given = msgspec.json.decode(path.read_bytes(), type=dict[str, object] | list[dict[str, object]])
     except OSError as error:
-        raise InvalidProvider(f"{path} cannot be read: {error.strerror}.") from None
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from None
     except msgspec.DecodeError as error:
         raise InvalidProvider(f"{path} is not the JSON of a provider, or of a list of them: {error}.") from None
     found = [_read(values) for values in (given if isinstance(given, list) else [given])]

@@ -50,8 +50,6 @@ def try_processor(
         typer.Option(
             help="A provider, or a list of them, as JSON: the fields of docs/providers.md, with a secret such as "
             "env:OPENAI_API_KEY. Calls are made and paid for.",
-            exists=True,
-            dir_okay=False,
         ),
     ] = None,
 ) -> int:
