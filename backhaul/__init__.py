@@ -1,7 +1,9 @@
 """Backhaul: background file processing for AI agents; this is what a processor file imports."""
 
+from backhaul.answers import AnswerSchema, InvalidAnswer
+from backhaul.concurrent import ConcurrentProcessor
 from backhaul.errors import Permanent, Transient, UnsuitableInput
-from backhaul.processor import ConcurrentProcessor, Context, Expected, Processor
+from backhaul.processor import Context, Expected, Processor
 from backhaul.providers import (
     Answer,
     Chat,
@@ -13,12 +15,15 @@ from backhaul.providers import (
     ProviderRejected,
     Raw,
     Usage,
+    estimate_input,
     estimate_tokens,
 )
-from backhaul.reading import Bytes, Chunk, Csv, JsonLines, Lines, Record
+from backhaul.reading import AsJsonLines, Bytes, Chunk, Csv, JsonLines, Lines, Record
 
 __all__ = [
     "Answer",
+    "AnswerSchema",
+    "AsJsonLines",
     "Bytes",
     "Chat",
     "Chunk",
@@ -27,6 +32,7 @@ __all__ = [
     "Csv",
     "Embed",
     "Expected",
+    "InvalidAnswer",
     "JsonLines",
     "Lines",
     "Message",
@@ -41,5 +47,6 @@ __all__ = [
     "Transient",
     "UnsuitableInput",
     "Usage",
+    "estimate_input",
     "estimate_tokens",
 ]

@@ -27,10 +27,11 @@ class Journal(Protocol):
     def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
         """Return what a provider answers, or has answered to this step before."""
 
-    def checkpoint(self, state: Any, position: int | None = None) -> None:
+    def checkpoint(self, state: Any, position: int | None = None, records: int = 1) -> None:
         """Take note that all before this point may be kept; may end the attempt here.
 
-        `position` is the byte offset up to which records are done, where others after it have been given out too.
+        `position` is the byte offset up to which records are done, where others after it have been given out too, and
+        `records` how many have ended with it.
         """
 
     def waits_for(self, start: int) -> None:
@@ -55,9 +56,11 @@ class NoJournal:
 
     def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:  # noqa: ARG002  # the same
         """Refuse: providers are a deployment's."""
-        raise InvalidProcessor(f"There is no deployment here that knows a provider {provider!r}.")
+        raise InvalidProcessor(
+            f"There is no deployment here that knows a provider {provider!r}; `backhaul try --provider FILE` takes one."
+        )
 
-    def checkpoint(self, state: Any, position: int | None = None) -> None:
+    def checkpoint(self, state: Any, position: int | None = None, records: int = 1) -> None:
         """Do nothing."""
 
     def waits_for(self, start: int) -> None:

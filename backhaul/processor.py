@@ -20,12 +20,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from backhaul.crew import Crew
 from backhaul.errors import InvalidProcessor
 from backhaul.journal import Journal, NoJournal, Step
 from backhaul.providers.calls import Answer, Request, Usage
@@ -151,18 +149,13 @@ class Context:
         """Say which record is the first that is not done: its time limit runs."""
         self._journal.waits_for(record.start)
 
-    def end_beside(self, record: Record, other: Context) -> None:
-        """End a record that another thread has worked on, as `end_record` does: those before it have ended."""
-        for name, amount in other.tallies.items():
-            self.tally(name, amount)
-        self._journal.checkpoint(None, record.start + record.size)
-
-
-class _Piece(NamedTuple):
-    """A record in another thread."""
-
-    record: Record
-    ctx: Context
+    def end_beside(self, records: Sequence[Record], others: Iterable[Context]) -> None:
+        """End consecutive records that another thread has worked on, as `end_record` does: those before have ended."""
+        for other in others:
+            for name, amount in other.tallies.items():
+                self.tally(name, amount)
+        last = records[-1]
+        self._journal.checkpoint(None, last.start + last.size, len(records))
 
 
 def _to_json(value: Any, what: str) -> bytes:
@@ -177,8 +170,8 @@ class Processor:
 
     name: ClassVar[str] = ""
     """What callers write to choose it: lower-case letters, digits and hyphens."""
-    reads: ClassVar[Reader] = Lines()
-    """How the input is cut and what a record is: `Lines`, `JsonLines`, `Csv` or `Bytes`."""
+    reads: Reader = Lines()
+    """How the input is cut and what a record is: `Lines`, `JsonLines`, `Csv` or `Bytes`; an instance may choose."""
     content_type: ClassVar[str] = "application/octet-stream"
     """The media type of the output."""
 
@@ -228,27 +221,3 @@ class Processor:
     def joins_results(cls) -> bool:
         """Whether the output is the results end to end, so that S3 can join them without reading them."""
         return cls.merge is Processor.merge
-
-
-class ConcurrentProcessor(Processor):
-    """A processor whose records wait for something else, such as an API: `process` runs in threads, several at once.
-
-    Results keep the input's order. What `process` changes outside of its own variables it must lock.
-    """
-
-    class Options(Processor.Options, frozen=True, kw_only=True):
-        concurrency: Annotated[
-            int, msgspec.Meta(ge=1, le=64, description="Records in work at a time in each worker.")
-        ] = 8
-
-    def process_chunk(self, records: Iterator[Record], ctx: Context) -> Iterable[bytes]:
-        """Yield the results of the records in order, each as soon as all before it are there."""
-        crew: Crew[_Piece, Any] = Crew(
-            self.options.concurrency, lambda piece: self.process(piece.record.value, piece.ctx)
-        )
-        pieces = (_Piece(record, ctx.beside(record)) for record in records)
-        with closing(crew.in_order(pieces, lambda piece: ctx.waits_for(piece.record))) as done:
-            for (record, other), value in done:
-                if value is not None:
-                    yield self.reads.encode(value, record)
-                ctx.end_beside(record, other)

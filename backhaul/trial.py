@@ -11,6 +11,7 @@ from typing import BinaryIO
 from backhaul.errors import InvalidProcessor
 from backhaul.flow.chunk_run import ChunkFault, ChunkResult, run_chunk
 from backhaul.flow.failure import Watched, only_bytes, processor_cause
+from backhaul.journal import Journal
 from backhaul.processor import Context, Processor
 from backhaul.reading import Chunk, Source, Window
 from backhaul.shard import CHUNKS_MAX, check_chunks, choose_chunk_bytes
@@ -31,14 +32,16 @@ def trial(
     source: Source,
     output: BinaryIO,
     progress: Callable[[int], None] | None = None,
+    journal: Journal | None = None,
 ) -> Trial:
     """Split, process and merge the whole input here, write the output, and return what was counted.
 
     `create` makes the processors, as in the cloud: one that splits, one for each chunk, one that merges.
-    `progress` is called with the input bytes handled so far. Raises `UnsuitableInput`, whatever the
-    processor raises, and `InvalidProcessor` if it breaks its contract or calls `sys.exit`.
+    `progress` is called with the input bytes handled so far, and `journal` asked for what providers answer. Raises
+    `UnsuitableInput`, whatever the processor raises, and `InvalidProcessor` if it breaks its contract or calls
+    `sys.exit`.
     """
-    work = _Work(create, source, progress or (lambda _: None))
+    work = _Work(create, source, progress or (lambda _: None), journal)
     try:
         work.merge(output)
     except SystemExit as error:  # would end the author's command as if all were well
@@ -47,10 +50,13 @@ def trial(
 
 
 class _Work:
-    def __init__(self, create: Callable[[], Processor], source: Source, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, create: Callable[[], Processor], source: Source, progress: Callable[[int], None], journal: Journal | None
+    ) -> None:
         self._create = create
         self._source = source
         self._progress = progress
+        self._journal = journal
         self.chunks = 0
         self.records = 0
         self.tallies: Mapping[str, int] = {}
@@ -70,7 +76,7 @@ class _Work:
     def _results(self) -> Iterator[bytes]:
         with closing(Window(self._source)) as window:
             for chunk in self._split():
-                result = run_chunk(self._create(), window, chunk)
+                result = run_chunk(self._create(), window, chunk, self._journal)
                 if isinstance(result, ChunkFault):
                     raise result.error
                 self._count(result)

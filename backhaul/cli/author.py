@@ -16,9 +16,11 @@ from backhaul.cli.jobs import whole_file
 from backhaul.cli.screen import THIS_MACHINE, say, transfer
 from backhaul.cli.submit import Options, parse_options
 from backhaul.errors import BackhaulError, InvalidRequest, UnknownProcessor
+from backhaul.money import display
 from backhaul.reading import FileSource
 from backhaul.registry import Registry, find_processors
 from backhaul.trial import trial
+from backhaul.trial_calls import TrialCalls, read_providers
 from backhaul.upload import size_of
 
 PROCESSORS = Path("processors")
@@ -43,11 +45,19 @@ def try_processor(
             file_okay=False,
         ),
     ] = None,
+    provider: Annotated[
+        Path | None,
+        typer.Option(
+            help="A provider, or a list of them, as JSON: the fields of docs/providers.md, with a secret such as "
+            "env:OPENAI_API_KEY. Calls are made and paid for.",
+        ),
+    ] = None,
 ) -> int:
     """Run a processor on a file in this process: no cloud, the same output, and your own traceback.
 
     Example: `backhaul try text-stats README.md -o top=5`
     """
+    calls = TrialCalls(read_providers(provider)) if provider else None
     create = partial(_find(processor, folder or PROCESSORS).create, processor, parse_options(option or []))
     size = size_of(file)
     with ExitStack() as stack:
@@ -55,7 +65,7 @@ def try_processor(
         moved = stack.enter_context(transfer(processor, size, shown=bool(output) or not sys.stdout.isatty()))
         target = _Target(stack.enter_context(whole_file(output)) if output else sys.stdout.buffer)
         try:
-            tried = trial(create, FileSource(file), cast(BinaryIO, target), moved)
+            tried = trial(create, FileSource(file), cast(BinaryIO, target), moved, calls)
         except BackhaulError:
             raise
         except Exception as error:
@@ -65,7 +75,8 @@ def try_processor(
             raise typer.Exit(Exit.FAILED) from None
     sys.stdout.flush()
     tallies = "".join(f", {name} {amount:,}" for name, amount in tried.tallies.items())
-    say(f"{tried.chunks} chunks, {tried.records:,} records{tallies}.")
+    paid = f", {calls.calls:,} calls for {display(calls.cost)}" if calls else ""
+    say(f"{tried.chunks} chunks, {tried.records:,} records{tallies}{paid}.")
     return 0
 
 

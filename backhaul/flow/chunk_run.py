@@ -154,6 +154,8 @@ class Taken:
     tallies: Mapping[str, int]
 
 
-def run_chunk(processor: Processor, window: Window, chunk: Chunk) -> ChunkResult | ChunkFault:
+def run_chunk(
+    processor: Processor, window: Window, chunk: Chunk, journal: Journal | None = None
+) -> ChunkResult | ChunkFault:
     """Return what the processor, made for this chunk alone, makes of it in one go."""
-    return ChunkRun(processor, window, chunk).run()
+    return ChunkRun(processor, window, chunk, journal=journal).run()

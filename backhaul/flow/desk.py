@@ -103,13 +103,12 @@ class Desk:
             self._answers = None  # another worker is at this chunk: what it has paid for since is to be found too
         return kept
 
-    def checkpoint(self, state: Any, position: int | None = None) -> None:
+    def checkpoint(self, state: Any, position: int | None = None, records: int = 1) -> None:
         """Note a safe point, commit it when that is due, and end the attempt here if it must."""
-        records = self.run.records
         if position is None:
-            position, self._ended = records.position, records.count
+            position, self._ended = self.run.records.position, self.run.records.count
         else:
-            self._ended += 1
+            self._ended += records
         kept = _encoded(state)
         interrupter = self._watch.interrupter
         # What `_ours` does, written out: every record comes here, and a context manager costs as much as its work.

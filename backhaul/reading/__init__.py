@@ -2,11 +2,12 @@
 
 from backhaul.reading.chunk import Chunk, Reader, Record, Source
 from backhaul.reading.delimited import Csv
-from backhaul.reading.lines import JsonLines, Lines
+from backhaul.reading.lines import AsJsonLines, JsonLines, Lines
 from backhaul.reading.raw import Bytes
 from backhaul.reading.window import FileSource, Window
 
 __all__ = [
+    "AsJsonLines",
     "Bytes",
     "Chunk",
     "Csv",

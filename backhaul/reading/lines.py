@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from backhaul.errors import InvalidProcessor, UnsuitableInput
-from backhaul.reading.chunk import Chunk, Record, Source
+from backhaul.reading.chunk import Chunk, Reader, Record, Source
 from backhaul.reading.raw import cut
 from backhaul.reading.text import BOM, decode, refuse_other_encodings, too_long
 from backhaul.reading.window import Window
@@ -118,6 +118,29 @@ class JsonLines(Lines):
     def encode(self, value: Any, record: Record) -> bytes:
         """Return the value as one line of compact JSON; raises `InvalidProcessor` for what JSON cannot hold."""
         return to_json(value, record) + (record.ending or b"\n")
+
+
+@dataclass(frozen=True)
+class AsJsonLines:
+    """Read as another reader does, and write JSON Lines: UTF-8 without a mark, and LF after every line.
+
+    A value is one line, and a `list` a line for each of its items.
+    """
+
+    reader: Reader
+
+    def split(self, source: Source, chunk_bytes: int) -> Iterator[Chunk]:
+        """Yield the other reader's chunks."""
+        return self.reader.split(source, chunk_bytes)
+
+    def read(self, window: Window, chunk: Chunk) -> Iterator[Record]:
+        """Yield the other reader's records."""
+        return self.reader.read(window, chunk)
+
+    def encode(self, value: Any, record: Record) -> bytes:
+        """Return compact JSON; raises `InvalidProcessor` for what JSON cannot hold."""
+        lines = value if isinstance(value, list) else [value]
+        return b"".join(to_json(line, record) + b"\n" for line in lines)
 
 
 def to_json(value: Any, record: Record) -> bytes:

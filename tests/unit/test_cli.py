@@ -264,6 +264,7 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path, where):
         (["try", "text-stats", "missing.txt"], Exit.REFUSED, "missing.txt is not a file"),
         (["try", "text-stats", "a.txt", "-o", "top=x"], Exit.REFUSED, "top"),
         (["try", "text-stats", "a.txt", "-o", "tpo=1"], Exit.REFUSED, "tpo"),
+        (["try", "text-stats", "a.txt", "--provider", "missing.json"], Exit.REFUSED, "missing.json cannot be read"),
     ],
 )
 def test_what_is_wrong_is_said_on_stderr_and_told_by_the_exit_code(file, capsys, arguments, code, said):

@@ -11,8 +11,10 @@ from urllib.error import HTTPError, URLError
 import pytest
 import typer
 
+from backhaul import Answer, Usage
 from backhaul.cli.app import app
 from backhaul.errors import Permanent
+from backhaul.journal import NoJournal
 from backhaul.registry import find_processors
 from backhaul.transience import is_transient
 from backhaul.trial import trial
@@ -116,6 +118,28 @@ def test_the_example_with_a_paid_api_tries_again_without_a_connection(page, api)
     with pytest.raises(URLError, match="refused") as raised:
         translated(page)
     assert is_transient(raised.value)
+
+
+class Scorer(NoJournal):
+    """The paid API of the example with groups: scores texts by their length, 25 at a time."""
+
+    def __init__(self):
+        self.asked = []
+
+    def ask(self, step, provider, request, estimate):
+        assert (provider, request.path) == ("scorer", "/score")
+        self.asked.append(len(request.body["texts"]))
+        return Answer({"scores": [len(text) for text in request.body["texts"]]}, Usage(1))
+
+
+def test_the_example_with_groups_asks_about_25_at_a_time(page):
+    scorer, output, texts = Scorer(), io.BytesIO(), ["x" * number for number in range(51)]
+    source = MemorySource("".join(json.dumps({"text": text}) + "\n" for text in texts).encode())
+    trial(lambda: page.create("score", {"concurrency": 1}), source, output, journal=scorer)
+    assert [json.loads(line) for line in output.getvalue().splitlines()] == [
+        {"text": text, "score": len(text)} for text in texts
+    ]
+    assert scorer.asked == [25, 25, 1]
 
 
 def test_the_example_with_checkpoints_counts_on(page):

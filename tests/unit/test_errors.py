@@ -70,18 +70,34 @@ def test_exactly_these_errors_exist():
 
 def test_exactly_these_names_are_exported():
     assert sorted(backhaul.__all__) == [
+        "Answer",
+        "AnswerSchema",
+        "AsJsonLines",
         "Bytes",
+        "Chat",
         "Chunk",
         "ConcurrentProcessor",
         "Context",
         "Csv",
+        "Embed",
+        "Expected",
+        "InvalidAnswer",
         "JsonLines",
         "Lines",
+        "Message",
+        "ModelRefused",
         "Permanent",
         "Processor",
+        "PromptTooLong",
+        "ProviderDown",
+        "ProviderRejected",
+        "Raw",
         "Record",
         "Transient",
         "UnsuitableInput",
+        "Usage",
+        "estimate_input",
+        "estimate_tokens",
     ]
     assert all(hasattr(backhaul, name) for name in backhaul.__all__)
 

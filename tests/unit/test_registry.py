@@ -54,6 +54,8 @@ PICKY = '''
             return record
 '''
 
+BUILT_IN = ["embed", "prompt", "redact", "text-stats"]
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -67,13 +69,13 @@ def folder(tmp_path):
 
 def test_the_built_ins_are_found_without_a_folder(tmp_path):
     for registry in (find_processors(), find_processors(tmp_path), find_processors(tmp_path / "missing")):
-        assert registry.names() == ["redact", "text-stats"]
+        assert registry.names() == BUILT_IN
         assert registry.broken == ()
 
 
 def test_a_file_in_the_users_folder_is_a_processor(folder):
     registry = find_processors(folder(shout=SHOUT, _notes="1 / 0"))
-    assert registry.names() == ["redact", "shout", "text-stats"]
+    assert registry.names() == sorted([*BUILT_IN, "shout"])
     assert registry.create("shout").process("a", None) == "A"
     assert registry.describe("shout").summary == "Write every line in capitals."
 
@@ -93,7 +95,7 @@ def test_a_file_may_hold_several_processors_and_their_base(folder):
         name = "two"
     """
     )
-    assert find_processors(folder(several=several)).names() == ["one", "redact", "shout", "text-stats", "two"]
+    assert find_processors(folder(several=several)).names() == sorted([*BUILT_IN, "one", "shout", "two"])
 
 
 def test_two_folders_with_the_same_file_name_do_not_mix(tmp_path):
@@ -118,11 +120,13 @@ def test_two_folders_with_the_same_file_name_do_not_mix(tmp_path):
 )
 def test_a_broken_file_is_named_with_its_line_and_hides_no_other(folder, source, line, said):
     registry = find_processors(folder(wrong=source, shout=SHOUT))
-    assert registry.names() == ["redact", "shout", "text-stats"]
+    assert registry.names() == sorted([*BUILT_IN, "shout"])
     with pytest.raises(InvalidProcessor, match=rf"wrong\.py, line {line}: .*{said}"):
         registry.get("broken")
     assert [each.place for each in registry.broken] == [f"{folder()}/wrong.py, line {line}"]
-    with pytest.raises(UnknownProcessor, match=r"no processor 'typo'\. Use one of: redact, shout, text-stats"):
+    with pytest.raises(
+        UnknownProcessor, match=r"no processor 'typo'\. Use one of: embed, prompt, redact, shout, text-stats"
+    ):
         registry.get("typo")
 
 
@@ -166,7 +170,7 @@ def test_a_class_that_breaks_the_contract_is_named_with_its_line(folder, body, s
 
 def test_of_two_processors_with_one_name_neither_is_used_and_both_are_named(folder):
     registry = find_processors(folder(one=SHOUT, two=SHOUT))
-    assert registry.names() == ["redact", "text-stats"]
+    assert registry.names() == BUILT_IN
     with pytest.raises(
         InvalidProcessor, match=r"two\.py, line 4, class Shout: .*one\.py, line 4, class Shout is called"
     ):
