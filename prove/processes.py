@@ -5,6 +5,6 @@ chooses which worker is struck and when; the machine decides the rest, so a seed
 history.
 """
 
-from prove.cases import process_delivery, process_poison, process_runs, process_workers
+from prove.cases import process_calls, process_delivery, process_poison, process_runs, process_workers
 
-__all__ = ["process_delivery", "process_poison", "process_runs", "process_workers"]
+__all__ = ["process_calls", "process_delivery", "process_poison", "process_runs", "process_workers"]
