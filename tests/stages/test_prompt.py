@@ -1,12 +1,13 @@
 """prompt, embed and research in a deployment: order, refusals, bounded repairs, and never paying twice."""
 
 import json
+import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from backhaul import Answer, ModelRefused, Usage
+from backhaul import Answer, Context, ModelRefused, Usage
 from backhaul.flow import channels as channel_module
 from backhaul.flow import commit as commits
 from backhaul.job import JobState
@@ -309,3 +310,22 @@ def test_a_spent_budget_pauses_groups_too_and_nothing_is_paid_twice(deployment, 
     assert again.state is JobState.SUCCEEDED
     assert [line["output"] for line in lines_of(deployment, again)] == LINES.decode().upper().splitlines()
     assert set(model.asked.values()) == {1}
+
+
+def test_records_of_a_refused_group_have_their_time_each(deployment, model, monkeypatch):
+    seen = []
+    real = Context.waits_for
+    monkeypatch.setattr(Context, "waits_for", lambda ctx, record: (seen.append(record.value), real(ctx, record)))
+    call = model.call
+    asked_alone = threading.Event()
+
+    def slow(request, **given):
+        if "line 01" in repr(request) and "Each of" not in repr(request):
+            asked_alone.wait(2)  # long enough for a look at who is in work
+        return call(request, **given)
+
+    model.call = slow
+    model.refuses = "line 02"
+    _, lines = run(deployment, "prompt", b"line 00\nline 01\nline 02\n", format="lines", group=3)
+    assert [line["output"] for line in lines] == ["LINE 00", "LINE 01", None]
+    assert "line 01" in seen
