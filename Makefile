@@ -8,7 +8,7 @@ REQUIREMENTS := requirements.txt requirements-dev.txt requirements-emulator.txt 
 CDK := $(BIN)/python -I backhaul/toolchain.py cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check prove bench bench-limits synth deploy down clean lock
+.PHONY: help setup demo test check prove bench bench-limits bench-paid synth deploy down clean lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: setup ## Run the benchmarks
 # As a module: beside its own file, `limits` would be found instead of the library.
 bench-limits: setup ## Measure the limit for providers beside other libraries (ARGS=--write for docs/flow.md)
 	@$(BIN)/python -m benchmarks.limits $(ARGS)
+
+bench-paid: setup ## Run paid jobs at full size on the local cloud (ARGS="pace outage budget killed")
+	@$(BIN)/python -m benchmarks.paid $(ARGS)
 
 synth: setup ## Write the CloudFormation templates to cdk.out/ (ARGS="-c stage=...")
 	@$(CDK) synth --quiet $(ARGS)

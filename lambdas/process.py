@@ -12,8 +12,11 @@ from backhaul.stages.process import process
 from backhaul.task import ShardTask
 from lambdas.runtime import PROCESSORS, clock, logger, measure, settings, store
 
-channels = Channels(store.providers, store.secrets, store.models, store.limits, store.breakers, clock)
-"""What this process knows of providers outlives an invocation."""
+
+@lru_cache(maxsize=1)
+def channels() -> Channels:
+    """Return what this process knows of providers: it outlives an invocation."""
+    return Channels(store.providers, store.secrets, store.models, store.limits, store.breakers, clock)
 
 
 @lru_cache(maxsize=1)
@@ -34,7 +37,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             steps=store.steps,
             objects=store.objects,
             letters=store.letters,
-            channels=channels,
+            channels=channels(),
             budgets=store.budgets,
             answers=store.answers,
             settings=settings,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from backhaul.limit import HEAD_START, Condition, Lease, LimitState, Name, Rate, Sum, Update
+from backhaul.limit import HEAD_START, MINUTE, SECOND, Condition, Lease, LimitState, Name, Rate, Sum, Update
 
 Kind = Literal["going", "left", "idle"]
 _OTHERS: dict[Name, tuple[Name, Name]] = {
@@ -17,6 +17,17 @@ _OTHERS: dict[Name, tuple[Name, Name]] = {
     "tokens": ("requests", "requests_floor"),
 }
 """The other time of the two, and its floor."""
+
+SLACK = SECOND // 2
+"""A worker that is further behind the shared clock than this must learn it before it writes it."""
+LEASE_TIME = 2 * SECOND
+"""What one lease takes of the limit at most: others wait for as long."""
+TRIES = 4
+"""Writes for one reservation, of which the others' writes may spoil all but the last."""
+REFUSED_SECONDS = 1.0
+"""What a refusal without a Retry-After closes the limit for ..."""
+CLOSED_LONGEST = 5 * MINUTE
+"""... and what a Retry-After is believed at most."""
 
 
 @dataclass(frozen=True)

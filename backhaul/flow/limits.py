@@ -9,7 +9,12 @@ from typing import TypeVar, cast
 
 from backhaul.clock import Clock
 from backhaul.flow.limit_rule import (
+    CLOSED_LONGEST,
+    LEASE_TIME,
     LOOK,
+    REFUSED_SECONDS,
+    SLACK,
+    TRIES,
     Guess,
     Wish,
     beginning,
@@ -25,7 +30,6 @@ from backhaul.flow.outage import is_outage
 from backhaul.flow.shared_time import NEAR, SKEW, SharedTime
 from backhaul.limit import (
     LATE_MOST,
-    MINUTE,
     SECOND,
     Answer,
     Go,
@@ -36,16 +40,6 @@ from backhaul.limit import (
     Update,
     Updates,
 )
-
-SLACK = SECOND // 2
-"""A worker that is further behind the shared clock than this must learn it before it writes it."""
-LEASE_TIME = 2 * SECOND
-"""What one lease takes of the limit at most: others wait for as long."""
-TRIES = 4
-REFUSED_SECONDS = 1.0
-"""What a refusal without a Retry-After closes the limit for ..."""
-CLOSED_LONGEST = 5 * MINUTE
-"""... and what a Retry-After is believed at most."""
 
 T = TypeVar("T")
 
@@ -79,7 +73,7 @@ class Limiter:
         self._wait = 0
         self._away = 0
         self.lease: Lease | None = None
-        """What is left to hand out; it may be stored, and be set again in another process."""
+        """What is left to hand out; it may be taken, stored, and be set again in another process."""
 
     def ask(self, tokens: int = 0) -> Go | StayAway:
         """Return when one call with about so many tokens may start; does not wait for that time.
@@ -105,6 +99,12 @@ class Limiter:
         if self.time.now() < self._away:
             return self._stay_away()
         return (yield from self._reserve(tokens, waiting))
+
+    def take_lease(self) -> Lease | None:
+        """Return what is left to hand out, for another process or another time, and hand out nothing of it here."""
+        with self._lock:
+            rest, self.lease = self.lease, None
+            return rest
 
     def seconds_until(self, go: Go) -> float:
         """Return how long to wait before the call."""

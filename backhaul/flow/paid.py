@@ -16,6 +16,7 @@ from backhaul.flow.breaker_rule import Go, Outcome, Probe, Result, StayAway
 from backhaul.flow.budget import Budget
 from backhaul.flow.channels import Channel, Channels
 from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.flow.turns import Turns
 from backhaul.flow.under_way import UnderWay
 from backhaul.limit import Go as Turn
 from backhaul.limit import StayAway as NoTurn
@@ -78,7 +79,7 @@ class PaidCalls:
         self._whole = whole
         self._pause = pause
         self._lock = threading.Lock()
-        self._kept: dict[str, list[Turn]] = {}
+        self._turns = Turns()
         self._used: dict[str, Channel] = {}
         self.made = 0
         """Calls that were made."""
@@ -125,14 +126,12 @@ class PaidCalls:
         return made
 
     def keep(self) -> dict[str, str]:
-        """Return what is reserved for calls that were not made, by provider and as JSON, for the next attempt."""
-        with self._lock:
-            return {name: msgspec.json.encode(turns).decode() for name, turns in self._kept.items() if turns}
+        """Return what is reserved for calls that were not made, for the next attempt; nothing follows but `leave`."""
+        return self._turns.keep(self._used.values())
 
     def take_up(self, kept: Mapping[str, str]) -> None:
         """Use what the attempt before this one has kept."""
-        with self._lock:
-            self._kept = {name: msgspec.json.decode(turns, type=list[Turn]) for name, turns in kept.items()}
+        self._turns.take_up(kept)
 
     def leave(self) -> None:
         """Settle everything; no call follows. Raises as the stores do, and `Superseded`."""
@@ -173,13 +172,12 @@ class PaidCalls:
         limiter = channel.limiter
         if limiter is None:
             return None
-        turn = self._kept_turn(channel) or limiter.ask(expected.input_tokens + expected.output_tokens)
+        turn = self._turns.take(channel) or limiter.ask(expected.input_tokens + expected.output_tokens)
         if isinstance(turn, NoTurn):
             _wait(turn.seconds, f"{channel.provider.name} has no room under its limit")
         seconds = limiter.seconds_until(turn)
         if seconds > SLEEP_LONGEST or seconds >= self._left:
-            with self._lock:
-                self._kept.setdefault(channel.provider.name, []).append(turn)
+            self._turns.put_back(channel, turn)
             # It takes a moment to come back, and the rest is slept.
             _wait(seconds - SLEEP_LONGEST / 2, f"{channel.provider.name} has no room under its limit")
         with self._lock:
@@ -187,16 +185,6 @@ class PaidCalls:
             self.longest_sleep = max(self.longest_sleep, seconds)
         self._clock.sleep(seconds)
         return turn
-
-    def _kept_turn(self, channel: Channel) -> Turn | None:
-        with self._lock:
-            turns = self._kept.get(channel.provider.name, [])
-            turns.sort(key=lambda turn: turn.at, reverse=True)
-            while turns:
-                turn = turns.pop()
-                if channel.limiter and not channel.limiter.is_void(turn):
-                    return turn
-        return None
 
     def _call(
         self,

@@ -18,7 +18,7 @@ from backhaul.flow.commit import GroupCommit, Tools
 from backhaul.flow.outage import is_outage, told_apart
 from backhaul.flow.paid import PaidCalls
 from backhaul.flow.retry import delay_before
-from backhaul.flow.shard_run import Left, ShardRun
+from backhaul.flow.shard_run import End, Left, ShardRun
 from backhaul.flow.watch import Watch
 from backhaul.job import Cause, Job, JobState, Stop, StopKind
 from backhaul.policy import time_for_work
@@ -147,8 +147,8 @@ def process(
     try:
         with watch.running():
             left = run.run()
+            commit.put_off(calls.keep() if left.end is not End.DONE else {}, _wait(left, clock))
             calls.leave()
-            commit.put_off(calls.keep(), _wait(left, clock))
             after = commit.write(finished=_is_finished(commit, task), handed_over=True)
     except Superseded:
         return Outcome("wait", _work(job, claimed, before, commit.stored, calls), OVERTAKEN_SECONDS, overtaken=True)

@@ -8,8 +8,10 @@ from backhaul.flow.allowance import Caps, Holder
 from backhaul.flow.budget import Budget
 from backhaul.flow.channels import Channels, rate_of
 from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.flow.limits import Limiter
 from backhaul.flow.paid import SLEEP_LONGEST, UP_SECONDS, PaidCalls, estimate_of
 from backhaul.job import JobRef
+from backhaul.limit import Rate
 from backhaul.money import DOLLAR
 from backhaul.providers import (
     Answer,
@@ -177,8 +179,8 @@ def test_a_long_wait_leaves_and_its_turn_is_kept_for_the_next_attempt(deployment
     ask(calls)
     seconds = waits(calls)
     assert SLEEP_LONGEST < seconds < 10.1
-    calls.leave()
     kept = calls.keep()
+    calls.leave()
     assert kept.keys() == {"acme"}
     desk.clock.advance(seconds=seconds)
     again = desk.attempt(number=2)
@@ -190,15 +192,38 @@ def test_a_long_wait_leaves_and_its_turn_is_kept_for_the_next_attempt(deployment
     assert len(model.asked) == 2
 
 
+def test_what_is_left_of_a_lease_goes_to_the_next_attempt(deployment, model, monkeypatch):
+    desk = Desk(deployment, requests_per_minute=600)
+    calls = desk.attempt()
+    ask(calls)
+    others = Limiter("acme", Rate(600), deployment.store.limits, desk.clock)
+    for _ in range(50):  # a queue of five seconds
+        others.ask()
+    desk.channels.to("acme").limiter.ask()  # now it knows of the queue
+    waits(calls)
+    lease = desk.channels.to("acme").limiter.lease
+    assert lease.calls > 5
+    kept = calls.keep()
+    calls.leave()
+    assert desk.channels.to("acme").limiter.lease is None
+    again = desk.attempt(number=2)
+    again.take_up(kept)
+    desk.clock.advance(seconds=6)
+    monkeypatch.setattr(desk.channels.limits, "update", lambda *_: pytest.fail("it is reserved already"))
+    for _ in range(1 + lease.calls):
+        ask(again)
+
+
 def test_a_turn_that_is_too_old_is_not_used(deployment, model):
     desk = Desk(deployment, requests_per_minute=6)
     calls = desk.attempt()
     ask(calls)
     waits(calls)
+    kept = calls.keep()
     calls.leave()
     desk.clock.advance(seconds=120)
     again = desk.attempt(number=2)
-    again.take_up(calls.keep())
+    again.take_up(kept)
     ask(again)
     assert not again.keep()
 

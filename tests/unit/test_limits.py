@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backhaul.errors import StoreUnavailable
-from backhaul.flow.limits import CLOSED_LONGEST, TRIES, Limiter
+from backhaul.flow.limit_rule import CLOSED_LONGEST, TRIES
+from backhaul.flow.limits import Limiter
 from backhaul.limit import HEAD_START, LATE_MOST, MINUTE, SECOND, Answer, Go, Lease, LimitState, Rate, StayAway
 from benchmarks.limits.__main__ import broken
 from benchmarks.limits.ours import Setting, simulate
