@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from backhaul.cost import Cost
 from backhaul.job import Cause, Counts, Job, JobState, ObjectRef
 
 SOURCE = "backhaul"
@@ -41,6 +42,8 @@ class Detail:
     output: Location | None
     receipt: Location | None
     cause: Cause | None
+    cost: Cost | None = None
+    """What calls of providers have cost in all of the job's runs; none if the job made none."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def event_of(job: Job, bucket: str) -> JobEvent | None:
         output=_location(bucket, job.output),
         receipt=_location(bucket, job.receipt),
         cause=job.cause and replace(job.cause, detail=None),
+        cost=job.cost,
     )
     return JobEvent(DETAIL_TYPES[job.state], job.updated_at, detail)
 

@@ -223,8 +223,10 @@ class TestApi:
             "GET /jobs/{job_id}/result",
             "GET /jobs/{job_id}/receipt",
             "GET /processors",
+            "GET /usage",
             "POST /jobs/{job_id}/cancel",
             "POST /jobs/{job_id}/redrive",
+            "POST /jobs/{job_id}/budget",
         }
         assert {route["AuthorizationType"] for route in routes} == {"AWS_IAM"}
 
@@ -240,8 +242,8 @@ class TestApi:
             name = target.removeprefix("integrations/<").removesuffix(">")
             return text(template.properties("ApiGatewayV2::Integration", name)["IntegrationUri"])
 
-        for route in ("POST /jobs/{job_id}/cancel", "POST /jobs/{job_id}/redrive"):
-            assert function_of(route) == "<commandscommand.Arn>"
+        for what in ("cancel", "redrive", "budget"):
+            assert function_of(f"POST /jobs/{{job_id}}/{what}") == "<commandscommand.Arn>"
         assert function_of("POST /jobs") == "<apisubmit.Arn>"
         assert template.functions()["command"]["Timeout"] < 30  # the API's own
 
@@ -361,7 +363,9 @@ class TestFunctions:
         stored = Settings(data_bucket="<storagedata>", jobs_table="<storagejobs>")
         assert settings["plan"] == stored
         assert settings["inquire"] == replace(admission, data_bucket="<storagedata>", state_machine_arn="")
-        assert settings["process"] == settings["merge"] == replace(stored, failed_chunks_url="<workersfailedchunks>")
+        failing = replace(stored, failed_chunks_url="<workersfailedchunks>")
+        assert settings["process"] == failing
+        assert settings["merge"] == replace(failing, flow_table="<storageflow>")
         assert settings["announce"] == Settings(data_bucket="<storagedata>", event_bus="<announcementsbus>")
 
 

@@ -430,7 +430,7 @@ def test_a_command_on_another_tenants_job_is_404_and_does_nothing(deployment, fu
     assert deployment.job(ref).state is JobState.AWAITING_UPLOAD
 
 
-@pytest.mark.parametrize("what", ["cancel", "redrive"])
+@pytest.mark.parametrize("what", ["cancel", "redrive", "budget"])
 @pytest.mark.parametrize("body", ["{", "[]", {"force": True}, {"reason": 5}, {"only_failed": "yes"}, "[" * 100_000])
 def test_a_wrong_command_is_400(deployment, functions, what, body):
     ref, _ = submitted(functions, deployment)
@@ -483,10 +483,10 @@ def test_the_end_of_a_job_hands_its_slot_to_the_next(deployment, functions, monk
     functions.dispatch(sqs(message))
     assert deployment.job(waiting).state is JobState.QUEUED
     _, view = answered(functions.inquire(request("GET", f"/jobs/{waiting.job_id}")))
-    assert view["waiting_for"] == "a slot: 1 of 1 jobs run"
+    assert view["waiting_for"] == ["a slot: 1 of 1 jobs run"]
     assert functions.dispatch(ending(state)) == {"started": 1}
     _, view = answered(functions.inquire(request("GET", f"/jobs/{waiting.job_id}")))
-    assert view["waiting_for"] is None
+    assert view["waiting_for"] == []
     assert deployment.job(waiting).state is JobState.RUNNING
     assert functions.dispatch(ending(state)) == {"started": 0}
 
