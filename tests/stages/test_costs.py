@@ -4,8 +4,10 @@ import json
 from datetime import timedelta
 from decimal import Decimal
 
+import msgspec
 import pytest
 from botocore.exceptions import ClientError
+from jsonschema import Draft202012Validator
 
 from backhaul import Chat, Lines, Message, Processor
 from backhaul.api import JobView
@@ -32,6 +34,7 @@ from backhaul.store import BudgetStore
 from backhaul.store.budgets import BudgetKey, Scope, Usage
 from backhaul.store.steps import Price
 from backhaul.task import RunTask
+from tests.stages.test_announce import SCHEMA
 from tests.stages.test_crashes import Crash, crash_once
 from tests.stages.test_dispatch import in_threads
 
@@ -142,7 +145,9 @@ def test_status_receipt_and_event_tell_the_same_cost(asking, paused, model):
     receipt = asking.receipt(paused)["cost"]
     assert (receipt["spent"], receipt["saved"]) == (cost.spent, "0.00")
     assert receipt["usage"]["acme"]["calls"] == calls
-    assert paused.cost == event_of(paused, "data").detail.cost == cost
+    detail = event_of(paused, "data").detail
+    assert paused.cost == detail.cost == cost
+    Draft202012Validator(SCHEMA).validate(msgspec.to_builtins(detail))
     assert JobView.of(paused).cost == cost
 
 
