@@ -58,8 +58,6 @@ def submit(
     Example: `backhaul submit app.log --processor redact -o types=email,ipv4 --wait`
 
     Example: `backhaul submit app.log -p redact --tolerate 5% --deadline 2h`
-
-    Example: `backhaul submit notes.jsonl -p summarise --max-cost 2.50 --cache`
     """
     options = parse_options(option or [])
     policy = policy_of(

@@ -16,7 +16,7 @@ from backhaul.cli.exits import Exit
 from backhaul.errors import InvalidRequest, JobHasEnded, JobNotFound, StoreUnavailable, Superseded
 from backhaul.events import event_of
 from backhaul.flow import channels as channel_module
-from backhaul.flow.allowance import Caps, Exhausted, Holder
+from backhaul.flow.allowance import ALLOWANCE_SECONDS, Caps, Exhausted, Holder
 from backhaul.flow.budget import Budget
 from backhaul.flow.purse import budget_of, stop_for
 from backhaul.job import JobRef, JobState
@@ -450,10 +450,13 @@ def test_a_merge_that_dies_while_it_settles_is_repeated_and_counts_once(asking, 
 
 def test_a_zombie_writes_nothing_to_books_that_are_closed(asking):
     task, zombie = died(asking)
-    spent = asking.merge(task).cost.spent
+    asking.merge(task)
+    closed = books(asking, task.job)
+    asking.clock.advance(seconds=ALLOWANCE_SECONDS + 1)
     with pytest.raises(Superseded):
-        zombie.leave()
-    assert nanodollars(spent) == books(asking, task.job).spent
+        zombie.reserve(COST)
+    zombie.leave()
+    assert books(asking, task.job) == closed
 
 
 def test_what_a_budget_knows_of_stored_answers_is_by_attempt(asking):
@@ -506,6 +509,8 @@ def test_usage_is_by_day_and_provider_and_of_the_tenant_alone(deployment):
     assert used(deployment, first="2026-11-01", last="2026-11-22") == (first,)
     assert used(deployment, "T3") == ()
     deployment.clock.advance(days=29)
+    assert used(deployment) == (second,)
+    deployment.clock.advance(days=1)
     assert used(deployment) == ()
 
 
