@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
+from backhaul.cost import Cost, ProviderCost
 from backhaul.job import UPLOAD_GRACE, Cause, Counts, Job, JobState
 from backhaul.policy import DEFAULT, Policy
 
@@ -39,12 +40,15 @@ class JobView:
     """Why the run is about to end early, if it is."""
     stalled_shards: int = 0
     """Shards whose workers have given no sign of life for 30 seconds."""
-
-    waiting_for: str | None = None
-    """What a queued job waits for, in words, when it was asked about by its ID."""
+    waiting_for: tuple[str, ...] = ()
+    """What a queued job, or shards of a running one, wait for, in words, when it was asked about by its ID."""
+    cost: Cost | None = None
+    """What it may cost and has cost, if it has a cap or made calls of providers; in a list as of its last run's end."""
 
     @classmethod
-    def of(cls, job: Job, stalled_shards: int = 0, waiting_for: str | None = None) -> JobView:
+    def of(
+        cls, job: Job, stalled_shards: int = 0, waiting_for: tuple[str, ...] = (), cost: Cost | None = None
+    ) -> JobView:
         """Return the view of a job."""
         counts, awaiting = job.counts or Counts(), job.state is JobState.AWAITING_UPLOAD
         return cls(
@@ -69,6 +73,7 @@ class JobView:
             stopping=job.stop.cause if job.stop and not job.state.is_terminal else None,
             stalled_shards=stalled_shards,
             waiting_for=waiting_for,
+            cost=cost or job.cost,
         )
 
 
@@ -89,6 +94,32 @@ class RedrivenView:
     job: JobView
     started: bool
     chunks: int
+
+
+@dataclass(frozen=True)
+class RaisedView:
+    """The answer to `POST /jobs/{id}/budget`: whether a run was started, and how many chunks that has to do."""
+
+    job: JobView
+    started: bool
+    chunks: int
+    exceeded: bool
+    """Whether that much is spent already, so that the job's next call pauses it."""
+
+
+@dataclass(frozen=True)
+class DayUsage:
+    """What a tenant's calls took on one day (UTC), by provider."""
+
+    day: date
+    usage: Mapping[str, ProviderCost]
+
+
+@dataclass(frozen=True)
+class UsageView:
+    """The answer to `GET /usage`: the days on which there were calls, oldest first."""
+
+    days: tuple[DayUsage, ...]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote
@@ -15,7 +17,18 @@ import httpx
 import msgspec
 from httpx_retries import Retry, RetryTransport
 
-from backhaul.api import Download, ErrorBody, JobPage, JobView, RedrivenView, SubmittedView, UploadForm
+from backhaul.api import (
+    DayUsage,
+    Download,
+    ErrorBody,
+    JobPage,
+    JobView,
+    RaisedView,
+    RedrivenView,
+    SubmittedView,
+    UploadForm,
+    UsageView,
+)
 from backhaul.errors import DeploymentUnreachable, RequestRefused
 from backhaul.policy import Policy
 from backhaul.registry import Description
@@ -149,6 +162,19 @@ class Backhaul:
         """
         body = {"only_failed": only_failed}
         return _decoded(self._ask("POST", _path_of(job_id) + "/redrive", json=body), RedrivenView)
+
+    def raise_budget(self, job_id: str, max_cost: Decimal | str, reason: str | None = None) -> RaisedView:
+        """Let a job cost so many dollars in all; one that is PAUSED because its own budget was spent goes on."""
+        body = {"max_cost": str(max_cost)} | ({} if reason is None else {"reason": reason})
+        return _decoded(self._ask("POST", _path_of(job_id) + "/budget", json=body), RaisedView)
+
+    def usage(self, first: date | None = None, last: date | None = None) -> tuple[DayUsage, ...]:
+        """Return what the caller's calls of providers took on each day (UTC) from the first to the last.
+
+        Without a last day that is today, without a first one it is 29 days before; 92 days are the most.
+        """
+        query = {name: day.isoformat() for name, day in (("from", first), ("to", last)) if day}
+        return _decoded(self._ask("GET", "/usage", params=query), UsageView).days
 
     def result(self, job_id: str, run: int | None = None) -> Download:
         """Return where to fetch the job's output, or that of an earlier run."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from backhaul.breaker import BreakerState, Phase
+from backhaul.cost import Cost
 from backhaul.job import Cause, Counts, Job, JobState, ObjectRef
 
 SOURCE = "backhaul"
@@ -42,6 +43,8 @@ class Detail:
     output: Location | None
     receipt: Location | None
     cause: Cause | None
+    cost: Cost | None = None
+    """What calls of providers have cost in all of the job's runs; none if the job made none."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def event_of(job: Job, bucket: str) -> Event | None:
         output=_location(bucket, job.output),
         receipt=_location(bucket, job.receipt),
         cause=job.cause and replace(job.cause, detail=None),
+        cost=job.cost,
     )
     return Event(DETAIL_TYPES[job.state], job.updated_at, detail)
 

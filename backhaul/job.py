@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from backhaul.cost import Cost
 from backhaul.policy import DEFAULT, Policy
 
 
@@ -119,6 +120,12 @@ def _text(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
+BUDGET_EXHAUSTED = "budget_exhausted"
+"""The cause's code where the job itself has spent what it may: it goes on when its budget is raised."""
+DAY_BUDGET_EXHAUSTED = "day_budget_exhausted"
+"""The same where its tenant, or the deployment, has spent what it may in a day."""
+
+
 class StopKind(StrEnum):
     """Why a run is to stop before its work is done."""
 
@@ -206,6 +213,8 @@ class Job:
     stop: Stop | None = None
     deadline_at: datetime | None = None
     counts: Counts | None = None
+    cost: Cost | None = None
+    """What its calls of providers had cost when its last run ended."""
     cause: Cause | None = None
 
 

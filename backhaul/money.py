@@ -15,6 +15,8 @@ MOST = 1_000_000 * DOLLAR
 """The largest amount that anything here takes: what is above it is a slip of the hand."""
 _PER_MILLION = 10**6
 
+_DIGITS_MOST = 40
+"""More than any amount has that passes; what Decimal takes besides would be stored and shown with every digit."""
 _TEXT = re.compile(r"\$?([0-9]+(?:\.[0-9]+)?|\.[0-9]+)", re.ASCII)
 
 
@@ -31,10 +33,10 @@ def nanodollars(amount: str | int | float | Decimal) -> int:
         raise InvalidRequest(f"An amount of dollars cannot be negative, and {str(amount)[:40]} is.")
     if value > MOST // DOLLAR:
         raise InvalidRequest(f"{str(amount)[:40]} is more than $1,000,000, which is surely a mistake.")
-    with localcontext(prec=200):  # exact for every amount that passed: the default's 28 digits would round
+    with localcontext(prec=200):  # exact for every amount that passes: the default's 28 digits would round
         scaled = value * DOLLAR
         whole = int(scaled)
-        if whole != scaled:
+        if whole != scaled or len(value.as_tuple().digits) > _DIGITS_MOST:
             raise InvalidRequest(f"{str(amount)[:40]} is finer than a nanodollar: nine decimals at most.")
     return whole
 
@@ -56,6 +58,13 @@ def cost_of(*parts: tuple[int, Decimal]) -> int:
     What is left of a nanodollar counts as one, once, so that no budget is overdrawn.
     """
     return ceil(sum((Fraction(price) * tokens * DOLLAR / _PER_MILLION for tokens, price in parts), Fraction(0)))
+
+
+def dollars(amount: int) -> str:
+    """Return nanodollars as exact dollars for programs: "2.50", "0.0031"; two decimals at least."""
+    whole, rest = divmod(abs(amount), DOLLAR)
+    sign, decimals = ("-" if amount < 0 else ""), f"{rest:09d}".rstrip("0")
+    return f"{sign}{whole}.{decimals:0<2}"
 
 
 def display(amount: int) -> str:

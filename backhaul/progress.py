@@ -175,6 +175,10 @@ class ShardRecord:
         """Return whether a worker holds the shard that has given no sign of life for 30 seconds."""
         return self._is_held and self.beat_at is not None and now - self.beat_at > STALLED_AFTER
 
+    def waits_for(self) -> Wait | None:
+        """Return what the shard waits for while nobody works on it; a worker that claims it does not erase that."""
+        return self.wait if self.handed_over == self.attempt and not self.finished else None
+
     @property
     def _is_held(self) -> bool:
         return self.attempt > 0 and not self.finished and self.handed_over != self.attempt and self.crash is None

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from backhaul.cost import Cost
 from backhaul.job import Cause, Counts, Job, JobState, ObjectRef, StopKind
 from backhaul.progress import FailedChunk, ShardRecord, count
 from backhaul.shard import Shard
@@ -40,6 +41,8 @@ class Receipt:
     merged_at: datetime
     seconds: float | None
     """How long the run took, from its start to this receipt."""
+    cost: Cost | None = None
+    """What calls of providers have cost in all of the job's runs, if it made or may make any."""
 
     def to_json(self) -> bytes:
         """Return the receipt as one JSON document."""
@@ -73,7 +76,9 @@ def judge(job: Job, plan: Iterable[Shard], records: Mapping[int, ShardRecord]) -
     return Verdict(state, counts, missing, cause)
 
 
-def receipt_of(job: Job, verdict: Verdict, output: ObjectRef | None, merged_at: datetime) -> Receipt:
+def receipt_of(
+    job: Job, verdict: Verdict, output: ObjectRef | None, merged_at: datetime, cost: Cost | None = None
+) -> Receipt:
     """Return the receipt of a job that ends with this verdict."""
     return Receipt(
         schema_version=SCHEMA_VERSION,
@@ -93,6 +98,7 @@ def receipt_of(job: Job, verdict: Verdict, output: ObjectRef | None, merged_at: 
         started_at=job.started_at,
         merged_at=merged_at,
         seconds=round((merged_at - job.started_at).total_seconds(), 3) if job.started_at else None,
+        cost=cost,
     )
 
 

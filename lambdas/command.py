@@ -1,15 +1,16 @@
-"""POST /jobs/{id}/cancel and /jobs/{id}/redrive: what a tenant asks of its jobs."""
+"""POST /jobs/{id}/cancel, /jobs/{id}/redrive and /jobs/{id}/budget: what a tenant asks of its jobs."""
 
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from backhaul.api import JobView, RedrivenView
+from backhaul.api import JobView, RaisedView, RedrivenView
 from backhaul.errors import InvalidRequest
 from backhaul.job import JobRef
-from backhaul.stages.command import cancel, redrive
+from backhaul.stages.command import cancel, raise_budget, redrive
 from lambdas.http import answer, body_of, caller, resolver
 from lambdas.runtime import clock, logger, measure, store
 
@@ -24,6 +25,11 @@ class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class RedriveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     only_failed: bool = False
+
+
+class BudgetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    max_cost: Decimal
+    reason: str | None = None
 
 
 @app.post("/jobs/<job_id>/cancel")
@@ -51,6 +57,27 @@ def redrive_job(job_id: str) -> Response[str]:
     logger.info("job redriven", job_id=job_id, run=done.job.run, started=done.started, chunks=done.chunks)
     measure(done.job.processor, JobsRedriven=int(done.started))
     return answer(202 if done.started else 200, RedrivenView(JobView.of(done.job), done.started, done.chunks))
+
+
+@app.post("/jobs/<job_id>/budget")
+def raise_budget_of_job(job_id: str) -> Response[str]:
+    ref, body = JobRef(caller(app), job_id), read(BudgetBody)
+    done = raise_budget(
+        ref,
+        body.max_cost,
+        body.reason,
+        jobs=store.jobs,
+        shards=store.shards,
+        objects=store.objects,
+        slots=store.slots,
+        runs=store.runs,
+        budgets=store.budgets,
+        clock=clock,
+    )
+    logger.info("budget raised", job_id=job_id, run=done.job.run, started=done.started, chunks=done.chunks)
+    measure(done.job.processor, JobsRedriven=int(done.started))
+    view = JobView.of(done.job, cost=done.cost)
+    return answer(202 if done.started else 200, RaisedView(view, done.started, done.chunks, done.exceeded))
 
 
 def read(kind: type[T]) -> T:

@@ -1,14 +1,14 @@
-"""GET /jobs, /jobs/{id}, /jobs/{id}/result, /jobs/{id}/receipt and /processors."""
+"""GET /jobs, /jobs/{id}, /jobs/{id}/result, /jobs/{id}/receipt, /usage and /processors."""
 
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from backhaul.api import JobPage, JobView
-from backhaul.job import JobRef, JobState
+from backhaul.api import JobPage, JobView, UsageView
+from backhaul.job import JobRef
 from backhaul.registry import find_processors
-from backhaul.stages.inquire import job_receipt, job_result, job_status, list_jobs, waiting_for
+from backhaul.stages.inquire import job_receipt, job_result, job_status, list_jobs, usage_by_day
 from lambdas.http import answer, caller, resolver, whole_number
 from lambdas.runtime import PROCESSORS, clock, logger, settings, store
 
@@ -32,9 +32,8 @@ def jobs() -> Response[str]:
 @app.get("/jobs/<job_id>")
 def job(job_id: str) -> Response[str]:
     ref = JobRef(caller(app), job_id)
-    found, stalled = job_status(ref, jobs=store.jobs, shards=store.shards, clock=clock)
-    waits = waiting_for(found, store.slots) if found.state is JobState.QUEUED else None
-    return answer(200, JobView.of(found, stalled, waits))
+    found = job_status(ref, jobs=store.jobs, shards=store.shards, slots=store.slots, budgets=store.budgets, clock=clock)
+    return answer(200, JobView.of(found.job, found.stalled_shards, found.waiting_for, found.cost))
 
 
 @app.get("/jobs/<job_id>/result")
@@ -52,6 +51,13 @@ def receipt(job_id: str) -> Response[str]:
 def run_wanted() -> int | None:
     text = app.current_event.get_query_string_value("run")
     return None if text is None else whole_number(text, "run", 0)
+
+
+@app.get("/usage")
+def usage() -> Response[str]:
+    query = app.current_event.get_query_string_value
+    days = usage_by_day(caller(app), first=query("from"), last=query("to"), budgets=store.budgets, clock=clock)
+    return answer(200, UsageView(days))
 
 
 @app.get("/processors")

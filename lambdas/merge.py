@@ -20,8 +20,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         task,
         jobs=store.jobs,
         shards=store.shards,
+        steps=store.steps,
         objects=store.objects,
         letters=store.letters,
+        budgets=store.budgets,
         registry=registry,
         clock=clock,
     )

@@ -57,7 +57,7 @@ class Api(Construct):
                 max_running_jobs_per_tenant=stage.max_running_jobs_per_tenant,
             ),
             grants=[
-                allow("dynamodb:GetItem", on=storage.flow.table_arn),  # what a queued job waits for
+                allow("dynamodb:GetItem", on=storage.flow.table_arn),  # what a job waits for, and budgets
                 allow("dynamodb:GetItem", "dynamodb:Query", on=storage.jobs.table_arn),
                 allow("dynamodb:Query", on=storage.index(BY_TENANT)),
                 allow("s3:GetObjectVersion", on=[storage.objects("output/*"), storage.objects("receipt/*")]),
@@ -82,6 +82,7 @@ class Api(Construct):
             "/jobs/{job_id}/result",
             "/jobs/{job_id}/receipt",
             "/processors",
+            "/usage",
         )
         self.client_policy = self._client_policy()
 

@@ -1,4 +1,4 @@
-"""What a caller may ask of a job that exists: to cancel it, or to do again what is missing."""
+"""What a caller may ask of a job that exists: to cancel it, to do again what is missing, to let it cost more."""
 
 from __future__ import annotations
 
@@ -42,4 +42,5 @@ class Commands(Construct):
             ],
             timeout=Duration.seconds(29),  # the API waits for thirty
         )
-        api.route(http.HttpMethod.POST, self.command, "/jobs/{job_id}/cancel", "/jobs/{job_id}/redrive")
+        of_job = [f"/jobs/{{job_id}}/{what}" for what in ("cancel", "redrive", "budget")]
+        api.route(http.HttpMethod.POST, self.command, *of_job)

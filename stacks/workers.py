@@ -73,9 +73,11 @@ class Workers(Construct):
         self.merge = functions.declare(
             self,
             "merge",
-            settings=failing,
+            settings=replace(failing, flow_table=storage.flow.table_name),
             grants=[
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
+                # What the job has cost, once what dead workers held is settled.
+                allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.flow.table_arn, items=["BUDGET#*"]),
                 allow("s3:GetObject", on=storage.objects("results/*")),
                 allow("s3:GetObjectVersion", on=storage.objects("plan/*")),
                 allow("s3:PutObject", on=[storage.objects("output/*"), storage.objects("receipt/*")]),

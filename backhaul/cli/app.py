@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from backhaul.cli import author, breakers, control, dlq, doctor, intake, jobs, local, providers, submit
+from backhaul.cli import (
+    author,
+    breakers,
+    budget,
+    control,
+    dlq,
+    doctor,
+    intake,
+    jobs,
+    local,
+    providers,
+    submit,
+    usage,
+)
 from backhaul.cli.exits import EPILOG, Exit, exit_of
 from backhaul.cli.screen import OPERATORS, THIS_MACHINE, plain, say, show
 from backhaul.discovery import AWS_ERRORS, said
@@ -28,6 +41,8 @@ app = typer.Typer(
 submit.add_to(app)
 jobs.add_to(app)
 control.add_to(app)
+app.add_typer(budget.app, name="budget")
+usage.add_to(app)
 author.add_to(app)
 app.command(rich_help_panel=OPERATORS)(doctor.doctor)
 intake.add_to(app)

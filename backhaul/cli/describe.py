@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 
 from backhaul.api import JobView
 from backhaul.cli.screen import plain, span, styled
-from backhaul.job import Cause, JobState
+from backhaul.cost import Cost
+from backhaul.job import BUDGET_EXHAUSTED, DAY_BUDGET_EXHAUSTED, Cause, JobState
+from backhaul.money import display, nanodollars
 
 NEAR = timedelta(hours=1)
 """A deadline that is no further away is worth a line."""
@@ -26,6 +28,8 @@ def notes_on(job: JobView, now: datetime) -> Mapping[str, str]:
     notes = {}
     if job.stopping is not None:
         notes["stopping"] = f"stopping: {_said(job.stopping)}"
+    if job.waiting_for and job.state is JobState.RUNNING:
+        notes["waiting"] = _waiting(job)
     if job.stalled_shards:
         have = "1 shard has" if job.stalled_shards == 1 else f"{job.stalled_shards} shards have"
         notes["stalled"] = f"{have} shown no sign of life for 30 s; other workers take over"
@@ -42,12 +46,30 @@ def _done(job: JobView) -> Iterator[str]:
         yield f"{counts.chunks_done} of {counts.chunks} chunks{failed}, {counts.records:,} records"
     if counts.tallies:
         yield ", ".join(f"{plain(name)} {amount:,}" for name, amount in counts.tallies.items())
+    if job.cost is not None:
+        yield cost_line(job.cost)
     if job.cause is not None:
         yield _said(job.cause)
-    if job.waiting_for is not None:
-        yield f"waiting: {plain(job.waiting_for)}"
+    if job.waiting_for and job.state is not JobState.RUNNING:
+        yield _waiting(job)
     if job.upload_until is not None:
         yield f"waiting for the upload until {job.upload_until:%H:%M:%S} UTC"
+
+
+def cost_line(cost: Cost) -> str:
+    """Return what a job has cost in one line, rounded as people read money."""
+    of = f" of {_money(cost.max_cost)}" if cost.max_cost else ""
+    held = f", {_money(cost.held)} held for calls under way" if nanodollars(cost.held) else ""
+    saved = f", {_money(cost.saved)} saved by the cache" if nanodollars(cost.saved) else ""
+    return f"{_money(cost.spent)}{of} spent{held}{saved}"
+
+
+def _money(amount: str) -> str:
+    return display(nanodollars(amount))
+
+
+def _waiting(job: JobView) -> str:
+    return f"waiting: {plain(', and '.join(job.waiting_for))}"
 
 
 def _said(cause: Cause) -> str:
@@ -64,7 +86,12 @@ def _next(job: JobView) -> Iterator[str]:
     """Yield the commands that go on from a job of which chunks are missing, and so a receipt names them."""
     if not job.state.is_terminal or not job.counts.chunks_failed:
         return
+    code = job.cause.code if job.cause else ""
     yield f"see which:  backhaul result {job.job_id} --receipt"
-    if job.cause is None or job.cause.code != "unsuitable_input":  # the same file would fail again
+    if code == BUDGET_EXHAUSTED and job.state is JobState.PAUSED:
+        yield f"go on:      backhaul budget raise {job.job_id} AMOUNT"
+    elif code == DAY_BUDGET_EXHAUSTED:
+        yield f"go on:      backhaul redrive {job.job_id}"
+    elif code != "unsuitable_input":  # the same file would fail again
         # Not --only-failed: a run that passed its deadline has left out chunks that it never tried.
         yield f"try again:  backhaul redrive {job.job_id}"

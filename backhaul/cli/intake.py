@@ -45,7 +45,7 @@ def pause(
     """Let no further job start until it is resumed; what runs goes on, and uploads are taken and queue."""
     if not reason.strip():
         raise typer.BadParameter("Say why: it is shown to those who wait.", param_hint="--reason")
-    done = operations.pause(operate(stack), _checked(tenant), reason.strip())
+    done = operations.pause(operate(stack), checked_tenant(tenant), reason.strip())
     say(f"{_whose(tenant)} is {'paused' if done.changed else 'paused already, for this reason'}.")
     return 0
 
@@ -56,7 +56,7 @@ def resume(
     stack: Stack = None,
 ) -> int:
     """Let jobs start again, and start those that may."""
-    done = operations.resume(operate(stack), _checked(tenant), reason.strip())
+    done = operations.resume(operate(stack), checked_tenant(tenant), reason.strip())
     said = "goes on" if done.changed else "was not paused"
     say(f"{_whose(tenant)} {said}; {done.started:,} {'job' if done.started == 1 else 'jobs'} started.")
     if done.unstarted:
@@ -74,7 +74,8 @@ def add_to(app: typer.Typer) -> None:
         app.command(rich_help_panel=OPERATORS)(command)
 
 
-def _checked(tenant: str | None) -> str | None:
+def checked_tenant(tenant: str | None) -> str | None:
+    """Return a tenant as given; raises `BadParameter` for what is no ID of one."""
     if tenant is not None and not _TENANT.fullmatch(tenant):
         raise typer.BadParameter(f"{tenant!r} is no tenant's ID, such as AIDA....", param_hint="--tenant")
     return tenant

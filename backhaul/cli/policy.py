@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from backhaul.errors import InvalidRequest
+from backhaul.money import dollars, nanodollars
 from backhaul.policy import DEADLINE_LONGEST, Policy
 
 _PANEL = "Policy"
@@ -66,6 +68,23 @@ Priority = Annotated[
     ),
 ]
 
+MaxCost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DOLLARS",
+        help="What the job's calls of providers may cost in all, as 2.50; then it is PAUSED. Default: any.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Cache = Annotated[
+    bool,
+    typer.Option(
+        "--cache",
+        help="Share answers of providers with your other jobs that ask for the same.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
 
 def policy_of(
     *,
@@ -75,6 +94,8 @@ def policy_of(
     record_timeout: int | None,
     deadline: str | None,
     priority: int | None,
+    max_cost: str | None,
+    cache: bool,
 ) -> dict[str, Any]:
     """Return the fields of a policy that were given; raises `BadParameter` for what is none."""
     given = {
@@ -84,8 +105,21 @@ def policy_of(
         "record_seconds": record_timeout,
         "deadline_seconds": None if deadline is None else _deadline(deadline),
         "priority": priority,
+        "max_cost": None if max_cost is None else dollars_of(max_cost, "--max-cost"),
+        "cache": cache or None,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def dollars_of(text: str, named: str) -> str:
+    """Return a cap in dollars as the API takes it; raises `BadParameter` naming the argument it was given as."""
+    try:
+        amount = nanodollars(text)
+    except InvalidRequest as error:
+        raise typer.BadParameter(str(error), param_hint=named) from None
+    if amount == 0:
+        raise typer.BadParameter("With $0 no call could be made.", param_hint=named)
+    return dollars(amount)
 
 
 def _tolerate(text: str) -> int | str:

@@ -10,7 +10,17 @@ from rich.markup import escape
 
 from backhaul.cli.exits import exit_of
 from backhaul.cli.jobs import Json, Stack, follow, show_job
-from backhaul.cli.policy import Attempts, Deadline, FailFast, Priority, RecordTimeout, Tolerate, policy_of
+from backhaul.cli.policy import (
+    Attempts,
+    Cache,
+    Deadline,
+    FailFast,
+    MaxCost,
+    Priority,
+    RecordTimeout,
+    Tolerate,
+    policy_of,
+)
 from backhaul.cli.screen import emit_json, option_text, plain_table, say, show, transfers
 from backhaul.discovery import connect
 from backhaul.upload import size_of
@@ -37,6 +47,8 @@ def submit(
     record_timeout: RecordTimeout = None,
     deadline: Deadline = None,
     priority: Priority = None,
+    max_cost: MaxCost = None,
+    cache: Cache = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it has ended.")] = False,
     json: Json = False,
     stack: Stack = None,
@@ -55,6 +67,8 @@ def submit(
         record_timeout=record_timeout,
         deadline=deadline,
         priority=priority,
+        max_cost=max_cost,
+        cache=cache,
     )
     size = size_of(file)
     with connect(stack) as client:

@@ -168,7 +168,9 @@ class Budget:
         self._drop_free()
         self._day = today
         ledgers, rate = self._ledgers(today), self._rate()
-        for _ in range(2):  # what is wanted; and if there is no room, what there is room for
+        tries = 0
+        while tries < 2:  # what is wanted; and if there is no room, what there is room for
+            caps = [ledger.account.known.cap for ledger in ledgers]
             calls = calls_wanted(rate, [room_for(ledger.account, ledger.pending, unit) for ledger in ledgers])
             refusing = self._draw_from(ledgers, calls * unit)
             if refusing is None:
@@ -180,6 +182,8 @@ class Budget:
             refusal = outrun(refusing.account, estimate) if isinstance(room, int) else room
             if refusal is room:
                 break
+            # Each cap that somebody has raised is learned by a refusal: to leave then is to come back and not know it.
+            tries += caps == [ledger.account.known.cap for ledger in ledgers]
         self._flush()
         return replace(refusal, seconds=spread(HELD_SECONDS)) if isinstance(refusal, HeldByOthers) else refusal
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -178,8 +179,9 @@ class PaidCalls:
         seconds = limiter.seconds_until(turn)
         if seconds > SLEEP_LONGEST or seconds >= self._left:
             self._turns.put_back(channel, turn)
-            # It takes a moment to come back, and the rest is slept.
-            _wait(seconds - SLEEP_LONGEST / 2, f"{channel.provider.name} has no room under its limit")
+            # It takes a moment to come back, and the rest is slept: who comes late is late in another's time.
+            early = max(math.floor(seconds - SLEEP_LONGEST / 2), 1)
+            _wait(early, f"{channel.provider.name} has no room under its limit")
         with self._lock:
             self.slept += max(seconds, 0.0)
             self.longest_sleep = max(self.longest_sleep, seconds)

@@ -1,21 +1,28 @@
-"""Carry out what a tenant asks of a job: cancel it, or redrive what is missing of it."""
+"""Carry out what a tenant asks of a job: cancel it, redrive what is missing of it, or let it cost more."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from backhaul import keys
 from backhaul.clock import Clock
-from backhaul.errors import JobHasEnded, JobNotEnded, JobNotFound, NotRedrivable
+from backhaul.cost import Cost
+from backhaul.errors import InvalidRequest, JobHasEnded, JobNotEnded, JobNotFound, NotRedrivable
 from backhaul.flow.admission import Admission
+from backhaul.flow.purse import cost_of
 from backhaul.flow.redoing import missing_shards
-from backhaul.job import Cause, Job, JobRef, JobState, Stop, StopKind
-from backhaul.store import JobStore, ObjectStore, RunStore, ShardStore, SlotStore
+from backhaul.job import BUDGET_EXHAUSTED, MOVES, Cause, Job, JobRef, JobState, Stop, StopKind
+from backhaul.money import nanodollars
+from backhaul.store import BudgetStore, JobStore, ObjectStore, RunStore, ShardStore, SlotStore
+from backhaul.store.budgets import BudgetKey
 
 _WAITING = (JobState.AWAITING_UPLOAD, JobState.QUEUED)
 _TURNS_MOST = 10
 """How often a job may change under our hands before we call that a fault."""
+_REASON_LONGEST = 200
+"""Characters of why a budget was raised: every write to it pays for them."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,18 @@ class Redriven:
     chunks: int = 0
     started: bool = False
     """False if nothing was missing."""
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What the job costs and may cost now, whether a new run was ordered, and how many chunks that has to do."""
+
+    job: Job
+    cost: Cost | None
+    exceeded: bool
+    """Whether that much is spent already, so that the job's next call pauses it."""
+    chunks: int = 0
+    started: bool = False
 
 
 def cancel(ref: JobRef, reason: str | None, *, jobs: JobStore, slots: SlotStore, clock: Clock) -> Job:
@@ -92,6 +111,47 @@ def redrive(
     if admission.fill(queued, problems={}):  # what cannot be started now, the sweep starts
         queued = jobs.get(ref)
     return Redriven(queued, chunks, started=True)
+
+
+def raise_budget(
+    ref: JobRef,
+    max_cost: Decimal,
+    reason: str | None,
+    *,
+    jobs: JobStore,
+    shards: ShardStore,
+    objects: ObjectStore,
+    slots: SlotStore,
+    runs: RunStore,
+    budgets: BudgetStore,
+    clock: Clock,
+) -> Raised:
+    """Let the job cost so many dollars in all, and go on with it if it is PAUSED because its own budget was spent.
+
+    Asked twice, or again after a crash, it does what is left to do: there is one run. Raises `JobNotFound`,
+    `JobHasEnded`, `InvalidRequest` for what is no such amount, and `NotRedrivable`.
+    """
+    cap, why = nanodollars(max_cost), (reason or "").encode(errors="replace").decode()
+    if cap == 0:
+        raise InvalidRequest("max_cost is 0, so that no call could be made; to end the job, cancel it.")
+    if len(why) > _REASON_LONGEST:
+        raise InvalidRequest(f"The reason has {len(why):,} characters; {_REASON_LONGEST} at most work.")
+    job = _job(ref, jobs)
+    if job.state.is_terminal and JobState.QUEUED not in MOVES[job.state]:
+        raise JobHasEnded(f"Job {ref.job_id} is {job.state} already; no call of it is left to be paid for.")
+    key = BudgetKey.of_job(ref)
+    state = budgets.raise_cap(key, cap, by=ref.tenant, why=why, expires_at=job.expires_at)
+    cost, exceeded = cost_of(state, cap), state.spent >= cap
+    job = jobs.get(ref)  # it may have been paused meanwhile
+    if job.state is not JobState.PAUSED or exceeded or job.cause is None or job.cause.code != BUDGET_EXHAUSTED:
+        return Raised(job, cost, exceeded)
+    try:
+        done = redrive(
+            ref, only_failed=False, jobs=jobs, shards=shards, objects=objects, slots=slots, runs=runs, clock=clock
+        )
+    except JobNotEnded:  # somebody else was quicker
+        return Raised(jobs.get(ref), cost, exceeded)
+    return Raised(done.job, cost, exceeded, done.chunks, done.started)
 
 
 def _job(ref: JobRef, jobs: JobStore) -> Job:

@@ -2,28 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 
 from backhaul import keys
-from backhaul.api import Download
+from backhaul.api import DayUsage, Download
 from backhaul.clock import Clock
+from backhaul.cost import Cost
 from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady
+from backhaul.flow.outage import is_outage
+from backhaul.flow.purse import by_day, cost_of
 from backhaul.job import Counts, Job, JobRef, JobState, ObjectRef
 from backhaul.progress import ShardRecord, count
 from backhaul.settings import Settings
-from backhaul.store import JobStore, ObjectStore, Page, ShardStore, SlotStore
+from backhaul.store import BudgetStore, JobStore, ObjectStore, Page, ShardStore, SlotStore
+from backhaul.store.budgets import BudgetKey
 
 PAGE_LARGEST = 100
+DAYS_MOST = 92
+"""A quarter: each day is a read."""
+DAYS = 30
+WAITS_MOST = 5
 
 
-def job_status(ref: JobRef, *, jobs: JobStore, shards: ShardStore, clock: Clock) -> tuple[Job, int]:
-    """Return the job with its counts as of now, and how many of its shards stall; raises `JobNotFound`."""
+@dataclass(frozen=True)
+class Status:
+    """A job as of now, how many of its shards stall, what it waits for, and what it has cost so far."""
+
+    job: Job
+    stalled_shards: int = 0
+    waiting_for: tuple[str, ...] = ()
+    cost: Cost | None = None
+
+
+def job_status(
+    ref: JobRef, *, jobs: JobStore, shards: ShardStore, slots: SlotStore, budgets: BudgetStore, clock: Clock
+) -> Status:
+    """Return how the job stands; raises `JobNotFound`.
+
+    Where its budget cannot be read, the cost is that of its last run's end: a job can be asked about all the same.
+    """
     job = _job(ref, jobs)
+    cost = _cost(job, budgets)
+    if job.state is JobState.QUEUED:
+        return Status(job, waiting_for=(waiting_for(job, slots),), cost=cost)
     if job.state not in (JobState.RUNNING, JobState.MERGING):
-        return job, 0
-    records = list(shards.all(job.ref, consistent=False))
-    now = clock.now()
-    return replace(job, counts=_counts(job, records)), sum(record.is_stalled(now) for record in records)
+        return Status(job, cost=cost)
+    records, now = list(shards.all(job.ref, consistent=False)), clock.now()
+    stalled = sum(record.is_stalled(now) for record in records)
+    waits = _waits(records, now) if job.state is JobState.RUNNING else ()
+    return Status(replace(job, counts=_counts(job, records)), stalled, waits, cost)
 
 
 def waiting_for(job: Job, slots: SlotStore) -> str:
@@ -67,6 +97,57 @@ def job_receipt(
     """Return where to fetch the receipt of the job, or of an earlier run; raises like `job_result`."""
     job = _of_run(_job(ref, jobs), run, jobs)
     return _download(job, job.receipt, f"{job.ref.job_id}-receipt.json", objects, settings)
+
+
+def usage_by_day(
+    tenant: str, *, first: str | None, last: str | None, budgets: BudgetStore, clock: Clock
+) -> tuple[DayUsage, ...]:
+    """Return what the tenant's calls took on each day from the first to the last, both included and in UTC.
+
+    Without a last day that is today, without a first one it is 29 days before. Raises `InvalidRequest`.
+    """
+    end = _day("to", last) if last is not None else clock.now().date()
+    start = _day("from", first) if first is not None else date.fromordinal(max(1, end.toordinal() - DAYS + 1))
+    if start > end:
+        raise InvalidRequest(f"from is {start}, which is after {end}. Ask for days in their order.")
+    if (end - start).days >= DAYS_MOST:
+        raise InvalidRequest(f"From {start} to {end} are more than {DAYS_MOST} days; ask for fewer at a time.")
+    found = by_day(budgets, lambda day: BudgetKey.of_tenant(tenant, day), start, end)
+    return tuple(DayUsage(day, usage) for day, usage in found.items())
+
+
+def _day(name: str, text: str) -> date:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    if day is None or day.isoformat() != text:  # it takes weeks, and digits alone, as well
+        raise InvalidRequest(f"{name} must be a day such as 2026-11-22, in UTC.")
+    return day
+
+
+def _cost(job: Job, budgets: BudgetStore) -> Cost | None:
+    try:
+        return cost_of(budgets.get(BudgetKey.of_job(job.ref), consistent=False), job.policy.cap)
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        return job.cost
+
+
+def _waits(records: Sequence[ShardRecord], now: datetime) -> tuple[str, ...]:
+    """Return what shards wait for, each once, with when the first of them goes on; the soonest first."""
+    soonest: dict[str, datetime] = {}
+    for wait in filter(None, (record.waits_for() for record in records)):
+        soonest[wait.what] = min(wait.until, soonest.get(wait.what, wait.until))
+    waits = sorted(soonest.items(), key=lambda each: each[1])
+    told = [f"{what}; goes on {_when(until, now)}" for what, until in waits[:WAITS_MOST]]
+    return (*told, *([f"and {len(waits) - WAITS_MOST} more"] if len(waits) > WAITS_MOST else []))
+
+
+def _when(until: datetime, now: datetime) -> str:
+    seconds = math.ceil((until - now).total_seconds())
+    return f"in {seconds:,} s, at {until:%H:%M:%S} UTC" if seconds > 0 else "now"
 
 
 def _job(ref: JobRef, jobs: JobStore) -> Job:

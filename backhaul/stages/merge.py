@@ -14,6 +14,7 @@ from backhaul.clock import Clock
 from backhaul.errors import StoreUnavailable
 from backhaul.flow.failure import Watched, only_bytes, processor_cause
 from backhaul.flow.outage import told_apart
+from backhaul.flow.purse import close_books, cost_of
 from backhaul.flow.redoing import planned_shards
 from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef, StopKind
 from backhaul.letter import letter_of
@@ -22,7 +23,7 @@ from backhaul.progress import FailedChunk, ShardRecord, pieces_of
 from backhaul.receipt import Verdict, judge, receipt_of
 from backhaul.registry import Registry
 from backhaul.shard import Shard
-from backhaul.store import JobStore, LetterBox, ObjectStore, OutputWriter, ShardStore
+from backhaul.store import BudgetStore, JobStore, LetterBox, ObjectStore, OutputWriter, ShardStore, StepStore
 from backhaul.task import RunTask
 
 MERGE_LONGEST = timedelta(minutes=20)
@@ -37,15 +38,18 @@ def merge(
     *,
     jobs: JobStore,
     shards: ShardStore,
+    steps: StepStore,
     objects: ObjectStore,
     letters: LetterBox,
+    budgets: BudgetStore,
     registry: Registry,
     clock: Clock,
 ) -> Job:
     """End the job as it deserves and return it; a job that has ended already is left as it is.
 
     Only the results that shard records point to are read, never a listing: what a superseded worker
-    left behind is no part of the output. Merging again writes the same output, to a key of its own.
+    left behind is no part of the output. Merging again writes the same output, to a key of its own. Raises
+    `StoreUnavailable` also where the budgets cannot be read: a receipt that leaves out what was paid is a wrong one.
     """
     job = jobs.get(task.job)
     if job.run != task.run or job.state.is_terminal:
@@ -55,14 +59,16 @@ def merge(
     while job.run == task.run and job.state is JobState.MERGING:
         # Asked to stop meanwhile, it is still MERGING, and is judged again.
         plan, records = _plan_of(job, objects), {record.index: record for record in shards.all(job.ref)}
+        # First: where the books cannot be closed, nothing was written that the next try would write again.
+        cost = cost_of(close_books(job, plan, budgets=budgets, steps=steps, clock=clock), job.policy.cap)
         verdict, own = judge(job, plan, records), secrets.token_hex(4)
         verdict = replace(verdict, missing=_with_letters(job, plan, verdict.missing, letters, clock, sent))
         output, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects, own)
-        receipt = receipt_of(job, verdict, output, clock.now())
+        receipt = receipt_of(job, verdict, output, clock.now(), cost)
         key = keys.receipt_key(job.ref, job.run, own)
         stored = objects.put(key, receipt.to_json(), content_type="application/json")
         ending = {"output": output, "receipt": stored, "counts": verdict.counts, "cause": verdict.cause}
-        job = jobs.end(job, verdict.state, **ending)
+        job = jobs.end(job, verdict.state, cost=cost, **ending)
     return job
 
 

@@ -10,22 +10,21 @@ from typing import Literal
 
 from backhaul.clock import Clock
 from backhaul.errors import Superseded
-from backhaul.flow.allowance import Caps, Exhausted, Holder
+from backhaul.flow.allowance import Caps
 from backhaul.flow.answer_cache import AnswerCache
-from backhaul.flow.budget import Budget
 from backhaul.flow.channels import Channels
 from backhaul.flow.commit import GroupCommit, Tools
 from backhaul.flow.outage import is_outage, told_apart
 from backhaul.flow.paid import PaidCalls
+from backhaul.flow.purse import budget_of, stop_for
 from backhaul.flow.retry import delay_before
 from backhaul.flow.shard_run import End, Left, ShardRun
 from backhaul.flow.watch import Watch
-from backhaul.job import Cause, Job, JobState, Stop, StopKind
+from backhaul.job import Job, JobState, Stop, StopKind
 from backhaul.policy import time_for_work
 from backhaul.progress import ShardRecord, Wait
 from backhaul.registry import Registry
 from backhaul.settings import Settings
-from backhaul.shard import Shard
 from backhaul.store import AnswerStore, BudgetStore, JobStore, LetterBox, ObjectStore, S3Source, ShardStore, StepStore
 from backhaul.task import ShardTask
 
@@ -122,13 +121,14 @@ def process(
         return Outcome("done", Work(job.processor, before.attempt))
     commit = GroupCommit(job, before, Tools(shards, objects, letters, clock))
     watch = Watch(job, before, jobs=jobs, shards=shards, clock=clock, end=end)
+    caps = Caps(job.policy.cap, settings.cap_per_tenant, settings.cap)
     calls = PaidCalls(
         channels,
-        _budget(job, task.shard, before.attempt, budgets=budgets, steps=steps, settings=settings, clock=clock),
+        budget_of(job, task.shard, before.attempt, caps=caps, budgets=budgets, steps=steps, clock=clock),
         cache=AnswerCache(answers, job) if job.policy.cache else None,
         end=end,
         whole=whole,
-        pause=lambda spent: jobs.request_stop(job, _pause(spent, clock)),
+        pause=lambda spent: jobs.request_stop(job, stop_for(job, spent, clock.now())),
     )
     if not before.died():  # one that died may have used them
         calls.take_up(before.turns)
@@ -163,32 +163,6 @@ def process(
     if left.fatal is not None:
         jobs.request_stop(job, Stop(StopKind.FAIL_FAST, left.fatal, clock.now()))
     return Outcome(left.end.value, _work(job, claimed, before, after, calls), left.seconds, waits_for=left.what)
-
-
-def _budget(
-    job: Job,
-    shard: Shard,
-    attempt: int,
-    *,
-    budgets: BudgetStore,
-    steps: StepStore,
-    settings: Settings,
-    clock: Clock,
-) -> Budget:
-    def stored(earlier: int) -> tuple[int, int | None]:
-        prices = steps.prices(job.ref, shard.chunks[0].index, shard.chunks[-1].index, earlier)
-        return sum(price.cost for price in prices), sum(price.estimate for price in prices)
-
-    caps = Caps(job.policy.cap, settings.cap_per_tenant, settings.cap)
-    holder = Holder(job.ref, shard.index, attempt)
-    budget = Budget(holder, caps, budgets, clock, expires_at=job.expires_at)
-    budget.stored = stored
-    return budget
-
-
-def _pause(spent: Exhausted, clock: Clock) -> Stop:
-    said = spent.describe()
-    return Stop(StopKind.BUDGET, Cause("budget_exhausted", f"{said[0].upper()}{said[1:]}."), clock.now())
 
 
 def _wait(left: Left, clock: Clock) -> Wait | None:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from backhaul.clock import Clock
+from backhaul.cost import Usage as Usage
 from backhaul.job import JobRef
 from backhaul.money import check
 from backhaul.store.codec import Item, from_item, to_item
@@ -61,20 +62,6 @@ class BudgetKey:
         """Return the key of the item."""
         parts = ["BUDGET", self.scope[0].upper(), self.owner, self.day.isoformat() if self.day else ""]
         return to_item({"pk": "#".join(filter(None, parts)), "sk": "BUDGET"})
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What calls of a provider took: tokens, and nanodollars that were paid or that a cache saved."""
-
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    nanodollars: int = 0
-    saved: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -204,12 +191,20 @@ class BudgetStore:
             return Posted(found != posting.before and found == posting.after, state)
         return Posted(True, _state_of(answer["Attributes"]))
 
-    def raise_cap(self, key: BudgetKey, amount: int | None, *, by: str, why: str) -> BudgetState:
-        """Give a budget a cap of its own in nanodollars, or take that away; below what is spent it pauses at once."""
+    def raise_cap(
+        self, key: BudgetKey, amount: int | None, *, by: str, why: str, expires_at: int | None = None
+    ) -> BudgetState:
+        """Give a budget a cap of its own in nanodollars, or take that away; below what is spent it pauses at once.
+
+        `expires_at` is the job's own; a day's budget knows when it may be forgotten.
+        """
         if amount is not None:
             check(amount, "A cap")
-        values = {":by": by, ":why": why, ":at": self._clock.now()}
+        expires_at = _end_of(key.day) if key.day else expires_at
+        values = {":by": by, ":why": why, ":at": self._clock.now(), ":expires_at": expires_at}
         change = "SET cap_by = :by, cap_why = :why, cap_at = :at"
+        if expires_at is not None:  # nobody may have spent anything yet, and nobody ever
+            change += ", expires_at = if_not_exists(expires_at, :expires_at)"
         answer = self._client.update_item(
             TableName=self._table,
             Key=key.to_item(),

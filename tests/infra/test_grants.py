@@ -77,10 +77,12 @@ def holders(template: Template, action: str, resource: str) -> set[str]:
 
 
 def test_only_what_starts_or_ends_runs_may_touch_slots_and_stop_runs(template: Template):
-    for action in ("dynamodb:UpdateItem", "dynamodb:PutItem"):
-        assert holders(template, action, "<storageflow.Arn>") == {"dispatch", "sweep", "command"}
-    # Who asks about a queued job is told what that waits for.
-    assert holders(template, "dynamodb:GetItem", "<storageflow.Arn>") == {"dispatch", "sweep", "command", "inquire"}
+    deciding = {"dispatch", "sweep", "command"}
+    assert holders(template, "dynamodb:PutItem", "<storageflow.Arn>") == deciding
+    # The merge settles what dead workers held of a job's budget.
+    assert holders(template, "dynamodb:UpdateItem", "<storageflow.Arn>") == deciding | {"merge"}
+    # Who asks about a job is told what that waits for, and what it costs.
+    assert holders(template, "dynamodb:GetItem", "<storageflow.Arn>") == deciding | {"merge", "inquire"}
     assert holders(template, "states:StartExecution", "<workflowrun>") == {"dispatch", "sweep", "command"}
     (stops,) = {
         resource

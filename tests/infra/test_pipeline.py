@@ -228,8 +228,10 @@ class TestApi:
             "GET /jobs/{job_id}/result",
             "GET /jobs/{job_id}/receipt",
             "GET /processors",
+            "GET /usage",
             "POST /jobs/{job_id}/cancel",
             "POST /jobs/{job_id}/redrive",
+            "POST /jobs/{job_id}/budget",
         }
         assert {route["AuthorizationType"] for route in routes} == {"AWS_IAM"}
 
@@ -245,8 +247,8 @@ class TestApi:
             name = target.removeprefix("integrations/<").removesuffix(">")
             return text(template.properties("ApiGatewayV2::Integration", name)["IntegrationUri"])
 
-        for route in ("POST /jobs/{job_id}/cancel", "POST /jobs/{job_id}/redrive"):
-            assert function_of(route) == "<commandscommand.Arn>"
+        for what in ("cancel", "redrive", "budget"):
+            assert function_of(f"POST /jobs/{{job_id}}/{what}") == "<commandscommand.Arn>"
         assert function_of("POST /jobs") == "<apisubmit.Arn>"
         assert template.functions()["command"]["Timeout"] < 30  # the API's own
 
@@ -369,8 +371,8 @@ class TestFunctions:
         assert settings["plan"] == stored
         assert settings["inquire"] == replace(admission, data_bucket="<storagedata>", state_machine_arn="")
         failing = replace(stored, failed_chunks_url="<workersfailedchunks>")
-        assert settings["merge"] == failing
         paying = replace(failing, flow_table="<storageflow>")
+        assert settings["merge"] == paying
         assert settings["process"] == replace(paying, max_cost_per_day="50", max_cost_per_day_per_tenant="2.50")
         assert settings["announce"] == Settings(data_bucket="<storagedata>", event_bus="<announcementsbus>")
 

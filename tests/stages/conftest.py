@@ -258,8 +258,10 @@ class Deployment:
             task,
             jobs=store.jobs,
             shards=store.shards,
+            steps=store.steps,
             objects=store.objects,
             letters=store.letters,
+            budgets=store.budgets,
             registry=self.registry,
             clock=self.clock,
         )

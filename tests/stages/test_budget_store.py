@@ -386,3 +386,12 @@ def test_what_is_buried_is_what_is_known_and_the_rest_at_its_estimate():
     assert buried(KEY, "0", entry, 50, 110).used == 20 + 40 - 100
     assert buried(KEY, "0", entry, 10, 10) == replace(buried(KEY, "0", entry), limit=None)
     assert digest_of(JOB, 1) != digest_of(JOB, 2)
+
+
+def test_who_comes_to_caps_that_were_all_raised_learns_each_of_them_and_draws(deployment, store):
+    for key in keys_of():
+        store.raise_cap(key, DOLLAR, by="me", why="more")
+    worker = of(deployment)
+    pay(worker)
+    worker.leave()
+    assert amounts(store) == [(CENT, 0)] * 3

@@ -430,11 +430,63 @@ def test_a_command_on_another_tenants_job_is_404_and_does_nothing(deployment, fu
     assert deployment.job(ref).state is JobState.AWAITING_UPLOAD
 
 
-@pytest.mark.parametrize("what", ["cancel", "redrive"])
+@pytest.mark.parametrize("what", ["cancel", "redrive", "budget"])
 @pytest.mark.parametrize("body", ["{", "[]", {"force": True}, {"reason": 5}, {"only_failed": "yes"}, "[" * 100_000])
 def test_a_wrong_command_is_400(deployment, functions, what, body):
     ref, _ = submitted(functions, deployment)
     assert "request body" in refused(asked(functions, ref.job_id, what, body), 400, "invalid_request")
+
+
+# --- money
+
+
+def test_a_budget_is_raised_and_told(deployment, functions, capsys):
+    state = started(functions, deployment)
+    status, body = answered(asked(functions, state["job_id"], "budget", {"max_cost": 2.5, "reason": SECRET}))
+    assert (status, body["started"], body["exceeded"], body["chunks"]) == (200, False, False, 0)
+    assert body["job"]["cost"] == {"max_cost": "2.50", "spent": "0.00", "held": "0.00", "saved": "0.00", "usage": {}}
+    _, view = answered(functions.inquire(request("GET", f"/jobs/{state['job_id']}")))
+    assert view["cost"] == body["job"]["cost"]
+    assert SECRET not in capsys.readouterr().out
+
+
+def test_a_budget_of_another_tenants_job_is_404_and_stays(deployment, functions):
+    state = started(functions, deployment)
+    wish = {"max_cost": "5"}
+    refused(asked(functions, state["job_id"], "budget", wish, user="AIDAEXAMPLE2"), 404, "job_not_found")
+    refused(asked(functions, "nope", "budget", wish), 404, "job_not_found")
+    _, view = answered(functions.inquire(request("GET", f"/jobs/{state['job_id']}")))
+    assert view["cost"] is None
+
+
+@pytest.mark.parametrize(
+    "amount",
+    ["NaN", "-1", -1, 0, "0", "1e400", "five", "$5", "", None, True, [], {}, 10**400, "1." + "0" * 9999, 0.1 + 0.2],
+)
+def test_what_is_no_amount_of_a_budget_is_400(deployment, functions, amount):
+    state = started(functions, deployment)
+    refused(asked(functions, state["job_id"], "budget", {"max_cost": amount}), 400, "invalid_request")
+    body = json.dumps({"max_cost": 1}).replace("1", "1e400")
+    refused(asked(functions, state["job_id"], "budget", body), 400, "invalid_request")
+    refused(
+        functions.submit(request("POST", "/jobs", body=wanted(policy={"max_cost": amount or -1}))),
+        400,
+        "invalid_request",
+    )
+    _, view = answered(functions.inquire(request("GET", f"/jobs/{state['job_id']}")))
+    assert view["cost"] is None
+
+
+def test_a_budget_of_a_job_that_ended_for_good_is_409(deployment, functions):
+    state = run_through(functions, deployment)
+    refused(asked(functions, state["job_id"], "budget", {"max_cost": "5"}), 409, "job_has_ended")
+
+
+def test_usage_is_asked_for_by_days(functions):
+    assert answered(functions.inquire(request("GET", "/usage"))) == (200, {"days": []})
+    query = {"from": "2026-11-01", "to": "2026-11-22"}
+    assert answered(functions.inquire(request("GET", "/usage", query=query))) == (200, {"days": []})
+    refused(functions.inquire(request("GET", "/usage", query={"from": "1e9"})), 400, "invalid_request")
 
 
 # --- the queue
@@ -483,10 +535,10 @@ def test_the_end_of_a_job_hands_its_slot_to_the_next(deployment, functions, monk
     functions.dispatch(sqs(message))
     assert deployment.job(waiting).state is JobState.QUEUED
     _, view = answered(functions.inquire(request("GET", f"/jobs/{waiting.job_id}")))
-    assert view["waiting_for"] == "a slot: 1 of 1 jobs run"
+    assert view["waiting_for"] == ["a slot: 1 of 1 jobs run"]
     assert functions.dispatch(ending(state)) == {"started": 1}
     _, view = answered(functions.inquire(request("GET", f"/jobs/{waiting.job_id}")))
-    assert view["waiting_for"] is None
+    assert view["waiting_for"] == []
     assert deployment.job(waiting).state is JobState.RUNNING
     assert functions.dispatch(ending(state)) == {"started": 0}
 

@@ -16,13 +16,14 @@ DATA = b"".join(b"line %04d\n" % number for number in range(100))
 
 
 def status(deployment, ref):
-    job, _ = asked(deployment, ref)
-    return job
+    return asked(deployment, ref).job
 
 
 def asked(deployment, ref):
-    """The job as it stands, and how many of its shards stall."""
-    return job_status(ref, jobs=deployment.store.jobs, shards=deployment.store.shards, clock=deployment.clock)
+    store = deployment.store
+    return job_status(
+        ref, jobs=store.jobs, shards=store.shards, slots=store.slots, budgets=store.budgets, clock=deployment.clock
+    )
 
 
 def result(deployment, ref, ask=job_result, run=None):
@@ -151,13 +152,13 @@ def test_a_running_job_tells_how_many_of_its_shards_stall(deployment):
     first, second, *_ = deployment.shard_tasks(task)
     for shard in (first, second):
         deployment.store.shards.claim(task.job, shard.shard, task.run)
-    assert asked(deployment, task.job)[1] == 0
+    assert asked(deployment, task.job).stalled_shards == 0
     deployment.clock.advance(seconds=31)
-    assert asked(deployment, task.job)[1] == 2
+    assert asked(deployment, task.job).stalled_shards == 2
     deployment.process(first)
-    job, stalled = asked(deployment, task.job)
-    assert (stalled, JobView.of(job, stalled).stalled_shards) == (1, 1)
-    assert asked(deployment, deployment.merge(task).ref)[1] == 0
+    found = asked(deployment, task.job)
+    assert (found.stalled_shards, JobView.of(found.job, found.stalled_shards).stalled_shards) == (1, 1)
+    assert asked(deployment, deployment.merge(task).ref).stalled_shards == 0
 
 
 def test_a_job_that_is_asked_to_stop_says_why_until_it_has(deployment):

@@ -238,7 +238,7 @@ def test_the_first_run_has_no_number_and_later_ones_have(job):
 
 
 def test_a_queued_job_says_what_it_waits_for(job):
-    shown = describe(job("QUEUED", waiting_for="the intake is paused: [b]a release[/b]"), NOW)
+    shown = describe(job("QUEUED", waiting_for=["the intake is paused: [b]a release[/b]"]), NOW)
     assert r"waiting: the intake is paused: \[b]a release\[/b]" in shown
 
 

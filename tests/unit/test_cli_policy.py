@@ -45,6 +45,10 @@ def test_without_a_word_on_it_no_policy_is_sent(takes_uploads):
         (["--deadline", "90s"], {"deadline_seconds": 90}),
         (["--priority", "0"], {"priority": 0}),
         (["--priority", "9", "--deadline", "1d"], {"priority": 9, "deadline_seconds": 86400}),
+        (["--max-cost", "2.50"], {"max_cost": "2.50"}),
+        (["--max-cost", "$.0031"], {"max_cost": "0.0031"}),
+        (["--max-cost", "1000000"], {"max_cost": "1000000.00"}),
+        (["--max-cost", "3", "--cache"], {"max_cost": "3.00", "cache": True}),
     ],
 )
 def test_what_was_given_is_sent_and_the_deployment_takes_it(takes_uploads, arguments, expected):
@@ -75,6 +79,14 @@ def test_what_was_given_is_sent_and_the_deployment_takes_it(takes_uploads, argum
         (["--attempts", "0"], "--attempts"),
         (["--attempts", "11"], "--attempts"),
         (["--record-timeout", "601"], "--record-timeout"),
+        (["--max-cost", "0"], "With $0 no call could be made"),
+        (["--max-cost", "-1"], "cannot be negative"),
+        (["--max-cost", "1e400"], "is not an amount of dollars"),
+        (["--max-cost", "NaN"], "is not an amount of dollars"),
+        (["--max-cost", "1,5"], "is not an amount of dollars"),
+        (["--max-cost", "1000001"], "is more than $1,000,000"),
+        (["--max-cost", "0.0000000001"], "finer than a nanodollar"),
+        (["--max-cost", "\u0665"], "is not an amount of dollars"),
     ],
 )
 def test_what_is_no_policy_is_refused_before_any_request_and_names_the_option(server, capsys, arguments, said):
@@ -92,6 +104,8 @@ FIELDS = {
     "record_timeout": "record_seconds",
     "deadline": "deadline_seconds",
     "priority": "priority",
+    "max_cost": "max_cost",
+    "cache": "cache",
 }
 """The field of a policy that each option sets."""
 

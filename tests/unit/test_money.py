@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backhaul.errors import InvalidRequest
-from backhaul.money import DOLLAR, MOST, check, cost_of, display, nanodollars
+from backhaul.money import DOLLAR, MOST, check, cost_of, display, dollars, nanodollars
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,16 @@ def test_what_is_shown_is_within_a_tenth_and_never_nothing(nano):
 def test_a_cost_is_rounded_up_to_a_nanodollar_once_and_no_further(tokens, price, parts):
     exact = Fraction(price) * tokens * 1000 * parts
     assert exact <= cost_of(*[(tokens, price)] * parts) < exact + 1
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0, "0.00"), (1, "0.000000001"), (DOLLAR, "1.00"), (2_500_000_000, "2.50"), (-1_005_000_000, "-1.005")],
+)
+def test_an_amount_for_programs_is_exact(amount, text):
+    assert dollars(amount) == text
+
+
+@given(st.integers(0, MOST))
+def test_an_amount_for_programs_is_read_back_as_it_was(amount):
+    assert nanodollars(dollars(amount)) == amount

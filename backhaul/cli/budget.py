@@ -1,0 +1,140 @@
+"""Commands about budgets: what a job may cost and has cost, and letting it, a tenant or everybody spend more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from backhaul.api import JobView, RaisedView
+from backhaul.cli.describe import cost_line
+from backhaul.cli.exits import Exit, exit_of
+from backhaul.cli.intake import checked_tenant
+from backhaul.cli.jobs import JobId, Json, Stack, follow, show_job
+from backhaul.cli.policy import dollars_of
+from backhaul.cli.screen import emit_json, plain, say, show, styled
+from backhaul.cli.usage import usage_table
+from backhaul.client import Backhaul
+from backhaul.discovery import connect, operate
+from backhaul.errors import InvalidRequest
+from backhaul.job import BUDGET_EXHAUSTED, JobState
+from backhaul.money import dollars, nanodollars
+from backhaul.operations.spending import raise_today
+
+app = typer.Typer(no_args_is_help=True, help="Budgets: what a job may cost, and what it has cost.")
+
+
+@app.command("show")
+def show_budget(job_id: JobId, json: Json = False, stack: Stack = None) -> int:
+    """Show what a job may cost, what it has cost in all of its runs, and by which providers.
+
+    Example: `backhaul budget show JOB`
+    """
+    with connect(stack) as client:
+        job = client.job(job_id)
+    if json:
+        emit_json({"job_id": job.job_id, "state": job.state, "cost": job.cost})
+        return 0
+    said = cost_line(job.cost) if job.cost else "nothing spent, and no cap"
+    show(f"[bold]{job.job_id}[/bold]  {styled(job.state)}  {said}")
+    if job.cost and job.cost.usage:
+        show(usage_table([("", name, each) for name, each in job.cost.usage.items()]))
+    return 0
+
+
+@app.command("raise")
+def raise_budget(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[JOB] AMOUNT",
+            help="The job, and what it may cost in all, in dollars: 5 or 5.00. +5 adds to what it may cost now.",
+            show_default=False,
+        ),
+    ],
+    tenant: Annotated[
+        str | None, typer.Option(help="Instead of a job: what this tenant may spend today (UTC); for operators.")
+    ] = None,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Instead of a job: what all may spend today (UTC); for operators.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why; needed for a day's budget.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it has ended.")] = False,
+    json: Json = False,
+    stack: Stack = None,
+) -> int:
+    """Let a job cost more; AMOUNT is the new total. A job that is PAUSED because its budget was spent goes on.
+
+    A day's budget (--tenant, --all) holds for today (UTC); jobs that it has paused go on with `backhaul redrive JOB`.
+
+    Example: `backhaul budget raise JOB 5.00 --reason "worth it"`
+
+    Example: `backhaul budget raise --tenant TENANT 200 --reason "end of the quarter"`
+    """
+    if tenant is not None or everybody:
+        return _raise_today(words, tenant, everybody=everybody, reason=(reason or "").strip(), json=json, stack=stack)
+    if len(words) != 2:
+        raise typer.BadParameter("Name the job and the amount: backhaul budget raise JOB 5.00", param_hint="AMOUNT")
+    job_id, amount = words
+    with connect(stack) as client:
+        total = _more(client, job_id, amount[1:]) if amount.startswith("+") else dollars_of(amount, "AMOUNT")
+        done = client.raise_budget(job_id, total, reason)
+        say(_raised(done) + (f" Follow it with: backhaul watch {job_id}" if done.started and not wait else ""))
+        if done.started and wait:
+            done = replace(done, job=follow(client, job_id))
+    if json:
+        emit_json(done)
+    elif done.started and wait:
+        show_job(done.job, json=False)
+    return exit_of(done.job.state) if done.started and wait else Exit.SUCCEEDED
+
+
+def _more(client: Backhaul, job_id: str, text: str) -> str:
+    added = nanodollars(dollars_of(text, "AMOUNT"))
+    cost = client.job(job_id).cost
+    if cost is None or cost.max_cost is None:
+        raise InvalidRequest(f"Job {job_id} may cost anything, so there is nothing to add to. Name the total.")
+    return dollars_of(dollars(nanodollars(cost.max_cost) + added), "AMOUNT")
+
+
+def _raised(done: RaisedView) -> str:
+    job = done.job
+    name = f"Job [bold]{job.job_id}[/bold]"
+    said = f"{name}: {cost_line(job.cost)}." if job.cost else f"{name}: nothing spent."
+    if done.started:
+        chunks = "1 chunk" if done.chunks == 1 else f"{done.chunks:,} chunks"
+        return f"{said} It goes on with run {job.run}{f', for {chunks}' if done.chunks else ''}."
+    return f"{said}{_why_not(done, job)}"
+
+
+def _why_not(done: RaisedView, job: JobView) -> str:
+    if done.exceeded:
+        return " That is no more than it has spent, so it makes no further call."
+    if job.stopping is not None and job.stopping.code == BUDGET_EXHAUSTED:
+        return f" It is about to be PAUSED all the same; then go on with: backhaul redrive {job.job_id}"
+    if job.state is JobState.PAUSED and job.cause is not None:
+        return f" It stays PAUSED: {plain(job.cause.message)}"
+    if job.state.is_terminal:
+        return f" It is {job.state}; to do what is missing: backhaul redrive {job.job_id}"
+    return ""
+
+
+def _raise_today(
+    words: list[str], tenant: str | None, *, everybody: bool, reason: str, json: bool, stack: str | None
+) -> int:
+    if tenant is not None and everybody:
+        raise typer.BadParameter("Name a tenant or --all, not both.", param_hint="--tenant")
+    if len(words) != 1 or words[0].startswith("+"):
+        raise typer.BadParameter("Name the day's new total, and no job: 200 or 200.00", param_hint="AMOUNT")
+    if not reason:
+        raise typer.BadParameter("Say why, for the audit trail.", param_hint="--reason")
+    checked = checked_tenant(tenant)
+    amount = nanodollars(dollars_of(words[0], "AMOUNT"))
+    cost = raise_today(operate(stack), checked, amount, reason)
+    if json:
+        emit_json({"tenant": tenant, "cost": cost})
+    elif cost is not None:
+        whose = plain(tenant) if tenant else "The deployment"
+        say(f"{whose}, today (UTC): {cost_line(cost)}. Paused jobs go on with: backhaul redrive JOB")
+    return Exit.SUCCEEDED

@@ -1,0 +1,109 @@
+"""The command `usage`: what calls of providers took and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from backhaul.api import DayUsage
+from backhaul.cli.jobs import Json, Stack
+from backhaul.cli.screen import emit_json, plain, plain_table, say, show
+from backhaul.cost import ProviderCost
+from backhaul.discovery import connect, operate
+from backhaul.money import display, dollars, nanodollars
+from backhaul.operations.spending import usage_of_all
+
+DAYS_MOST = 92
+
+Row = tuple[str, str, ProviderCost]
+"""The day, or nothing; the provider; what its calls took."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("usage")(usage)
+
+
+def usage(
+    days: Annotated[
+        int | None, typer.Option(metavar="N", help="So many days, today's included. Default: 30.", min=1, max=DAYS_MOST)
+    ] = None,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only what this job took, in all of its runs.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only calls of this provider.")] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Of all tenants; for operators.")] = False,
+    json: Json = False,
+    stack: Stack = None,
+) -> int:
+    """Show what your calls of providers took and cost, by day (UTC) and provider.
+
+    Example: `backhaul usage --days 7 --provider openai-small`
+    """
+    if job is not None and (everybody or days is not None):
+        raise typer.BadParameter("A job's calls are not told by day; leave out --days and --all.", param_hint="--job")
+    if job is not None:
+        with connect(stack) as client:
+            cost = client.job(job).cost
+        found = _of_provider(cost.usage if cost else {}, provider)
+        rows = [("", name, each) for name, each in found.items()]
+        document: dict[str, object] = {"job_id": job, "usage": found}
+    else:
+        last = datetime.now(UTC).date()
+        first = last - timedelta(days=(days or 30) - 1)
+        by_day = _of_days(first, last, everybody=everybody, stack=stack)
+        told = [DayUsage(each.day, of) for each in by_day if (of := _of_provider(each.usage, provider))]
+        rows = [(each.day.isoformat(), name, of) for each in told for name, of in each.usage.items()]
+        document = {"from": first, "to": last, "days": told}
+    if json:
+        emit_json(document | {"total": total_of(each for _, _, each in rows)})
+    elif rows:
+        show(usage_table(rows))
+    else:
+        say("No calls of providers were made.")
+    return 0
+
+
+def usage_table(rows: list[Row]) -> Table:
+    """Return a line for each row and one for the total; without days there is no column for them."""
+    dated = any(day for day, _, _ in rows)
+    numbers = ("CALLS", "TOKENS IN", "TOKENS OUT", "COST", "SAVED")
+    table = plain_table(*(["DAY"] if dated else []), "PROVIDER", *numbers)
+    for column in table.columns[-len(numbers) :]:
+        column.justify = "right"
+    shown = ""
+    for day, provider, each in [*rows, ("", "total", total_of(each for _, _, each in rows))]:
+        first = [day if day != shown else ""] if dated else []
+        shown = day
+        counts = (f"{count:,}" for count in (each.calls, each.input_tokens, each.output_tokens))
+        table.add_row(*first, plain(provider), *counts, *map(_told, (each.spent, each.saved)))
+    return table
+
+
+def _told(amount: str) -> str:
+    return display(nanodollars(amount))
+
+
+def total_of(costs: Iterable[ProviderCost]) -> ProviderCost:
+    """Return what these come to together, exactly."""
+    found = list(costs)
+    return ProviderCost(
+        sum(each.calls for each in found),
+        sum(each.input_tokens for each in found),
+        sum(each.output_tokens for each in found),
+        dollars(sum(nanodollars(each.spent) for each in found)),
+        dollars(sum(nanodollars(each.saved) for each in found)),
+    )
+
+
+def _of_days(first: date, last: date, *, everybody: bool, stack: str | None) -> tuple[DayUsage, ...]:
+    if everybody:
+        return usage_of_all(operate(stack), first, last)
+    with connect(stack) as client:
+        return client.usage(first, last)
+
+
+def _of_provider(usage: Mapping[str, ProviderCost], provider: str | None) -> dict[str, ProviderCost]:
+    return {name: each for name, each in usage.items() if provider in (None, name)}
