@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from backhaul.cli import author, control, dlq, doctor, intake, jobs, local, submit
+from backhaul.cli import author, control, dlq, doctor, estimate, intake, jobs, local, submit
 from backhaul.cli.exits import EPILOG, Exit, exit_of
 from backhaul.cli.screen import OPERATORS, THIS_MACHINE, plain, say, show
 from backhaul.discovery import AWS_ERRORS, said
@@ -26,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 submit.add_to(app)
+estimate.add_to(app)
 jobs.add_to(app)
 control.add_to(app)
 author.add_to(app)
