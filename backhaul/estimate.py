@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Literal
 
 from backhaul.limit import SECOND, Rate
-from backhaul.money import DOLLAR
+from backhaul.money import DOLLAR, dollars
 from backhaul.prices import WORK_BYTES, JobShape, aws_use
 from backhaul.processor import Expected
 from backhaul.providers.calls import Usage
@@ -29,7 +29,6 @@ STAY_SECONDS = 2.0
 """A worker that has to wait for longer than this leaves (`SLEEP_LONGEST` in `backhaul/flow/paid.py`) ..."""
 VISIT_SECONDS = 1.5
 """... and each time it comes back it sleeps a second and takes half a one to begin."""
-_MICRO = Decimal("0.000001")
 
 Limit = Literal["requests_per_minute", "tokens_per_minute", "calls", "reading"]
 """What a job cannot be faster than: a provider's limit, calls one after the other, or its file."""
@@ -59,11 +58,22 @@ class Range:
 
 @dataclass(frozen=True)
 class CostRange:
-    """The same in US dollars."""
+    """The same in US dollars, such as "2.50"."""
 
-    low: Decimal
-    likely: Decimal
-    high: Decimal
+    low: str
+    likely: str
+    high: str
+
+    @classmethod
+    def of(cls, amounts: Sequence[int]) -> CostRange:
+        """Return the range from its three amounts in nanodollars."""
+        return cls(*map(dollars, amounts))
+
+    @property
+    def nanodollars(self) -> tuple[int, int, int]:
+        """The three amounts in nanodollars."""
+        low, likely, high = (int(Decimal(each) * DOLLAR) for each in (self.low, self.likely, self.high))
+        return low, likely, high
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,7 @@ class Estimate:
     records: Range
     providers: tuple[ProviderEstimate, ...]
     cost: CostRange
-    aws_cost: Decimal
+    aws_cost: str
     seconds: float
     limit: Limit
     slowest: str | None
@@ -140,12 +150,10 @@ def extrapolate(
         shards=shards,
         records=_range(sampled.records * scale, sampled.error),
         providers=asked,
-        cost=CostRange(
-            low=sum((each.cost.low for each in asked), Decimal(0)),
-            likely=sum((each.cost.likely for each in asked), Decimal(0)),
-            high=sum((each.cost.high for each in asked), Decimal(0)),
+        cost=CostRange.of(
+            [sum(amounts) for amounts in zip((0, 0, 0), *(each.cost.nanodollars for each in asked), strict=True)]
         ),
-        aws_cost=_dollars(aws_use(shape).cost()),
+        aws_cost=dollars(aws_use(shape).cost()),
         seconds=round(seconds, 1),
         limit=slowest.limit if slowest is not None and waits else "reading",
         slowest=slowest.provider if slowest is not None and waits else None,
@@ -191,18 +199,11 @@ def _of_provider(
     guess, most = expected.output_tokens * scale, expected.output_tokens_most * scale
     # At the least an answer is one token long: a job that is refused for its cost must be one that could not be done.
     outputs = Range(min(calls.low, math.floor(guess)), math.ceil(guess), math.ceil(most * (1 + error)))
-    low, likely, high = (
-        _dollars(provider.cost(Usage(each_in, each_out)))
-        for each_in, each_out in (
-            (inputs.low, outputs.low),
-            (inputs.likely, outputs.likely),
-            (inputs.high, outputs.high),
-        )
+    cost = CostRange.of(
+        [provider.cost(Usage(getattr(inputs, which), getattr(outputs, which))) for which in ("low", "likely", "high")]
     )
     seconds, limit = _least_seconds(calls.likely, inputs.likely + outputs.likely, rate, at_a_time)
-    return ProviderEstimate(
-        expected.provider, calls, inputs, outputs, CostRange(low, likely, high), round(seconds, 1), limit
-    )
+    return ProviderEstimate(expected.provider, calls, inputs, outputs, cost, round(seconds, 1), limit)
 
 
 def _least_seconds(calls: int, tokens: int, rate: Rate | None, at_a_time: int) -> tuple[float, Limit]:
@@ -247,7 +248,3 @@ def _shape(
 
 def _range(value: float, error: float, low: float = 1.0, high: float = 1.0) -> Range:
     return Range(math.floor(value * low * (1 - error)), round(value), math.ceil(value * high * (1 + error)))
-
-
-def _dollars(nanodollars: int) -> Decimal:
-    return (Decimal(nanodollars) / DOLLAR).quantize(_MICRO)

@@ -58,6 +58,13 @@ def cost_of(*parts: tuple[int, Decimal]) -> int:
     return ceil(sum((Fraction(price) * tokens * DOLLAR / _PER_MILLION for tokens, price in parts), Fraction(0)))
 
 
+def dollars(amount: int) -> str:
+    """Return nanodollars as exact dollars for programs: "2.50", "0.0031"; two decimals at least."""
+    whole, rest = divmod(abs(amount), DOLLAR)
+    sign, decimals = ("-" if amount < 0 else ""), f"{rest:09d}".rstrip("0")
+    return f"{sign}{whole}.{decimals:0<2}"
+
+
 def display(amount: int) -> str:
     """Return nanodollars as people read them: "$12.40", and two digits that count of what is small: "$0.0031"."""
     sign, value = ("-" if amount < 0 else ""), abs(amount)

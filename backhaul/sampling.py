@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import islice, pairwise
 from typing import Any, BinaryIO, TypeVar
@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 READ_WHOLE = 16 * MIB
 """A larger file is sampled: to count its tokens takes half a second for each megabyte."""
+SAMPLE_BYTES = 8 * MIB
 PIECE_BYTES = 256 * KIB
 LARGEST = 1e15
 """No count of anything is believed that is larger."""
@@ -69,30 +70,37 @@ def look_at(
     source: Source,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Look:
-    """Read the whole file up to 16 MiB, of a larger one 64 pieces from all of it, and return what was found.
+    """Read the whole file up to 16 MiB, of a larger one 32 pieces from all of it, and return what was found.
 
     The same file is always sampled in the same places. `create` makes the processors, one that splits and one for each
     piece; `progress` is told how many bytes of the sample are done. Raises `UnsuitableInput`, and `CannotEstimate` if
     the processor fails.
     """
     chunks = _split(create(), source, None)
-    pieces = chunks
-    if source.size > READ_WHOLE:
-        # A reader of bytes has one record a chunk, so that a smaller piece would be another record.
-        is_bytes = isinstance(create().reads, Bytes)
-        pieces = _spread(chunks if is_bytes else _split(create(), source, PIECE_BYTES))
-    found: list[_Piece] = []
+    is_whole = source.size <= READ_WHOLE
+    pieces = chunks if is_whole else _spread(_pieces(create, source, chunks))
+    found = _Found()
     with closing(Window(source)) as window:
-        for piece in pieces:
-            found.append(_read(create(), window, piece))
-            progress(sum(each.size for each in found))
-    return Look(len(chunks), _sum(found, source.size))
+        for group in _groups(pieces, 0 if is_whole else source.size // len(chunks)):
+            values: list[Any] = []
+            for piece in group:
+                records = _read(create(), window, piece)
+                size = piece.end - piece.start
+                if not is_whole:
+                    found.weights.append((size, len(records), _tokens(_expect(create(), records))))
+                found.read += size
+                values += records
+                progress(found.read)
+            found.records += len(values)
+            found.calls += _expect(create(), values)
+    return Look(len(chunks), found.sampled(source.size))
 
 
 def look_at_beginning(processor: Processor, source: Source) -> Sampled:
     """Return what the processor expects of a text that begins as a file does; raises like `look_at`."""
     with closing(Window(source)) as window:
-        return _sum([_read(processor, window, Chunk(0, 0, source.size))], source.size)
+        records = _read(processor, window, Chunk(0, 0, source.size))
+    return Sampled(source.size, len(records), tuple(together(_expect(processor, records))))
 
 
 def problem_of(expected: object) -> str | None:
@@ -109,16 +117,22 @@ def problem_of(expected: object) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Piece:
-    size: int
-    records: int
-    calls: tuple[Expected, ...]
+@dataclass
+class _Found:
+    """What was read so far; of a sample also the bytes, records and tokens of each piece."""
 
-    @property
-    def weight(self) -> float:
-        """What it is compared with the others by: its tokens, or its records where nothing is called."""
-        return sum(each.input_tokens + each.output_tokens for each in self.calls) or self.records
+    read: int = 0
+    records: int = 0
+    calls: list[Expected] = field(default_factory=list)
+    weights: list[tuple[int, int, float]] = field(default_factory=list)
+
+    def sampled(self, size: int) -> Sampled:
+        share = self.read / size
+        errors = (
+            sampling_error([(each, records) for each, records, _ in self.weights], share),
+            sampling_error([(each, tokens) for each, _, tokens in self.weights], share),
+        )
+        return Sampled(self.read, self.records, tuple(together(self.calls)), math.ceil(max(errors) * 1000) / 1000)
 
 
 def _split(processor: Processor, source: Source, chunk_bytes: int | None) -> list[Chunk]:
@@ -130,28 +144,48 @@ def _split(processor: Processor, source: Source, chunk_bytes: int | None) -> lis
     return chunks
 
 
+def _pieces(create: Callable[[], Processor], source: Source, chunks: list[Chunk]) -> list[Chunk]:
+    """Return what a sample is drawn from."""
+    # A reader of bytes has one record a chunk, so that a smaller piece would be another record.
+    return chunks if isinstance(create().reads, Bytes) else _split(create(), source, PIECE_BYTES)
+
+
 def _spread(pieces: Sequence[Chunk]) -> list[Chunk]:
-    """Return pieces of about 16 MiB in all, one from each of as many equal stretches of the file."""
+    """Return pieces of about `SAMPLE_BYTES` in all, one from each of as many equal stretches of the file."""
     size = max(pieces[-1].end // len(pieces), 1)
-    count = min(max(READ_WHOLE // size, 2), len(pieces))
+    count = min(max(SAMPLE_BYTES // size, 2), len(pieces))
     choice = random.Random(_SEED)  # noqa: S311  # a sample that everybody gets the same
     borders = [len(pieces) * number // count for number in range(count + 1)]
-    return [pieces[choice.randrange(first, last)] for first, last in pairwise(borders) if last > first]
+    return [pieces[choice.randrange(first, last)] for first, last in pairwise(borders)]
 
 
-def _read(processor: Processor, window: Window, piece: Chunk) -> _Piece:
-    values = _of_processor("reads", lambda: [record.value for record in processor.reads.read(window, piece)])
-    calls = _of_processor("expect", lambda: list(processor.expect(values)) if values else [])
+def _groups(pieces: Iterable[Chunk], size: int) -> Iterator[list[Chunk]]:
+    """Yield pieces that are together as large as a chunk: who asks for several records at a time does so in a chunk."""
+    group: list[Chunk] = []
+    gathered = 0
+    for piece in pieces:
+        group.append(piece)
+        gathered += piece.end - piece.start
+        if gathered + (piece.end - piece.start) // 2 >= size:
+            yield group
+            group, gathered = [], 0
+    if group:
+        yield group
+
+
+def _read(processor: Processor, window: Window, piece: Chunk) -> list[Any]:
+    return _of_processor("reads", lambda: [record.value for record in processor.reads.read(window, piece)])
+
+
+def _expect(processor: Processor, records: list[Any]) -> list[Expected]:
+    calls = _of_processor("expect", lambda: list(processor.expect(records)) if records else [])
     if problem := next(filter(None, map(problem_of, calls)), None):
         raise CannotEstimate(f"expect of the processor {processor.name} breaks its contract: {problem}.")
-    return _Piece(piece.end - piece.start, len(values), tuple(calls))
+    return calls
 
 
-def _sum(pieces: Sequence[_Piece], size: int) -> Sampled:
-    read = sum(each.size for each in pieces)
-    error = sampling_error([(each.size, each.weight) for each in pieces], read / size)
-    calls = together([call for each in pieces for call in each.calls])
-    return Sampled(read, sum(each.records for each in pieces), tuple(calls), math.ceil(error * 1000) / 1000)
+def _tokens(calls: Iterable[Expected]) -> float:
+    return sum(each.input_tokens + each.output_tokens for each in calls)
 
 
 def _of_processor(method: str, call: Callable[[], T]) -> T:

@@ -21,7 +21,7 @@ from backhaul.money import display, nanodollars
 from backhaul.processor import Processor
 from backhaul.reading import FileSource
 from backhaul.registry import find_processors
-from backhaul.sampling import READ_WHOLE, Look, expects_calls, look_at
+from backhaul.sampling import READ_WHOLE, SAMPLE_BYTES, Look, expects_calls, look_at
 from backhaul.upload import size_of
 
 NoEstimate = Annotated[
@@ -87,18 +87,19 @@ def refuse_above_cap(
         return
     look = _look_at(file, partial(found.create, processor, options))
     cost = client.estimate(processor, size_of(file), options, expected=look).cost
-    low, likely = (display(nanodollars(each)) for each in (cost.low, cost.likely))
-    if nanodollars(cost.low) > cap:
+    low, likely, _ = cost.nanodollars
+    if low > cap:
         raise InvalidRequest(
-            f"The job would cost {low} at the least and likely {likely}, but may cost {display(cap)}. Allow more, or "
-            "submit it with --no-estimate, to be paused once that is spent."
+            f"The job would cost {display(low)} at the least and likely {display(likely)}, and is allowed "
+            f"{display(cap)}. Allow more, or submit it with --no-estimate, to be paused once that is spent."
         )
-    if nanodollars(cost.likely) > cap:
-        say(f"[yellow]The job will likely cost {likely}, and is paused once {display(cap)} is spent.[/yellow]")
+    if likely > cap:
+        say(f"[yellow]The job will likely cost {display(likely)}, and is paused once {display(cap)} is spent.[/yellow]")
 
 
 def _look_at(file: Path, create: Callable[[], Processor]) -> Look:
-    with transfer("reading", min(size_of(file), READ_WHOLE)) as moved:
+    size = size_of(file)
+    with transfer("reading", size if size <= READ_WHOLE else SAMPLE_BYTES) as moved:
         return look_at(create, FileSource(file), moved)
 
 
@@ -133,7 +134,7 @@ def _counts(count: Range) -> tuple[str, str, str]:
 
 
 def _costs(cost: CostRange) -> tuple[str, str, str]:
-    low, likely, high = (display(nanodollars(each)) for each in (cost.low, cost.likely, cost.high))
+    low, likely, high = map(display, cost.nanodollars)
     return (low, likely, high) if low != high else ("", likely, "")
 
 

@@ -75,8 +75,9 @@ def holders(template: Template, action: str, resource: str) -> set[str]:
 def test_only_what_starts_or_ends_runs_may_touch_slots_and_stop_runs(template: Template):
     for action in ("dynamodb:UpdateItem", "dynamodb:PutItem"):
         assert holders(template, action, "<storageflow.Arn>") == {"dispatch", "sweep", "command"}
-    # Who asks about a queued job is told what that waits for.
-    assert holders(template, "dynamodb:GetItem", "<storageflow.Arn>") == {"dispatch", "sweep", "command", "inquire"}
+    # Who asks about a queued job is told what that waits for, and an estimate goes by the providers' prices and limits.
+    readers = {"dispatch", "sweep", "command", "inquire", "estimate"}
+    assert holders(template, "dynamodb:GetItem", "<storageflow.Arn>") == readers
     assert holders(template, "states:StartExecution", "<workflowrun>") == {"dispatch", "sweep", "command"}
     (stops,) = {
         resource

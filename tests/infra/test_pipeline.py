@@ -225,6 +225,7 @@ class TestApi:
             "GET /processors",
             "POST /jobs/{job_id}/cancel",
             "POST /jobs/{job_id}/redrive",
+            "POST /estimate",
         }
         assert {route["AuthorizationType"] for route in routes} == {"AWS_IAM"}
 
@@ -243,6 +244,7 @@ class TestApi:
         for route in ("POST /jobs/{job_id}/cancel", "POST /jobs/{job_id}/redrive"):
             assert function_of(route) == "<commandscommand.Arn>"
         assert function_of("POST /jobs") == "<apisubmit.Arn>"
+        assert function_of("POST /estimate") == "<apiestimate.Arn>"
         assert template.functions()["command"]["Timeout"] < 30  # the API's own
 
     def test_calls_are_limited_and_logged(self, template: Template):
@@ -319,6 +321,7 @@ class TestFunctions:
         assert {name: (each["Timeout"], each["MemorySize"]) for name, each in template.functions().items()} == {
             "submit": (10, 256),
             "inquire": (10, 256),
+            "estimate": (10, 1769),
             "dispatch": (30, 256),
             "plan": (300, 1769),
             "process": (300, 1769),
@@ -361,6 +364,7 @@ class TestFunctions:
         stored = Settings(data_bucket="<storagedata>", jobs_table="<storagejobs>")
         assert settings["plan"] == stored
         assert settings["inquire"] == replace(admission, data_bucket="<storagedata>", state_machine_arn="")
+        assert settings["estimate"] == Settings(flow_table="<storageflow>", max_upload_bytes=1000, max_workers=100)
         assert settings["process"] == settings["merge"] == replace(stored, failed_chunks_url="<workersfailedchunks>")
         assert settings["announce"] == Settings(data_bucket="<storagedata>", event_bus="<announcementsbus>")
 
