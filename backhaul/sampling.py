@@ -194,4 +194,5 @@ def _of_processor(method: str, call: Callable[[], T]) -> T:
     except (UnsuitableInput, OSError, MemoryError):
         raise
     except (Exception, SystemExit) as error:  # the processor's own code may raise anything, and say anything
-        raise CannotEstimate(f"{method}: {processor_cause(error).message}") from error
+        said = processor_cause(error).message
+        raise CannotEstimate(f"No estimate can be made, because {method} failed. {said}") from error

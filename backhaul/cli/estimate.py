@@ -123,8 +123,8 @@ def _rows(made: Estimate) -> Iterator[tuple[str, ...]]:
         yield f"{each.provider}: cost", *_costs(each.cost)
     if len(made.providers) != 1:
         yield "cost of providers", *_costs(made.cost)
-    yield "cost of AWS", "", f"about {display(nanodollars(made.aws_cost))}", ""
-    yield "time", _time(made.seconds), "", ""
+    yield "cost of AWS, about", "", display(nanodollars(made.aws_cost)), ""
+    yield "time, at least", _time(made.seconds), "", ""
 
 
 def _counts(count: Range) -> tuple[str, str, str]:

@@ -337,7 +337,7 @@ class Failing(Processor):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("raise", r"expect: The processor raised ValueError at test_estimate.py:\d+\.$"),
+        ("raise", r"expect failed. The processor raised ValueError at test_estimate.py:\d+\.$"),
         ("exit", "SystemExit"),
         ("junk", "tuple"),
         ("infinite", "calls must be"),

@@ -16,6 +16,7 @@ from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 TALK_TO_THEMSELVES = {
     "test_cli",
     "test_cli_control",
+    "test_cli_estimate",
     "test_cli_policy",
     "test_client",
     "test_local_cloud",
