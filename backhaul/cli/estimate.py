@@ -150,4 +150,5 @@ def _how(made: Estimate, look: Look) -> str:
 
 def _time(seconds: float) -> str:
     unit, size = next(((unit, size) for unit, size in _UNITS if seconds >= 2 * size), ("s", 1))
-    return f"{seconds / size:,.{1 if size > 1 else 0}f} {unit}"
+    amount = seconds / size
+    return f"{amount:,.{0 if size == 1 or amount >= 10 else 1}f} {unit}"
