@@ -29,6 +29,8 @@ STAY_SECONDS = 2.0
 """A worker that has to wait for longer than this leaves (`SLEEP_LONGEST` in `backhaul/flow/paid.py`) ..."""
 VISIT_SECONDS = 1.5
 """... and each time it comes back it sleeps a second and takes half a one to begin."""
+_AWS_STEP = DOLLAR // 10_000
+"""AWS is reckoned to a hundredth of a cent: more digits would look as if they were known."""
 
 Limit = Literal["requests_per_minute", "tokens_per_minute", "calls", "reading"]
 """What a job cannot be faster than: a provider's limit, calls one after the other, or its file."""
@@ -153,7 +155,7 @@ def extrapolate(
         cost=CostRange.of(
             [sum(amounts) for amounts in zip((0, 0, 0), *(each.cost.nanodollars for each in asked), strict=True)]
         ),
-        aws_cost=dollars(aws_use(shape).cost()),
+        aws_cost=dollars(-(-aws_use(shape).cost() // _AWS_STEP) * _AWS_STEP),
         seconds=round(seconds, 1),
         limit=slowest.limit if slowest is not None and waits else "reading",
         slowest=slowest.provider if slowest is not None and waits else None,
