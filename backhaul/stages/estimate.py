@@ -8,13 +8,14 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from backhaul import ConcurrentProcessor
 from backhaul.clock import Clock
 from backhaul.errors import CannotEstimate, InvalidRequest
 from backhaul.estimate import Estimate, Sampled, Workforce, extrapolate
 from backhaul.flow.channels import rate_of
 from backhaul.flow.interrupt import Interrupted, Interrupter, Reason
 from backhaul.limit import Rate
-from backhaul.processor import ConcurrentProcessor, Expected, Processor
+from backhaul.processor import Expected, Processor
 from backhaul.providers import Provider, UnknownProvider
 from backhaul.registry import Registry
 from backhaul.sampling import LARGEST, Look, TextSource, look_at, look_at_beginning, problem_of
