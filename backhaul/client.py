@@ -30,8 +30,10 @@ from backhaul.api import (
     UsageView,
 )
 from backhaul.errors import DeploymentUnreachable, RequestRefused
+from backhaul.estimate import Estimate
 from backhaul.policy import Policy
 from backhaul.registry import Description
+from backhaul.sampling import Look
 from backhaul.signing import SigV4
 from backhaul.upload import BLOCK, Progress, name_of, sha256_of, size_of, tracked
 
@@ -102,6 +104,27 @@ class Backhaul:
         made = _decoded(self._ask("POST", "/jobs", json=body), SubmittedView)
         self._upload(made.upload, path, progress)
         return made.job
+
+    def estimate(
+        self,
+        processor: str,
+        size: int,
+        options: Mapping[str, Any] | None = None,
+        *,
+        expected: Look | None = None,
+        sample: str | None = None,
+    ) -> Estimate:
+        """Return what a job for a file of `size` bytes would take; nothing is uploaded, and nobody is called.
+
+        Takes either what `backhaul.sampling.look_at` found in the file, or as a `sample` the text that it begins with,
+        256 KiB at most.
+        """
+        body: dict[str, Any] = {"processor": processor, "size": size, "options": dict(options or {})}
+        if expected is not None:
+            body["expected"] = expected.to_json()
+        if sample is not None:
+            body["sample"] = sample
+        return _decoded(self._ask("POST", "/estimate", json=body), Estimate)
 
     def job(self, job_id: str) -> JobView:
         """Return a job as it now stands."""

@@ -4,7 +4,8 @@ BackhaulError
 ├── CallerError                the caller: change the request or the file
 │   ├── InvalidRequest         400  a field is missing, unknown or out of range
 │   │   ├── UnknownProcessor   400  no processor of that name
-│   │   └── InvalidOption      400  unknown option, or a value it does not take
+│   │   ├── InvalidOption      400  unknown option, or a value it does not take
+│   │   └── CannotEstimate     400  the processor cannot say what a file will take
 │   ├── JobNotFound            404  no such job, or another tenant's
 │   ├── LetterNotFound         404  no such dead letter, or another command holds it
 │   ├── RunNotFound            404  the job has had no such run
@@ -65,6 +66,12 @@ class InvalidOption(InvalidRequest):
     """A processor does not take this option, or not this value."""
 
     code = "invalid_option"
+
+
+class CannotEstimate(InvalidRequest):
+    """The processor failed, or took too long, when it was asked what calls a file will take."""
+
+    code = "cannot_estimate"
 
 
 class JobNotFound(CallerError):

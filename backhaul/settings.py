@@ -34,6 +34,8 @@ class Settings:
     """How long a job's record is kept after it was created."""
     worker_seconds: int = 300
     """How long a call of a worker may last."""
+    max_workers: int = 100
+    """Workers that a job may have at a time."""
     max_cost_per_day: str = ""
     """US dollars that calls of providers may cost in a day (UTC); empty: any."""
     max_cost_per_day_per_tenant: str = ""

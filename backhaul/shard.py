@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from backhaul.errors import InvalidOption, InvalidRequest
 from backhaul.reading import Chunk
 
 KIB = 1024
@@ -65,9 +66,31 @@ def choose_chunk_bytes(size: int) -> int:
 
 def plan_shards(chunks: Sequence[Chunk]) -> Iterator[Shard]:
     """Yield the shards of a job: about 16 until a shard would hold more than 64 chunks."""
-    each = min(max(-(-len(chunks) // _SHARDS_PER_JOB), 1), _CHUNKS_PER_SHARD_MOST)
+    each = _chunks_per_shard(len(chunks))
     for index, first in enumerate(range(0, len(chunks), each)):
         yield Shard(index, tuple(chunks[first : first + each]))
+
+
+def shards_for(chunks: int) -> int:
+    """Return how many shards a job of so many chunks has."""
+    return -(-chunks // _chunks_per_shard(chunks))
+
+
+def _chunks_per_shard(chunks: int) -> int:
+    return min(max(-(-chunks // _SHARDS_PER_JOB), 1), _CHUNKS_PER_SHARD_MOST)
+
+
+def check_size(size: int, largest: int, chunk_bytes: int | None) -> None:
+    """Refuse a file that this deployment takes no job for; raises `InvalidRequest`."""
+    if size < 1:
+        raise InvalidRequest("The file is empty; there is nothing to process.")
+    if size > largest:
+        raise InvalidRequest(f"The file has {size:,} bytes; this deployment takes {largest:,} at most.")
+    if chunk_bytes is not None and size > chunk_bytes * CHUNKS_MAX:
+        raise InvalidOption(
+            f"chunk_bytes={chunk_bytes} would cut the file into more than {CHUNKS_MAX:,} chunks; "
+            f"use at least {-(-size // CHUNKS_MAX)}."
+        )
 
 
 def check_chunks(chunks: Sequence[Chunk], size: int) -> str | None:

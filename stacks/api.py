@@ -15,7 +15,7 @@ from constructs import Construct
 
 from backhaul.settings import Settings
 from backhaul.store.job_index import BY_TENANT
-from stacks.function import Functions
+from stacks.function import WHOLE_CPU, Functions
 from stacks.grants import allow
 from stacks.monitoring import log_group
 from stacks.review import accept_patterns
@@ -64,6 +64,19 @@ class Api(Construct):
             ],
             timeout=Duration.seconds(10),
         )
+        self.estimate = functions.declare(
+            self,
+            "estimate",
+            settings=Settings(
+                flow_table=storage.flow.table_name,
+                max_upload_bytes=stage.max_upload_bytes,
+                max_workers=stage.workers,
+                worker_seconds=stage.worker_timeout_seconds,
+            ),
+            grants=[allow("dynamodb:GetItem", on=storage.flow.table_arn, items=["PROVIDER#*"])],
+            timeout=Duration.seconds(10),
+            memory=WHOLE_CPU,  # the processor's own code reads the sample
+        )
         self.http = http.HttpApi(
             self,
             "http",
@@ -84,6 +97,7 @@ class Api(Construct):
             "/processors",
             "/usage",
         )
+        self.route(http.HttpMethod.POST, self.estimate, "/estimate")
         self.client_policy = self._client_policy()
 
     def _logged_stage(self, stage: StageSettings) -> http.HttpStage:

@@ -16,6 +16,7 @@ from backhaul.cli import (
     control,
     dlq,
     doctor,
+    estimate,
     intake,
     jobs,
     local,
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 submit.add_to(app)
+estimate.add_to(app)
 jobs.add_to(app)
 control.add_to(app)
 app.add_typer(budget.app, name="budget")

@@ -13,18 +13,14 @@ import typer
 
 from backhaul.cli.exits import Exit
 from backhaul.cli.jobs import whole_file
+from backhaul.cli.processor import Folder, Options, find, parse_options
 from backhaul.cli.screen import THIS_MACHINE, say, transfer
-from backhaul.cli.submit import Options, parse_options
-from backhaul.errors import BackhaulError, InvalidRequest, UnknownProcessor
+from backhaul.errors import BackhaulError
 from backhaul.money import display
 from backhaul.reading import FileSource
-from backhaul.registry import Registry, find_processors
 from backhaul.trial import trial
 from backhaul.trial_calls import TrialCalls, read_providers
 from backhaul.upload import size_of
-
-PROCESSORS = Path("processors")
-"""Where a user's own processors lie, below the folder in which a command is run."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,14 +33,7 @@ def try_processor(
     file: Annotated[Path, typer.Argument(help="The file to process.", show_default=False)],
     option: Options = None,
     output: Annotated[Path | None, typer.Option("--output", help="Where to write it; default: stdout.")] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where your own processors lie; default: processors/ in the current folder.",
-            exists=True,
-            file_okay=False,
-        ),
-    ] = None,
+    folder: Folder = None,
     provider: Annotated[
         Path | None,
         typer.Option(
@@ -58,7 +47,7 @@ def try_processor(
     Example: `backhaul try text-stats README.md -o top=5`
     """
     calls = TrialCalls(read_providers(provider)) if provider else None
-    create = partial(_find(processor, folder or PROCESSORS).create, processor, parse_options(option or []))
+    create = partial(find(processor, folder).create, processor, parse_options(option or []))
     size = size_of(file)
     with ExitStack() as stack:
         # An output that goes to the terminal has it for itself.
@@ -78,17 +67,6 @@ def try_processor(
     paid = f", {calls.calls:,} calls for {display(calls.cost)}" if calls else ""
     say(f"{tried.chunks} chunks, {tried.records:,} records{tallies}{paid}.")
     return 0
-
-
-def _find(processor: str, folder: Path) -> Registry:
-    """Return where the processor is; raises `InvalidRequest`, which says where it was looked for."""
-    found = find_processors(folder)
-    try:
-        found.get(processor)
-    except UnknownProcessor as error:
-        missing = "" if folder.is_dir() else ", a folder that does not exist"
-        raise InvalidRequest(f"{error} Your own are looked for in {folder.resolve()}{missing}.") from None
-    return found
 
 
 class _Target:

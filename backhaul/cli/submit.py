@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from backhaul.cli.estimate import NoEstimate, refuse_above_cap
 from backhaul.cli.exits import exit_of
 from backhaul.cli.jobs import Json, Stack, follow, show_job
 from backhaul.cli.policy import (
@@ -21,14 +22,10 @@ from backhaul.cli.policy import (
     Tolerate,
     policy_of,
 )
+from backhaul.cli.processor import Options, parse_options
 from backhaul.cli.screen import emit_json, option_text, plain_table, say, show, transfers
 from backhaul.discovery import connect
 from backhaul.upload import size_of
-
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the processor; repeatable."),
-]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -49,6 +46,7 @@ def submit(
     priority: Priority = None,
     max_cost: MaxCost = None,
     cache: Cache = False,
+    no_estimate: NoEstimate = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it has ended.")] = False,
     json: Json = False,
     stack: Stack = None,
@@ -72,6 +70,8 @@ def submit(
     )
     size = size_of(file)
     with connect(stack) as client:
+        if not no_estimate:
+            refuse_above_cap(client, file, processor, options, policy)
         with transfers(("hashing", "uploading"), size) as (hashed, moved):
             job = client.submit(file, processor, options, policy=policy, hashing=hashed, progress=moved)
         say(f"Job [bold]{job.job_id}[/bold] submitted. Follow it with: backhaul watch {job.job_id}")
@@ -103,16 +103,3 @@ def processors(json: Json = False, stack: Stack = None) -> int:
             table.add_row("", option.name, option.type, *map(escape, texts))
     show(table)
     return 0
-
-
-def parse_options(pairs: list[str]) -> dict[str, str]:
-    """Return options written as KEY=VALUE; the deployment turns each text into the option's type."""
-    options: dict[str, str] = {}
-    for pair in pairs:
-        name, separator, text = pair.partition("=")
-        if not separator or not name:
-            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE.", param_hint="--option")
-        if name in options:
-            raise typer.BadParameter(f"{name!r} is given twice.", param_hint="--option")
-        options[name] = text
-    return options

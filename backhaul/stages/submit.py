@@ -17,7 +17,7 @@ from backhaul.policy import DAY_SECONDS, DEFAULT, Policy, time_for_work
 from backhaul.processor import Processor
 from backhaul.registry import Registry
 from backhaul.settings import Settings
-from backhaul.shard import CHUNKS_MAX
+from backhaul.shard import check_size
 from backhaul.store import JobStore, ObjectStore, PresignedUpload
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -84,7 +84,7 @@ def submit(
 ) -> Submitted:
     """Create the job in AWAITING_UPLOAD and return the form; raises a `CallerError` for a bad request."""
     processor = registry.create(request.processor, request.options)
-    _check_size(request.size, settings.max_upload_bytes, processor.options.chunk_bytes)
+    check_size(request.size, settings.max_upload_bytes, processor.options.chunk_bytes)
     _check_times(request.policy, settings)
     options = _checked_options(processor)
     now = clock.now()
@@ -129,15 +129,3 @@ def _checked_options(processor: Processor) -> dict[str, Any]:
         raise InvalidOption(f"The options take {size:,} bytes as JSON; {_OPTIONS_LARGEST:,} at most work.")
     options: dict[str, Any] = msgspec.to_builtins(processor.options)
     return options
-
-
-def _check_size(size: int, largest: int, chunk_bytes: int | None) -> None:
-    if size < 1:
-        raise InvalidRequest("The file is empty; there is nothing to process.")
-    if size > largest:
-        raise InvalidRequest(f"The file has {size:,} bytes; this deployment takes {largest:,} at most.")
-    if chunk_bytes is not None and size > chunk_bytes * CHUNKS_MAX:
-        raise InvalidOption(
-            f"chunk_bytes={chunk_bytes} would cut the file into more than {CHUNKS_MAX:,} chunks; "
-            f"use at least {-(-size // CHUNKS_MAX)}."
-        )

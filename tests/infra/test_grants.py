@@ -78,11 +78,15 @@ def holders(template: Template, action: str, resource: str) -> set[str]:
 
 def test_only_what_starts_or_ends_runs_may_touch_slots_and_stop_runs(template: Template):
     deciding = {"dispatch", "sweep", "command"}
-    assert holders(template, "dynamodb:PutItem", "<storageflow.Arn>") == deciding
-    # The merge settles what dead workers held of a job's budget.
-    assert holders(template, "dynamodb:UpdateItem", "<storageflow.Arn>") == deciding | {"merge"}
+    for action in ("dynamodb:UpdateItem", "dynamodb:PutItem"):
+        assert holders(template, action, "<storageflow.Arn>") == deciding
     # Who asks about a job is told what that waits for, and what it costs.
-    assert holders(template, "dynamodb:GetItem", "<storageflow.Arn>") == deciding | {"merge", "inquire"}
+    assert holders(template, "dynamodb:GetItem", "<storageflow.Arn>") == deciding | {"inquire"}
+    # The merge settles what dead workers held of a job's budget.
+    assert holders(template, "dynamodb:UpdateItem", "<storageflow.Arn>?BUDGET#*") == {"process", "merge"}
+    assert holders(template, "dynamodb:GetItem", "<storageflow.Arn>?BUDGET#*") == {"process", "merge"}
+    # An estimate goes by the providers' prices and limits.
+    assert holders(template, "dynamodb:GetItem", "<storageflow.Arn>?PROVIDER#*") == {"process", "estimate"}
     assert holders(template, "states:StartExecution", "<workflowrun>") == {"dispatch", "sweep", "command"}
     (stops,) = {
         resource

@@ -232,6 +232,7 @@ class TestApi:
             "POST /jobs/{job_id}/cancel",
             "POST /jobs/{job_id}/redrive",
             "POST /jobs/{job_id}/budget",
+            "POST /estimate",
         }
         assert {route["AuthorizationType"] for route in routes} == {"AWS_IAM"}
 
@@ -250,6 +251,7 @@ class TestApi:
         for what in ("cancel", "redrive", "budget"):
             assert function_of(f"POST /jobs/{{job_id}}/{what}") == "<commandscommand.Arn>"
         assert function_of("POST /jobs") == "<apisubmit.Arn>"
+        assert function_of("POST /estimate") == "<apiestimate.Arn>"
         assert template.functions()["command"]["Timeout"] < 30  # the API's own
 
     def test_calls_are_limited_and_logged(self, template: Template):
@@ -326,6 +328,7 @@ class TestFunctions:
         assert {name: (each["Timeout"], each["MemorySize"]) for name, each in template.functions().items()} == {
             "submit": (10, 256),
             "inquire": (10, 256),
+            "estimate": (10, 1769),
             "dispatch": (30, 256),
             "plan": (300, 1769),
             "process": (300, 1769),
@@ -370,6 +373,7 @@ class TestFunctions:
         stored = Settings(data_bucket="<storagedata>", jobs_table="<storagejobs>")
         assert settings["plan"] == stored
         assert settings["inquire"] == replace(admission, data_bucket="<storagedata>", state_machine_arn="")
+        assert settings["estimate"] == Settings(flow_table="<storageflow>", max_upload_bytes=1000, max_workers=100)
         failing = replace(stored, failed_chunks_url="<workersfailedchunks>")
         paying = replace(failing, flow_table="<storageflow>")
         assert settings["merge"] == paying

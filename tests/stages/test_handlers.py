@@ -22,7 +22,19 @@ from backhaul.job import JobState
 SECRET = "s3cret-of-the-caller@example.com"
 DATA = f"one line\n{SECRET}\n".encode()
 USER = "AIDAEXAMPLE"
-STAGES = ("submit", "dispatch", "plan", "process", "merge", "announce", "inquire", "command", "conclude", "sweep")
+STAGES = (
+    "estimate",
+    "submit",
+    "dispatch",
+    "plan",
+    "process",
+    "merge",
+    "announce",
+    "inquire",
+    "command",
+    "conclude",
+    "sweep",
+)
 
 
 @dataclass
@@ -256,6 +268,27 @@ def test_the_processors_are_told_with_their_options(functions):
 )
 def test_a_wrong_request_is_answered_with_a_code_and_a_sentence(functions, body, code, said):
     assert said in refused(functions.submit(request("POST", "/jobs", body=body)), 400, code)
+
+
+def test_an_estimate_is_made_of_a_sample_and_of_counts(functions):
+    asked = {"processor": "text-stats", "size": 2_000_000, "sample": "one line\n" * 100}
+    status, made = answered(functions.estimate(request("POST", "/estimate", body=asked)))
+    assert (status, made["chunks"], made["records"]["likely"]) == (200, 8, 222_222)
+    assert made["cost"] == {"low": "0.00", "likely": "0.00", "high": "0.00"}
+    del asked["sample"]
+    asked["expected"] = {"bytes": 2_000_000, "records": 5, "chunks": 8}
+    status, made = answered(functions.estimate(request("POST", "/estimate", body=asked)))
+    assert (status, made["records"]) == (200, {"low": 5, "likely": 5, "high": 5})
+
+
+def test_a_wrong_estimate_is_refused_and_nothing_of_it_is_logged(functions, capsys):
+    asked = {"processor": "text-stats", "size": 30, "sample": f"{SECRET}\0", "options": {}}
+    refused(functions.estimate(request("POST", "/estimate", body=asked | {"size": 100})), 400, "unsuitable_input")
+    unknown = {"provider": "nope", "calls": 1, "input_tokens": 1}
+    asked |= {"sample": None, "expected": {"bytes": 30, "records": 1, "chunks": 1, "calls": [unknown]}}
+    assert "'nope'" in refused(functions.estimate(request("POST", "/estimate", body=asked)), 400, "invalid_request")
+    refused(functions.estimate(request("POST", "/estimate", body=asked, user=None)), 400, "invalid_request")
+    assert SECRET not in capsys.readouterr().out
 
 
 def test_a_body_that_came_in_base64_is_read(functions):

@@ -17,6 +17,7 @@ TALK_TO_THEMSELVES = {
     "test_cli",
     "test_cli_budget",
     "test_cli_control",
+    "test_cli_estimate",
     "test_cli_policy",
     "test_client",
     "test_local_cloud",

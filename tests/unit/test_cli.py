@@ -19,7 +19,7 @@ from backhaul.cli import main, screen
 from backhaul.cli.app import app, run
 from backhaul.cli.exits import EPILOG, Exit
 from backhaul.cli.jobs import whole_file
-from backhaul.cli.submit import parse_options
+from backhaul.cli.processor import parse_options
 from backhaul.discovery import connect
 from backhaul.errors import DeploymentUnreachable, InvalidRequest
 from backhaul.job import Counts, JobState

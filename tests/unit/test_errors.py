@@ -40,6 +40,7 @@ def test_exactly_these_errors_exist():
     assert {name for name, value in vars(errors).items() if isinstance(value, type)} - {"Iterable"} == {
         "BackhaulError",
         "CallerError",
+        "CannotEstimate",
         "DeploymentUnreachable",
         "InvalidOption",
         "InvalidProcessor",

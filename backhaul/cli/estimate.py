@@ -1,0 +1,154 @@
+"""What a job would take, before it is submitted: read here, reckoned by the deployment, and nothing is uploaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from backhaul.cli.jobs import Json, Stack
+from backhaul.cli.processor import PROCESSORS, Folder, Options, find, parse_options
+from backhaul.cli.screen import emit_json, plain, plain_table, say, show, transfer
+from backhaul.client import Backhaul
+from backhaul.discovery import connect
+from backhaul.errors import InvalidRequest, UnknownProcessor
+from backhaul.estimate import CostRange, Estimate, Range
+from backhaul.money import display, nanodollars
+from backhaul.processor import Processor
+from backhaul.reading import FileSource
+from backhaul.registry import find_processors
+from backhaul.sampling import READ_WHOLE, SAMPLE_BYTES, Look, expects_calls, look_at
+from backhaul.upload import size_of
+
+NoEstimate = Annotated[
+    bool,
+    typer.Option("--no-estimate", help="With --max-cost: submit without an estimate whether that can be enough."),
+]
+_LIMITS = {
+    "requests_per_minute": "{}'s requests a minute",
+    "tokens_per_minute": "{}'s tokens a minute",
+    "calls": "the time that calls of {} take",
+    "reading": "the time that reading takes",
+}
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("estimate")(estimate)
+
+
+def estimate(
+    file: Annotated[Path, typer.Argument(help="The file to process.", show_default=False)],
+    processor: Annotated[str, typer.Argument(help="What to do with it.", show_default=False)],
+    option: Options = None,
+    folder: Folder = None,
+    json: Json = False,
+    stack: Stack = None,
+) -> int:
+    """Say what a job would take: calls, tokens, cost and time; nothing is uploaded, and nobody is called.
+
+    Example: `backhaul estimate app.log redact -o types=email,ipv4`
+
+    The processor must be on this machine too, built in or in `processors/`. A file of more than 16 MiB is sampled.
+    """
+    options = parse_options(option or [])
+    look = _look_at(file, partial(find(processor, folder).create, processor, options))
+    with connect(stack) as client:
+        made = client.estimate(processor, size_of(file), options, expected=look)
+    if json:
+        emit_json(made)
+    else:
+        show(_table(made))
+        say(_how(made, look))
+    return 0
+
+
+def refuse_above_cap(
+    client: Backhaul, file: Path, processor: str, options: Mapping[str, Any], policy: Mapping[str, Any]
+) -> None:
+    """Raise `InvalidRequest` for a job that would cost more than its `max_cost` even if all goes well.
+
+    Of a processor that calls nobody, or is not on this machine, no estimate is made.
+    """
+    if policy.get("max_cost") is None:
+        return
+    cap = nanodollars(policy["max_cost"])
+    found = find_processors(PROCESSORS)
+    try:
+        if not expects_calls(found.create(processor, options)):
+            return
+    except UnknownProcessor:
+        say(f"No estimate was made, because {plain(processor)} is not on this machine.")
+        return
+    look = _look_at(file, partial(found.create, processor, options))
+    cost = client.estimate(processor, size_of(file), options, expected=look).cost
+    low, likely, _ = cost.nanodollars
+    if low > cap:
+        raise InvalidRequest(
+            f"The job would cost {display(low)} at the least and likely {display(likely)}, and is allowed "
+            f"{display(cap)}. Allow more, or submit it with --no-estimate, to be paused once that is spent."
+        )
+    if likely > cap:
+        say(f"[yellow]The job will likely cost {display(likely)}, and is paused once {display(cap)} is spent.[/yellow]")
+
+
+def _look_at(file: Path, create: Callable[[], Processor]) -> Look:
+    size = size_of(file)
+    with transfer("reading", size if size <= READ_WHOLE else SAMPLE_BYTES) as moved:
+        return look_at(create, FileSource(file), moved)
+
+
+def _table(made: Estimate) -> Table:
+    table = plain_table(made.processor.upper(), "LOW", "LIKELY", "HIGH")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in _rows(made):
+        table.add_row(*row)
+    return table
+
+
+def _rows(made: Estimate) -> Iterator[tuple[str, ...]]:
+    yield "chunks", "", f"{made.chunks:,}", ""
+    yield "shards", "", f"{made.shards:,}", ""
+    yield "records", *_counts(made.records)
+    for each in made.providers:
+        yield f"{each.provider}: calls", *_counts(each.calls)
+        yield f"{each.provider}: input tokens", *_counts(each.input_tokens)
+        yield f"{each.provider}: output tokens", *_counts(each.output_tokens)
+        yield f"{each.provider}: cost", *_costs(each.cost)
+    if len(made.providers) != 1:
+        yield "cost of providers", *_costs(made.cost)
+    yield "cost of AWS, about", "", display(nanodollars(made.aws_cost)), ""
+    yield "time, at least", _time(made.seconds), "", ""
+
+
+def _counts(count: Range) -> tuple[str, str, str]:
+    if count.low == count.high:
+        return "", f"{count.likely:,}", ""
+    return f"{count.low:,}", f"{count.likely:,}", f"{count.high:,}"
+
+
+def _costs(cost: CostRange) -> tuple[str, str, str]:
+    low, likely, high = map(display, cost.nanodollars)
+    return (low, likely, high) if low != high else ("", likely, "")
+
+
+def _how(made: Estimate, look: Look) -> str:
+    """Return what the job cannot be faster than, and how much of the file that is made from."""
+    said = f"It takes {_time(made.seconds)} at the least, because of {_LIMITS[made.limit].format(made.slowest)}."
+    if made.read < made.size:
+        said += (
+            f" Read: {made.read / made.size:.1%} of the file, so that the rest may differ by {look.sampled.error:.0%}."
+        )
+    return said
+
+
+def _time(seconds: float) -> str:
+    unit, size = next(((unit, size) for unit, size in _UNITS if seconds >= 2 * size), ("s", 1))
+    amount = seconds / size
+    return f"{amount:,.{0 if size == 1 or amount >= 10 else 1}f} {unit}"

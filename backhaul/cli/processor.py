@@ -1,0 +1,52 @@
+"""A processor on this machine, and its options as one writes them on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backhaul.errors import InvalidRequest, UnknownProcessor
+from backhaul.registry import Registry, find_processors
+
+PROCESSORS = Path("processors")
+"""Where a user's own processors lie, below the folder in which a command is run."""
+
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the processor; repeatable."),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where your own processors lie; default: processors/ in the current folder.",
+        exists=True,
+        file_okay=False,
+    ),
+]
+
+
+def find(processor: str, folder: Path | None = None) -> Registry:
+    """Return where the processor is; raises `InvalidRequest`, which says where it was looked for."""
+    folder = folder or PROCESSORS
+    found = find_processors(folder)
+    try:
+        found.get(processor)
+    except UnknownProcessor as error:
+        missing = "" if folder.is_dir() else ", a folder that does not exist"
+        raise InvalidRequest(f"{error} Your own are looked for in {folder.resolve()}{missing}.") from None
+    return found
+
+
+def parse_options(pairs: list[str]) -> dict[str, str]:
+    """Return options written as KEY=VALUE; the deployment turns each text into the option's type."""
+    options: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator or not name:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE.", param_hint="--option")
+        if name in options:
+            raise typer.BadParameter(f"{name!r} is given twice.", param_hint="--option")
+        options[name] = text
+    return options
