@@ -55,13 +55,11 @@ class BreakerState:
         """Whether somebody opened it by hand: then only a hand closes it."""
         return self.state is Phase.OPEN and self.by is not None
 
-    def describe(self, now: datetime) -> str:
-        """Return the state in words: "openai breaker open, next probe in 12 s"."""
+    def describe(self) -> str:
+        """Return the state in words: "openai breaker open (failures)"."""
         said = f"{self.provider} breaker {self.state}"
         if self.is_held_open:
             return f"{said} by {self.by}: {self.why}"
         if self.state is Phase.HALF_OPEN:
             return f"{said}, a probe is under way"
-        if self.next_probe_at is not None:
-            return f"{said}, next probe in {max(0, round((self.next_probe_at - now).total_seconds()))} s"
-        return said
+        return f"{said} ({self.reason})" if self.reason else said

@@ -91,8 +91,8 @@ class Breaker:
         left = seconds_to_probe(state, self._rule, now, seen)
         if left > 0:
             soon = left if state.state is Phase.OPEN else min(left, PROBED_SECONDS)
-            return StayAway(spread(soon), state.describe(now))
-        return self._talk(lambda: self._take_probe(state)) or StayAway(spread(PACE_SECONDS), state.describe(now))
+            return StayAway(spread(soon), state.describe())
+        return self._talk(lambda: self._take_probe(state)) or StayAway(spread(PACE_SECONDS), state.describe())
 
     def report(self, outcome: Outcome) -> None:
         """Take in what became of a call; if the breaker has changed since it was permitted, nothing follows from it."""
