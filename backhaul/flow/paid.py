@@ -116,8 +116,6 @@ class PaidCalls:
 
     def leave(self) -> None:
         """Settle everything; no call follows. Raises as the stores do, and `Superseded`."""
-        if not self._used:
-            return
         for channel in self._used.values():
             channel.breaker.flush()
             if channel.limiter:

@@ -1,0 +1,132 @@
+"""Rules on paid calls: what was answered is not paid for again, and what is paid for was in the budget before."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+
+from prove.checker.evidence import Evidence
+from prove.history import Call
+
+GATHER_SECONDS = 5.0
+"""How long after a breaker opened a call may still come that was let through before: it may have waited its turn."""
+
+_UNHEARD = ("lost", "out of time")
+"""What becomes of a call whose answer did not come to its worker."""
+
+
+def answers_are_paid_once(evidence: Evidence) -> Iterator[str]:
+    """No call is made whose answer is stored, and none is paid for again but what a lost worker had under way."""
+    deal = evidence.expected.deal
+    if deal is None:
+        return
+    struck = _struck(evidence)
+    stored = _stored(evidence)
+    paid: dict[str, list[Call]] = defaultdict(list)
+    for call in _asked(evidence):
+        at = stored.get(call.subject.upper())  # the provider writes in capitals
+        if at is not None and call.number > at and call.actor not in struck:
+            yield f"{call.actor} asks about {call.subject!r} though the answer is stored"
+        if call.answer.get("charged"):
+            paid[call.subject].append(call)
+    in_vain: Counter[str] = Counter()
+    for content, calls in paid.items():
+        for first, second in pairwise(calls):
+            if deal.remembers:
+                yield f"{content!r} is charged {len(calls)} times, by a provider that charges a key once"
+            if first.outcome in _UNHEARD:
+                continue
+            if not {first.actor, second.actor} & struck:
+                yield f"{content!r} was answered to {first.actor}, which nothing happened to, and is paid for again"
+            in_vain[first.actor if first.actor in struck else second.actor] += 1
+    for actor, times in in_vain.items():
+        if times > deal.at_once:
+            yield f"{times} calls of {actor} are paid for again; it makes {deal.at_once} at a time"
+    if evidence.job.get("state") == "SUCCEEDED" and len(paid) != deal.calls:
+        yield f"{len(paid)} different calls were paid for; the job needs {deal.calls}"
+
+
+def budget_covers_charges(evidence: Evidence) -> Iterator[str]:
+    """What the job's budget says to be spent or held is never less than what was charged, nor more than the cap.
+
+    By what calls cost beyond their estimate it may be off, and by no more.
+    """
+    deal = evidence.expected.deal
+    if deal is None:
+        return
+    charged = excess = used = 0
+    cap = deal.cap
+    for call in evidence.history.calls:
+        for change in call.changes:
+            if change.pk == f"BUDGET#J#{evidence.expected.tenant}#{evidence.expected.job_id}":
+                after = change.after or {}
+                cap, used = after.get("cap", deal.cap), after.get("used", 0)
+                if after.get("held", 0) < 0:
+                    yield f"{call.actor} leaves {after['held']} held"
+                if cap is not None and used > cap + excess and used > (change.before or {}).get("used", 0):
+                    yield f"{call.actor} takes the budget to {used}, above its cap of {cap}"
+        if call.step == "ask" and call.job_id == evidence.expected.job_id:
+            charged += call.answer.get("charged", 0)
+            excess += max(0, call.answer.get("charged", 0) - deal.estimate)
+        if used + excess < charged:
+            yield f"{charged} were charged when {call.actor} did {call.step!r}, and {used} were spent or held"
+            return
+
+
+def nothing_stays_held(evidence: Evidence) -> Iterator[str]:
+    """A job that has ended holds nothing of any budget."""
+    if evidence.expected.deal is None:
+        return
+    for (_, pk, _), item in evidence.final.items.items():
+        if pk.startswith("BUDGET#") and item.get("held"):
+            yield f"{item['held']} are still held in {pk}"
+
+
+def one_asks_while_it_is_down(evidence: Evidence) -> Iterator[str]:
+    """Once its breaker is open, a provider that is down is asked by one worker at a time, a cooldown apart."""
+    deal = evidence.expected.deal
+    if deal is None or not deal.cooldown_seconds:
+        return
+    opened: float | None = None
+    probes: list[Call] = []
+    for call in evidence.history.calls:
+        for change in call.changes:
+            if change.pk.startswith("BREAKER#"):
+                state = (change.after or {}).get("state")
+                if state == "closed":
+                    opened, probes = None, []
+                elif opened is None and state in ("open", "half-open"):
+                    opened = call.time
+        if call.step == "ask" and opened is not None and call.time > opened + GATHER_SECONDS:
+            probes.append(call)
+            for first, second in pairwise(probes[-2:]):
+                if second.time - first.time < deal.cooldown_seconds:
+                    yield f"{first.actor} and {second.actor} ask within {second.time - first.time:.1f} s"
+
+
+def _asked(evidence: Evidence) -> Iterator[Call]:
+    for call in evidence.history.calls:
+        if call.step == "ask" and call.job_id == evidence.expected.job_id:
+            yield call
+
+
+def _stored(evidence: Evidence) -> dict[str, int]:
+    """Return the number of the write that stored an answer, by its content."""
+    found: dict[str, int] = {}
+    for call, change in evidence.writes:
+        if change.sk.startswith("STEP#") and change.before is None and "answer" in (change.after or {}):
+            found.setdefault(json.loads((change.after or {})["answer"])["content"], call.number)
+    return found
+
+
+def _struck(evidence: Evidence) -> set[str]:
+    """Return the workers that were killed or paused, or that did not hear what became of a call."""
+    found = {call.actor for call in evidence.history.calls if call.outcome in ("killed before", "killed after")}
+    for note in evidence.history.notes:
+        if note.what.startswith(("paused", "killed", "out of memory")):
+            found.add(note.actor)
+        elif note.what.endswith(" is out of time"):
+            found.add(note.what.partition(" ")[0])
+    return found
