@@ -55,7 +55,7 @@ def simulated(
             virtual_threads(world.simulation, world.simulation.random),
             carried_by(world.network),
             mock.patch.object(shard_module, "_SHARDS_PER_JOB", SHARDS_PER_JOB),
-            mock.patch.object(channels_module, "open_provider", lambda _, **__: world.vendor),
+            mock.patch.object(channels_module, "open_provider", return_value=world.vendor),
             _small_parts() if multipart else nullcontext(),
         ):
             if sweeps:

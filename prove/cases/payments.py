@@ -12,13 +12,16 @@ from backhaul.store.budgets import BudgetKey
 from prove.cases.orchestrator import settle
 from prove.checker import Deal
 from prove.faults import Fault, Kind, at
+from prove.handlers import run_process
 from prove.history import Call
 from prove.registry import Trial, case
 from prove.vendor import MOST
-from prove.work import AT_ONCE, STEPS, lines
+from prove.work import AT_ONCE, RECORD_BYTES, STEPS, lines
 from prove.world import World
 
 RECORDS = 18
+WORKER_SECONDS = 60.0
+"""What a worker has here: what a dead one holds is missed for as long, if nobody learns of its death before."""
 PROCESSORS = ("ask-one", "ask-many", "ask-thrice")
 
 
@@ -27,12 +30,15 @@ def market(trial: Trial, *faults: Fault, provider: dict[str, Any] | None = None,
     """Yield a deployment with a provider that is set up so."""
     with trial.world(*faults, **options) as world:
         world.vendor.set_up(**(provider or {}))
+        world.functions.handlers["process"] = (WORKER_SECONDS, run_process)
         yield world
 
 
-def submit(trial: Trial, world: World, processor: str | None = None, **request: Any) -> JobRef:
+def submit(
+    trial: Trial, world: World, processor: str | None = None, *, records: int = RECORDS, **request: Any
+) -> JobRef:
     """Submit a job of paid calls."""
-    return world.submit(lines(trial.random, RECORDS), processor=processor or trial.random.choice(PROCESSORS), **request)
+    return world.submit(lines(trial.random, records), processor=processor or trial.random.choice(PROCESSORS), **request)
 
 
 def check(trial: Trial, world: World, *jobs: JobRef, ends: str = "SUCCEEDED", **terms: Any) -> None:
@@ -41,13 +47,19 @@ def check(trial: Trial, world: World, *jobs: JobRef, ends: str = "SUCCEEDED", **
     for job in jobs:
         processor = str(world.job(job)["processor"])
         deal = Deal(
-            calls=RECORDS * (len(STEPS) if processor == "ask-thrice" else 1),
+            calls=len(world.inputs[job.job_id]) // RECORD_BYTES * (len(STEPS) if processor == "ask-thrice" else 1),
             estimate=world.vendor.cost(MOST),
             at_once=AT_ONCE if processor == "ask-many" else 1,
             remembers=world.vendor.remembers,
             **terms,
         )
         trial.check(world, job, ends=ends, deal=deal, rework_records=None)
+
+
+def redrive(world: World, job: JobRef) -> None:
+    """Let somebody redrive the job."""
+    asked = world.act("command", {"command": "redrive", "job": job})
+    world.simulation.run(lambda: asked.ended, longest=world.simulation.time + 60)
 
 
 def death(trial: Trial, step: str, *, first: int = 0, last: int = 12) -> Fault:
@@ -58,7 +70,7 @@ def death(trial: Trial, step: str, *, first: int = 0, last: int = 12) -> Fault:
 
 def zombie(trial: Trial, step: str) -> Fault:
     """Return a pause at which a worker is taken for dead, and after which it goes on."""
-    seconds = 300.0 + trial.random.uniform(0.0, 60.0)
+    seconds = WORKER_SECONDS + trial.random.uniform(0.0, 60.0)
     moment: Kind = trial.random.choice(("pause before", "pause after"))
     return Fault(moment, at("process", step), skip=trial.random.randrange(12), seconds=seconds, zombie=True)
 
@@ -118,8 +130,7 @@ def raise_cap(trial: Trial, world: World, job: JobRef, calls: float) -> None:
     amount = int(world.vendor.cost(MOST) * calls)
     budgets = world.functions.environment().store.budgets
     budgets.raise_cap(BudgetKey.of_job(job), amount, by="operator", why="more")
-    asked = world.act("command", {"command": "redrive", "job": job})
-    world.simulation.run(lambda: asked.ended, longest=world.simulation.time + 60)
+    redrive(world, job)
 
 
 def _runs_out(trial: Trial, *faults: Fault, **vendor: Any) -> None:

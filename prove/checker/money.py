@@ -13,6 +13,8 @@ from prove.history import Call
 GATHER_SECONDS = 5.0
 """How long after a breaker opened a call may still come that was let through before: it may have waited its turn."""
 
+OPENED_SECONDS = 30.0
+"""How long a provider may be down before its breaker is open."""
 _UNHEARD = ("lost", "out of time")
 """What becomes of a call whose answer did not come to its worker."""
 
@@ -85,25 +87,32 @@ def nothing_stays_held(evidence: Evidence) -> Iterator[str]:
 
 
 def one_asks_while_it_is_down(evidence: Evidence) -> Iterator[str]:
-    """Once its breaker is open, a provider that is down is asked by one worker at a time, a cooldown apart."""
+    """A provider that is down soon has an open breaker, and is asked by one worker then, a cooldown after the last."""
     deal = evidence.expected.deal
     if deal is None or not deal.cooldown_seconds:
         return
-    opened: float | None = None
-    probes: list[Call] = []
+    opened = down = asked = None
     for call in evidence.history.calls:
-        for change in call.changes:
-            if change.pk.startswith("BREAKER#"):
-                state = (change.after or {}).get("state")
-                if state == "closed":
-                    opened, probes = None, []
-                elif opened is None and state in ("open", "half-open"):
-                    opened = call.time
-        if call.step == "ask" and opened is not None and call.time > opened + GATHER_SECONDS:
-            probes.append(call)
-            for first, second in pairwise(probes[-2:]):
-                if second.time - first.time < deal.cooldown_seconds:
-                    yield f"{first.actor} and {second.actor} ask within {second.time - first.time:.1f} s"
+        for state in _breaker_states(call):
+            if state == "closed":
+                opened = asked = None
+            elif opened is None:
+                opened = call.time
+        if call.step != "ask":
+            continue
+        if call.outcome in ("down", "denied"):
+            down = down or call.time
+            if opened is None and call.time > down + OPENED_SECONDS:
+                yield f"{call.actor} asks a provider that has been down for {call.time - down:.0f} s"
+        if opened is not None and call.time > opened + GATHER_SECONDS:
+            if asked is not None and call.time - asked < deal.cooldown_seconds:
+                yield f"{call.actor} asks {call.time - asked:.1f} s after the last"
+            asked = call.time
+
+
+def _breaker_states(call: Call) -> list[str]:
+    states = ((each.after or {}).get("state") for each in call.changes if each.pk.startswith("BREAKER#"))
+    return [str(state) for state in states if state]
 
 
 def _asked(evidence: Evidence) -> Iterator[Call]:
