@@ -19,35 +19,37 @@ _UNHEARD = ("lost", "out of time")
 """What becomes of a call whose answer did not come to its worker."""
 
 
-def answers_are_paid_once(evidence: Evidence) -> Iterator[str]:
-    """No call is made whose answer is stored, and none is paid for again but what a lost worker had under way."""
-    deal = evidence.expected.deal
-    if deal is None:
-        return
-    struck = _struck(evidence)
-    stored = _stored(evidence)
-    paid: dict[str, list[Call]] = defaultdict(list)
+def stored_answers_stay(evidence: Evidence) -> Iterator[str]:
+    """No call is made whose answer is stored, but by a worker that hung since before that."""
+    stored, struck = _stored(evidence), _struck(evidence)
     for call in _asked(evidence):
         at = stored.get(call.subject.upper())  # the provider writes in capitals
         if at is not None and call.number > at and call.actor not in struck:
             yield f"{call.actor} asks about {call.subject!r} though the answer is stored"
+
+
+def calls_are_paid_once(evidence: Evidence) -> Iterator[str]:
+    """Every call is paid for, and none again but those that a lost worker had under way, or whose answer was lost."""
+    deal = evidence.expected.deal
+    if deal is None:
+        return
+    paid: dict[str, list[Call]] = defaultdict(list)
+    for call in _asked(evidence):
         if call.answer.get("charged"):
             paid[call.subject].append(call)
-    in_vain: Counter[str] = Counter()
-    for content, calls in paid.items():
-        for first, second in pairwise(calls):
-            if deal.remembers:
-                yield f"{content!r} is charged {len(calls)} times, by a provider that charges a key once"
-            if first.outcome in _UNHEARD:
-                continue
-            if not {first.actor, second.actor} & struck:
-                yield f"{content!r} was answered to {first.actor}, which nothing happened to, and is paid for again"
-            in_vain[first.actor if first.actor in struck else second.actor] += 1
-    for actor, times in in_vain.items():
-        if times > deal.at_once:
-            yield f"{times} calls of {actor} are paid for again; it makes {deal.at_once} at a time"
     if evidence.job.get("state") == "SUCCEEDED" and len(paid) != deal.calls:
         yield f"{len(paid)} different calls were paid for; the job needs {deal.calls}"
+    again = [pair for calls in paid.values() for pair in pairwise(calls)]
+    if deal.remembers:
+        yield from (f"{first.subject!r} is charged twice, though its key is known" for first, _ in again)
+    struck = _struck(evidence)
+    in_vain: Counter[str] = Counter()
+    for first, second in again:
+        if first.outcome not in _UNHEARD:
+            in_vain[first.actor if first.actor in struck or second.actor not in struck else second.actor] += 1
+    for actor, times in in_vain.items():
+        if times > (deal.at_once if actor in struck else 0):
+            yield f"{times} calls of {actor} are paid for again"
 
 
 def budget_covers_charges(evidence: Evidence) -> Iterator[str]:
@@ -94,17 +96,14 @@ def one_asks_while_it_is_down(evidence: Evidence) -> Iterator[str]:
     opened = down = asked = None
     for call in evidence.history.calls:
         for state in _breaker_states(call):
-            if state == "closed":
-                opened = asked = None
-            elif opened is None:
-                opened = call.time
+            opened, asked = (None, None) if state == "closed" else (opened or call.time, asked)
         if call.step != "ask":
             continue
-        if call.outcome in ("down", "denied"):
-            down = down or call.time
-            if opened is None and call.time > down + OPENED_SECONDS:
+        down = down or (call.time if call.outcome in ("down", "denied") else None)
+        if opened is None:
+            if down is not None and call.outcome != "ok" and call.time > down + OPENED_SECONDS:
                 yield f"{call.actor} asks a provider that has been down for {call.time - down:.0f} s"
-        if opened is not None and call.time > opened + GATHER_SECONDS:
+        elif call.time > opened + GATHER_SECONDS:
             if asked is not None and call.time - asked < deal.cooldown_seconds:
                 yield f"{call.actor} asks {call.time - asked:.1f} s after the last"
             asked = call.time
