@@ -99,9 +99,9 @@ def one_asks_while_it_is_down(evidence: Evidence) -> Iterator[str]:
             opened, asked = (None, None) if state == "closed" else (opened or call.time, asked)
         if call.step != "ask":
             continue
-        down = down or (call.time if call.outcome in ("down", "denied") else None)
+        down = (down or call.time) if call.outcome in ("down", "denied") else None
         if opened is None:
-            if down is not None and call.outcome != "ok" and call.time > down + OPENED_SECONDS:
+            if down is not None and call.time > down + OPENED_SECONDS:
                 yield f"{call.actor} asks a provider that has been down for {call.time - down:.0f} s"
         elif call.time > opened + GATHER_SECONDS:
             if asked is not None and call.time - asked < deal.cooldown_seconds:
