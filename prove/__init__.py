@@ -2,7 +2,7 @@
 
     python -m prove [--layer deterministic|process] [--seeds N] [--case F2] [--seed 17] [--minutes M] [--json]
 
-The deterministic layer is built in four parts.
+The deterministic layer is built in five parts.
 
 - `scheduler`, `network`, `threads`, `clock`: the real stages run over moto, each invocation an actor with a thread, an
   environment and a store of its own. Exactly one actor holds the baton. It hands it over at every call to a store,
@@ -12,6 +12,7 @@ The deterministic layer is built in four parts.
 - `orchestrator`, `messages`, `functions`: models of what lies between the stages. Step Functions with its retries,
   catches, waits and time-outs, written from `stacks/workflow.py`; S3 events through SQS, the table's stream and
   EventBridge, all at least once; Lambda environments that are reused.
+- `vendor`: a paid provider, whose calls meet faults as those to a store do, and which keeps books.
 - `checker`: reads the recorded history and what the stores hold in the end, imports nothing of Backhaul, and holds
   them against rules: the output is the fault-free one, nothing is lost, a superseded worker writes nothing ...
 - `cases`: one function for each fault case, with the ID that the list of faults gives it. `mutations` puts bugs in on

@@ -7,13 +7,38 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest import mock
+
+from prove.scheduler import Simulation
 
 if TYPE_CHECKING:
     from prove.world import World
 
 _running: list[World] = []
+
+
+@dataclass
+class HostClock:
+    """One host's clock: its time of day may be wrong, and jump; what it measures is right."""
+
+    simulation: Simulation
+    ahead: float = 0.0
+    """Seconds."""
+
+    def now(self) -> datetime:
+        """Return the time of day, in UTC, as the host takes it to be."""
+        return self.simulation.now() + timedelta(seconds=self.ahead)
+
+    def monotonic(self) -> float:
+        """Return virtual seconds since the simulation began."""
+        return self.simulation.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Let virtual time pass while others run."""
+        self.simulation.sleep(seconds)
 
 
 def running() -> World:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from backhaul.flow.channels import Channels
 from backhaul.store import Store
 from prove.clients import clients
+from prove.clock import HostClock
 from prove.scheduler import Actor, Killed
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Environment:
     store: Store
     registry: Any
     channels: Channels
+    clock: HostClock
 
 
 @dataclass
@@ -65,6 +67,10 @@ class Functions:
     """Share of the deaths that the caller learns of only by the time-out: the host is gone, not the process."""
     reused: bool = True
     """Whether an environment serves more than one invocation."""
+    skew: float = 0.0
+    """By how many seconds a new environment's clock may be ahead or behind."""
+    clocks: list[HostClock] = dataclass_field(default_factory=list)
+    """Of all environments."""
     _idle: dict[str, list[Environment]] = dataclass_field(default_factory=dict)
     _lent: list[Any] = dataclass_field(default_factory=list)
     _number: int = 0
@@ -139,9 +145,13 @@ class Functions:
             return lent[1]
 
         world = self.world
-        store, clock = Store(world.settings, world.simulation, client=client), world.simulation
+        clock = HostClock(world.simulation)
+        if self.skew:
+            clock.ahead = world.simulation.random.uniform(-self.skew, self.skew)
+        self.clocks.append(clock)
+        store = Store(world.settings, clock, client=client)
         channels = Channels(store.providers, store.secrets, store.models, store.limits, store.breakers, clock)
-        return Environment(store, world.registry, channels)
+        return Environment(store, world.registry, channels, clock)
 
     def _give_back(self, invocation: Invocation) -> None:
         self._idle[invocation.function].append(invocation.environment)
@@ -150,7 +160,7 @@ class Functions:
 def stage(function: Callable[..., Any], *arguments: Any, invocation: Invocation, world: World, **options: Any) -> Any:
     """Call a stage with what it asks for by name: its stores, the clock, the registry ..."""
     own = {
-        "clock": world.simulation,
+        "clock": invocation.environment.clock,
         "settings": world.settings,
         "bucket": world.settings.data_bucket,
         "registry": invocation.environment.registry,

@@ -58,12 +58,30 @@ def _drop_last_result(call: Call, request: AWSPreparedRequest) -> None:
         request.body = json.dumps(call.request).encode()
 
 
+def _reserve_nothing(call: Call, request: AWSPreparedRequest) -> None:
+    """Let what is drawn from a budget not be taken from it."""
+    values = call.request.get("ExpressionAttributeValues", {})
+    if call.step == "take budget" and int(values.get(":held", {}).get("N", 0)) > 0:
+        values[":held"] = values[":used"] = {"N": "0"}
+        request.body = json.dumps(call.request).encode()
+
+
+def _misplace_answer(call: Call, request: AWSPreparedRequest) -> None:
+    """Let the answer of a step be stored where nobody looks for it."""
+    if call.step == "create step":
+        call.request["Item"]["sk"]["S"] = call.request["Item"]["sk"]["S"].replace("STEP#", "STEP#x")
+        request.body = json.dumps(call.request).encode()
+
+
 MUTANTS = (
     Mutant("fence removed", "F2", _always(lambda call: call.step == "commit")),
     Mutant("ended jobs can be moved", "F2.merge", _always(lambda call: call.step.startswith("move "))),
     Mutant("input not pinned", "F8", _unpin),
     Mutant("new ID for each copy of an event", "F15", _rename),
     Mutant("checkpoint forgets a chunk", "F1.before-claim", _drop_last_result),
+    Mutant("answers are not found again", "F33", _misplace_answer),
+    Mutant("nothing is reserved", "F44", _reserve_nothing),
+    Mutant("probes are not fenced", "F36.together", _always(lambda call: call.step == "set breaker")),
 )
 
 SEEDS_MOST = 10

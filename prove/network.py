@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.utils import format_datetime
 from typing import Any
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -62,10 +63,23 @@ class Network:
         """Carry one request to its store and the answer back, unless a fault says otherwise."""
         _, service, operation = event_name.split(".")
         call = read_request(service, operation, request)
+        faults = self.deliver(call)
+        if fault := faults.get("refuse"):
+            call.outcome = fault.code
+            self._travel()
+            return _refusal(service, request, fault.code, "an injected fault")
+        answer = self._apply(service, event_name, request, call, faults.get("stale"))
+        if not self.answers(call, faults):
+            raise ConnectionClosedError(endpoint_url=request.url)
+        return _broken(answer, call, faults, self.simulation.random.random)
+
+    def deliver(self, call: Call) -> dict[str, Fault]:
+        """Bring a call of the acting process to where it goes, and note it; return the faults that it meets."""
         actor = self.simulation.acting()
         call.actor = actor.name
         call.function = actor.name.partition("#")[0]
-        faults = {fault.kind: fault for fault in self.faults if fault.strikes(call, self.simulation.random.random)}
+        faults: dict[str, Fault] = {}
+        faults |= {fault.kind: fault for fault in self.faults if fault.strikes(call, self.simulation.random.random)}
         self._travel()
         self._pause(faults.get("pause before"), call)
         self._number += 1
@@ -73,19 +87,17 @@ class Network:
         self.history.calls.append(call)
         if "kill before" in faults:
             self._die(call, "killed before")
-        if fault := faults.get("refuse"):
-            call.outcome = fault.code
-            self._travel()
-            return _refusal(service, request, fault.code, "an injected fault")
-        answer = self._apply(service, event_name, request, call, faults.get("stale"))
+        return faults
+
+    def answers(self, call: Call, faults: dict[str, Fault]) -> bool:
+        """Bring the answer of a call that had its effect back to who made it; return whether it arrives."""
         if "kill after" in faults:
             self._die(call, "killed after")
         self._pause(faults.get("pause after"), call)
         self._travel()
         if "lost" in faults:
             call.outcome = "lost"
-            raise ConnectionClosedError(endpoint_url=request.url)
-        return _broken(answer, call, faults, self.simulation.random.random)
+        return "lost" not in faults
 
     def note(self, what: str) -> None:
         """Record something that the acting process does, or that is done to it."""
@@ -107,6 +119,7 @@ class Network:
             request.body = json.dumps(call.request | {"Limit": self.page}).encode()
         with self._as_of(stale, call):
             answer: Any = _real(_stubber(), event_name, request)
+        answer.headers["date"] = format_datetime(self.simulation.now(), usegmt=True)
         call.applied = answer.status_code < 300
         call.outcome = "ok" if call.applied else _code(answer)
         if call.applied:

@@ -128,6 +128,10 @@ class Simulation:
             self._schedule(each, self.time)
         return len(frozen)
 
+    def wake(self, actor: Actor) -> None:
+        """Let a thread that sleeps go on now."""
+        self._schedule(actor, self.time)
+
     def interrupt(self, actor: Actor, error: BaseException) -> None:
         """Raise this in a thread where it waits."""
         actor.pending = error

@@ -12,6 +12,7 @@ from moto import mock_aws
 from moto.moto_api._internal import mock_random
 
 from backhaul import shard as shard_module
+from backhaul.flow import channels as channels_module
 from backhaul.store import output as output_module
 from prove.clients import clients, isolated
 from prove.clock import virtual
@@ -54,6 +55,7 @@ def simulated(
             virtual_threads(world.simulation, world.simulation.random),
             carried_by(world.network),
             mock.patch.object(shard_module, "_SHARDS_PER_JOB", SHARDS_PER_JOB),
+            mock.patch.object(channels_module, "open_provider", return_value=world.vendor),
             _small_parts() if multipart else nullcontext(),
         ):
             if sweeps:

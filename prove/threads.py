@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -9,41 +10,101 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-from backhaul.flow import retry, watch
+from backhaul import crew
+from backhaul.flow import allowance, breaker, budget, desk, limits, paid, retry, under_way, watch
 from backhaul.flow.interrupt import Interrupted, Interrupter, Reason
+from backhaul.store import providers
 from prove.scheduler import Actor, Simulation
+
+
+class _Bell:
+    """What actors wait for until another rings."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._waiting: list[Actor] = []
+
+    def wait(self, seconds: float = math.inf) -> None:
+        """Return when it rings, or after so many seconds."""
+        actor = self._simulation.acting()
+        self._waiting.append(actor)
+        try:
+            self._simulation.sleep(seconds)
+        finally:
+            self._waiting.remove(actor)
+
+    def ring(self) -> None:
+        """Let all who wait go on."""
+        for actor in self._waiting:
+            self._simulation.wake(actor)
 
 
 class _Lock:
     """A lock between actors."""
 
     def __init__(self, simulation: Simulation) -> None:
-        self._simulation = simulation
+        self._released = _Bell(simulation)
         self._held = False
+
+    def acquire(self, blocking: bool = True) -> bool:
+        while self._held and blocking:
+            self._released.wait()
+        taken, self._held = not self._held, True
+        return taken
+
+    def release(self) -> None:
+        self._held = False
+        self._released.ring()
 
     def __enter__(self) -> None:
-        while self._held:
-            self._simulation.sleep(0.01)
-        self._held = True
+        self.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self._held = False
+        self.release()
 
 
 class _Event:
-    """An event that an actor looks at, at times."""
+    """An event that actors wait for."""
 
     def __init__(self, simulation: Simulation) -> None:
-        self._simulation = simulation
+        self._set = _Bell(simulation)
         self._happened = False
 
     def set(self) -> None:
         self._happened = True
+        self._set.ring()
+
+    def clear(self) -> None:
+        self._happened = False
 
     def wait(self, seconds: float) -> bool:
         if not self._happened:
-            self._simulation.sleep(seconds)
+            self._set.wait(seconds)
         return self._happened
+
+
+class _Future:
+    """What one actor makes and others wait for."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._made = _Event(simulation)
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def set_result(self, result: Any) -> None:
+        self._result = result
+        self._made.set()
+
+    def set_exception(self, error: BaseException) -> None:
+        self._error = error
+        self._made.set()
+
+    def result(self, seconds: float) -> Any:
+        if not self._made.wait(seconds):
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        return self._result
 
 
 class _Thread:
@@ -66,7 +127,7 @@ class _Thread:
 
 
 class _Threads:
-    """What `backhaul.flow.watch` uses of `threading`, on the virtual clock."""
+    """What Backhaul uses of `threading`, on the virtual clock."""
 
     def __init__(self, simulation: Simulation) -> None:
         self.Lock = partial(_Lock, simulation)
@@ -91,12 +152,20 @@ def _interrupter(simulation: Simulation) -> type[Interrupter]:
     return VirtualInterrupter
 
 
+_THREADED = (crew, watch, budget, breaker, limits, desk, paid, under_way, providers)
+"""Whose threads are actors, and whose locks one may hold while it waits for a store."""
+_JITTERING = (retry, allowance, breaker, limits)
+
+
 @contextmanager
 def virtual_threads(simulation: Simulation, random: Random) -> Iterator[None]:
     """Make the workers' threads actors, and the jitter of their retries the seed's."""
     with ExitStack() as patches:
-        patches.enter_context(mock.patch.object(watch, "threading", _Threads(simulation)))
+        for module in _THREADED:
+            patches.enter_context(mock.patch.object(module, "threading", _Threads(simulation)))
+        for module in _JITTERING:
+            patches.enter_context(mock.patch.object(module, "_random", random))
+        patches.enter_context(mock.patch.object(under_way, "Future", partial(_Future, simulation)))
         patches.enter_context(mock.patch.object(watch, "Interrupter", _interrupter(simulation)))
         patches.enter_context(mock.patch.object(watch, "LOOK_SECONDS", 1.0))  # a look costs more here than there
-        patches.enter_context(mock.patch.object(retry, "_random", random))
         yield

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Any
 
-from backhaul import Context, Lines, Processor
+from backhaul import Chat, ConcurrentProcessor, Context, Lines, Message, Processor
 from prove.clock import running
 from prove.history import Work
+from prove.vendor import MOST, NAME
 
 POISON = "poison"
 """A record with this word in it always fails."""
@@ -20,6 +21,9 @@ def lines(random: Random, records: int) -> bytes:
 
 
 RECORD_BYTES = 22
+AT_ONCE = 4
+"""Lines that `ask-many` asks about at the same time."""
+STEPS = ("outline", "draft", "final")
 
 
 class Mark(Processor):
@@ -56,6 +60,48 @@ class Total(Mark):
         yield from results
 
 
+def ask(question: str, ctx: Context, name: str = "") -> str:
+    """Return what the paid provider answers."""
+    content: str = ctx.call(NAME, Chat(messages=(Message("user", question),)), name=name, estimate=MOST).content
+    return content
+
+
+class AskOne(Processor):
+    """Have every line written in capitals, by a provider that is paid for it."""
+
+    name = "ask-one"
+    reads = Lines()
+
+    def process(self, record: str, ctx: Context) -> str:
+        return ask(record, ctx)
+
+
+class AskMany(ConcurrentProcessor):
+    """The same, several lines at a time."""
+
+    name = "ask-many"
+    reads = Lines()
+
+    class Options(ConcurrentProcessor.Options, frozen=True, kw_only=True):
+        concurrency: int = AT_ONCE
+
+    def process(self, record: str, ctx: Context) -> str:
+        return ask(record, ctx)
+
+
+class AskThrice(Processor):
+    """The same in three steps, each of which works on the answer before."""
+
+    name = "ask-thrice"
+    reads = Lines()
+
+    def process(self, record: str, ctx: Context) -> str:
+        text = record
+        for step in STEPS:
+            text = ask(f"{step}: {text}", ctx, step)
+        return text.rpartition(": ")[2]
+
+
 def marked(data: bytes, missing: Iterable[tuple[int, int]] = ()) -> bytes:
     """Return what `mark` makes of a file, but for the records that begin in the missing byte ranges."""
     gaps = tuple(missing)
@@ -67,4 +113,4 @@ def marked(data: bytes, missing: Iterable[tuple[int, int]] = ()) -> bytes:
     return b"".join(kept)
 
 
-PROCESSORS: dict[str, Any] = {each.name: each for each in (Mark, Total)}
+PROCESSORS: dict[str, Any] = {each.name: each for each in (Mark, Total, AskOne, AskMany, AskThrice)}

@@ -22,6 +22,7 @@ from prove.network import Network, Refused
 from prove.orchestrator import Orchestrator
 from prove.scheduler import Actor, Killed, Simulation
 from prove.tables import ACCOUNT, Tables
+from prove.vendor import Vendor
 from prove.work import PROCESSORS
 
 BUCKET, TABLE, FLOW = "data", "jobs", "flow"
@@ -55,6 +56,7 @@ class World:
         self.intake = Intake(self)
         self.stream = Stream(self)
         self.bus = Bus(self)
+        self.vendor = Vendor(self)
         self.letters: list[str] = []
         self.s3: Any = None
         """A client of S3 that is nobody's: what uploads files."""

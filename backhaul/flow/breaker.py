@@ -37,6 +37,8 @@ from backhaul.transience import is_transient
 
 PACE_SECONDS = 1.0
 """How often a worker reads a breaker at most, and how often it writes one."""
+OLD_SECONDS = 2.0
+"""A worker that knows nothing newer, because it made no calls for a while, waits until it has read it."""
 KNOWN_SECONDS = 10.0
 """How long a breaker that cannot be read is believed to be closed still."""
 PROBED_SECONDS = 5.0
@@ -135,8 +137,9 @@ class Breaker:
         raise StoreUnavailable(f"The {state.provider} breaker changes all the time.")
 
     def _talk(self, say: Callable[[], T], *, wait: bool = False) -> T | None:
-        """Let one thread at a time talk to the store; others go on with what is known, unless nothing is."""
-        if not self._talking.acquire(blocking=wait or self._known_at == -math.inf):
+        """Let one thread at a time talk to the store; others go on with what is known, unless that is old."""
+        is_old = self._clock.monotonic() - self._known_at > OLD_SECONDS
+        if not self._talking.acquire(blocking=wait or is_old):
             return None
         try:
             return say()
@@ -151,8 +154,10 @@ class Breaker:
         """Read and write what is due."""
         ticks = self._clock.monotonic()
         if ticks - self._read_at >= PACE_SECONDS:
-            self._read_at = ticks
-            self._learn(self._store.get(self.state.provider))
+            try:
+                self._learn(self._store.get(self.state.provider))
+            finally:
+                self._read_at = self._clock.monotonic()  # who waited for this does not ask again at once
         if not self._is_time_to_write():
             return
         if self._owed:

@@ -107,6 +107,8 @@ class Budget:
         for reservation in list(self._open.values()):
             self.settle(reservation, TAKEN_OVER, Usage(nanodollars=reservation.estimate))
         with self._writing:
+            if self._holder.attempt > 1 and not self._job.account.entry:
+                self._inherit()
             self._flush(last=True)
 
     def take_over(self, before: Holder, spent: int = 0, estimated: int | None = None) -> None:
@@ -117,6 +119,12 @@ class Budget:
         """
         with self._writing:
             self._take_over(before.attempt, spent, estimated)
+
+    def _inherit(self) -> None:
+        """Settle what a dead attempt held, where no draw of ours has met its entry: others may wait for that."""
+        found = self._store.get(self._job.account.key).entries.get(self._job.account.name)
+        if found and found.attempt < self._holder.attempt:
+            self._take_over(found.attempt, *self.stored(found.attempt))
 
     def _ledger(self, key: BudgetKey, name: str, cap: int | None, expires_at: int | None = None) -> Ledger:
         account = Account(key, name, self._holder.attempt, cap, expires_at)
@@ -239,8 +247,7 @@ class Budget:
         if found.attempt != attempt:  # of an older one, nobody says what it stored
             spent, estimated = 0, None
         last = date.fromordinal(found.day)
-        of_tenant = partial(BudgetKey.of_tenant, self._holder.job.tenant)
-        for key_of in (of_tenant, BudgetKey.of_stack):
+        for key_of in (partial(BudgetKey.of_tenant, self._holder.job.tenant), BudgetKey.of_stack):
             # Nobody knows which calls were of the day before: what it held there is spent, what it stored is of today.
             old = self._bury(key_of(last - timedelta(days=1)), self._digest, 0, None)
             rest = None if estimated is None else estimated - old.estimated - old.held

@@ -136,8 +136,6 @@ class PaidCalls:
 
     def leave(self) -> None:
         """Settle everything; no call follows. Raises as the stores do, and `Superseded`."""
-        if not self._used:
-            return
         for channel in self._used.values():
             channel.breaker.flush()
             if channel.limiter:
@@ -203,6 +201,7 @@ class PaidCalls:
             self.made += 1
         # Of a call that is cut off nobody knows what it cost: at most what was reserved for it.
         result, cost, taken = Result.NOT_MADE, reservation.estimate, Usage(0)
+        began = self._clock.monotonic()
         try:
             answer = channel.adapter.call(request, key=key, timeout=timeout)
             result, cost, taken = Result.OK, provider.cost(answer.usage), answer.usage
@@ -217,7 +216,8 @@ class PaidCalls:
             result, cost = Result.DENIED, 0
             _wait(AWAY_SECONDS, f"{provider.name} does not take our credentials")
         except ProviderDown as error:
-            result = Result.FAILED if timeout >= longest else Result.NOT_MADE
+            is_cut_off = timeout < longest and self._clock.monotonic() - began >= timeout
+            result = Result.NOT_MADE if is_cut_off else Result.FAILED
             cost = reservation.estimate if error.may_be_paid else 0
             if self._is_up(channel):
                 raise

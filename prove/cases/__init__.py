@@ -1,5 +1,31 @@
 """The fault cases of the deterministic layer, by what they strike; importing this declares them all."""
 
-from prove.cases import chaos, commands, delivery, inputs, orchestrator, redrives, steps, stores, workers
+from prove.cases import (
+    chaos,
+    clocks,
+    commands,
+    delivery,
+    inputs,
+    orchestrator,
+    payments,
+    providers,
+    redrives,
+    steps,
+    stores,
+    workers,
+)
 
-__all__ = ["chaos", "commands", "delivery", "inputs", "orchestrator", "redrives", "steps", "stores", "workers"]
+__all__ = [
+    "chaos",
+    "clocks",
+    "commands",
+    "delivery",
+    "inputs",
+    "orchestrator",
+    "payments",
+    "providers",
+    "redrives",
+    "steps",
+    "stores",
+    "workers",
+]

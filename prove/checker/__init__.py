@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from prove.checker import events, fencing, output, rework, states
-from prove.checker.evidence import Evidence, Expected, Violation
+from prove.checker import events, fencing, money, output, rework, states
+from prove.checker.evidence import Deal, Evidence, Expected, Violation
 from prove.history import Final, History
 
-__all__ = ["RULES", "Expected", "Violation", "check"]
+__all__ = ["RULES", "Deal", "Expected", "Violation", "check"]
 
 Rule = Callable[[Evidence], Iterator[str]]
 
@@ -32,6 +32,11 @@ RULES: dict[str, Rule] = {
     "checkpoints only grow": fencing.checkpoints_grow,
     "merge reads what records point to": fencing.merge_follows_pointers,
     "rework is bounded": rework.is_bounded,
+    "a stored answer is not asked for again": money.stored_answers_stay,
+    "a call is paid for once": money.calls_are_paid_once,
+    "the budget covers what is charged": money.budget_covers_charges,
+    "nothing stays held": money.nothing_stays_held,
+    "one asks while a provider is down": money.one_asks_while_it_is_down,
 }
 
 

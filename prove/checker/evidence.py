@@ -23,6 +23,23 @@ Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
+class Deal:
+    """What a job's paid calls must come to, and the provider's terms."""
+
+    calls: int
+    """Different calls that the job needs."""
+    estimate: int
+    """What each is reserved at, in nanodollars."""
+    at_once: int = 1
+    """Calls that one worker makes at a time."""
+    cap: int | None = None
+    remembers: bool = False
+    """Whether the provider charges a key once."""
+    cooldown_seconds: float = 0.0
+    """How long nobody asks a provider that is down, but for one; 0: not looked at."""
+
+
+@dataclass(frozen=True)
 class Expected:
     """What a job must come to, worked out without the pipeline."""
 
@@ -36,6 +53,8 @@ class Expected:
     rework_records: int | None = None
     """Records that may be done again for each attempt that was lost; none: not looked at."""
     record_bytes: int = 1
+    deal: Deal | None = None
+    """What its paid calls must come to; none: not looked at."""
 
 
 @dataclass(frozen=True)

@@ -50,13 +50,18 @@ def missing_is_named(evidence: Evidence) -> Iterator[str]:
 
 
 def letters_are_sent(evidence: Evidence) -> Iterator[str]:
-    """Each missing chunk has a letter in the queue of failed chunks; copies of a letter have one ID."""
+    """Each missing chunk has a letter in the queue of failed chunks; copies of a letter have one ID.
+
+    What nobody tried has none where the job was to stop.
+    """
     receipt = evidence.receipt
     if receipt is None or evidence.job.get("state") == "CANCELLED":
         return
     letters = [json.loads(body) for body in evidence.final.queues.get("letters", ())]
     known = {each["letter_id"] for each in letters}
     for each in receipt["missing"]:
+        if evidence.job.get("state") == "PAUSED" and not each.get("attempts"):
+            continue
         if not each.get("message_id"):
             yield f"the receipt names no message for chunk {each['index']}"
         runs = range(1, receipt["run"] + 1)

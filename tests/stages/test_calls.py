@@ -151,6 +151,28 @@ def test_what_was_answered_before_a_death_is_not_paid_for_again(asking, model, m
     assert 40 * COST <= spent <= 40 * COST + CALLS_MOST * LARGEST
 
 
+def test_a_worker_that_finds_all_answers_stored_settles_what_the_dead_one_held(asking, model, monkeypatch):
+    task, shard = begun(asking, "ask-one")
+    store = type(asking.store.budgets)
+    real = store.post
+
+    def post(budgets, posting):
+        if posting.after is None:
+            raise Crash
+        return real(budgets, posting)
+
+    monkeypatch.setattr(store, "post", post)
+    with pytest.raises(Crash):
+        asking.process(shard)
+    monkeypatch.setattr(store, "post", real)
+    assert books(asking, task.job)[1] > 0
+    assert asking.process(shard).outcome == "done"
+    assert not model.twice()
+    spent, held = books(asking, task.job)
+    assert held == 0
+    assert 40 * COST <= spent <= 40 * COST + CALLS_MOST * LARGEST
+
+
 def test_the_same_call_has_the_same_key_on_every_attempt(asking, model):
     model.trouble = {"line 0003": [ProviderDown("Out.", may_be_paid=True)]}
     asking.run("ask-one", DATA)
