@@ -21,6 +21,10 @@ REQUESTS_MOST = 60_000
 """Calls a minute that a limit on tokens alone lets through: more than one item can take is no use."""
 
 
+FAILED_MOST = 10_000
+"""Calls whose failure is remembered: a processor may give up what it asked."""
+
+
 @dataclass
 class Channel:
     """One provider as one worker process knows it; its threads and its invocations share it."""
@@ -29,8 +33,29 @@ class Channel:
     adapter: Adapter
     breaker: Breaker
     limiter: Limiter | None
-    answered_at: float | None = None
-    """When it last answered, on the clock's monotonic scale."""
+    answered: int = 0
+    """Calls that it has answered."""
+    _failed: dict[str, int] = field(default_factory=dict)
+
+    def note_answer(self, key: str) -> None:
+        """Note that the call of this key was answered."""
+        self.answered += 1
+        self._failed.pop(key, None)
+
+    def has_failed_alone(self, key: str) -> bool:
+        """Note that the call of this key failed; returns whether it had before, and others were answered since.
+
+        Then it is the call, and not the provider. The first failure tells nothing: an outage begins with one.
+        """
+        before = self._failed.get(key)
+        if before is None and len(self._failed) == FAILED_MOST:
+            self._failed.clear()
+        self._failed[key] = self.answered
+        return before is not None and self.answered > before
+
+    def is_new(self, key: str) -> bool:
+        """Return whether the call of this key has not failed since it was last answered."""
+        return key not in self._failed
 
 
 @dataclass

@@ -42,8 +42,8 @@ OUTPUT_TOKENS = 1024
 """What an answer is taken to have at most where its request sets no limit."""
 AWAY_SECONDS = 5.0
 """How long a worker stays away from a provider that does not say for how long."""
-UP_SECONDS = 30.0
-"""A provider that has answered within this time is up: a call that fails then is its record's failure."""
+AGAIN_SECONDS = 1.0
+"""After how long a call is made again that failed for the first time: most such failures are nobody's."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class PaidCalls:
         try:
             answer = channel.adapter.call(request, key=key, timeout=timeout)
             result, cost, taken = Result.OK, provider.cost(answer.usage), answer.usage
-            channel.answered_at = self._clock.monotonic()
+            channel.note_answer(key)
             return Paid(msgspec.structs.replace(answer, limits=None), cost, reservation.estimate)
         except ProviderBusy as error:
             result, cost = Result.THROTTLED, 0
@@ -219,9 +219,10 @@ class PaidCalls:
             is_cut_off = timeout < longest and self._clock.monotonic() - began >= timeout
             result = Result.NOT_MADE if is_cut_off else Result.FAILED
             cost = reservation.estimate if error.may_be_paid else 0
-            if self._is_up(channel):
+            is_first = channel.is_new(key)
+            if channel.has_failed_alone(key):
                 raise
-            _wait(error.retry_after or AWAY_SECONDS, f"{provider.name} does not answer as it should")
+            _wait(error.retry_after or (AGAIN_SECONDS if is_first else AWAY_SECONDS), f"{provider.name} does not answer as it should")
         except ModelRefused as error:
             taken = Usage(error.input_tokens, error.output_tokens)
             result, cost = Result.OK, provider.cost(taken)
@@ -241,10 +242,6 @@ class PaidCalls:
             self._budget.settle(reservation, provider.name, usage)
         else:
             self._budget.give_back(reservation)
-
-    def _is_up(self, channel: Channel) -> bool:
-        answered = channel.answered_at
-        return answered is not None and self._clock.monotonic() - answered <= UP_SECONDS
 
 
 def estimate_of(request: Request) -> Usage:

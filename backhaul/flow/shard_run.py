@@ -163,10 +163,8 @@ class ShardRun:
         if isinstance(error, Interrupted) and error.reason is not Reason.TOO_SLOW:
             desk.save()
             self._progressed |= desk.progressed
-            if error.reason is Reason.WAIT and error.seconds:
-                return False, Left(End.WAIT, math.ceil(error.seconds), what=error.what)
-            if error.reason is Reason.WAIT:  # for more time than is left
-                return False, Left(End.CONTINUE)
+            if error.reason is Reason.WAIT:
+                return False, self._wait(error)
             if error.reason is Reason.STOP:
                 self._watch.check()
                 return False, Left(End.DONE)
@@ -190,6 +188,15 @@ class ShardRun:
             return False, Left(End.WAIT, math.ceil(delay))
         self._clock.sleep(delay)
         return False, None
+
+    def _wait(self, error: Interrupted) -> Left | None:
+        """Wait for what a record waits for: here, if that takes but a moment."""
+        if not error.seconds:  # it waits for more time than is left
+            return Left(End.CONTINUE)
+        if error.seconds > SLEEP_LONGEST or self._clock.monotonic() + error.seconds >= self._end:
+            return Left(End.WAIT, math.ceil(error.seconds), what=error.what)
+        self._clock.sleep(error.seconds)
+        return None
 
     @property
     def _sleep_longest(self) -> float:
