@@ -21,6 +21,8 @@ _UNHEARD = ("lost", "out of time")
 
 def stored_answers_stay(evidence: Evidence) -> Iterator[str]:
     """No call is made whose answer is stored, but by a worker that hung since before that."""
+    if evidence.expected.deal is None:
+        return
     stored, struck = _stored(evidence), _struck(evidence)
     for call in _asked(evidence):
         at = stored.get(call.subject.upper())  # the provider writes in capitals
