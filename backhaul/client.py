@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import html
-import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, BinaryIO, Self
 from urllib.parse import quote
 
 import httpx
@@ -20,7 +18,6 @@ from httpx_retries import Retry, RetryTransport
 from backhaul.api import (
     DayUsage,
     Download,
-    ErrorBody,
     JobPage,
     JobView,
     RaisedView,
@@ -29,15 +26,14 @@ from backhaul.api import (
     UploadForm,
     UsageView,
 )
-from backhaul.errors import DeploymentUnreachable, RequestRefused
+from backhaul.errors import DeploymentUnreachable
 from backhaul.estimate import Estimate
+from backhaul.http_answers import decoded, refusal
 from backhaul.policy import Policy
 from backhaul.registry import Description
 from backhaul.sampling import Look
 from backhaul.signing import SigV4
 from backhaul.upload import BLOCK, Progress, name_of, sha256_of, size_of, tracked
-
-T = TypeVar("T")
 
 API_SECONDS = 35.0
 """An HTTP API answers within 30 seconds or not at all."""
@@ -47,7 +43,6 @@ POLL_FIRST_SECONDS = 0.3
 POLL_LAST_SECONDS = 3.0
 PATIENCE_SECONDS = 300.0
 """How long a job is followed while the deployment does not answer; the job itself goes on."""
-_S3_MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 
 
 class Backhaul:
@@ -101,7 +96,7 @@ class Backhaul:
         }
         if wanted := msgspec.to_builtins(policy or {}):
             body["policy"] = wanted
-        made = _decoded(self._ask("POST", "/jobs", json=body), SubmittedView)
+        made = decoded(self._ask("POST", "/jobs", json=body), SubmittedView)
         self._upload(made.upload, path, progress)
         return made.job
 
@@ -124,21 +119,21 @@ class Backhaul:
             body["expected"] = expected.to_json()
         if sample is not None:
             body["sample"] = sample
-        return _decoded(self._ask("POST", "/estimate", json=body), Estimate)
+        return decoded(self._ask("POST", "/estimate", json=body), Estimate)
 
     def job(self, job_id: str) -> JobView:
         """Return a job as it now stands."""
-        return _decoded(self._ask("GET", _path_of(job_id)), JobView)
+        return decoded(self._ask("GET", _path_of(job_id)), JobView)
 
     def jobs(self, *, state: str | None = None, after: str | None = None, limit: int = 20) -> JobPage:
         """Return a page of the caller's jobs, newest first."""
         wanted = {"state": state, "after": after, "limit": str(limit)}
         query = {name: value for name, value in wanted.items() if value is not None}
-        return _decoded(self._ask("GET", "/jobs", params=query), JobPage)
+        return decoded(self._ask("GET", "/jobs", params=query), JobPage)
 
     def processors(self) -> tuple[Description, ...]:
         """Return the processors that the deployment offers, with their options."""
-        return _decoded(self._ask("GET", "/processors"), dict[str, tuple[Description, ...]])["processors"]
+        return decoded(self._ask("GET", "/processors"), dict[str, tuple[Description, ...]])["processors"]
 
     def follow(
         self,
@@ -176,7 +171,7 @@ class Backhaul:
     def cancel(self, job_id: str, reason: str | None = None) -> JobView:
         """Cancel a job that has not ended, and return it; one at work stops within seconds, and ends then."""
         body = {} if reason is None else {"reason": reason}
-        return _decoded(self._ask("POST", _path_of(job_id) + "/cancel", json=body), JobView)
+        return decoded(self._ask("POST", _path_of(job_id) + "/cancel", json=body), JobView)
 
     def redrive(self, job_id: str, *, only_failed: bool = False) -> RedrivenView:
         """Start a new run of a job that has ended, for what is missing of it; of nothing missing, none is started.
@@ -184,12 +179,12 @@ class Backhaul:
         With `only_failed` it leaves out chunks that were never tried.
         """
         body = {"only_failed": only_failed}
-        return _decoded(self._ask("POST", _path_of(job_id) + "/redrive", json=body), RedrivenView)
+        return decoded(self._ask("POST", _path_of(job_id) + "/redrive", json=body), RedrivenView)
 
     def raise_budget(self, job_id: str, max_cost: Decimal | str, reason: str | None = None) -> RaisedView:
         """Let a job cost so many dollars in all; one that is PAUSED because its own budget was spent goes on."""
         body = {"max_cost": str(max_cost)} | ({} if reason is None else {"reason": reason})
-        return _decoded(self._ask("POST", _path_of(job_id) + "/budget", json=body), RaisedView)
+        return decoded(self._ask("POST", _path_of(job_id) + "/budget", json=body), RaisedView)
 
     def usage(self, first: date | None = None, last: date | None = None) -> tuple[DayUsage, ...]:
         """Return what the caller's calls of providers took on each day (UTC) from the first to the last.
@@ -197,7 +192,7 @@ class Backhaul:
         Without a last day that is today, without a first one it is 29 days before; 92 days are the most.
         """
         query = {name: day.isoformat() for name, day in (("from", first), ("to", last)) if day}
-        return _decoded(self._ask("GET", "/usage", params=query), UsageView).days
+        return decoded(self._ask("GET", "/usage", params=query), UsageView).days
 
     def result(self, job_id: str, run: int | None = None) -> Download:
         """Return where to fetch the job's output, or that of an earlier run."""
@@ -213,7 +208,7 @@ class Backhaul:
             with self._transfer.stream("GET", download.url) as answer:
                 if not answer.is_success:
                     answer.read()
-                    raise _refusal(answer)
+                    raise refusal(answer)
                 for block in answer.iter_bytes(BLOCK):
                     to.write(block)
                     progress(answer.num_bytes_downloaded)
@@ -222,7 +217,7 @@ class Backhaul:
 
     def _download(self, job_id: str, what: str, run: int | None) -> Download:
         query = {} if run is None else {"run": str(run)}
-        return _decoded(self._ask("GET", f"{_path_of(job_id)}/{what}", params=query), Download)
+        return decoded(self._ask("GET", f"{_path_of(job_id)}/{what}", params=query), Download)
 
     def _upload(self, form: UploadForm, path: Path, progress: Progress) -> None:
         with path.open("rb") as file:
@@ -232,7 +227,7 @@ class Backhaul:
             except httpx.TransportError as error:
                 raise DeploymentUnreachable(f"The upload broke off: {error}. Submit again.") from error
         if not answer.is_success:
-            raise _refusal(answer)
+            raise refusal(answer)
 
     def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
@@ -241,29 +236,9 @@ class Backhaul:
             where = self._api.base_url
             raise DeploymentUnreachable(f"{where} does not answer: {error}. Is the deployment up?") from error
         if not answer.is_success:
-            raise _refusal(answer)
+            raise refusal(answer)
         return answer
 
 
 def _path_of(job_id: str) -> str:
     return f"/jobs/{quote(job_id, safe='')}"
-
-
-def _decoded(answer: httpx.Response, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(answer.content, type=kind)
-    except msgspec.DecodeError as error:
-        raise DeploymentUnreachable(f"{answer.url} does not answer as Backhaul does: {error}.") from error
-
-
-def _refusal(answer: httpx.Response) -> RequestRefused | DeploymentUnreachable:
-    """Return what an answer other than a success means: the caller's mistake, or the deployment's."""
-    try:
-        error = msgspec.json.decode(answer.content, type=dict[str, ErrorBody])["error"]
-    except (msgspec.DecodeError, KeyError):
-        said = _S3_MESSAGE.search(answer.text)
-        text = html.unescape(said[1]) if said else answer.text.strip()[:300]
-        error = ErrorBody("refused", f"{answer.status_code} {answer.reason_phrase}: {text}")
-    if answer.is_server_error:
-        return DeploymentUnreachable(f"{answer.url.host} does not work: {error.message}")
-    return RequestRefused(error.code, error.message, answer.status_code)

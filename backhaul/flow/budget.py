@@ -64,10 +64,7 @@ class Budget:
         self._out_until = -math.inf
 
     def reserve(self, estimate: int) -> Reservation | Exhausted | HeldByOthers | OutOfReach:
-        """Reserve the most that a call can cost, in nanodollars, before it is made; or say why it must not be made.
-
-        Raises `Superseded` when a newer attempt has taken over what this one held.
-        """
+        """Reserve what a call can cost at most, in nanodollars, or say why it must not be made; raises `Superseded`."""
         check(estimate, "An estimate")
         if taken := self._take(estimate):
             return taken
@@ -96,11 +93,6 @@ class Budget:
         """Count what needed no reservation: what a cache saved."""
         for ledger in self._ledgers(self._clock.now().date()):
             ledger.add(Batch(usage.nanodollars, usage={provider: usage}))
-
-    def flush(self) -> None:
-        """Write what is settled, and give back what is not reserved; raises as the store does, and `Superseded`."""
-        with self._writing:
-            self._flush()
 
     def leave(self) -> None:
         """Settle everything, and calls without an outcome at their estimate, for the last time; raises as `flush`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -33,29 +34,29 @@ class Channel:
     adapter: Adapter
     breaker: Breaker
     limiter: Limiter | None
-    answered: int = 0
-    """Calls that it has answered."""
-    _failed: dict[str, int] = field(default_factory=dict)
+    _answered: float = -math.inf
+    """When the last call began that was answered, on the clock's monotonic scale."""
+    _failed: dict[str, float] = field(default_factory=dict)
 
-    def note_answer(self, key: str) -> None:
-        """Note that the call of this key was answered."""
-        self.answered += 1
+    def note_answer(self, key: str, began: float) -> None:
+        """Note that the call of this key was answered, and when it began."""
+        self._answered = max(self._answered, began)
         self._failed.pop(key, None)
 
-    def has_failed_alone(self, key: str) -> bool:
-        """Note that the call of this key failed; returns whether it had before, and others were answered since.
+    def has_failed(self, key: str) -> bool:
+        """Return whether the call of this key has failed since it was last answered."""
+        return key in self._failed
+
+    def fails_alone(self, key: str, now: float) -> bool:
+        """Note that the call of this key failed; returns whether it had before, and others began since and went well.
 
         Then it is the call, and not the provider. The first failure tells nothing: an outage begins with one.
         """
         before = self._failed.get(key)
         if before is None and len(self._failed) == FAILED_MOST:
             self._failed.clear()
-        self._failed[key] = self.answered
-        return before is not None and self.answered > before
-
-    def is_new(self, key: str) -> bool:
-        """Return whether the call of this key has not failed since it was last answered."""
-        return key not in self._failed
+        self._failed[key] = now
+        return before is not None and self._answered > before
 
 
 @dataclass

@@ -205,7 +205,7 @@ class PaidCalls:
         try:
             answer = channel.adapter.call(request, key=key, timeout=timeout)
             result, cost, taken = Result.OK, provider.cost(answer.usage), answer.usage
-            channel.note_answer(key)
+            channel.note_answer(key, began)
             return Paid(msgspec.structs.replace(answer, limits=None), cost, reservation.estimate)
         except ProviderBusy as error:
             result, cost = Result.THROTTLED, 0
@@ -219,10 +219,10 @@ class PaidCalls:
             is_cut_off = timeout < longest and self._clock.monotonic() - began >= timeout
             result = Result.NOT_MADE if is_cut_off else Result.FAILED
             cost = reservation.estimate if error.may_be_paid else 0
-            is_first = channel.is_new(key)
-            if channel.has_failed_alone(key):
+            soon = AWAY_SECONDS if channel.has_failed(key) else AGAIN_SECONDS
+            if channel.fails_alone(key, self._clock.monotonic()):
                 raise
-            _wait(error.retry_after or (AGAIN_SECONDS if is_first else AWAY_SECONDS), f"{provider.name} does not answer as it should")
+            _wait(error.retry_after or soon, f"{provider.name} does not answer as it should")
         except ModelRefused as error:
             taken = Usage(error.input_tokens, error.output_tokens)
             result, cost = Result.OK, provider.cost(taken)

@@ -108,11 +108,12 @@ class ShardRun:
 
     def _settle(self, chunk: Chunk, window: Window) -> Left | None:
         """Try the chunk until it is settled; returns how the attempt ends if it ends before."""
+        again = False
         while True:
             if self._progressed and self._leaves():
                 return Left(End.DONE if self._watch.is_stopping else End.CONTINUE)
             self._begin(chunk)
-            desk = self._desk(chunk)
+            desk = self._desk(chunk, again=again)
             made = self._attempt(chunk, window, desk)
             self._progressed |= desk.progressed
             if isinstance(made, ChunkResult):
@@ -126,10 +127,13 @@ class ShardRun:
             settled, left = self._judge(chunk, made, desk)
             if settled or left is not None:
                 return left
+            again = True
 
-    def _desk(self, chunk: Chunk) -> Desk:
+    def _desk(self, chunk: Chunk, *, again: bool) -> Desk:
         desk = Desk(self._job, chunk, commit=self._commit, steps=self._steps, calls=self._calls, watch=self._watch)
         desk.leaves = self._leaves
+        if again:
+            desk.forget()
         return desk
 
     def _begin(self, chunk: Chunk) -> None:

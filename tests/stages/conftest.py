@@ -358,7 +358,7 @@ def _serialize_writes(monkeypatch: pytest.MonkeyPatch) -> None:
         return locked
 
     # Until its answer is made: moto makes that of the item as it is by then, also for who only reads.
-    for operation in ("get_item", "put_item", "update_item", "delete_item", "query", "scan"):
+    for operation in ("get_item", "put_item", "update_item", "delete_item", "query", "scan", "transact_write_items"):
         monkeypatch.setattr(DynamoHandler, operation, serialized(getattr(DynamoHandler, operation)))
     monkeypatch.setattr(StepFunctionBackend, "start_execution", serialized(StepFunctionBackend.start_execution))
 

@@ -9,7 +9,7 @@ from backhaul.flow.budget import Budget
 from backhaul.flow.channels import Channels, rate_of
 from backhaul.flow.interrupt import Interrupted, Reason
 from backhaul.flow.limits import Limiter
-from backhaul.flow.paid import SLEEP_LONGEST, UP_SECONDS, PaidCalls, estimate_of
+from backhaul.flow.paid import SLEEP_LONGEST, PaidCalls, estimate_of
 from backhaul.job import JobRef
 from backhaul.limit import Rate
 from backhaul.money import DOLLAR
@@ -241,19 +241,44 @@ def test_a_busy_provider_costs_no_attempt_and_closes_the_limit_for_everybody(dep
     assert desk.books() == (0, 0)
 
 
-def test_an_outage_of_a_provider_that_nobody_has_seen_up_is_no_failure_of_the_record(desk, model):
-    model.says = [ProviderDown("down")]
-    assert waits(desk.attempt()) > 0
+OTHER_KEY = "k-2"  # another call's
 
 
-def test_a_call_that_fails_while_the_provider_is_up_is_a_failure_of_its_record(desk, model):
+def test_a_first_failure_is_nobodys_and_soon_tried_again(desk, model):
     calls = desk.attempt()
     ask(calls)
-    model.says = [ProviderDown("down"), ProviderDown("down")]
+    model.says = [ProviderDown("down")]
+    assert waits(calls) <= SLEEP_LONGEST
+    assert ask(calls).content == "Fine."
+
+
+def test_in_an_outage_no_call_is_a_failure_of_its_record_however_often_it_is_made(desk, model):
+    calls = desk.attempt()
+    ask(calls)
+    model.says = [ProviderDown("down") for _ in range(6)]
+    waited = [waits(calls) for _ in range(3)]
+    assert waited[0] < SLEEP_LONGEST < min(waited[1:])
+
+
+def test_a_call_that_fails_again_while_others_are_answered_is_a_failure_of_its_record(desk, model):
+    calls = desk.attempt()
+    model.says = [ProviderDown("down"), Answer("Fine.", TAKEN), ProviderDown("down")]
+    waits(calls)
+    desk.clock.advance(seconds=1)
+    calls.ask("acme", ASK, key=OTHER_KEY)
     with pytest.raises(ProviderDown):
         ask(calls)
-    desk.clock.advance(seconds=UP_SECONDS + 1)
-    assert waits(calls) > 0
+
+
+def test_an_answer_to_a_call_that_began_before_the_failure_says_nothing_of_it(desk, model):
+    calls = desk.attempt()
+    channel = desk.channels.to("acme")
+    began = desk.clock.monotonic()
+    desk.clock.advance(seconds=1)
+    model.says = [ProviderDown("down"), ProviderDown("down")]
+    waits(calls)
+    channel.note_answer(OTHER_KEY, began)  # it was under way
+    assert waits(calls) > SLEEP_LONGEST
 
 
 @pytest.mark.parametrize(("may_be_paid", "spent"), [(True, True), (False, False)])
