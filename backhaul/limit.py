@@ -157,6 +157,13 @@ class Lease:
         """Return the lease with all its calls moved on."""
         return replace(self, requests_at=self.requests_at + by, tokens_at=self.tokens_at + by)
 
+    def since(self, moment: int) -> Lease:
+        """Return the lease without the calls that were to start before this moment, but with one at least."""
+        lease = self
+        while lease.calls > 1 and lease.at < moment:
+            lease = lease.rest()
+        return lease
+
     def rest(self) -> Lease:
         """Return the lease without its next call."""
         requests_at, tokens_at = self.requests_at + self.requests_step, self.tokens_at + self.tokens_step

@@ -15,7 +15,7 @@ from prove.registry import Trial
 from prove.site import running
 
 SIZES: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
-    "pace": (process_calls.pace, {"records": 2000, "per_minute": 600}),
+    "pace": (process_calls.pace, {"records": 2000, "share": 0.95}),
     "outage": (process_calls.outage, {"records": 600, "dead": 60.0, "cooldown": 15.0}),
     "budget": (process_calls.budget, {"records": 400, "cap": 1.0}),
     "killed": (process_calls.killed, {"records": 600, "kills": 10}),

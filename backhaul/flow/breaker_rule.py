@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -95,12 +96,20 @@ def recent(state: BreakerState, rule: BreakerRule, now: datetime) -> dict[int, C
 
 
 def should_open(state: BreakerState, rule: BreakerRule, now: datetime) -> bool:
-    """Return whether a closed breaker is to open, by what workers have reported."""
+    """Return whether a closed breaker is to open, by what workers have reported.
+
+    The whole window tells for a provider that is asked rarely, its last third soon enough for one that is asked often.
+    """
     window = recent(state, rule, now)
-    total = sum(window.values(), Count())
+    latest = {bucket: count for bucket, count in window.items() if bucket > bucket_of(now, rule) - BUCKETS // 3}
+    return any(_shows_failures(counts, rule, now) for counts in (window, latest))
+
+
+def _shows_failures(counts: Mapping[int, Count], rule: BreakerRule, now: datetime) -> bool:
+    total = sum(counts.values(), Count())
     if total.calls < rule.calls or not total.failed or total.failed < rule.share * total.calls:
         return False
-    first = min(bucket for bucket, count in window.items() if count.failed)
+    first = min(bucket for bucket, count in counts.items() if count.failed)
     return now.timestamp() - first * rule.window_seconds / BUCKETS >= GATHER_SECONDS
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 
 from backhaul.clock import Clock
 from backhaul.flow.limit_rule import (
+    CATCH_UP_MOST,
     CLOSED_LONGEST,
     LEASE_TIME,
     LOOK,
@@ -76,10 +77,7 @@ class Limiter:
         """What is left to hand out; it may be taken, stored, and be set again in another process."""
 
     def ask(self, tokens: int = 0) -> Go | StayAway:
-        """Return when one call with about so many tokens may start; does not wait for that time.
-
-        When the store is out of order the answer is to stay away.
-        """
+        """Return when one call with about so many tokens may start; to stay away when the store is out of order."""
         with self._queue:
             self._waiting += 1
         try:
@@ -156,11 +154,13 @@ class Limiter:
         if lease is None or now > lease.at + LATE_MOST:
             self.lease = None
             return None
+        # Who comes back late finds others at work in the time that its first calls would take now.
+        first = lease.since(now - CATCH_UP_MOST)
         # The burst of the whole is also all that a lease's holder may catch up with.
-        lease = lease.later(max(now - self.rate.burst - lease.at, 0))
-        self.lease = lease.rest() if lease.calls > 1 else None
-        self._debt += tokens - lease.tokens
-        return Go(max(lease.at, now), tokens)
+        first = first.later(max(now - self.rate.burst - first.at, 0))
+        self.lease = first.rest() if first.calls > 1 else None
+        self._debt += tokens - (lease.calls - first.calls + 1) * lease.tokens
+        return Go(max(first.at, now), tokens)
 
     def _reserve(self, tokens: int, waiting: int) -> Generator[Update, Answer, Go | StayAway]:
         wish = Wish(self._calls(tokens, waiting), tokens, self._debt)

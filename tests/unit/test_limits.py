@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backhaul.errors import StoreUnavailable
-from backhaul.flow.limit_rule import CLOSED_LONGEST, TRIES
+from backhaul.flow.limit_rule import CATCH_UP_MOST, CLOSED_LONGEST, TRIES
 from backhaul.flow.limits import Limiter
 from backhaul.limit import HEAD_START, LATE_MOST, MINUTE, SECOND, Answer, Go, Lease, LimitState, Rate, StayAway
 from benchmarks.limits.__main__ import broken
@@ -468,11 +468,22 @@ def test_what_nobody_reserved_after_is_given_back(machine):
 def test_calls_of_a_lease_that_are_late_keep_their_distance_and_at_last_are_lost(machine):
     limiter = machine.limiter()
     drive(machine, limiter.asking(waiting=10))
-    machine.advance(3)
-    assert asked(limiter, 3) == [3 * SECOND, 3 * SECOND, 3 * SECOND + STEP]
+    machine.advance(0.9)
+    late = 9 * SECOND // 10
+    assert asked(limiter, 3) == [late, late, late + STEP]
     machine.advance(20)
     asked(limiter, 1)
     assert limiter.lease is None
+
+
+def test_calls_of_a_lease_that_would_be_made_in_others_time_are_not_made(machine):
+    limiter = machine.limiter()
+    drive(machine, limiter.asking(waiting=10))
+    lease, now = limiter.lease, limiter.time.now()
+    lost = lease.calls - 2
+    machine.advance((lease.at - now + CATCH_UP_MOST + lost * lease.requests_step) / SECOND)
+    asked(limiter, 1)
+    assert limiter.lease.calls == 1
 
 
 # --- leaving and coming back
