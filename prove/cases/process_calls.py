@@ -69,9 +69,9 @@ class Asking:
     def breaker(self) -> str:
         """Return the state of the provider's breaker."""
         code, said = self.deployed.command("breakers", "list", "--json")
-        return str(
-            next(each["state"] for each in json.loads(said) if each["provider"] == self.name) if not code else said
-        )
+        if code:
+            raise RuntimeError(said)
+        return str(next(each["state"] for each in json.loads(said)["breakers"] if each["provider"] == self.name))
 
     @contextmanager
     def watched(self) -> Iterator[None]:
