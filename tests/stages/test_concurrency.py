@@ -101,20 +101,9 @@ def test_the_option_says_how_many(asking, provider):
 def test_a_worker_that_dies_pays_for_nothing_again(asking, provider, monkeypatch, moment):
     monkeypatch.setattr(commits, "COMMIT_SECONDS", 0.0)
     task, shard = begun(asking)
-    store, real = type(asking.store.shards), asking.store.shards.commit
-    written = []
-
-    def commit(*args):
-        written.append(args)
-        if len(written) == moment + 1:
-            crash_once(monkeypatch, store, "commit", after=False)
-            asking.store.shards.commit(*args)
-        real(*args)
-
-    monkeypatch.setattr(store, "commit", lambda _self, *args: commit(*args))
+    crash_once(monkeypatch, type(asking.store.shards), "commit", after=False, calls=moment)
     with pytest.raises(Crash):
         asking.process(shard)
-    monkeypatch.setattr(store, "commit", lambda _self, *args: real(*args))
     job = ended(asking, task, shard)
     assert (job.state, asking.read(job.output)) == (JobState.SUCCEEDED, EXPECTED)
     assert not provider.repeated()

@@ -19,11 +19,17 @@ class Crash(BaseException):
     """The process is gone: nothing catches this."""
 
 
-def crash_once(monkeypatch, owner, name, *, after):
-    """Let the next call of a method be the last thing its process does, just before or just after its effect."""
-    real = getattr(owner, name)
+def crash_once(monkeypatch, owner, name, *, after, calls=0):
+    """Let a call of a method be the last thing its process does, just before or just after its effect.
+
+    It is the next, or the one after so many `calls`.
+    """
+    real, left = getattr(owner, name), [calls]
 
     def crashing(*args, **kwargs):
+        if left[0]:
+            left[0] -= 1
+            return real(*args, **kwargs)
         monkeypatch.setattr(owner, name, real)
         if after:
             real(*args, **kwargs)
