@@ -24,6 +24,8 @@ class Reason(StrEnum):
     """The job is to stop, or another worker holds the shard."""
     WAIT = "wait"
     """The record waits for something outside, such as a provider's limit; nothing is wrong with it."""
+    AGAIN = "again"
+    """The same, for a moment only: it is not worth leaving."""
 
 
 class Interrupted(BaseException):

@@ -22,8 +22,8 @@ SLACK = SECOND // 2
 """A worker that is further behind the shared clock than this must learn it before it writes it."""
 LEASE_TIME = 2 * SECOND
 """What one lease takes of the limit at most: others wait for as long."""
-CATCH_UP_MOST = SECOND
-"""What a provider is taken to allow at once: calls of a lease that are later than this are not made at all."""
+CATCH_UP_MOST = SECOND // 2
+"""Calls of a lease that are later than this, and than the next one's turn, are not made: others are at work by now."""
 TRIES = 4
 """Writes for one reservation, of which the others' writes may spoil all but the last."""
 REFUSED_SECONDS = 1.0

@@ -155,7 +155,7 @@ class Limiter:
             self.lease = None
             return None
         # Who comes back late finds others at work in the time that its first calls would take now.
-        first = lease.since(now - CATCH_UP_MOST)
+        first = lease.since(now - max(CATCH_UP_MOST, lease.requests_step, lease.tokens_step))
         # The burst of the whole is also all that a lease's holder may catch up with.
         first = first.later(max(now - self.rate.burst - first.at, 0))
         self.lease = first.rest() if first.calls > 1 else None

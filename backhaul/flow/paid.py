@@ -219,10 +219,12 @@ class PaidCalls:
             is_cut_off = timeout < longest and self._clock.monotonic() - began >= timeout
             result = Result.NOT_MADE if is_cut_off else Result.FAILED
             cost = reservation.estimate if error.may_be_paid else 0
-            soon = AWAY_SECONDS if channel.has_failed(key) else AGAIN_SECONDS
+            is_first = not channel.has_failed(key)
             if channel.fails_alone(key, self._clock.monotonic()):
                 raise
-            _wait(error.retry_after or soon, f"{provider.name} does not answer as it should")
+            if is_first and not error.retry_after:
+                raise Interrupted(Reason.AGAIN, AGAIN_SECONDS) from None
+            _wait(error.retry_after or AWAY_SECONDS, f"{provider.name} does not answer as it should")
         except ModelRefused as error:
             taken = Usage(error.input_tokens, error.output_tokens)
             result, cost = Result.OK, provider.cost(taken)

@@ -167,7 +167,7 @@ class ShardRun:
         if isinstance(error, Interrupted) and error.reason is not Reason.TOO_SLOW:
             desk.save()
             self._progressed |= desk.progressed
-            if error.reason is Reason.WAIT:
+            if error.reason in (Reason.WAIT, Reason.AGAIN):
                 return False, self._wait(error)
             if error.reason is Reason.STOP:
                 self._watch.check()
@@ -194,11 +194,11 @@ class ShardRun:
         return False, None
 
     def _wait(self, error: Interrupted) -> Left | None:
-        """Wait for what a record waits for: here, if that takes but a moment."""
-        if not error.seconds:  # it waits for more time than is left
-            return Left(End.CONTINUE)
-        if error.seconds > SLEEP_LONGEST or self._clock.monotonic() + error.seconds >= self._end:
+        """Have the shard wait for what a record waits for, outside unless that takes but a moment."""
+        if error.reason is Reason.WAIT and error.seconds:
             return Left(End.WAIT, math.ceil(error.seconds), what=error.what)
+        if not error.seconds or self._clock.monotonic() + error.seconds >= self._end:
+            return Left(End.CONTINUE)  # it takes more time than is left
         self._clock.sleep(error.seconds)
         return None
 
