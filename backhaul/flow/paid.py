@@ -23,7 +23,6 @@ from backhaul.limit import Go as Turn
 from backhaul.limit import StayAway as NoTurn
 from backhaul.providers import (
     Answer,
-    Chat,
     ModelRefused,
     PromptTooLong,
     Provider,
@@ -32,14 +31,12 @@ from backhaul.providers import (
     ProviderDown,
     Request,
     Usage,
-    estimate_input,
+    estimate_most,
 )
 from backhaul.store.budgets import Usage as Spent
 
 SLEEP_LONGEST = 2.0
 """A longer wait leaves the function: nobody is paid to sleep."""
-OUTPUT_TOKENS = 1024
-"""What an answer is taken to have at most where its request sets no limit."""
 AWAY_SECONDS = 5.0
 """How long a worker stays away from a provider that does not say for how long."""
 AGAIN_SECONDS = 1.0
@@ -108,7 +105,7 @@ class PaidCalls:
         if self._cache and (known := self._cache.find(provider, request)):
             self._budget.count(name, Spent(saved=provider.cost(known.usage)))
             return Paid(known, 0, 0)
-        expected = estimate or estimate_of(request)
+        expected = estimate or estimate_most(request)
         if provider.context_tokens and expected.input_tokens > provider.context_tokens:
             raise PromptTooLong(
                 f"The request has about {expected.input_tokens:,} tokens; {name} takes {provider.context_tokens:,}."
@@ -244,12 +241,6 @@ class PaidCalls:
             self._budget.settle(reservation, provider.name, usage)
         else:
             self._budget.give_back(reservation)
-
-
-def estimate_of(request: Request) -> Usage:
-    """Return what a call takes at most, as far as its request tells."""
-    output = (request.max_tokens or OUTPUT_TOKENS) if isinstance(request, Chat) else 0
-    return Usage(estimate_input(request), output)
 
 
 def _report(channel: Channel, permit: Go | Probe | None, result: Result) -> None:

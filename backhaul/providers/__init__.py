@@ -21,6 +21,7 @@ from backhaul.providers.calls import (
     Request,
     Usage,
     estimate_input,
+    estimate_most,
 )
 from backhaul.providers.errors import (
     InvalidProvider,
@@ -64,6 +65,7 @@ __all__ = [
     "UnknownProvider",
     "Usage",
     "estimate_input",
+    "estimate_most",
     "estimate_tokens",
     "open_provider",
     "parse_provider",

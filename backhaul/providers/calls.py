@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from backhaul.providers.tokens import estimate_tokens
 
+OUTPUT_TOKENS = 1024
+"""What an answer is taken to have at most where its request sets no limit."""
 _MESSAGE_TOKENS = 4
 """What the borders of a message cost in OpenAI's form of a chat."""
 
@@ -128,6 +130,12 @@ def estimate_input(request: Request) -> int:
     if isinstance(request, Embed):
         return sum(map(estimate_tokens, request.texts))
     return estimate_tokens(_json(request.body))
+
+
+def estimate_most(request: Request) -> Usage:
+    """Return what a call takes at most, as far as its request tells."""
+    output = (request.max_tokens or OUTPUT_TOKENS) if isinstance(request, Chat) else 0
+    return Usage(estimate_input(request), output)
 
 
 def estimate_output(content: Any) -> int:

@@ -9,7 +9,7 @@ from backhaul.flow.budget import Budget
 from backhaul.flow.channels import Channels, rate_of
 from backhaul.flow.interrupt import Interrupted, Reason
 from backhaul.flow.limits import Limiter
-from backhaul.flow.paid import SLEEP_LONGEST, PaidCalls, estimate_of
+from backhaul.flow.paid import SLEEP_LONGEST, PaidCalls
 from backhaul.job import JobRef
 from backhaul.limit import Rate
 from backhaul.money import DOLLAR
@@ -27,6 +27,7 @@ from backhaul.providers import (
     ProviderRejected,
     UnknownProvider,
     Usage,
+    estimate_most,
 )
 from backhaul.store.budgets import BudgetKey
 
@@ -168,7 +169,7 @@ def test_a_cap_is_kept_by_what_calls_may_take_and_settled_by_what_they_took(desk
     spent, held = desk.books()
     assert held == 0
     assert spent == made * COST <= DOLLAR
-    assert spent > 0.9 * DOLLAR - desk.channels.to("acme").provider.cost(estimate_of(ASK))
+    assert spent > 0.9 * DOLLAR - desk.channels.to("acme").provider.cost(estimate_most(ASK))
 
 
 def test_calls_keep_the_limit_and_short_waits_are_slept(deployment, model):
@@ -294,7 +295,7 @@ def test_what_may_have_been_paid_is_spent(desk, model, may_be_paid, spent):
     calls = desk.attempt()
     fails_first(calls)
     calls.leave()
-    estimate = desk.channels.to("acme").provider.cost(estimate_of(ASK))
+    estimate = desk.channels.to("acme").provider.cost(estimate_most(ASK))
     assert desk.books() == (estimate if spent else 0, 0)
 
 
@@ -350,7 +351,7 @@ def test_a_call_that_is_cut_off_is_spent_at_its_estimate(desk, model):
     with pytest.raises(Interrupted):
         ask(calls)
     calls.leave()
-    assert desk.books() == (desk.channels.to("acme").provider.cost(estimate_of(ASK)), 0)
+    assert desk.books() == (desk.channels.to("acme").provider.cost(estimate_most(ASK)), 0)
 
 
 def test_no_call_begins_that_may_be_cut_off_by_the_attempts_end(desk, model):
@@ -360,9 +361,9 @@ def test_no_call_begins_that_may_be_cut_off_by_the_attempts_end(desk, model):
 
 
 def test_estimates_are_of_what_a_call_takes_at_most():
-    assert estimate_of(ASK).output_tokens == 100
-    assert estimate_of(Chat(messages=ASK.messages)).output_tokens == 1024
-    assert estimate_of(Embed(texts=("a text",))).output_tokens == 0
+    assert estimate_most(ASK).output_tokens == 100
+    assert estimate_most(Chat(messages=ASK.messages)).output_tokens == 1024
+    assert estimate_most(Embed(texts=("a text",))).output_tokens == 0
 
 
 @pytest.mark.parametrize(
