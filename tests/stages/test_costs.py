@@ -354,6 +354,7 @@ def test_the_commands_of_operators_say_what_they_did_and_write_it_down(asking, o
     asking.run("ask", DATA, tenant="T1")
     assert run(["budget", "raise", "--tenant", "T1", "200", "--reason", "quarter"]) == 0
     assert "T1, today (UTC): $0.84 of $200.00 spent." in capsys.readouterr().err
+    asking.clock.advance(seconds=1)
     assert run(["budget", "raise", "--all", "300", "--reason", "all", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["cost"]["max_cost"] == "300.00"
     found = [(each.action, each.who, each.why, each.what, each.outcome) for each in operations.store.audit.newest()]

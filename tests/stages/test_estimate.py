@@ -9,7 +9,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -149,13 +149,17 @@ def request_of(**body):
     return EstimateRequest.from_json(msgspec.json.encode({"processor": "ask", "size": 100} | body))
 
 
-def english() -> bytes:
-    pages = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("[o-s]*.md"))]
-    return b"".join(page.read_bytes() for page in pages)[: 4 * 4096]
+def lines_of(paths: Iterable[Path], size: int) -> bytes:
+    """As many whole lines of the files as fit; a file may be cut in the midst of a character, and lines may not."""
+    return b"".join(path.read_bytes() for path in paths)[:size].rpartition(b"\n")[0] + b"\n"
+
+
+def english(size: int = 4 * 4096) -> bytes:
+    return lines_of([PROJECT / "README.md", *sorted((PROJECT / "docs").glob("[o-s]*.md"))], size)
 
 
 def source() -> bytes:
-    return b"".join(path.read_bytes() for path in sorted((PROJECT / "backhaul/stages").glob("*.py")))[: 4 * 4096]
+    return lines_of(sorted((PROJECT / "backhaul/stages").glob("*.py")), 4 * 4096)
 
 
 def table() -> bytes:
@@ -204,7 +208,7 @@ def test_an_estimate_is_what_the_job_then_asks_for_and_waits_for(asking, model, 
 @pytest.mark.usefixtures("model")
 def test_a_limit_on_tokens_is_waited_for_as_long_as_the_estimate_says(asking):
     set_up(asking, tokens_per_minute=6000)
-    data = english()[:4096]
+    data = english(4096)
     made = told(asking, "ask", data, OPTIONS)
     began = asking.clock.now()
     assert asking.run("ask", data, options=OPTIONS).state is JobState.SUCCEEDED

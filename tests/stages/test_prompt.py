@@ -117,10 +117,10 @@ def test_most_answers_are_good_after_repairs_where_some_are_not(deployment, fake
 
 
 def test_malformed_answers_of_the_provider_are_no_answers_of_the_model(deployment, fake):
-    fake.control(outage="malformed", seconds=1)
+    fake.control(outage="malformed", seconds=5)  # long enough to be met, however busy the machine is
     job, lines = run(deployment, "prompt", b"echo: one\necho: two\n", format="lines", concurrency=1)
     assert (job.state, [line["output"] for line in lines]) == (JobState.SUCCEEDED, ["one", "two"])
-    assert any(each.outcome == "wait" for each in deployment.outcomes)
+    assert fake.counts()["calls"] > 2
 
 
 def test_an_unknown_field_fails_the_job_before_anything_is_paid(deployment, fake):
