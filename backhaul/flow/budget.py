@@ -95,7 +95,7 @@ class Budget:
             ledger.add(Batch(usage.nanodollars, usage={provider: usage}))
 
     def leave(self) -> None:
-        """Settle everything, and calls without an outcome at their estimate, for the last time; raises as `flush`."""
+        """Settle everything for the last time, calls without an outcome at their estimate; raises as stores do."""
         for reservation in list(self._open.values()):
             self.settle(reservation, TAKEN_OVER, Usage(nanodollars=reservation.estimate))
         with self._writing:

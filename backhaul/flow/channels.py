@@ -20,8 +20,6 @@ from backhaul.store.providers import ProviderStore
 
 REQUESTS_MOST = 60_000
 """Calls a minute that a limit on tokens alone lets through: more than one item can take is no use."""
-
-
 FAILED_MOST = 10_000
 """Calls whose failure is remembered: a processor may give up what it asked."""
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from backhaul.events import Event, event_of, event_of_breaker
 from backhaul.store import EventBus
-from backhaul.store import breakers as breaker_items
-from backhaul.store.breakers import breaker_of
+from backhaul.store.breakers import SORT_KEY, breaker_of
 from backhaul.store.bus import ENTRIES_MOST
 from backhaul.store.job_item import job_of
 
@@ -45,7 +44,7 @@ def announce(changes: Iterable[Change], *, bus: EventBus, bucket: str) -> str | 
 
 def _event_of(change: Change, bucket: str) -> Event | None:
     after = dict(change.after)
-    if after.get("sk") == {"S": breaker_items.SORT_KEY}:
+    if after.get("sk") == {"S": SORT_KEY}:
         before = {"pk": after["pk"], **change.before}  # a breaker's first record has none before it
         return event_of_breaker(breaker_of(before), breaker_of(after))
     # An image without it is no job, or a job that was removed, which is no change of its state.

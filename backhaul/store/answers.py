@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from backhaul import keys
 from backhaul.clock import Clock
+from backhaul.store.claim_check import ClaimCheck
 from backhaul.store.codec import from_item, to_item
 from backhaul.store.objects import ObjectStore
-from backhaul.store.steps import ANSWER_LARGEST
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -22,7 +22,7 @@ class AnswerStore:
     def __init__(self, client: DynamoDBClient, table: str, objects: ObjectStore, clock: Clock) -> None:
         self._client = client
         self._table = table
-        self._objects = objects
+        self._checks = ClaimCheck(objects)
         self._clock = clock
 
     def find(self, tenant: str, digest: str) -> bytes | None:
@@ -30,22 +30,15 @@ class AnswerStore:
         found = self._client.get_item(TableName=self._table, Key=_key(tenant, digest))
         if "Item" not in found:
             return None
-        values = from_item(found["Item"])
-        expires_at = values.get("expires_at")
+        item = found["Item"]
+        expires_at = from_item(item).get("expires_at")
         if expires_at is not None and expires_at <= self._clock.now().timestamp():  # DynamoDB forgets it in days
             return None
-        if "answer" in values:
-            return str(values["answer"]).encode()
-        return self._objects.read(keys.answer_key(tenant, digest), 0, values["answer_size"])
+        return self._checks.answer_in(item)
 
     def keep(self, tenant: str, digest: str, answer: bytes, *, expires_at: int | None) -> None:
         """Keep an answer, which is JSON, until then; of two to the same question the last one counts."""
-        values: dict[str, Any] = {"expires_at": expires_at}
-        if len(answer) <= ANSWER_LARGEST:
-            values["answer"] = answer.decode()
-        else:
-            self._objects.put(keys.answer_key(tenant, digest), answer, content_type="application/json")
-            values["answer_size"] = len(answer)
+        values = self._checks.values_of(answer, lambda: keys.answer_key(tenant, digest)) | {"expires_at": expires_at}
         self._client.put_item(TableName=self._table, Item=_key(tenant, digest) | to_item(values))
 
 

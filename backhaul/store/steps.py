@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backhaul import keys
 from backhaul.job import JobRef
 from backhaul.journal import Step
+from backhaul.store.claim_check import ClaimCheck
 from backhaul.store.codec import Item, from_item, to_item
 from backhaul.store.objects import ObjectStore
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-ANSWER_LARGEST = 256 * 1024
-"""Bytes of an answer that go into an item, of which DynamoDB takes 400 KB."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class StepStore:
     def __init__(self, client: DynamoDBClient, table: str, objects: ObjectStore) -> None:
         self._client = client
         self._table = table
-        self._objects = objects
+        self._checks = ClaimCheck(objects)
 
     def recall(self, ref: JobRef, chunk: int, *, start: int, position: int) -> dict[Step, bytes]:
         """Return the answers, as JSON, that are stored for what is left of a chunk: its records from `position` on.
@@ -57,7 +55,7 @@ class StepStore:
         found = {}
         for item in self._items(ref, first, last):
             scope, name = from_item({"sk": item["sk"]})["sk"].split("#", 3)[2:]
-            found[int(scope), name] = self._answer_in(item)
+            found[int(scope), name] = self._checks.answer_in(item)
         return found
 
     def _items(self, ref: JobRef, first: str, last: str) -> Iterator[Item]:
@@ -91,11 +89,7 @@ class StepStore:
         }
         if price is not None:
             values |= {"attempt": price.attempt, "cost": price.cost, "estimate": price.estimate}
-        values |= (
-            {"answer": answer.decode()}
-            if len(answer) <= ANSWER_LARGEST
-            else self._claim_check(ref, chunk, step, answer)
-        )
+        values |= self._checks.values_of(answer, lambda: _object_key(ref, chunk, step, answer))
         try:
             self._client.put_item(
                 TableName=self._table,
@@ -105,17 +99,10 @@ class StepStore:
             )
         except self._client.exceptions.ConditionalCheckFailedException as refused:
             stored: Item = refused.response["Item"]  # type: ignore[typeddict-item]  # the stubs do not know it
-            return self._answer_in(stored)
+            return self._checks.answer_in(stored)
         return answer
 
-    def _claim_check(self, ref: JobRef, chunk: int, step: Step, answer: bytes) -> Mapping[str, object]:
-        digest = hashlib.sha256(step[1].encode() + b"\0" + answer).hexdigest()[:32]
-        key = keys.step_key(ref, chunk, step[0], digest)
-        self._objects.put(key, answer, content_type="application/json")
-        return {"answer_key": key, "answer_size": len(answer)}
 
-    def _answer_in(self, item: Item) -> bytes:
-        if "answer" in item:
-            return str(item["answer"]["S"]).encode()
-        values = from_item({name: item[name] for name in ("answer_key", "answer_size")})
-        return self._objects.read(values["answer_key"], 0, values["answer_size"])
+def _object_key(ref: JobRef, chunk: int, step: Step, answer: bytes) -> str:
+    digest = hashlib.sha256(step[1].encode() + b"\0" + answer).hexdigest()[:32]
+    return keys.step_key(ref, chunk, step[0], digest)

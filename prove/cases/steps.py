@@ -10,7 +10,7 @@ from unittest import mock
 
 from backhaul import Context
 from backhaul.job import JobRef
-from backhaul.store import steps as step_store
+from backhaul.store import claim_check
 from prove.cases.orchestrator import settle
 from prove.faults import Fault, Kind, at
 from prove.history import Call
@@ -78,9 +78,9 @@ def _stored_at(call: Call) -> tuple[Step, float]:
 
 def _run(trial: Trial, *faults: Fault, large: bool, again: int) -> None:
     """Run a job of steps; so many calls may be made again at most, and none whose answer was stored."""
-    limit = 1 if large else step_store.ANSWER_LARGEST
+    limit = 1 if large else claim_check.ANSWER_LARGEST
     asked: list[Asked] = []
-    with mock.patch.object(step_store, "ANSWER_LARGEST", limit), trial.world(*faults) as world:
+    with mock.patch.object(claim_check, "ANSWER_LARGEST", limit), trial.world(*faults) as world:
         world.processors["asking"] = _asking(world, asked)
         job = world.submit(lines(trial.random, RECORDS), processor="asking")
         settle(trial, world)
