@@ -14,9 +14,6 @@ from typing import Literal, Protocol
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
-LATE_MOST = 10 * SECOND
-"""How long after its time a reservation may be used; a cold start takes two seconds."""
-
 HEAD_START = SECOND // 25
 """What the first call after a pause costs more, because the others learn of it only after a round trip to the store:
 without it their calls would all be late, and so begin together."""
@@ -120,7 +117,7 @@ class Updates(Protocol):
 
 @dataclass(frozen=True)
 class Go:
-    """A reservation of one call: it may start at `at`, for about ten seconds; then it is void.
+    """A reservation of one call: it may start at `at`, or a moment later; then it is void.
 
     `tokens` is what was reserved for it. It may be stored as JSON and used by another process.
     """
@@ -158,9 +155,9 @@ class Lease:
         return replace(self, requests_at=self.requests_at + by, tokens_at=self.tokens_at + by)
 
     def since(self, moment: int) -> Lease:
-        """Return the lease without the calls that were to start before this moment, but with one at least."""
+        """Return the lease without the calls that were to start before this moment; it may be left with none."""
         lease = self
-        while lease.calls > 1 and lease.at < moment:
+        while lease.calls and lease.at < moment:
             lease = lease.rest()
         return lease
 

@@ -23,7 +23,7 @@ SLACK = SECOND // 2
 LEASE_TIME = 2 * SECOND
 """What one lease takes of the limit at most: others wait for as long."""
 CATCH_UP_MOST = SECOND // 2
-"""Calls of a lease that are later than this, and than the next one's turn, are not made: others are at work by now."""
+"""Calls that are later than this, and than the next one's turn, are not made: others are at work in the time now."""
 TRIES = 4
 """Writes for one reservation, of which the others' writes may spoil all but the last."""
 REFUSED_SECONDS = 1.0

@@ -30,7 +30,6 @@ from backhaul.flow.limit_rule import (
 from backhaul.flow.outage import is_outage
 from backhaul.flow.shared_time import NEAR, SKEW, SharedTime
 from backhaul.limit import (
-    LATE_MOST,
     SECOND,
     Answer,
     Go,
@@ -109,8 +108,9 @@ class Limiter:
         return max(go.at - self.time.now(), 0) / SECOND
 
     def is_void(self, go: Go) -> bool:
-        """Return whether the reservation is too old to be used, or so far ahead that this worker's clock is wrong."""
-        return not -self.rate.horizon - CLOSED_LONGEST <= self.time.now() - go.at <= LATE_MOST
+        """Return whether it is too late for the call, or so early that this worker's clock is wrong."""
+        late = self.time.now() - go.at
+        return not -self.rate.horizon - CLOSED_LONGEST <= late <= self._late_most(go.tokens)
 
     def used(self, go: Go, tokens: int) -> None:
         """Take down what the call really used; the difference goes into the next reservation."""
@@ -150,17 +150,21 @@ class Limiter:
         self._debt, self._known, self._end = 0, None, None
 
     def _hand_out(self, tokens: int) -> Go | None:
-        lease, now = self.lease, self.time.now()
-        if lease is None or now > lease.at + LATE_MOST:
-            self.lease = None
+        lease, self.lease, now = self.lease, None, self.time.now()
+        if lease is None:
             return None
         # Who comes back late finds others at work in the time that its first calls would take now.
-        first = lease.since(now - max(CATCH_UP_MOST, lease.requests_step, lease.tokens_step))
+        lease = lease.since(now - self._late_most(lease.tokens))
+        if not lease.calls:
+            return None
         # The burst of the whole is also all that a lease's holder may catch up with.
-        first = first.later(max(now - self.rate.burst - first.at, 0))
-        self.lease = first.rest() if first.calls > 1 else None
-        self._debt += tokens - (lease.calls - first.calls + 1) * lease.tokens
-        return Go(max(first.at, now), tokens)
+        lease = lease.later(max(now - self.rate.burst - lease.at, 0))
+        self.lease = lease.rest() if lease.calls > 1 else None
+        self._debt += tokens - lease.tokens
+        return Go(max(lease.at, now), tokens)
+
+    def _late_most(self, tokens: int) -> int:
+        return max(CATCH_UP_MOST, self.rate.request_cost(1), self.rate.token_cost(tokens))
 
     def _reserve(self, tokens: int, waiting: int) -> Generator[Update, Answer, Go | StayAway]:
         wish = Wish(self._calls(tokens, waiting), tokens, self._debt)

@@ -17,6 +17,7 @@ from backhaul.flow.breaker_rule import Go, Outcome, Probe, Result, StayAway
 from backhaul.flow.budget import Budget
 from backhaul.flow.channels import Channel, Channels
 from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.flow.limits import Limiter
 from backhaul.flow.turns import Turns
 from backhaul.flow.under_way import UnderWay
 from backhaul.limit import Go as Turn
@@ -37,6 +38,8 @@ from backhaul.store.budgets import Usage as Spent
 
 SLEEP_LONGEST = 2.0
 """A longer wait leaves the function: nobody is paid to sleep."""
+TURNS_MOST = 3
+"""Turns that a call takes while each is over before it is awake; the last is used, late as it is."""
 AWAY_SECONDS = 5.0
 """How long a worker stays away from a provider that does not say for how long."""
 AGAIN_SECONDS = 1.0
@@ -164,10 +167,18 @@ class PaidCalls:
             raise
 
     def _turn(self, channel: Channel, expected: Usage) -> Turn | None:
-        """Wait for the call's turn under the limit; one that comes later than that is kept for when we are back."""
+        """Wait for the call's turn under the limit."""
         limiter = channel.limiter
         if limiter is None:
             return None
+        for _ in range(TURNS_MOST - 1):
+            turn = self._next_turn(channel, limiter, expected)
+            if not limiter.is_void(turn):
+                return turn  # if not, this process stood still, and in the time that is now others call
+        return self._next_turn(channel, limiter, expected)
+
+    def _next_turn(self, channel: Channel, limiter: Limiter, expected: Usage) -> Turn:
+        """Sleep until the next turn; one that comes later than that is kept for when we are back."""
         turn = self._turns.take(channel) or limiter.ask(expected.input_tokens + expected.output_tokens)
         if isinstance(turn, NoTurn):
             _wait(turn.seconds, f"{channel.provider.name} has no room under its limit")

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from backhaul.clock import Clock
 from backhaul.providers.calls import RateLimits
-from backhaul.providers.connection import post
+from backhaul.providers.connection import open_pool, post
 from backhaul.providers.errors import ProviderDenied
 from backhaul.providers.failures import http_failure
 from backhaul.providers.limits import read_limits
@@ -33,6 +33,9 @@ class HttpCaller:
         self.provider = provider
         self._secrets = secrets
         self._clock = clock
+        # Made at a call's turn, they would make it late.
+        open_pool()
+        self._secret()
 
     def post(self, path: str, body: Any, key: str | None, timeout: float | None) -> tuple[Any, RateLimits | None]:
         """Return what the answer's JSON says, and the limits that came with it.
@@ -40,15 +43,17 @@ class HttpCaller:
         Raises the errors of `backhaul.providers.errors`. A key that is denied is read anew, and the call made once
         more if another has taken its place.
         """
-        reference = self.provider.secret
-        secret = self._secrets.read(reference) if reference else ""
+        secret = self._secret()
         try:
             return self._post(path, body, self._headers(secret, key), timeout)
         except ProviderDenied:
-            renewed = self._secrets.read_anew(reference, secret) if reference else ""
+            renewed = self._secrets.read_anew(self.provider.secret, secret) if secret else ""
             if renewed == secret:
                 raise
         return self._post(path, body, self._headers(renewed, key), timeout)
+
+    def _secret(self) -> str:
+        return self._secrets.read(self.provider.secret) if self.provider.secret else ""
 
     def _post(
         self, path: str, body: Any, headers: dict[str, str], timeout: float | None

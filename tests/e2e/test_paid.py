@@ -19,7 +19,7 @@ def site(cloud, client, cloud_home) -> Iterator[Site]:
 
 def test_a_job_at_a_providers_limit_is_complete_and_waits_outside_of_its_functions(site):
     trial = Trial(seed=7)
-    process_calls.pace(trial, site, records=40, share=0.0)
+    process_calls.pace(trial, site, records=40, share=0.0, lateness=2.0)
     assert trial.violations == []
 
 

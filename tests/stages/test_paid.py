@@ -236,6 +236,32 @@ def test_a_turn_that_is_too_old_is_not_used(deployment, model):
     assert not again.keep()
 
 
+def test_who_oversleeps_takes_another_turn(deployment, model, monkeypatch):
+    desk = Desk(deployment, requests_per_minute=60)
+    calls = desk.attempt()
+    ask(calls)
+    slept, sleep = [], desk.clock.sleep
+
+    def oversleep(seconds):
+        slept.append(seconds)
+        sleep(seconds + (3.0 if len(slept) == 1 else 0.0))
+
+    monkeypatch.setattr(desk.clock, "sleep", oversleep)
+    before = desk.clock.monotonic()
+    ask(calls)
+    assert len(slept) == 2
+    assert desk.clock.monotonic() - before > 4.0
+
+
+def test_who_always_oversleeps_calls_all_the_same(deployment, model, monkeypatch):
+    desk = Desk(deployment, requests_per_minute=60)
+    calls = desk.attempt()
+    sleep = desk.clock.sleep
+    monkeypatch.setattr(desk.clock, "sleep", lambda seconds: sleep(seconds + 3.0))
+    ask(calls)
+    assert len(model.asked) == 1
+
+
 def test_a_busy_provider_costs_no_attempt_and_closes_the_limit_for_everybody(deployment, model):
     desk = Desk(deployment, requests_per_minute=600)
     model.says = [ProviderBusy("busy", 7.0)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from backhaul.errors import StoreUnavailable
 from backhaul.flow.limit_rule import CATCH_UP_MOST, CLOSED_LONGEST, TRIES
 from backhaul.flow.limits import Limiter
-from backhaul.limit import HEAD_START, LATE_MOST, MINUTE, SECOND, Answer, Go, Lease, LimitState, Rate, StayAway
+from backhaul.limit import HEAD_START, MINUTE, SECOND, Answer, Go, Lease, LimitState, Rate, StayAway
 from benchmarks.limits.__main__ import broken
 from benchmarks.limits.ours import Setting, simulate
 from benchmarks.limits.peers import PEERS, simulate_peer
@@ -487,6 +487,16 @@ def test_calls_of_a_lease_that_would_be_made_in_others_time_are_not_made(machine
     assert limiter.lease.calls == 1
 
 
+def test_nothing_is_handed_out_of_a_lease_whose_last_call_is_too_late(machine):
+    limiter = machine.limiter()
+    drive(machine, limiter.asking(waiting=10))
+    lease = limiter.lease
+    machine.advance(30)
+    go = limiter.ask()
+    assert go.at > lease.at + 29 * SECOND
+    assert limiter.lease is None
+
+
 # --- leaving and coming back
 
 
@@ -503,14 +513,23 @@ def test_another_process_may_use_a_reservation_and_a_lease_late_but_not_too_late
     go = drive(machine, limiter.asking(waiting=5))
     lease = limiter.lease
     assert limiter.seconds_until(go) == pytest.approx(3, abs=0.1)
-    machine.advance(5)
-    successor = machine.limiter(skew=0.5)
+    machine.advance(limiter.seconds_until(go) + 0.4)
+    successor = machine.limiter()
     successor.lease = lease
     assert successor.seconds_until(go) == 0
     assert not successor.is_void(go)
     assert isinstance(successor.ask(), Go)
-    machine.advance(LATE_MOST / SECOND)
+    machine.advance(CATCH_UP_MOST / SECOND)
     assert successor.is_void(go)
+
+
+def test_of_a_slow_limit_a_reservation_may_be_used_until_the_next_ones_turn(machine):
+    limiter = machine.limiter(Rate(requests=6))
+    go = limiter.ask()
+    machine.advance(9.9)
+    assert not limiter.is_void(go)
+    machine.advance(0.2)
+    assert limiter.is_void(go)
 
 
 @pytest.mark.parametrize("skew", [3600.0, -3600.0])
