@@ -5,8 +5,8 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from backhaul.flow.channels import Channels
 from backhaul.flow.workspace import workspace
+from backhaul.guards.channels import Channels
 from backhaul.registry import Registry, find_processors
 from backhaul.stages.process import process
 from backhaul.task import ShardTask

@@ -12,7 +12,7 @@ from moto import mock_aws
 from moto.moto_api._internal import mock_random
 
 from backhaul import shard as shard_module
-from backhaul.flow import channels as channels_module
+from backhaul.guards import channels as channels_module
 from backhaul.store import output as output_module
 from prove.clients import clients, isolated
 from prove.clock import virtual

@@ -11,8 +11,9 @@ from typing import Any
 from unittest import mock
 
 from backhaul import crew
-from backhaul.flow import allowance, breaker, budget, desk, limits, paid, retry, under_way, watch
+from backhaul.flow import desk, retry, watch
 from backhaul.flow.interrupt import Interrupted, Interrupter, Reason
+from backhaul.guards import allowance, breaker, budget, limits, paid, turns, under_way
 from backhaul.store import providers
 from prove.scheduler import Actor, Simulation
 
@@ -152,7 +153,7 @@ def _interrupter(simulation: Simulation) -> type[Interrupter]:
     return VirtualInterrupter
 
 
-_THREADED = (crew, watch, budget, breaker, limits, desk, paid, under_way, providers)
+_THREADED = (crew, watch, budget, breaker, limits, desk, paid, turns, under_way, providers)
 """Whose threads are actors, and whose locks one may hold while it waits for a store."""
 _JITTERING = (retry, allowance, breaker, limits)
 

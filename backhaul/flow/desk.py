@@ -14,8 +14,8 @@ from backhaul.errors import InvalidProcessor, OperatorError, WorkError
 from backhaul.flow.chunk_run import ChunkRun
 from backhaul.flow.commit import GroupCommit
 from backhaul.flow.interrupt import Interrupted, Reason
-from backhaul.flow.paid import PaidCalls
 from backhaul.flow.watch import Watch
+from backhaul.guards.paid import PaidCalls
 from backhaul.job import Job
 from backhaul.journal import Journal, NoJournal, Step
 from backhaul.progress import OpenChunk

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from types import FrameType
+from typing import NoReturn
 
 STARVED_SECONDS = 1.0
 """When no other thread has run for so long, the main thread looks for itself."""
@@ -38,6 +39,11 @@ class Interrupted(BaseException):
         """How long the record is to wait, before it is tried again as if it had not been."""
         self.what = what
         """What it waits for, in words."""
+
+
+def wait_outside(seconds: float, what: str) -> NoReturn:
+    """End a processor's code until so many seconds have passed, because of what it waits for."""
+    raise Interrupted(Reason.WAIT, seconds, what)
 
 
 class Interrupter:

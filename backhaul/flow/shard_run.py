@@ -14,9 +14,9 @@ from backhaul.flow.chunk_run import ChunkFault, ChunkResult, ChunkRun
 from backhaul.flow.commit import GroupCommit
 from backhaul.flow.desk import Desk
 from backhaul.flow.interrupt import Interrupted, Reason
-from backhaul.flow.paid import PaidCalls
 from backhaul.flow.retry import delay_before
 from backhaul.flow.watch import Watch
+from backhaul.guards.paid import PaidCalls
 from backhaul.job import Cause, Job
 from backhaul.progress import FailedChunk, ShardRecord, Suspect, Try
 from backhaul.reading import Chunk, Source, Window

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from backhaul.breaker import BreakerState, Phase
 from backhaul.errors import InvalidRequest
-from backhaul.flow.breaker import Breaker
-from backhaul.flow.channels import rule_of
+from backhaul.guards.breaker import Breaker
+from backhaul.guards.channels import rule_of
 from backhaul.operations.connection import Operations
 from backhaul.operations.providers import look
 from backhaul.providers import Provider

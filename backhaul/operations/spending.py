@@ -6,7 +6,7 @@ from datetime import date
 
 from backhaul.api import DayUsage
 from backhaul.cost import Cost
-from backhaul.flow.purse import by_day, cost_of
+from backhaul.guards.purse import by_day, cost_of
 from backhaul.money import display
 from backhaul.operations.connection import Operations
 from backhaul.store.audit import AuditRecord

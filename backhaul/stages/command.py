@@ -11,8 +11,8 @@ from backhaul.clock import Clock
 from backhaul.cost import Cost
 from backhaul.errors import InvalidRequest, JobHasEnded, JobNotEnded, JobNotFound, NotRedrivable
 from backhaul.flow.admission import Admission
-from backhaul.flow.purse import cost_of
 from backhaul.flow.redoing import missing_shards
+from backhaul.guards.purse import cost_of
 from backhaul.job import BUDGET_EXHAUSTED, MOVES, Cause, Job, JobRef, JobState, Stop, StopKind
 from backhaul.money import nanodollars
 from backhaul.store import BudgetStore, JobStore, ObjectStore, RunStore, ShardStore, SlotStore

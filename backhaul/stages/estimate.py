@@ -12,8 +12,8 @@ from backhaul import ConcurrentProcessor
 from backhaul.clock import Clock
 from backhaul.errors import CannotEstimate, InvalidRequest
 from backhaul.estimate import Estimate, Sampled, Workforce, extrapolate
-from backhaul.flow.channels import rate_of
 from backhaul.flow.interrupt import Interrupted, Interrupter, Reason
+from backhaul.guards.channels import rate_of
 from backhaul.limit import Rate
 from backhaul.processor import Expected, Processor
 from backhaul.providers import Provider, UnknownProvider

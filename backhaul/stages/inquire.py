@@ -13,7 +13,7 @@ from backhaul.clock import Clock
 from backhaul.cost import Cost
 from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady
 from backhaul.flow.outage import is_outage
-from backhaul.flow.purse import by_day, cost_of
+from backhaul.guards.purse import by_day, cost_of
 from backhaul.job import Counts, Job, JobRef, JobState, ObjectRef
 from backhaul.progress import ShardRecord, count
 from backhaul.settings import Settings

@@ -14,8 +14,8 @@ from backhaul.clock import Clock
 from backhaul.errors import StoreUnavailable
 from backhaul.flow.failure import Watched, only_bytes, processor_cause
 from backhaul.flow.outage import told_apart
-from backhaul.flow.purse import close_books, cost_of
 from backhaul.flow.redoing import planned_shards
+from backhaul.guards.purse import close_books, cost_of
 from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef, StopKind
 from backhaul.letter import letter_of
 from backhaul.processor import Context, Processor

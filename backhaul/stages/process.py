@@ -10,16 +10,16 @@ from typing import Literal
 
 from backhaul.clock import Clock
 from backhaul.errors import Superseded
-from backhaul.flow.allowance import Caps
-from backhaul.flow.answer_cache import AnswerCache
-from backhaul.flow.channels import Channels
 from backhaul.flow.commit import GroupCommit, Tools
 from backhaul.flow.outage import is_outage, told_apart
-from backhaul.flow.paid import PaidCalls
-from backhaul.flow.purse import budget_of, stop_for
 from backhaul.flow.retry import delay_before
 from backhaul.flow.shard_run import End, Left, ShardRun
 from backhaul.flow.watch import Watch
+from backhaul.guards.allowance import Caps
+from backhaul.guards.answer_cache import AnswerCache
+from backhaul.guards.channels import Channels
+from backhaul.guards.paid import PaidCalls
+from backhaul.guards.purse import budget_of, stop_for
 from backhaul.job import Job, JobState, Stop, StopKind
 from backhaul.policy import time_for_work
 from backhaul.progress import ShardRecord, Wait
@@ -202,6 +202,6 @@ def _work(job: Job, claimed: ShardRecord, before: ShardRecord, after: ShardRecor
         bytes=after.bytes_done - before.bytes_done,
         rework=before.rework - claimed.rework,
         calls=calls.made,
-        slept=round(calls.slept, 3),
-        longest_sleep=round(calls.longest_sleep, 3),
+        slept=round(calls.turns.slept, 3),
+        longest_sleep=round(calls.turns.longest_sleep, 3),
     )

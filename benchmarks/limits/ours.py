@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from unittest.mock import patch
 
-from backhaul.flow import limits
-from backhaul.flow.limits import Limiter
-from backhaul.flow.shared_time import NEAR
+from backhaul.guards import limits
+from backhaul.guards.limits import Limiter
+from backhaul.guards.shared_time import NEAR
 from backhaul.limit import Go, Rate, StayAway
 from benchmarks.limits.world import (
     Gate,

@@ -59,7 +59,8 @@ def test_a_stage_imports_no_other_stage():
 
 
 def test_only_the_store_talks_to_aws_for_the_stages():
-    core = [path for folder in ("stages", "flow", "reading", "processors") for path in below(f"backhaul/{folder}")]
+    folders = ("stages", "flow", "guards", "reading", "processors")
+    core = [path for folder in folders for path in below(f"backhaul/{folder}")]
     assert not offenders(core, r"(boto3|botocore)\b")
     assert not offenders(below("lambdas"), r"(boto3|botocore)\b")
 

@@ -20,7 +20,7 @@ from moto.dynamodb.responses import DynamoHandler
 from moto.stepfunctions.models import StepFunctionBackend
 
 from backhaul import keys
-from backhaul.flow.channels import Channels
+from backhaul.guards.channels import Channels
 from backhaul.job import Job, JobRef, JobState, ObjectRef
 from backhaul.registry import Registry, find_processors
 from backhaul.settings import Settings

@@ -10,8 +10,8 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from backhaul.events import DETAIL_TYPES
-from backhaul.flow.breaker import Breaker
-from backhaul.flow.breaker_rule import BreakerRule, Go, Outcome, Probe, Result
+from backhaul.guards.breaker import Breaker
+from backhaul.guards.breaker_rule import BreakerRule, Go, Outcome, Probe, Result
 from backhaul.job import Cause, JobState, Stop, StopKind
 from backhaul.stages.announce import Change, announce
 from backhaul.store import EventBus

@@ -8,8 +8,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from backhaul.breaker import BreakerState, Count, Phase
-from backhaul.flow.breaker import Breaker
-from backhaul.flow.breaker_rule import (
+from backhaul.guards.breaker import Breaker
+from backhaul.guards.breaker_rule import (
     BreakerRule,
     Go,
     Outcome,

@@ -9,8 +9,8 @@ from backhaul.breaker import Phase
 from backhaul.cli.app import run
 from backhaul.cli.exits import Exit
 from backhaul.errors import InvalidRequest
-from backhaul.flow.breaker import Breaker
-from backhaul.flow.breaker_rule import BreakerRule, Go, Outcome, Probe, Result, StayAway
+from backhaul.guards.breaker import Breaker
+from backhaul.guards.breaker_rule import BreakerRule, Go, Outcome, Probe, Result, StayAway
 from backhaul.operations.breakers import close, hold_open
 from backhaul.operations.connection import Operations, Outputs
 from backhaul.operations.providers import change, look, remove

@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from backhaul.errors import InvalidRequest, Superseded
-from backhaul.flow.allowance import (
+from backhaul.guards.allowance import (
     ALLOWANCE_SECONDS,
     TAKEN_OVER,
     Caps,
@@ -18,7 +18,7 @@ from backhaul.flow.allowance import (
     Reservation,
     buried,
 )
-from backhaul.flow.budget import Budget
+from backhaul.guards.budget import Budget
 from backhaul.job import JobRef
 from backhaul.money import DOLLAR
 from backhaul.store.budgets import BudgetKey, BudgetState, Entry, Limit, Posting, Usage, digest_of

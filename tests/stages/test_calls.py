@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from backhaul import Chat, ConcurrentProcessor, Lines, Message, Processor
-from backhaul.flow import channels as channel_module
 from backhaul.flow import commit as commits
-from backhaul.flow.allowance import CALLS_MOST
+from backhaul.guards import channels as channel_module
+from backhaul.guards.allowance import CALLS_MOST
 from backhaul.job import JobState
 from backhaul.money import DOLLAR
 from backhaul.policy import Policy

@@ -15,10 +15,10 @@ from backhaul.cli.app import run
 from backhaul.cli.exits import Exit
 from backhaul.errors import InvalidRequest, JobHasEnded, JobNotFound, StoreUnavailable, Superseded
 from backhaul.events import event_of
-from backhaul.flow import channels as channel_module
-from backhaul.flow.allowance import ALLOWANCE_SECONDS, Caps, Exhausted, Holder
-from backhaul.flow.budget import Budget
-from backhaul.flow.purse import budget_of, stop_for
+from backhaul.guards import channels as channel_module
+from backhaul.guards.allowance import ALLOWANCE_SECONDS, Caps, Exhausted, Holder
+from backhaul.guards.budget import Budget
+from backhaul.guards.purse import budget_of, stop_for
 from backhaul.job import JobRef, JobState
 from backhaul.money import DOLLAR, display, nanodollars
 from backhaul.operations.connection import Operations, Outputs

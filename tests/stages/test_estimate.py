@@ -19,7 +19,7 @@ import pytest
 from backhaul import Chat, ConcurrentProcessor, Csv, Embed, Lines, Message, Processor
 from backhaul.errors import CannotEstimate, InvalidOption, InvalidRequest, UnknownProcessor, UnsuitableInput
 from backhaul.estimate import Range
-from backhaul.flow import channels as channel_module
+from backhaul.guards import channels as channel_module
 from backhaul.job import JobState
 from backhaul.processor import Expected
 from backhaul.providers import Answer, Provider, Usage, estimate_input

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backhaul.flow.limits import Limiter
+from backhaul.guards.limits import Limiter
 from backhaul.limit import SECOND, Condition, Go, Rate, StayAway, Sum, Update
 from backhaul.store.limits import LimitStore
 from benchmarks.limits.world import MemoryLimits

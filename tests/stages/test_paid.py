@@ -3,13 +3,14 @@
 import pytest
 
 from backhaul.errors import OperatorError
-from backhaul.flow import channels as channel_module
-from backhaul.flow.allowance import Caps, Holder
-from backhaul.flow.budget import Budget
-from backhaul.flow.channels import Channels, rate_of
 from backhaul.flow.interrupt import Interrupted, Reason
-from backhaul.flow.limits import Limiter
-from backhaul.flow.paid import SLEEP_LONGEST, PaidCalls
+from backhaul.guards import channels as channel_module
+from backhaul.guards.allowance import Caps, Holder
+from backhaul.guards.budget import Budget
+from backhaul.guards.channels import Channels, rate_of
+from backhaul.guards.limits import Limiter
+from backhaul.guards.paid import PaidCalls
+from backhaul.guards.turns import SLEEP_LONGEST
 from backhaul.job import JobRef
 from backhaul.limit import Rate
 from backhaul.money import DOLLAR

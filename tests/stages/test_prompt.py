@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from backhaul import Answer, Context, ModelRefused, Usage
-from backhaul.flow import channels as channel_module
 from backhaul.flow import commit as commits
+from backhaul.guards import channels as channel_module
 from backhaul.job import JobState
 from backhaul.money import DOLLAR
 from backhaul.policy import Policy

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from backhaul.breaker import BreakerState, Count, Phase
 from backhaul.errors import StoreUnavailable
-from backhaul.flow import breaker as breaking
-from backhaul.flow.breaker import KNOWN_SECONDS, Breaker
-from backhaul.flow.breaker_rule import (
+from backhaul.guards import breaker as breaking
+from backhaul.guards.breaker import KNOWN_SECONDS, Breaker
+from backhaul.guards.breaker_rule import (
     CREDENTIALS,
     BreakerRule,
     Go,

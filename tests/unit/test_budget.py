@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backhaul.errors import InvalidRequest, Superseded
-from backhaul.flow.allowance import (
+from backhaul.guards.allowance import (
     CALLS_LEAST,
     CALLS_MOST,
     SHARE,
@@ -28,7 +28,7 @@ from backhaul.flow.allowance import (
     calls_wanted,
     room_for,
 )
-from backhaul.flow.budget import Budget
+from backhaul.guards.budget import Budget
 from backhaul.job import JobRef
 from backhaul.money import MOST
 from backhaul.store.budgets import BudgetKey, BudgetState, Entry, Posted, Scope, Usage

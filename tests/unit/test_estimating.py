@@ -10,8 +10,8 @@ from backhaul import estimate as rules
 from backhaul import prices
 from backhaul.estimate import CALL_SECONDS, Range, Sampled, Workforce, extrapolate, sampling_error, together
 from backhaul.flow import commit
-from backhaul.flow.channels import rate_of
-from backhaul.flow.paid import SLEEP_LONGEST
+from backhaul.guards.channels import rate_of
+from backhaul.guards.turns import SLEEP_LONGEST
 from backhaul.prices import MIB, AwsUse, JobShape, aws_use
 from backhaul.processor import Expected
 from backhaul.providers import Provider

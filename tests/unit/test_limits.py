@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backhaul.errors import StoreUnavailable
-from backhaul.flow.limit_rule import CATCH_UP_MOST, CLOSED_LONGEST, TRIES
-from backhaul.flow.limits import Limiter
+from backhaul.guards.limit_rule import CATCH_UP_MOST, CLOSED_LONGEST, TRIES
+from backhaul.guards.limits import Limiter
 from backhaul.limit import HEAD_START, MINUTE, SECOND, Answer, Go, Lease, LimitState, Rate, StayAway
 from benchmarks.limits.__main__ import broken
 from benchmarks.limits.ours import Setting, simulate

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
 
 import msgspec
 
 from backhaul.errors import OperatorError
-from backhaul.flow.allowance import Exhausted, HeldByOthers, OutOfReach, Reservation
-from backhaul.flow.answer_cache import AnswerCache
-from backhaul.flow.breaker_rule import Go, Outcome, Probe, Result, StayAway
-from backhaul.flow.budget import Budget
-from backhaul.flow.channels import Channel, Channels
-from backhaul.flow.interrupt import Interrupted, Reason
-from backhaul.flow.limits import Limiter
-from backhaul.flow.turns import Turns
-from backhaul.flow.under_way import UnderWay
+from backhaul.flow.interrupt import Interrupted, Reason, wait_outside
+from backhaul.guards.allowance import Exhausted, HeldByOthers, OutOfReach, Reservation
+from backhaul.guards.answer_cache import AnswerCache
+from backhaul.guards.breaker_rule import Go, Outcome, Probe, Result, StayAway
+from backhaul.guards.budget import Budget
+from backhaul.guards.channels import Channel, Channels
+from backhaul.guards.turns import Turns
+from backhaul.guards.under_way import UnderWay
 from backhaul.limit import Go as Turn
-from backhaul.limit import StayAway as NoTurn
 from backhaul.providers import (
     Answer,
     ModelRefused,
@@ -36,10 +32,6 @@ from backhaul.providers import (
 )
 from backhaul.store.budgets import Usage as Spent
 
-SLEEP_LONGEST = 2.0
-"""A longer wait leaves the function: nobody is paid to sleep."""
-TURNS_MOST = 3
-"""Turns that a call takes while each is over before it is awake; the last is used, late as it is."""
 AWAY_SECONDS = 5.0
 """How long a worker stays away from a provider that does not say for how long."""
 AGAIN_SECONDS = 1.0
@@ -80,13 +72,10 @@ class PaidCalls:
         self._whole = whole
         self._pause = pause
         self._lock = threading.Lock()
-        self._turns = Turns()
+        self.turns = Turns(clock=self._clock, left=lambda: self._left)
         self._used: dict[str, Channel] = {}
         self.made = 0
         """Calls that were made."""
-        self.slept = 0.0
-        """Seconds for which calls waited for their turn in here, all threads together, and the longest of them."""
-        self.longest_sleep = 0.0
         self._under_way: UnderWay[Paid] = UnderWay()
 
     def ask(self, name: str, request: Request, *, key: str, estimate: Usage | None = None) -> Paid:
@@ -128,11 +117,11 @@ class PaidCalls:
 
     def keep(self) -> dict[str, str]:
         """Return what is reserved for calls that were not made, for the next attempt; nothing follows but `leave`."""
-        return self._turns.keep(self._used.values())
+        return self.turns.keep(self._used.values())
 
     def take_up(self, kept: Mapping[str, str]) -> None:
         """Use what the attempt before this one has kept."""
-        self._turns.take_up(kept)
+        self.turns.take_up(kept)
 
     def leave(self) -> None:
         """Settle everything; no call follows. Raises as the stores do, and `Superseded`."""
@@ -153,46 +142,18 @@ class PaidCalls:
                 self._pause(found)
                 raise Interrupted(Reason.STOP)
             case HeldByOthers() | OutOfReach():
-                _wait(found.seconds, found.describe())
+                wait_outside(found.seconds, found.describe())
         return found
 
     def _admitted(self, channel: Channel, expected: Usage) -> tuple[Go | Probe | None, Turn | None]:
         permit = channel.breaker.may_call() if channel.provider.breaker.enabled else None
         if isinstance(permit, StayAway):
-            _wait(permit.seconds, permit.reason)
+            wait_outside(permit.seconds, permit.reason)
         try:
-            return permit, self._turn(channel, expected)
+            return permit, self.turns.wait(channel, expected.input_tokens + expected.output_tokens)
         except BaseException:
             _report(channel, permit, Result.NOT_MADE)
             raise
-
-    def _turn(self, channel: Channel, expected: Usage) -> Turn | None:
-        """Wait for the call's turn under the limit."""
-        limiter = channel.limiter
-        if limiter is None:
-            return None
-        for _ in range(TURNS_MOST - 1):
-            turn = self._next_turn(channel, limiter, expected)
-            if not limiter.is_void(turn):
-                return turn  # if not, this process stood still, and in the time that is now others call
-        return self._next_turn(channel, limiter, expected)
-
-    def _next_turn(self, channel: Channel, limiter: Limiter, expected: Usage) -> Turn:
-        """Sleep until the next turn; one that comes later than that is kept for when we are back."""
-        turn = self._turns.take(channel) or limiter.ask(expected.input_tokens + expected.output_tokens)
-        if isinstance(turn, NoTurn):
-            _wait(turn.seconds, f"{channel.provider.name} has no room under its limit")
-        seconds = limiter.seconds_until(turn)
-        if seconds > SLEEP_LONGEST or seconds >= self._left:
-            self._turns.put_back(channel, turn)
-            # It takes a moment to come back, and the rest is slept: who comes late is late in another's time.
-            early = max(math.floor(seconds - SLEEP_LONGEST / 2), 1)
-            _wait(early, f"{channel.provider.name} has no room under its limit")
-        with self._lock:
-            self.slept += max(seconds, 0.0)
-            self.longest_sleep = max(self.longest_sleep, seconds)
-        self._clock.sleep(seconds)
-        return turn
 
     def _call(
         self,
@@ -219,10 +180,10 @@ class PaidCalls:
             result, cost = Result.THROTTLED, 0
             if channel.limiter:
                 channel.limiter.refused(error.retry_after)
-            _wait(error.retry_after or AWAY_SECONDS, f"{provider.name} is busy")
+            wait_outside(error.retry_after or AWAY_SECONDS, f"{provider.name} is busy")
         except ProviderDenied:
             result, cost = Result.DENIED, 0
-            _wait(AWAY_SECONDS, f"{provider.name} does not take our credentials")
+            wait_outside(AWAY_SECONDS, f"{provider.name} does not take our credentials")
         except ProviderDown as error:
             is_cut_off = timeout < longest and self._clock.monotonic() - began >= timeout
             result = Result.NOT_MADE if is_cut_off else Result.FAILED
@@ -232,7 +193,7 @@ class PaidCalls:
                 raise
             if is_first and not error.retry_after:
                 raise Interrupted(Reason.AGAIN, AGAIN_SECONDS) from None
-            _wait(error.retry_after or AWAY_SECONDS, f"{provider.name} does not answer as it should")
+            wait_outside(error.retry_after or AWAY_SECONDS, f"{provider.name} does not answer as it should")
         except ModelRefused as error:
             taken = Usage(error.input_tokens, error.output_tokens)
             result, cost = Result.OK, provider.cost(taken)
@@ -257,7 +218,3 @@ class PaidCalls:
 def _report(channel: Channel, permit: Go | Probe | None, result: Result) -> None:
     if permit is not None:
         channel.breaker.report(Outcome(permit, result))
-
-
-def _wait(seconds: float, what: str) -> NoReturn:
-    raise Interrupted(Reason.WAIT, seconds, what)

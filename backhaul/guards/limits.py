@@ -8,7 +8,8 @@ from collections.abc import Generator
 from typing import TypeVar, cast
 
 from backhaul.clock import Clock
-from backhaul.flow.limit_rule import (
+from backhaul.flow.outage import is_outage
+from backhaul.guards.limit_rule import (
     CATCH_UP_MOST,
     CLOSED_LONGEST,
     LEASE_TIME,
@@ -27,19 +28,8 @@ from backhaul.flow.limit_rule import (
     owing,
     reserving,
 )
-from backhaul.flow.outage import is_outage
-from backhaul.flow.shared_time import NEAR, SKEW, SharedTime
-from backhaul.limit import (
-    SECOND,
-    Answer,
-    Go,
-    Lease,
-    LimitState,
-    Rate,
-    StayAway,
-    Update,
-    Updates,
-)
+from backhaul.guards.shared_time import NEAR, SKEW, SharedTime
+from backhaul.limit import SECOND, Answer, Go, Lease, LimitState, Rate, StayAway, Update, Updates
 
 T = TypeVar("T")
 

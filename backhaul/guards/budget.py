@@ -11,7 +11,7 @@ from functools import partial
 
 from backhaul.clock import Clock
 from backhaul.errors import Superseded
-from backhaul.flow.allowance import (
+from backhaul.guards.allowance import (
     ALLOWANCE_SECONDS,
     HELD_SECONDS,
     OUTAGE_SECONDS,
@@ -31,7 +31,7 @@ from backhaul.flow.allowance import (
     room_for,
     spread,
 )
-from backhaul.flow.ledger import Ledger, Occupied
+from backhaul.guards.ledger import Ledger, Occupied
 from backhaul.money import check
 from backhaul.store.budgets import BudgetKey, BudgetStore, Entry, Usage, digest_of
 from backhaul.transience import is_transient

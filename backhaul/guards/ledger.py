@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 from datetime import date
 
-from backhaul.flow.allowance import Account, Batch
+from backhaul.guards.allowance import Account, Batch
 from backhaul.store.budgets import BudgetStore, Posting
 
 

@@ -7,8 +7,8 @@ from datetime import date, datetime, timedelta
 
 from backhaul.clock import Clock
 from backhaul.cost import Cost, ProviderCost, Usage
-from backhaul.flow.allowance import Caps, Exhausted, Holder
-from backhaul.flow.budget import Budget
+from backhaul.guards.allowance import Caps, Exhausted, Holder
+from backhaul.guards.budget import Budget
 from backhaul.job import BUDGET_EXHAUSTED, DAY_BUDGET_EXHAUSTED, Cause, Job, Stop, StopKind
 from backhaul.money import dollars
 from backhaul.shard import Shard

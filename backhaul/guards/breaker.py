@@ -14,7 +14,7 @@ from typing import TypeVar
 from backhaul.breaker import BreakerState, Count, Phase
 from backhaul.clock import Clock
 from backhaul.errors import StoreUnavailable
-from backhaul.flow.breaker_rule import (
+from backhaul.guards.breaker_rule import (
     FAILURES,
     BreakerRule,
     Go,

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from backhaul.clock import Clock
-from backhaul.flow.breaker import Breaker
-from backhaul.flow.breaker_rule import BreakerRule
-from backhaul.flow.limits import Limiter
-from backhaul.flow.shared_time import SKEW
+from backhaul.guards.breaker import Breaker
+from backhaul.guards.breaker_rule import BreakerRule
+from backhaul.guards.limits import Limiter
+from backhaul.guards.shared_time import SKEW
 from backhaul.limit import MINUTE, Rate
 from backhaul.providers import Adapter, Models, Provider, Secrets, open_provider
 from backhaul.store.breakers import BreakerStore
