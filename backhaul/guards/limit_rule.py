@@ -172,6 +172,17 @@ def closing(rate: Rate, requests: int, tokens: int, now: int, state: LimitState 
     return Update({**past, **sums, "clock": Sum(None, now)}, creates=True)
 
 
+def refilled_in(need: int, left: int | None, most: int | None, reset: float | None) -> int:
+    """Return in how many microseconds so much will be left again, by what a provider says; 0 if it is, or none knows.
+
+    `reset` is when all will be left that may be, as the large providers mean it: what they count fills steadily. Of
+    a fixed window that has nothing left it tells too little, and a call too early is refused with the right time.
+    """
+    if left is None or most is None or reset is None or left >= min(need, most):
+        return 0
+    return min(round(reset * SECOND * (min(need, most) - left) / (most - left)), CLOSED_LONGEST)
+
+
 LOOK = Update({"clock": Sum("clock", 0)}, (Condition("clock", True, 0),))
 """Never holds: what it is answered with is the item."""
 

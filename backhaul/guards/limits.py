@@ -26,10 +26,12 @@ from backhaul.guards.limit_rule import (
     joining,
     lease_of,
     owing,
+    refilled_in,
     reserving,
 )
 from backhaul.guards.shared_time import NEAR, SKEW, SharedTime
 from backhaul.limit import SECOND, Answer, Go, Lease, LimitState, Rate, StayAway, Update, Updates
+from backhaul.providers.calls import RateLimits
 
 T = TypeVar("T")
 
@@ -113,14 +115,10 @@ class Limiter:
         closed = min(max(round(seconds * SECOND), 0), CLOSED_LONGEST)
         self._close(closed, closed)
 
-    def observe(self, reset: float, requests: int | None = None, tokens: int | None = None) -> None:
-        """Spread what a fixed window has left over the `reset` seconds to its end, if we would use it up earlier.
-
-        Not for providers whose `reset` is the time at which a bucket that fills steadily will be full.
-        """
-        left = min(round(reset * SECOND), CLOSED_LONGEST)
-        by_requests = left - self.rate.request_cost(requests) if requests is not None else 0
-        by_tokens = left - self.rate.token_cost(tokens) if tokens is not None else 0
+    def observe(self, limits: RateLimits, go: Go) -> None:
+        """Keep everybody from reserving what the provider has no room for, by what it told when it answered `go`."""
+        by_requests = refilled_in(1, limits.requests_left, limits.requests_most, limits.requests_reset)
+        by_tokens = refilled_in(go.tokens, limits.tokens_left, limits.tokens_most, limits.tokens_reset)
         if max(by_requests, by_tokens) > SECOND:  # less than that is the provider's rounding
             self._close(by_requests, by_tokens)
 

@@ -26,6 +26,7 @@ from backhaul.providers import (
     ProviderBusy,
     ProviderDenied,
     ProviderDown,
+    RateLimits,
     Request,
     Usage,
     estimate_most,
@@ -169,12 +170,13 @@ class PaidCalls:
         with self._lock:
             self.made += 1
         # Of a call that is cut off nobody knows what it cost: at most what was reserved for it.
-        result, cost, taken = Result.NOT_MADE, reservation.estimate, Usage(0)
+        result, cost, taken, limits = Result.NOT_MADE, reservation.estimate, Usage(0), None
         began = self._clock.monotonic()
         try:
             answer = channel.adapter.call(request, key=key, timeout=timeout)
             result, cost, taken = Result.OK, provider.cost(answer.usage), answer.usage
             channel.note_answer(key, began)
+            limits = answer.limits
             return Paid(msgspec.structs.replace(answer, limits=None), cost, reservation.estimate)
         except ProviderBusy as error:
             result, cost = Result.THROTTLED, 0
@@ -203,9 +205,8 @@ class PaidCalls:
             raise
         finally:
             _report(channel, permit, result)
-            if channel.limiter and turn:
-                channel.limiter.used(turn, taken.input_tokens + taken.output_tokens)
             self._settle(reservation, provider, taken, cost)
+            _take_down(channel, turn, taken, limits)
 
     def _settle(self, reservation: Reservation, provider: Provider, taken: Usage, cost: int) -> None:
         if cost or taken.input_tokens:
@@ -213,6 +214,13 @@ class PaidCalls:
             self._budget.settle(reservation, provider.name, usage)
         else:
             self._budget.give_back(reservation)
+
+
+def _take_down(channel: Channel, turn: Turn | None, taken: Usage, limits: RateLimits | None) -> None:
+    if channel.limiter and turn:
+        channel.limiter.used(turn, taken.input_tokens + taken.output_tokens)
+        if limits:
+            channel.limiter.observe(limits, turn)
 
 
 def _report(channel: Channel, permit: Go | Probe | None, result: Result) -> None:

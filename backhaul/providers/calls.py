@@ -103,6 +103,9 @@ class Usage(Struct, frozen=True, omit_defaults=True):
 class RateLimits(Struct, frozen=True, omit_defaults=True):
     """What a provider told of its limits with an answer; None where it did not tell."""
 
+    requests_most: int | None = None
+    """What may be left at the most: the limit."""
+    tokens_most: int | None = None
     requests_left: int | None = None
     tokens_left: int | None = None
     requests_reset: float | None = None

@@ -19,6 +19,7 @@ _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?
 _UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 _EPOCH = 10**9
 """A number as large as this is a time, not a duration."""
+_MOST = ("x-ratelimit-limit-{}", "anthropic-ratelimit-{}-limit")
 _LEFT = ("x-ratelimit-remaining-{}", "anthropic-ratelimit-{}-remaining")
 _RESET = ("x-ratelimit-reset-{}", "anthropic-ratelimit-{}-reset")
 
@@ -27,6 +28,8 @@ def read_limits(headers: Mapping[str, str], now: datetime) -> RateLimits | None:
     """Return what the headers, whose names are in lower case, say of the limits; None if nothing."""
     names = {"requests": ("requests",), "tokens": ("tokens", "input-tokens")}
     limits = RateLimits(
+        requests_most=_first(_count(headers.get(each)) for each in _named(_MOST, names["requests"])),
+        tokens_most=_first(_count(headers.get(each)) for each in _named(_MOST, names["tokens"])),
         requests_left=_first(_count(headers.get(each)) for each in _named(_LEFT, names["requests"])),
         tokens_left=_first(_count(headers.get(each)) for each in _named(_LEFT, names["tokens"])),
         requests_reset=_first(_seconds(headers.get(each), now) for each in _named(_RESET, names["requests"])),

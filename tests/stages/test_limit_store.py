@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from backhaul.guards.limits import Limiter
 from backhaul.limit import SECOND, Condition, Go, Rate, StayAway, Sum, Update
+from backhaul.providers import RateLimits
 from backhaul.store.limits import LimitStore
 from benchmarks.limits.world import MemoryLimits
 
@@ -100,7 +101,9 @@ def act(limiter, action, number):
     if action == "refused":
         return limiter.refused(number / 100)
     if action == "observe":
-        return limiter.observe(number / 100, requests=number // 10, tokens=number)
+        left = {"requests_left": 0, "tokens_left": number // 10}
+        said = RateLimits(requests_most=10, tokens_most=1 + number, requests_reset=60.0, tokens_reset=60.0, **left)
+        return limiter.observe(said, Go(0, number))
     return limiter.settle()
 
 

@@ -26,6 +26,7 @@ from backhaul.providers import (
     ProviderDenied,
     ProviderDown,
     ProviderRejected,
+    RateLimits,
     UnknownProvider,
     Usage,
     estimate_most,
@@ -274,6 +275,15 @@ def test_a_busy_provider_costs_no_attempt_and_closes_the_limit_for_everybody(dep
     calls.leave()
     other.leave()
     assert desk.books() == (0, 0)
+
+
+def test_an_answer_that_says_that_nothing_is_left_holds_everybody_back(deployment, model):
+    desk = Desk(deployment, requests_per_minute=600)
+    model.says = [Answer("Fine.", TAKEN, limits=RateLimits(requests_most=10, requests_left=0, requests_reset=60.0))]
+    calls = desk.attempt()
+    ask(calls)
+    assert waits(desk.attempt(shard=1)) > 3.0
+    assert len(model.asked) == 1
 
 
 OTHER_KEY = "k-2"  # another call's

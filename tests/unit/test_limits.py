@@ -16,6 +16,7 @@ from backhaul.errors import StoreUnavailable
 from backhaul.guards.limit_rule import CATCH_UP_MOST, CLOSED_LONGEST, TRIES
 from backhaul.guards.limits import Limiter
 from backhaul.limit import HEAD_START, MINUTE, SECOND, Answer, Go, Lease, LimitState, Rate, StayAway
+from backhaul.providers.calls import RateLimits
 from benchmarks.limits.__main__ import broken
 from benchmarks.limits.ours import Setting, simulate
 from benchmarks.limits.peers import PEERS, simulate_peer
@@ -359,16 +360,28 @@ def test_a_refusal_may_be_the_first_that_a_worker_tells(machine):
     assert machine.state.requests == START + 30 * SECOND
 
 
-def test_a_fixed_window_that_would_be_used_up_is_spread(machine):
-    limiter = machine.limiter(Rate(600, 6000))
-    asked(limiter, 1, 10)
-    limiter.observe(reset=30, requests=300, tokens=3000)
-    assert machine.state.requests < START + SECOND
-    limiter.observe(reset=30, requests=100)
-    assert machine.state.requests == START + 20 * SECOND
-    limiter.observe(reset=60, tokens=1000)
-    assert machine.state.tokens == START + 50 * SECOND
-    assert machine.state.requests == START + 20 * SECOND
+@pytest.mark.parametrize(
+    ("said", "requests", "tokens"),
+    [
+        ({"tokens_left": 400, "tokens_most": 6000, "tokens_reset": 56.0}, 0, 6),  # 600 more, at 100 a second
+        ({"tokens_left": 1000, "tokens_most": 6000, "tokens_reset": 50.0}, 0, 0),  # enough for one more
+        ({"tokens_left": 0, "tokens_most": 500, "tokens_reset": 5.0}, 0, 5),  # a call that needs more than there can be
+        ({"requests_left": 0, "requests_most": 10, "requests_reset": 60.0}, 6, 0),
+        ({"requests_left": 0, "requests_most": 600, "requests_reset": 60.0}, 0, 0),  # a tenth of a second is nothing
+        ({"requests_left": 0, "requests_most": 1, "requests_reset": 86400.0}, 300, 0),
+        ({"requests_left": 0, "requests_reset": 60.0}, 0, 0),  # nobody knows what that is of
+        ({"requests_left": 5, "requests_most": 5, "requests_reset": 60.0}, 0, 0),
+        ({"requests_left": 0, "requests_most": 0, "requests_reset": 60.0}, 0, 0),
+        ({}, 0, 0),
+    ],
+)
+def test_what_a_provider_says_is_left_holds_everybody_back_until_there_is_room(machine, said, requests, tokens):
+    limiter = machine.limiter(Rate(600, 600_000))
+    go = limiter.ask(1000)
+    before = machine.state
+    limiter.observe(RateLimits(**said), go)
+    assert machine.state.requests == (START + requests * SECOND if requests else before.requests)
+    assert machine.state.tokens == (START + tokens * SECOND if tokens else before.tokens)
 
 
 # --- tokens

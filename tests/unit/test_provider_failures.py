@@ -214,14 +214,15 @@ def test_what_is_left_of_the_limits_is_read():
         "x-ratelimit-reset-requests": "12ms",
         "x-ratelimit-reset-tokens": "9ms",
     }
-    assert read_limits(openai, NOW) == RateLimits(4999, 159976, 0.012, 0.009)
+    assert read_limits(openai, NOW) == RateLimits(5000, None, 4999, 159976, 0.012, 0.009)
     anthropic = {
         "anthropic-ratelimit-requests-remaining": "49",
         "anthropic-ratelimit-requests-reset": "2026-11-22T12:00:01Z",
+        "anthropic-ratelimit-tokens-limit": "50000",
         "anthropic-ratelimit-tokens-remaining": "40000",
         "anthropic-ratelimit-tokens-reset": "2026-11-22T12:00:02Z",
     }
-    assert read_limits(anthropic, NOW) == RateLimits(49, 40000, 1.0, 2.0)
+    assert read_limits(anthropic, NOW) == RateLimits(None, 50000, 49, 40000, 1.0, 2.0)
     # Azure, where it does not know.
     assert read_limits({"x-ratelimit-remaining-tokens": "-1", "x-ratelimit-remaining-requests": "x"}, NOW) is None
     assert read_limits({"content-type": "application/json"}, NOW) is None
