@@ -8,7 +8,7 @@ REQUIREMENTS := requirements.txt requirements-dev.txt requirements-emulator.txt 
 CDK := $(BIN)/python -I backhaul/toolchain.py cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check prove bench bench-limits bench-paid synth deploy down clean lock
+.PHONY: help setup demo test check prove bench bench-limits bench-paid bench-estimate synth deploy down clean lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-limits: setup ## Measure the limit for providers beside other libraries (A
 
 bench-paid: setup ## Run paid jobs at full size on the local cloud (ARGS="pace outage budget killed")
 	@$(BIN)/python -m benchmarks.paid $(ARGS)
+
+bench-estimate: setup ## Compare estimates with what jobs really took, on the local cloud
+	@$(BIN)/python -m benchmarks.estimate
 
 synth: setup ## Write the CloudFormation templates to cdk.out/ (ARGS="-c stage=...")
 	@$(CDK) synth --quiet $(ARGS)

@@ -22,11 +22,13 @@ class ToolchainError(Exception):
 
 
 def command(tool: str, *arguments: str) -> list[str]:
-    """Return the command line that runs `cdk` or `npm` with the bundled Node."""
+    """Return the command line that runs `cdk` or `npm` with the bundled Node, or that itself: `node`."""
     wheel = _node_wheel()
+    if tool == "node":
+        return [str(wheel / "bin" / "node"), *arguments]
     scripts = {"cdk": CDK_CLI, "npm": wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"}
     if tool not in scripts:
-        raise ToolchainError(f"No tool is called {tool!r}; there are: {', '.join(scripts)}.")
+        raise ToolchainError(f"No tool is called {tool!r}; there are: {', '.join(scripts)}, node.")
     if not scripts[tool].exists():
         raise ToolchainError(f"{scripts[tool]} is missing. Run `make setup`.")
     return [str(wheel / "bin" / "node"), str(scripts[tool]), *arguments]

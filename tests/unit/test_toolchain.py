@@ -48,4 +48,4 @@ def test_it_runs_as_a_file_without_importing_the_package(tmp_path):
     alone.write_text(Path(toolchain.__file__).read_text())
     run = subprocess.run([sys.executable, "-I", alone, "yarn"], capture_output=True, text=True, check=False)
     assert run.returncode == 1
-    assert run.stderr == "No tool is called 'yarn'; there are: cdk, npm.\n"
+    assert run.stderr == "No tool is called 'yarn'; there are: cdk, npm, node.\n"
