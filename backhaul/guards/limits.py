@@ -216,8 +216,11 @@ class Limiter:
     def _close(self, requests: int, tokens: int) -> None:
         with self._lock:
             lease, until = self.lease, self.time.now() + max(requests, tokens)
-            if lease:
-                self.lease = lease.later(max(until - lease.at, 0))
+            if lease:  # its calls before that are lost: moved, they would meet those of every other lease
+                rest = lease.since(until)
+                self.lease = rest if rest.calls else None
+            if tokens > 0:  # what the provider says knows of what our calls have taken
+                self._debt = max(self._debt, 0)
             self._drive(self._closing(requests, tokens))
 
     def _closing(self, requests: int, tokens: int) -> Generator[Update, Answer, None]:
