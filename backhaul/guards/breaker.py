@@ -155,7 +155,7 @@ class Breaker:
         ticks = self._clock.monotonic()
         if ticks - self._read_at >= PACE_SECONDS:
             try:
-                self._learn(self._store.get(self.state.provider))
+                self._learn(ticks, self._store.get(self.state.provider))
             finally:
                 self._read_at = self._clock.monotonic()  # who waited for this does not ask again at once
         if not self._is_time_to_write():
@@ -186,7 +186,7 @@ class Breaker:
             self._wrote_at = self._clock.monotonic()
             counts, token = counting
             stale = self.state.counts.keys() - known.keys()
-            self._learn(self._store.count(self.state, counts, token, stale=stale), sure=True)
+            self._learn(self._wrote_at, self._store.count(self.state, counts, token, stale=stale), sure=True)
             self._counting = None
 
     def _take_probe(self, state: BreakerState) -> Probe | None:
@@ -204,21 +204,24 @@ class Breaker:
             self._owed = None
 
     def _move(self, before: BreakerState, after: BreakerState, token: str | None = None) -> bool:
-        self._wrote_at = self._clock.monotonic()
+        asked = self._wrote_at = self._clock.monotonic()
         made = self._store.move(before, after, token or secrets.token_hex(8))
         if made is None:
             return False
-        self._learn(made, sure=True)
+        self._learn(asked, made, sure=True)
         self._told(made)
         return True
 
-    def _learn(self, state: BreakerState, *, sure: bool = False) -> None:
-        """Take in the breaker as it was read; a read that is not sure may be older than what is known."""
+    def _learn(self, asked: float, state: BreakerState, *, sure: bool = False) -> None:
+        """Take in the breaker as it was when it was asked for; a read that is not sure may be older than what is known.
+
+        An answer that took long is as old as its question: much may have happened since.
+        """
         with self._lock:
-            self._known_at = self._clock.monotonic()
+            self._known_at = max(self._known_at, asked)
             if state.epoch < self.state.epoch and not sure:
                 return
             if state.epoch != self.state.epoch or self._seen_at == -math.inf:
-                self._seen_at = self._known_at
+                self._seen_at = self._clock.monotonic()
                 self._tally, self._counting = {}, None
             self.state = state
