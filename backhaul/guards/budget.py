@@ -228,6 +228,8 @@ class Budget:
                 if found.attempt >= self._holder.attempt:
                     break
                 self._take_over(found.attempt, *self.stored(found.attempt))
+                # Of one that died while it left, the day's books may have the only entry.
+                self._bury(ledger.account.key, ledger.account.name, 0, None)
         job, shard, attempt = self._holder.job, self._holder.shard, self._holder.attempt
         raise Superseded(f"What attempt {attempt} at shard {shard} of job {job.job_id} held was taken over.")
 

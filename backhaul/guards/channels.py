@@ -98,6 +98,8 @@ def rule_of(provider: Provider) -> BreakerRule:
         calls=settings.calls,
         window_seconds=round(settings.window_seconds),
         cooldown_seconds=round(settings.cooldown_seconds),
+        # A probe that is cut off before its answer is due would tell nothing, and be paid for.
+        probe_seconds=max(BreakerRule.probe_seconds, math.ceil(provider.timeout_seconds)),
     )
 
 

@@ -378,3 +378,28 @@ def test_the_simulation_crosses_midnight():
     days = {key.day for key in simulation.store.items if key.day}
     assert days == {date(2026, 11, 22), date(2026, 11, 23)}
     simulation.end()
+
+
+@pytest.mark.parametrize("write", range(8))
+def test_who_dies_while_it_leaves_keeps_no_successor_from_the_days_books(write):
+    """An attempt that only counted what a cache saved makes its entries and takes them away at the very end."""
+    store, clock = MemoryStore(), Clock()
+    first = Budget(Holder(JOB, 0, 1), Caps(job=MOST, tenant=MOST, stack=MOST), store, clock)
+    first.count(MODEL, Usage(saved=10))
+    store.faults = ["none"] * write + ["refused"] * 10
+    store._fail = _failing(store)
+    with suppress(ConnectionError):
+        first.leave()
+    store._fail = lambda _how: None
+    second = Budget(Holder(JOB, 0, 2), Caps(job=MOST, tenant=MOST, stack=MOST), store, clock)
+    second.count(MODEL, Usage(saved=10))
+    second.leave()
+    assert [each.entries for each in store.items.values() if each.entries] == []
+
+
+def _failing(store):
+    def fail(how):
+        if how == "refused" and store.faults.pop(0) == "refused":
+            raise ConnectionError(how)
+
+    return fail
