@@ -32,6 +32,7 @@ from backhaul.providers import (
     estimate_most,
 )
 from backhaul.store.budgets import Usage as Spent
+from backhaul.transience import is_transient
 
 AWAY_SECONDS = 5.0
 """How long a worker stays away from a provider that does not say for how long."""
@@ -201,11 +202,12 @@ class PaidCalls:
             result, cost = Result.OK, provider.cost(taken)
             raise
         except Exception as error:  # no request for this provider, or no key to be had for it: nothing was paid
-            result, cost = Result.NOT_MADE if isinstance(error, OperatorError) else Result.OK, 0
+            is_unmade = isinstance(error, OperatorError) or is_transient(error)
+            result, cost = Result.NOT_MADE if is_unmade else Result.OK, 0
             raise
         finally:
-            _report(channel, permit, result)
             self._settle(reservation, provider, taken, cost)
+            _report(channel, permit, result)
             _take_down(channel, turn, taken, limits)
 
     def _settle(self, reservation: Reservation, provider: Provider, taken: Usage, cost: int) -> None:

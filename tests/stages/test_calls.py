@@ -292,6 +292,15 @@ class TestTheCache:
         usage = asking.store.budgets.get(BudgetKey.of_job(second.ref)).usage["acme"]
         assert (usage.calls, usage.nanodollars, usage.saved) == (0, 0, 40 * COST)
 
+    def test_what_cannot_be_shared_for_now_is_not_paid_for_again_by_its_own_job(self, asking, model, monkeypatch):
+        def down(*_, **__):
+            raise ConnectionError("the table does not answer")
+
+        monkeypatch.setattr(asking.store.answers, "keep", down)
+        job = asking.run("ask-one", DATA, policy=Policy(cache=True))
+        assert asking.read(job.output) == ANSWERS
+        assert not model.twice()
+
     def test_nothing_is_shared_by_default(self, asking, model):
         asking.run("ask-one", DATA, policy=Policy(cache=True))
         asking.run("ask-one", DATA)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backhaul.errors import OperatorError
+from backhaul.errors import OperatorError, Transient
 from backhaul.flow.interrupt import Interrupted, Reason
 from backhaul.guards import channels as channel_module
 from backhaul.guards.allowance import Caps, Holder
@@ -284,6 +284,17 @@ def test_an_answer_that_says_that_nothing_is_left_holds_everybody_back(deploymen
     ask(calls)
     assert waits(desk.attempt(shard=1)) > 3.0
     assert len(model.asked) == 1
+
+
+def test_a_key_that_cannot_be_read_for_a_moment_is_no_probe_that_went_well(desk, model):
+    model.says = [ProviderDenied("no")]
+    calls = desk.attempt()
+    waits(calls)
+    desk.clock.advance(seconds=120)
+    model.says = [Transient("the secret store is busy")]
+    with pytest.raises(Transient):
+        ask(calls)
+    assert desk.channels.to("acme").breaker.state.state == "open"
 
 
 OTHER_KEY = "k-2"  # another call's
