@@ -65,14 +65,15 @@ class Turns:
         return self._next(channel, limiter, tokens)
 
     def _next(self, channel: Channel, limiter: Limiter, tokens: int) -> Go:
-        what = f"{channel.provider.name} has no room under its limit"
-        turn = self._kept_turn(channel) or limiter.ask(tokens)
+        name = channel.provider.name
+        what = f"{name} has no room under its limit"
+        turn = self._kept_turn(name, limiter) or limiter.ask(tokens)
         if isinstance(turn, StayAway):
             wait_outside(turn.seconds, what)
         seconds = limiter.seconds_until(turn)
         if seconds > SLEEP_LONGEST or seconds >= self._left():
             with self._lock:
-                self._turns.setdefault(channel.provider.name, []).append(turn)
+                self._turns.setdefault(name, []).append(turn)
             # It takes a moment to come back, and the rest is slept: who comes late is late in another's time.
             wait_outside(max(math.floor(seconds - SLEEP_LONGEST / 2), 1), what)
         with self._lock:
@@ -81,18 +82,17 @@ class Turns:
         self._clock.sleep(seconds)
         return turn
 
-    def _kept_turn(self, channel: Channel) -> Go | None:
+    def _kept_turn(self, name: str, limiter: Limiter) -> Go | None:
         """Return the first turn that was kept and is not void."""
-        name = channel.provider.name
         with self._lock:
-            if (before := self._before.pop(name, None)) and channel.limiter:
+            if before := self._before.pop(name, None):
                 self._turns.setdefault(name, []).extend(before.turns)
-                channel.limiter.lease = before.lease
+                limiter.lease = before.lease
             turns = self._turns.get(name, [])
             turns.sort(key=lambda turn: turn.at, reverse=True)
             while turns:
                 turn = turns.pop()
-                if channel.limiter and not channel.limiter.is_void(turn):
+                if not limiter.is_void(turn):
                     return turn
         return None
 
