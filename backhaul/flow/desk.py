@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,7 +44,7 @@ class Desk:
         held = commit.record.open
         self.chunk = held if held and held.index == chunk.index else OpenChunk(chunk.index, chunk.start)
         """The chunk as it was last committed."""
-        self._start = chunk.start
+        self._start, self._from, self._end = chunk.start, self.chunk.position, chunk.end
         self.state: Any = msgspec.json.decode(self.chunk.state) if self.chunk.state else None
         suspect = commit.record.suspect
         tried = commit.record.attempt > 1 or (suspect is not None and suspect.chunk == chunk.index)
@@ -53,9 +55,12 @@ class Desk:
         self.failure: Exception | None = None
         """What the store raised in the midst of the processor's code."""
         self._ended = 0
+        self._asked: Counter[str] = Counter()
         self._recalling = threading.Lock()
         self.leaves: Callable[[], bool] = lambda: False
         """Tells whether the attempt should end at this checkpoint."""
+        self.is_last = False
+        """Whether nothing is left of the shard after this chunk."""
         self.run: ChunkRun
 
     def recall(self, step: Step) -> bytes | None:
@@ -93,10 +98,18 @@ class Desk:
             job, chunk = self._job, self.chunk.index
             call = msgspec.json.encode([job.ref.tenant, job.ref.job_id, chunk, *step])
             key = hashlib.sha256(call).hexdigest()[:32]
-            made = self._calls.ask(provider, request, key=key, estimate=estimate)
+            made = self._calls.ask(provider, request, key=key, estimate=estimate, more=self._to_come(provider))
             price = Price(self._commit.record.attempt, made.cost, made.estimate)
             stored = self.store(step, msgspec.json.encode(made.answer), price)
         return msgspec.json.decode(stored, type=Answer)
+
+    def _to_come(self, provider: str) -> float:
+        """Return about how many calls the records need that are not begun, by what the others have needed."""
+        with self._recalling:
+            self._asked[provider] += 1
+        begun = self.run.records.position
+        left = self._end - begun if self.is_last else math.inf
+        return self._asked[provider] * max(left, 0) / max(begun - self._from, 1)
 
     def store(self, step: Step, answer: bytes, price: Price | None = None) -> bytes:
         """Do what `keep` does, in any thread."""

@@ -132,6 +132,7 @@ class ShardRun:
     def _desk(self, chunk: Chunk, *, again: bool) -> Desk:
         desk = Desk(self._job, chunk, commit=self._commit, steps=self._steps, calls=self._calls, watch=self._watch)
         desk.leaves = self._leaves
+        desk.is_last = chunk is self._todo[-1]
         if again:
             desk.forget()
         return desk

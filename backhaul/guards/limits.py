@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Generator
@@ -67,18 +68,23 @@ class Limiter:
         self.lease: Lease | None = None
         """What is left to hand out; it may be taken, stored, and be set again in another process."""
 
-    def ask(self, tokens: int = 0) -> Go | StayAway:
-        """Return when one call with about so many tokens may start; to stay away when the store is out of order."""
+    def ask(self, tokens: int = 0, more: float = math.inf) -> Go | StayAway:
+        """Return when one call with about so many tokens may start; to stay away when the store is out of order.
+
+        `more` is about how many calls will be asked for that are not yet: no more are reserved beforehand.
+        """
         with self._queue:
             self._waiting += 1
         try:
             with self._lock:
-                return self._drive(self.asking(tokens, self._waiting)) or self._stay_away()
+                return self._drive(self.asking(tokens, self._waiting, more)) or self._stay_away()
         finally:
             with self._queue:
                 self._waiting -= 1
 
-    def asking(self, tokens: int = 0, waiting: int = 1) -> Generator[Update, Answer, Go | StayAway]:
+    def asking(
+        self, tokens: int = 0, waiting: int = 1, more: float = math.inf
+    ) -> Generator[Update, Answer, Go | StayAway]:
         """Do as `ask` does, but yield each update for the store; not for two threads at a time.
 
         `waiting` is how many threads want a call now.
@@ -87,7 +93,7 @@ class Limiter:
             return handed
         if self.time.now() < self._away:
             return self._stay_away()
-        return (yield from self._reserve(tokens, waiting))
+        return (yield from self._reserve(tokens, waiting, more))
 
     def take_lease(self) -> Lease | None:
         """Return what is left to hand out, for another process or another time, and hand out nothing of it here."""
@@ -154,8 +160,8 @@ class Limiter:
     def _late_most(self, tokens: int) -> int:
         return max(CATCH_UP_MOST, self.rate.request_cost(1), self.rate.token_cost(tokens))
 
-    def _reserve(self, tokens: int, waiting: int) -> Generator[Update, Answer, Go | StayAway]:
-        wish = Wish(self._calls(tokens, waiting), tokens, self._debt)
+    def _reserve(self, tokens: int, waiting: int, more: float) -> Generator[Update, Answer, Go | StayAway]:
+        wish = Wish(self._calls(tokens, waiting, more), tokens, self._debt)
         for _ in range(TRIES):
             full = self._full_for()
             if full > 0:
@@ -169,13 +175,14 @@ class Limiter:
                 return self._reserved(wish, update, after)
         return self._stay_away()
 
-    def _calls(self, tokens: int, waiting: int) -> int:
+    def _calls(self, tokens: int, waiting: int, more: float) -> int:
         """Return how many calls to reserve: one for each who waits, and more only if there was a queue before ours.
 
-        While that lasts, our threads come back: what was reserved for them would be late if there were none.
+        While that lasts, our threads come back, if they have more to do: what was reserved for them would be late if
+        there were no queue, and lost if they had nothing to call for.
         """
         longest = max(self.rate.request_cost(1), self.rate.token_cost(tokens))
-        coming = min(self._most, self._wait // longest)
+        coming = min(self._most, self._wait // longest, waiting + math.ceil(min(more, self._most)))
         return max(min(max(waiting, coming), LEASE_TIME // longest), 1)
 
     def _update_for(self, wish: Wish) -> Update:

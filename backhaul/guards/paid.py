@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -80,20 +81,23 @@ class PaidCalls:
         """Calls that were made."""
         self._under_way: UnderWay[Paid] = UnderWay()
 
-    def ask(self, name: str, request: Request, *, key: str, estimate: Usage | None = None) -> Paid:
+    def ask(
+        self, name: str, request: Request, *, key: str, estimate: Usage | None = None, more: float = math.inf
+    ) -> Paid:
         """Make one call, once its budget, its breaker and its limit let it, and return the answer.
 
-        `key` is the same for the same call, however often it is made. A call that has to wait for longer than two
+        `key` is the same for the same call, however often it is made; `more` is about how many calls of this provider
+        will follow besides those that are asked for now. A call that has to wait for longer than two
         seconds raises `Interrupted` to wait outside; so does one to a provider that is busy, down or does not take
         our key, which costs the record no attempt. Raises what the adapter raises otherwise.
         """
         # A thread that was given up may be asking it still, and what that one gets is paid for.
-        made = self._under_way.once(key, lambda: self._ask(name, request, key, estimate), seconds=self._left)
+        made = self._under_way.once(key, lambda: self._ask(name, request, key, estimate, more), seconds=self._left)
         if made is None:
             raise Interrupted(Reason.WAIT)
         return made
 
-    def _ask(self, name: str, request: Request, key: str, estimate: Usage | None) -> Paid:
+    def _ask(self, name: str, request: Request, key: str, estimate: Usage | None, more: float) -> Paid:
         channel = self._used[name] = self._channels.to(name)
         provider = channel.provider
         if self._cache and (known := self._cache.find(provider, request)):
@@ -108,7 +112,7 @@ class PaidCalls:
             raise Interrupted(Reason.WAIT)  # a call that is cut off is paid for nothing
         reservation = self._reserve(provider.cost(expected))
         try:
-            permit, turn = self._admitted(channel, expected)
+            permit, turn = self._admitted(channel, expected, more)
         except BaseException:
             self._budget.give_back(reservation)
             raise
@@ -147,12 +151,12 @@ class PaidCalls:
                 wait_outside(found.seconds, found.describe())
         return found
 
-    def _admitted(self, channel: Channel, expected: Usage) -> tuple[Go | Probe | None, Turn | None]:
+    def _admitted(self, channel: Channel, expected: Usage, more: float) -> tuple[Go | Probe | None, Turn | None]:
         permit = channel.breaker.may_call() if channel.provider.breaker.enabled else None
         if isinstance(permit, StayAway):
             wait_outside(permit.seconds, permit.reason)
         try:
-            return permit, self.turns.wait(channel, expected.input_tokens + expected.output_tokens)
+            return permit, self.turns.wait(channel, expected.input_tokens + expected.output_tokens, more)
         except BaseException:
             _report(channel, permit, Result.NOT_MADE)
             raise

@@ -50,8 +50,10 @@ class Turns:
         """Use what the attempt before this one has kept."""
         self._before = {name: msgspec.json.decode(text, type=_Kept) for name, text in kept.items()}
 
-    def wait(self, channel: Channel, tokens: int) -> Go | None:
+    def wait(self, channel: Channel, tokens: int, more: float = math.inf) -> Go | None:
         """Sleep until a call with about so many tokens may start; None if there is no limit.
+
+        `more` is what `Limiter.ask` takes.
 
         Raises `Interrupted` for a longer wait, and keeps the turn for when we are back.
         """
@@ -59,15 +61,15 @@ class Turns:
         if limiter is None:
             return None
         for _ in range(TURNS_MOST - 1):
-            turn = self._next(channel, limiter, tokens)
+            turn = self._next(channel, limiter, tokens, more)
             if not limiter.is_void(turn):
                 return turn  # if it is, this process stood still, and in the time that is now others call
-        return self._next(channel, limiter, tokens)
+        return self._next(channel, limiter, tokens, more)
 
-    def _next(self, channel: Channel, limiter: Limiter, tokens: int) -> Go:
+    def _next(self, channel: Channel, limiter: Limiter, tokens: int, more: float) -> Go:
         name = channel.provider.name
         what = f"{name} has no room under its limit"
-        turn = self._kept_turn(name, limiter) or limiter.ask(tokens)
+        turn = self._kept_turn(name, limiter) or limiter.ask(tokens, more)
         if isinstance(turn, StayAway):
             wait_outside(turn.seconds, what)
         seconds = limiter.seconds_until(turn)

@@ -1,5 +1,6 @@
 """`ctx.call` in a worker: a step that is asked once, waits outside, and pauses the job when its money is spent."""
 
+import math
 import threading
 from collections import Counter
 
@@ -7,9 +8,11 @@ import msgspec
 import pytest
 
 from backhaul import Chat, ConcurrentProcessor, Lines, Message, Processor
+from backhaul import shard as shard_module
 from backhaul.flow import commit as commits
 from backhaul.guards import channels as channel_module
 from backhaul.guards.allowance import CALLS_MOST
+from backhaul.guards.limits import Limiter
 from backhaul.job import JobState
 from backhaul.money import DOLLAR
 from backhaul.policy import Policy
@@ -336,3 +339,35 @@ class TestTheCache:
         asking.clock.advance(days=31)
         asking.run("ask-one", DATA, policy=Policy(cache=True))
         assert set(model.asked.values()) == {2}
+
+
+# --- what is to come
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """How many calls the limit was told are to come, each time it was asked."""
+    found, ask = [], Limiter.ask
+
+    def listening(limiter, tokens=0, more=math.inf):
+        found.append(more)
+        return ask(limiter, tokens, more)
+
+    monkeypatch.setattr(Limiter, "ask", listening)
+    return found
+
+
+def test_a_limit_knows_how_many_calls_the_rest_of_a_shard_needs(deployment, model, told, monkeypatch, name):
+    monkeypatch.setattr(shard_module, "_SHARDS_PER_JOB", 1)
+    set_up(deployment, requests_per_minute=60_000)
+    asking = deployment.with_processors(AskOne, AskMany)
+    job = asking.run(name, DATA, options={"chunk_bytes": 200})
+    assert asking.read(job.output) == ANSWERS
+    assert len(told) == 40
+    assert told[:20] == [math.inf] * 20  # another chunk follows
+    last = told[20:]
+    if name == "ask-one":
+        assert last == list(range(19, -1, -1))
+    else:  # threads ask when records after theirs are begun, and in any order
+        assert min(last) == 0
+        assert max(last) <= 19
