@@ -17,7 +17,7 @@ from backhaul.flow.chunk_run import ChunkRun
 from backhaul.flow.commit import GroupCommit
 from backhaul.flow.interrupt import Interrupted, Reason
 from backhaul.flow.watch import Watch
-from backhaul.guards.paid import PaidCalls
+from backhaul.guards.paid import Paid, PaidCalls
 from backhaul.job import Job
 from backhaul.journal import Journal, NoJournal, Step
 from backhaul.progress import OpenChunk
@@ -75,16 +75,18 @@ class Desk:
 
     def forget(self) -> None:
         """Have the stored answers read, also those of a chunk that nobody seems to have tried: we have ourselves."""
+        self._calls.give_up()
         self._answers = None
 
     def look_up(self, step: Step) -> bytes | None:
         """Do what `recall` does, in any thread."""
         with self._recalling:
-            if self._answers is None:
-                self._answers = self._steps.recall(
+            answers = self._answers  # another thread may have them forgotten meanwhile
+            if answers is None:
+                answers = self._answers = self._steps.recall(
                     self._job.ref, self.chunk.index, start=self._start, position=self.chunk.position
                 )
-            return self._answers.get(step)
+            return answers.get(step)
 
     def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
         """Return what a provider answers; nothing cuts a call off, because it is paid for."""
@@ -98,9 +100,13 @@ class Desk:
             job, chunk = self._job, self.chunk.index
             call = msgspec.json.encode([job.ref.tenant, job.ref.job_id, chunk, *step])
             key = hashlib.sha256(call).hexdigest()[:32]
-            made = self._calls.ask(provider, request, key=key, estimate=estimate, more=self._to_come(provider))
-            price = Price(self._commit.record.attempt, made.cost, made.estimate)
-            stored = self.store(step, msgspec.json.encode(made.answer), price)
+
+            def keep(made: Paid) -> bytes:
+                price = Price(self._commit.record.attempt, made.cost, made.estimate)
+                return self.store(step, msgspec.json.encode(made.answer), price)
+
+            more = self._to_come(provider)
+            stored = self._calls.ask(provider, request, key=key, keep=keep, estimate=estimate, more=more)
         return msgspec.json.decode(stored, type=Answer)
 
     def _to_come(self, provider: str) -> float:

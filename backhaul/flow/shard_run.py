@@ -191,17 +191,22 @@ class ShardRun:
         delay = delay_before(len(suspect.tries), error, self._clock.now())
         if delay > self._sleep_longest or self._clock.monotonic() + delay >= self._end:
             return False, Left(End.WAIT, math.ceil(delay))
-        self._clock.sleep(delay)
-        return False, None
+        return False, self._stay(delay)
 
     def _wait(self, error: Interrupted) -> Left | None:
         """Have the shard wait for what a record waits for, outside unless that takes but a moment."""
+        is_brief = error.reason is Reason.AGAIN or self._sleep_longest == math.inf
+        fits = error.seconds and self._clock.monotonic() + error.seconds < self._end
+        if is_brief and fits:
+            return self._stay(error.seconds)
         if error.reason is Reason.WAIT and error.seconds:
             return Left(End.WAIT, math.ceil(error.seconds), what=error.what)
-        if not error.seconds or self._clock.monotonic() + error.seconds >= self._end:
-            return Left(End.CONTINUE)  # it takes more time than is left
-        self._clock.sleep(error.seconds)
-        return None
+        return Left(End.CONTINUE)  # it takes more time than is left
+
+    def _stay(self, seconds: float) -> Left | None:
+        """Wait in here; returns how the attempt ends if the job is to stop meanwhile."""
+        self._watch.sleep(seconds)
+        return Left(End.DONE) if self._watch.is_stopping else None
 
     @property
     def _sleep_longest(self) -> float:

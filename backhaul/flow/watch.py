@@ -17,6 +17,8 @@ BEAT_SECONDS = 10.0
 """How often a worker marks its shard, and learns whether the job is to stop."""
 LOOK_SECONDS = 0.25
 """How often the watch looks at the clock: the precision of a record's time limit."""
+DOZE_SECONDS = 2.0
+"""How long a worker that waits sleeps before it looks whether the job is to stop."""
 GRACE_SECONDS = 3.0
 """How long a processor has to reach its next checkpoint once the job is to stop."""
 
@@ -70,6 +72,13 @@ class Watch:
             self.beat()
         if self.failure is not None:
             raise self.failure
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for so long, or until the job is to stop; raises `Superseded` when another worker holds the shard."""
+        until = self._clock.monotonic() + seconds
+        while not self.is_stopping and (left := until - self._clock.monotonic()) > 0:
+            self._clock.sleep(min(left, DOZE_SECONDS))
+            self.check()
 
     def mark(self, chunk: int) -> None:
         """Mark which chunk is begun, before it is: whoever comes after this worker's death will know."""

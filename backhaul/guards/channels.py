@@ -75,10 +75,14 @@ class Channels:
     def to(self, name: str) -> Channel:
         """Return the channel to a provider as it is set up now; raises `UnknownProvider` and `InvalidProvider`."""
         provider = self.providers.get(name)
+        known = self._known.get(name)
+        if known is not None and known.provider == provider:
+            return known
+        opened = self._open(provider)  # its key is read, for which the threads of other providers do not wait
         with self._lock:
             known = self._known.get(name)
             if known is None or known.provider != provider:
-                known = self._known[name] = self._open(provider)
+                known = self._known[name] = opened
             return known
 
     def _open(self, provider: Provider) -> Channel:

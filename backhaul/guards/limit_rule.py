@@ -6,6 +6,7 @@ it; or it is `left` behind the other by more than the burst, and goes on from th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,6 +54,17 @@ class Guess:
 
     requests: Kind = "going"
     tokens: Kind = "left"
+
+
+def calls_wanted(rate: Rate, tokens: int, waiting: int, more: float, wait: int) -> int:
+    """Return how many calls to reserve: one for each who waits, and `more` only if we had a queue to `wait` in.
+
+    While that lasts, our threads come back, if they have more to do: what was reserved for them would be late if
+    there were no queue, and lost if they had nothing to call for.
+    """
+    longest = max(rate.request_cost(1), rate.token_cost(tokens))
+    coming = min(waiting + math.ceil(max(more, 0)), wait // longest)
+    return max(min(max(waiting, coming), LEASE_TIME // longest), 1)
 
 
 def guess_of(rate: Rate, state: LimitState, now: int) -> Guess:

@@ -13,7 +13,6 @@ from backhaul.flow.outage import is_outage
 from backhaul.guards.limit_rule import (
     CATCH_UP_MOST,
     CLOSED_LONGEST,
-    LEASE_TIME,
     LOOK,
     REFUSED_SECONDS,
     SLACK,
@@ -21,6 +20,7 @@ from backhaul.guards.limit_rule import (
     Guess,
     Wish,
     beginning,
+    calls_wanted,
     closing,
     giving_back,
     guess_of,
@@ -161,7 +161,9 @@ class Limiter:
         return max(CATCH_UP_MOST, self.rate.request_cost(1), self.rate.token_cost(tokens))
 
     def _reserve(self, tokens: int, waiting: int, more: float) -> Generator[Update, Answer, Go | StayAway]:
-        wish = Wish(self._calls(tokens, waiting, more), tokens, self._debt)
+        wish = Wish(
+            calls_wanted(self.rate, tokens, waiting, min(more, self._most - waiting), self._wait), tokens, self._debt
+        )
         for _ in range(TRIES):
             full = self._full_for()
             if full > 0:
@@ -174,16 +176,6 @@ class Limiter:
             if after := answer.applied and update.apply(answer.before):
                 return self._reserved(wish, update, after)
         return self._stay_away()
-
-    def _calls(self, tokens: int, waiting: int, more: float) -> int:
-        """Return how many calls to reserve: one for each who waits, and more only if there was a queue before ours.
-
-        While that lasts, our threads come back, if they have more to do: what was reserved for them would be late if
-        there were no queue, and lost if they had nothing to call for.
-        """
-        longest = max(self.rate.request_cost(1), self.rate.token_cost(tokens))
-        coming = min(self._most, self._wait // longest, waiting + math.ceil(min(more, self._most)))
-        return max(min(max(waiting, coming), LEASE_TIME // longest), 1)
 
     def _update_for(self, wish: Wish) -> Update:
         now = self.time.now()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgspec
 
-from backhaul.errors import OperatorError
+from backhaul.errors import Transient
 from backhaul.flow.interrupt import Interrupted, Reason, wait_outside
 from backhaul.guards.allowance import Exhausted, HeldByOthers, OutOfReach, Reservation
 from backhaul.guards.answer_cache import AnswerCache
-from backhaul.guards.breaker_rule import Go, Outcome, Probe, Result, StayAway
+from backhaul.guards.became import Became, became_of, report, take_down
+from backhaul.guards.breaker_rule import Go, Probe, Result, StayAway
 from backhaul.guards.budget import Budget
 from backhaul.guards.channels import Channel, Channels
 from backhaul.guards.turns import Turns
@@ -21,19 +24,18 @@ from backhaul.guards.under_way import UnderWay
 from backhaul.limit import Go as Turn
 from backhaul.providers import (
     Answer,
-    ModelRefused,
     PromptTooLong,
     Provider,
     ProviderBusy,
     ProviderDenied,
     ProviderDown,
-    RateLimits,
     Request,
     Usage,
     estimate_most,
 )
 from backhaul.store.budgets import Usage as Spent
-from backhaul.transience import is_transient
+
+T = TypeVar("T")
 
 AWAY_SECONDS = 5.0
 """How long a worker stays away from a provider that does not say for how long."""
@@ -79,12 +81,19 @@ class PaidCalls:
         self._used: dict[str, Channel] = {}
         self.made = 0
         """Calls that were made."""
-        self._under_way: UnderWay[Paid] = UnderWay()
+        self._under_way: UnderWay[tuple[Any]] = UnderWay()
 
     def ask(
-        self, name: str, request: Request, *, key: str, estimate: Usage | None = None, more: float = math.inf
-    ) -> Paid:
-        """Make one call, once its budget, its breaker and its limit let it, and return the answer.
+        self,
+        name: str,
+        request: Request,
+        *,
+        key: str,
+        keep: Callable[[Paid], T],
+        estimate: Usage | None = None,
+        more: float = math.inf,
+    ) -> T:
+        """Make one call, once its budget, its breaker and its limit let it, and return the answer as `keep` keeps it.
 
         `key` is the same for the same call, however often it is made; `more` is about how many calls of this provider
         will follow besides those that are asked for now. A call that has to wait for longer than two
@@ -92,13 +101,20 @@ class PaidCalls:
         our key, which costs the record no attempt. Raises what the adapter raises otherwise.
         """
         # A thread that was given up may be asking it still, and what that one gets is paid for.
-        made = self._under_way.once(key, lambda: self._ask(name, request, key, estimate, more), seconds=self._left)
-        if made is None:
+        found = self._under_way.once(
+            key, lambda: (keep(self._ask(name, request, key, estimate, more)),), seconds=self._left
+        )
+        if found is None:
             raise Interrupted(Reason.WAIT)
-        return made
+        kept: T = found[0]
+        return kept
+
+    def give_up(self) -> None:
+        """Take note that nobody waits for the calls under way any more; who asks for them again gets their answers."""
+        self._under_way.give_up()
 
     def _ask(self, name: str, request: Request, key: str, estimate: Usage | None, more: float) -> Paid:
-        channel = self._used[name] = self._channels.to(name)
+        channel = self._used[name] = self._channel(name)
         provider = channel.provider
         if self._cache and (known := self._cache.find(provider, request)):
             self._budget.count(name, Spent(saved=provider.cost(known.usage)))
@@ -141,6 +157,12 @@ class PaidCalls:
     def _left(self) -> float:
         return self._end - self._clock.monotonic()
 
+    def _channel(self, name: str) -> Channel:
+        try:
+            return self._channels.to(name)
+        except Transient as error:
+            wait_outside(AWAY_SECONDS, str(error))
+
     def _reserve(self, cost: int) -> Reservation:
         found = self._budget.reserve(cost)
         match found:
@@ -158,7 +180,7 @@ class PaidCalls:
         try:
             return permit, self.turns.wait(channel, expected.input_tokens + expected.output_tokens, more)
         except BaseException:
-            _report(channel, permit, Result.NOT_MADE)
+            report(channel, permit, Result.NOT_MADE)
             raise
 
     def _call(
@@ -174,61 +196,47 @@ class PaidCalls:
         timeout = min(longest, self._left, permit.seconds if isinstance(permit, Probe) else longest)
         with self._lock:
             self.made += 1
-        # Of a call that is cut off nobody knows what it cost: at most what was reserved for it.
-        result, cost, taken, limits = Result.NOT_MADE, reservation.estimate, Usage(0), None
-        began = self._clock.monotonic()
+        became, began = Became(Result.NOT_MADE, reservation.estimate), self._clock.monotonic()
         try:
             answer = channel.adapter.call(request, key=key, timeout=timeout)
-            result, cost, taken = Result.OK, provider.cost(answer.usage), answer.usage
+            became = Became(Result.OK, provider.cost(answer.usage), answer.usage, answer.limits)
             channel.note_answer(key, began)
-            limits = answer.limits
-            return Paid(msgspec.structs.replace(answer, limits=None), cost, reservation.estimate)
-        except ProviderBusy as error:
-            result, cost = Result.THROTTLED, 0
-            if channel.limiter:
-                channel.limiter.refused(error.retry_after)
-            wait_outside(error.retry_after or AWAY_SECONDS, f"{provider.name} is busy")
-        except ProviderDenied:
-            result, cost = Result.DENIED, 0
-            wait_outside(AWAY_SECONDS, f"{provider.name} does not take our credentials")
-        except ProviderDown as error:
+            return Paid(msgspec.structs.replace(answer, limits=None), became.cost, reservation.estimate)
+        except Exception as error:
             is_cut_off = timeout < longest and self._clock.monotonic() - began >= timeout
-            result = Result.NOT_MADE if is_cut_off else Result.FAILED
-            cost = reservation.estimate if error.may_be_paid else 0
-            is_first = not channel.has_failed(key)
-            if channel.fails_alone(key, self._clock.monotonic()):
-                raise
-            if is_first and not error.retry_after:
-                raise Interrupted(Reason.AGAIN, AGAIN_SECONDS) from None
-            wait_outside(error.retry_after or AWAY_SECONDS, f"{provider.name} does not answer as it should")
-        except ModelRefused as error:
-            taken = Usage(error.input_tokens, error.output_tokens)
-            result, cost = Result.OK, provider.cost(taken)
-            raise
-        except Exception as error:  # no request for this provider, or no key to be had for it: nothing was paid
-            is_unmade = isinstance(error, OperatorError) or is_transient(error)
-            result, cost = Result.NOT_MADE if is_unmade else Result.OK, 0
+            became = became_of(error, provider, reservation, is_cut_off=is_cut_off)
+            self._wait_for(error, channel, key)
             raise
         finally:
-            self._settle(reservation, provider, taken, cost)
-            _report(channel, permit, result)
-            _take_down(channel, turn, taken, limits)
+            self._settle(reservation, provider, became)
+            with suppress(Exception):  # the next call meets the same before it is paid for
+                report(channel, permit, became.result)
+                take_down(channel, turn, became)
 
-    def _settle(self, reservation: Reservation, provider: Provider, taken: Usage, cost: int) -> None:
-        if cost or taken.input_tokens:
-            usage = Spent(1, taken.input_tokens, taken.output_tokens, cost)
+    def _wait_for(self, error: Exception, channel: Channel, key: str) -> None:
+        """Raise `Interrupted` for what the provider will do later."""
+        name = channel.provider.name
+        match error:
+            case ProviderBusy():
+                if channel.limiter:
+                    channel.limiter.refused(error.retry_after)
+                wait_outside(error.retry_after or AWAY_SECONDS, f"{name} is busy")
+            case ProviderDenied():
+                wait_outside(AWAY_SECONDS, f"{name} does not take our credentials")
+            case ProviderDown():
+                is_first = not channel.has_failed(key)
+                if channel.fails_alone(key, self._clock.monotonic()):
+                    return
+                if is_first and not error.retry_after:
+                    raise Interrupted(Reason.AGAIN, AGAIN_SECONDS) from None
+                wait_outside(error.retry_after or AWAY_SECONDS, f"{name} does not answer as it should")
+            case Transient():  # its key cannot be read for now
+                wait_outside(AWAY_SECONDS, str(error))
+
+    def _settle(self, reservation: Reservation, provider: Provider, became: Became) -> None:
+        taken = became.taken or Usage(0)
+        if became.cost or taken.input_tokens:
+            usage = Spent(1, taken.input_tokens, taken.output_tokens, became.cost)
             self._budget.settle(reservation, provider.name, usage)
         else:
             self._budget.give_back(reservation)
-
-
-def _take_down(channel: Channel, turn: Turn | None, taken: Usage, limits: RateLimits | None) -> None:
-    if channel.limiter and turn:
-        channel.limiter.used(turn, taken.input_tokens + taken.output_tokens)
-        if limits:
-            channel.limiter.observe(limits, turn)
-
-
-def _report(channel: Channel, permit: Go | Probe | None, result: Result) -> None:
-    if permit is not None:
-        channel.breaker.report(Outcome(permit, result))

@@ -1,4 +1,4 @@
-"""What is asked twice at the same time is asked once: by a thread that was given up, and by the one after it."""
+"""What is asked twice is asked once: by a thread that was given up, and by the one after it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ class UnderWay(Generic[T]):
 
     def __init__(self) -> None:
         self._calls: dict[str, Future[T]] = {}
+        self._given_up: set[str] = set()
         self._lock = threading.Lock()
 
-    def once(self, key: str, call: Callable[[], T], *, seconds: float) -> T | None:
-        """Return what `call` returns, or what a call of this key under way does; None if that takes too long.
+    def give_up(self) -> None:
+        """Keep what comes of the calls under way: who asks for it again may not find it where it is stored."""
+        with self._lock:
+            self._given_up |= {key for key, call in self._calls.items() if not call.done()}
 
-        Raises what the call raises.
+    def once(self, key: str, call: Callable[[], T], *, seconds: float) -> T | None:
+        """Return what `call` returns, or what a call of this key does that is under way or was when it was given up.
+
+        None if that takes too long. Raises what the call raises.
         """
         ours: Future[T] = Future()
         with self._lock:
@@ -35,10 +41,13 @@ class UnderWay(Generic[T]):
             made = call()
         except BaseException as error:
             ours.set_exception(error)
+            self._forget(key)
             raise
-        else:
-            ours.set_result(made)
-            return made
-        finally:
-            with self._lock:
-                del self._calls[key]
+        ours.set_result(made)
+        if key not in self._given_up:
+            self._forget(key)
+        return made
+
+    def _forget(self, key: str) -> None:
+        with self._lock:
+            del self._calls[key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
@@ -130,7 +131,7 @@ def process(
         whole=whole,
         pause=lambda spent: jobs.request_stop(job, stop_for(job, spent, clock.now())),
     )
-    if not before.died():  # one that died may have used them
+    if claimed.handed_over == claimed.attempt - 1:  # one that died, or could not write, may have used them
         calls.take_up(before.turns)
     run = ShardRun(
         job,
@@ -150,9 +151,11 @@ def process(
             commit.put_off(calls.keep() if left.end is not End.DONE else {}, _wait(left, clock))
             calls.leave()
             after = commit.write(finished=_is_finished(commit, task), handed_over=True)
-    except Superseded:
-        return Outcome("wait", _work(job, claimed, before, commit.stored, calls), OVERTAKEN_SECONDS, overtaken=True)
     except Exception as error:  # whatever a processor raised is a value by now
+        with suppress(Exception):  # what is not settled counts as spent, and who comes next looks after it
+            calls.leave()
+        if isinstance(error, Superseded):
+            return Outcome("wait", _work(job, claimed, before, commit.stored, calls), OVERTAKEN_SECONDS, overtaken=True)
         if not is_outage(error):
             raise
         return Outcome(

@@ -58,7 +58,12 @@ class SecretStore:
             kept = self._kept.get(reference)
             if kept and self._clock.monotonic() - kept.at < oldest:
                 return kept.value
-            value = _usable(reference, self._fetch(reference))
+            try:
+                value = _usable(reference, self._fetch(reference))
+            except Transient:
+                if kept is None:
+                    raise
+                return kept.value  # a key that is exchanged is denied, and then read anew
             self._kept[reference] = _Kept(value, self._clock.monotonic())
             return value
 

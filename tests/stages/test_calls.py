@@ -3,13 +3,16 @@
 import math
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from backhaul import Chat, ConcurrentProcessor, Lines, Message, Processor
 from backhaul import shard as shard_module
+from backhaul.errors import StoreUnavailable
 from backhaul.flow import commit as commits
+from backhaul.flow import shard_run
 from backhaul.guards import channels as channel_module
 from backhaul.guards.allowance import CALLS_MOST
 from backhaul.guards.limits import Limiter
@@ -283,6 +286,71 @@ def test_a_worker_that_died_leaves_no_turns_because_it_may_have_used_them(deploy
     assert asking.store.shards.get(task.job, 0).turns == kept
     assert asking.process(shard).outcome == "wait"
     assert sum(model.asked.values()) == asked
+
+
+def test_a_worker_that_leaves_because_of_a_store_settles_and_its_turns_are_not_used_twice(
+    deployment, model, monkeypatch
+):
+    set_up(deployment, requests_per_minute=6)
+    asking = deployment.with_processors(AskOne)
+    task, shard = begun(asking, "ask-one")
+    outcome = asking.process(shard)
+    kept = asking.store.shards.get(task.job, 0).turns
+    assert kept
+    asking.clock.advance(seconds=outcome.seconds)
+    real = type(asking.store.shards).commit
+
+    def out_of_order(*_):
+        monkeypatch.setattr(type(asking.store.shards), "commit", real)
+        raise StoreUnavailable("The table does not answer.")
+
+    monkeypatch.setattr(type(asking.store.shards), "commit", out_of_order)
+    monkeypatch.setattr(commits, "COMMIT_SECONDS", 0.0)
+    outcome = asking.process(shard)
+    asked = sum(model.asked.values())
+    assert (outcome.outcome, asked) == ("wait", 2)  # one in each attempt
+    assert asking.store.shards.get(task.job, 0).turns == kept
+    assert books(asking, task.job) == (2 * COST, 0)
+    # It said that it left: it did not die, and who comes next at once finds the same turns.
+    assert asking.process(replace(shard, left=outcome.work.attempt)).outcome == "wait"
+    assert sum(model.asked.values()) == asked
+
+
+def test_a_shard_that_has_waited_often_waits_inside_and_stops_when_it_is_to(deployment, model, monkeypatch):
+    monkeypatch.setattr(shard_run, "STAYS_AFTER", 3)
+    set_up(deployment, requests_per_minute=6)
+    asking = deployment.with_processors(AskOne)
+    task, shard = begun(asking, "ask-one")
+    for _ in range(2):
+        asking.clock.advance(seconds=asking.process(shard).seconds)
+    before = sum(model.asked.values())
+    began = asking.clock.monotonic()
+    assert asking.process(shard).outcome in ("wait", "continue")  # its time is up
+    stayed = asking.clock.monotonic() - began
+    assert stayed > 200
+    assert sum(model.asked.values()) - before == pytest.approx(stayed / 10, abs=2)
+    asking.cancel(task.job)
+    began = asking.clock.monotonic()
+    assert asking.process(shard).outcome == "done"
+    assert asking.clock.monotonic() - began < 15
+
+
+def test_a_shard_that_waits_inside_leaves_when_its_job_is_cancelled(deployment, model, monkeypatch):
+    monkeypatch.setattr(shard_run, "STAYS_AFTER", 1)
+    set_up(deployment, requests_per_minute=1)
+    asking = deployment.with_processors(AskOne)
+    task, shard = begun(asking, "ask-one")
+    sleep, slept = asking.clock.sleep, []
+
+    def cancelling(seconds):
+        slept.append(seconds)
+        if sum(slept) > 20 and sum(slept) - seconds <= 20:
+            asking.cancel(task.job)
+        sleep(seconds)
+
+    monkeypatch.setattr(asking.clock, "sleep", cancelling)
+    assert asking.process(shard).outcome == "done"
+    assert 20 < sum(slept) <= 35
 
 
 class TestTheCache:

@@ -1,18 +1,23 @@
 """A guarded call: it is made when budget, breaker and limit let it, and what it took is settled, however it ends."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from backhaul.errors import OperatorError, Transient
 from backhaul.flow.interrupt import Interrupted, Reason
 from backhaul.guards import channels as channel_module
 from backhaul.guards.allowance import Caps, Holder
+from backhaul.guards.breaker import Breaker
 from backhaul.guards.budget import Budget
 from backhaul.guards.channels import Channels, rate_of
+from backhaul.guards.limit_rule import LOOK
 from backhaul.guards.limits import Limiter
 from backhaul.guards.paid import PaidCalls
 from backhaul.guards.turns import SLEEP_LONGEST
 from backhaul.job import JobRef
-from backhaul.limit import Rate
+from backhaul.limit import SECOND, Rate
 from backhaul.money import DOLLAR
 from backhaul.providers import (
     Answer,
@@ -94,8 +99,8 @@ def desk(deployment, model):
     return Desk(deployment)
 
 
-def ask(calls, request=ASK, **changes):
-    return calls.ask("acme", request, key=SECRET_KEY, **changes).answer
+def ask(calls, request=ASK, *, key=SECRET_KEY, **changes):
+    return calls.ask("acme", request, key=key, keep=lambda paid: paid, **changes).answer
 
 
 def waits(calls, **changes):
@@ -124,7 +129,7 @@ def test_a_call_is_made_once_and_what_it_took_is_settled(desk, model):
 
 def test_a_provider_that_is_not_there_is_named(desk):
     with pytest.raises(UnknownProvider, match="nobody"):
-        desk.attempt().ask("nobody", ASK, key=SECRET_KEY)
+        desk.attempt().ask("nobody", ASK, key=SECRET_KEY, keep=lambda paid: paid)
 
 
 def test_a_change_of_the_settings_is_seen(desk, deployment, model):
@@ -292,9 +297,68 @@ def test_a_key_that_cannot_be_read_for_a_moment_is_no_probe_that_went_well(desk,
     waits(calls)
     desk.clock.advance(seconds=120)
     model.says = [Transient("the secret store is busy")]
-    with pytest.raises(Transient):
-        ask(calls)
-    assert desk.channels.to("acme").breaker.state.state == "open"
+    waits(calls)
+    assert desk.channels.to("acme").breaker.state.state != "closed"
+    calls.leave()
+    assert desk.books() == (0, 0)
+
+
+def test_a_key_that_cannot_be_read_at_first_costs_no_attempt_either(desk, model, monkeypatch):
+    tried = []
+
+    def opening(*_, **__):
+        tried.append(1)
+        if len(tried) == 1:
+            raise Transient("the secret store is busy")
+        return model
+
+    monkeypatch.setattr(channel_module, "open_provider", opening)
+    calls = desk.attempt()
+    waits(calls)
+    assert ask(calls).content == "Fine."
+
+
+def test_the_answer_to_a_call_that_was_given_up_is_not_paid_for_again(desk, model, monkeypatch):
+    begun, go, real = threading.Event(), threading.Event(), model.call
+
+    def slow(*asked, **options):
+        begun.set()
+        assert go.wait(10)
+        return real(*asked, **options)
+
+    monkeypatch.setattr(model, "call", slow)
+    calls = desk.attempt()
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(ask, calls)
+        assert begun.wait(10)
+        calls.give_up()
+        go.set()
+        assert late.result().content == "Fine."
+    assert ask(calls).content == "Fine."
+    assert len(model.asked) == 1
+    calls.leave()
+    assert desk.books() == (COST, 0)
+
+
+def test_what_goes_wrong_after_a_paid_call_does_not_lose_its_answer(desk, model, monkeypatch):
+    def denied(*_):
+        raise PermissionError("no such table")
+
+    calls = desk.attempt()
+    monkeypatch.setattr(Breaker, "report", denied)
+    assert ask(calls).content == "Fine."
+
+
+@pytest.mark.parametrize(("may_be_paid", "taken"), [(True, 1000), (False, 0)])
+def test_of_a_call_that_may_have_been_made_all_its_tokens_count(deployment, model, may_be_paid, taken):
+    desk = Desk(deployment, tokens_per_minute=60_000)
+    model.says = [ProviderDown("cut", may_be_paid=may_be_paid)]
+    calls = desk.attempt()
+    with pytest.raises(Interrupted):
+        ask(calls, estimate=Usage(600, 400))
+    calls.leave()
+    state = deployment.store.limits.update("acme", LOOK).before
+    assert (state.tokens - state.clock) / SECOND == pytest.approx(taken / 1000, abs=0.1)
 
 
 OTHER_KEY = "k-2"  # another call's
@@ -321,7 +385,7 @@ def test_a_call_that_fails_again_while_others_are_answered_is_a_failure_of_its_r
     model.says = [ProviderDown("down"), Answer("Fine.", TAKEN), ProviderDown("down")]
     fails_first(calls)
     desk.clock.advance(seconds=1)
-    calls.ask("acme", ASK, key=OTHER_KEY)
+    ask(calls, key=OTHER_KEY)
     with pytest.raises(ProviderDown):
         ask(calls)
 

@@ -278,6 +278,25 @@ def test_a_key_is_kept_for_five_minutes(deployment):
     assert keys.read("secretsmanager:openai") == "sk-2"
 
 
+def test_a_key_is_used_for_longer_while_nobody_tells_another(deployment):
+    client = Failing("sk-1", refusal("ThrottlingException"), refusal("ThrottlingException"), "sk-2")
+    keys = SecretStore(lambda _: client, deployment.clock)
+    assert keys.read("secretsmanager:openai") == "sk-1"
+    deployment.clock.advance(seconds=300)
+    assert keys.read("secretsmanager:openai") == "sk-1"
+    assert keys.read_anew("secretsmanager:openai", "sk-1") == "sk-1"
+    assert keys.read("secretsmanager:openai") == "sk-2"
+
+
+def test_a_key_that_is_withdrawn_is_not_used_for_longer(deployment):
+    client = Failing("sk-1", refusal("AccessDeniedException"))
+    keys = SecretStore(lambda _: client, deployment.clock)
+    assert keys.read("secretsmanager:openai") == "sk-1"
+    deployment.clock.advance(seconds=300)
+    with pytest.raises(SecretUnreadable):
+        keys.read("secretsmanager:openai")
+
+
 def test_a_key_that_was_denied_is_read_anew_but_not_all_the_time(deployment):
     client = Failing("sk-1", "sk-2", "sk-3")
     keys = SecretStore(lambda _: client, deployment.clock)

@@ -1,0 +1,81 @@
+"""What is asked twice is asked once, however late the second asks."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from backhaul.guards.under_way import UnderWay
+
+
+class Slow:
+    """A call that ends when it is let go; it knows how often it was made."""
+
+    def __init__(self, error=None):
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.times, self.error = 0, error
+
+    def __call__(self):
+        self.times += 1
+        self.begun.set()
+        assert self.go.wait(10)
+        if self.error:
+            raise self.error
+        return self.times
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+def first(pool, calls, slow):
+    begun = pool.submit(calls.once, "k", slow, seconds=10)
+    assert slow.begun.wait(10)
+    return begun
+
+
+def test_who_asks_while_it_is_asked_gets_the_same(pool):
+    calls, slow = UnderWay(), Slow()
+    asked = first(pool, calls, slow)
+    again = pool.submit(calls.once, "k", slow, seconds=10)
+    slow.go.set()
+    assert (asked.result(), again.result(), slow.times) == (1, 1, 1)
+
+
+def test_who_cannot_wait_gets_nothing(pool):
+    calls, slow = UnderWay(), Slow()
+    asked = first(pool, calls, slow)
+    assert calls.once("k", slow, seconds=0.01) is None
+    assert calls.once("k", slow, seconds=-1) is None
+    slow.go.set()
+    assert asked.result() == 1
+
+
+def test_what_has_ended_is_asked_anew(pool):
+    calls, slow = UnderWay(), Slow()
+    slow.go.set()
+    assert [calls.once("k", slow, seconds=1) for _ in range(2)] == [1, 2]
+    calls.give_up()
+    assert calls.once("k", slow, seconds=1) == 3
+
+
+def test_what_comes_of_a_call_that_was_given_up_is_kept(pool):
+    calls, slow = UnderWay(), Slow()
+    asked = first(pool, calls, slow)
+    calls.give_up()
+    slow.go.set()
+    assert asked.result() == 1
+    assert [calls.once("k", slow, seconds=0) for _ in range(2)] == [1, 1]
+
+
+def test_a_failure_is_for_those_who_asked_and_is_not_kept(pool):
+    calls, slow = UnderWay(), Slow(ValueError("no"))
+    asked = first(pool, calls, slow)
+    calls.give_up()
+    slow.go.set()
+    with pytest.raises(ValueError, match="no"):
+        asked.result()
+    slow.error = None
+    assert calls.once("k", slow, seconds=1) == 2
