@@ -182,8 +182,8 @@ class Deployed:
         done = subprocess.run(run, cwd=PROJECT, env=own, capture_output=True, text=True, timeout=60, check=False)
         return done.returncode, done.stdout + done.stderr
 
-    def logged_errors(self, since: float, last: int = 10) -> list[str]:
-        """Return the last errors that functions have logged since that time."""
+    def logged(self, since: float) -> list[str]:
+        """Return what the functions have logged since that time, in order."""
         logs = self.admin("logs")
         groups = [
             each["logGroupName"]
@@ -197,9 +197,13 @@ class Deployed:
                 logGroupName=group, startTime=int(since * 1000)
             )
             for event in page["events"]
-            if '"level":"ERROR"' in event["message"] or "Traceback" in event["message"]
         ]
-        return [each["message"][:1500] for each in sorted(events, key=itemgetter("timestamp"))][-last:]
+        return [each["message"] for each in sorted(events, key=itemgetter("timestamp"))]
+
+    def logged_errors(self, since: float, last: int = 10) -> list[str]:
+        """Return the last errors of them."""
+        errors = [each for each in self.logged(since) if '"level":"ERROR"' in each or "Traceback" in each]
+        return [each[:1500] for each in errors[-last:]]
 
     def workers(self, part: str = "workersprocess") -> list[psutil.Process]:
         """Return the processes of the functions with `part` in their names."""
