@@ -21,7 +21,7 @@ ALLOWED = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Action": "bedrock:Converse", "Resource": "*"}],
 }
-"""What the emulator asks of the role of `process`; AWS asks for what `-c bedrock_models=` grants: bedrock:InvokeModel."""
+"""What the emulator asks of a worker; AWS asks for bedrock:InvokeModel, which `-c bedrock_models=` grants."""
 
 
 @pytest.fixture(scope="module")
