@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from backhaul.cli.jobs import Json, Stack
-from backhaul.cli.processor import PROCESSORS, Folder, Name, Options, find, parse_options
+from backhaul.cli.processor import PROCESSORS, Folder, Options, ProcessorName, find, parse_options
 from backhaul.cli.screen import emit_json, plain, plain_table, say, show, transfer
 from backhaul.client import Backhaul
 from backhaul.discovery import connect
@@ -44,7 +44,7 @@ def add_to(app: typer.Typer) -> None:
 
 def estimate(
     file: Annotated[Path, typer.Argument(help="The file to process.", show_default=False)],
-    processor: Name,
+    processor: ProcessorName,
     option: Options = None,
     folder: Folder = None,
     json: Json = False,
