@@ -93,7 +93,7 @@ def _compare(it: Asking, text: Text) -> Comparison:
         file.write(text.data)
         file.flush()
         given = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-        code, said = it.deployed.command("estimate", file.name, "prompt", *given, "--json")
+        code, said = it.deployed.command("estimate", file.name, "-p", "prompt", *given, "--json")
     if code:
         raise RuntimeError(said)
     estimate = json.loads(said)

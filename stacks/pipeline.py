@@ -6,6 +6,7 @@ from aws_cdk import CfnOutput, Stack
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
+from backhaul.operations.connection import NO_CAP
 from stacks.alarms import Alarms
 from stacks.announcements import Announcements
 from stacks.api import Api
@@ -76,9 +77,11 @@ class Pipeline(Stack):
             "FailedChunksUrl": workers.failed_chunks.queue_url,
             "AlarmTopicArn": alarms.topic.topic_arn,
             "OperatorPolicyArn": operators.policy.managed_policy_arn,
-            # What an operator's command starts keeps to the same limits.
+            # What an operator's command starts keeps to the same limits, and what it tells of a day has the same caps.
             "MaxRunningJobs": str(stage.max_running_jobs),
             "MaxRunningJobsPerTenant": str(stage.max_running_jobs_per_tenant),
+            "MaxCostPerDay": stage.max_cost_per_day or NO_CAP,
+            "MaxCostPerDayPerTenant": stage.max_cost_per_day_per_tenant or NO_CAP,
         }
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)

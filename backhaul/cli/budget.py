@@ -11,7 +11,7 @@ from backhaul.api import JobView, RaisedView
 from backhaul.cli.describe import cost_line
 from backhaul.cli.exits import Exit, exit_of
 from backhaul.cli.intake import checked_tenant
-from backhaul.cli.jobs import JobId, Json, Stack, follow, show_job
+from backhaul.cli.jobs import Json, Stack, follow, show_job
 from backhaul.cli.policy import dollars_of
 from backhaul.cli.screen import emit_json, plain, say, show, styled
 from backhaul.cli.usage import usage_table
@@ -19,18 +19,36 @@ from backhaul.client import Backhaul
 from backhaul.discovery import connect, operate
 from backhaul.errors import InvalidRequest
 from backhaul.job import BUDGET_EXHAUSTED, JobState
-from backhaul.money import dollars, nanodollars
-from backhaul.operations.spending import raise_today
+from backhaul.money import display, dollars, nanodollars
+from backhaul.operations.spending import budget_today, raise_today
 
-app = typer.Typer(no_args_is_help=True, help="Budgets: what a job may cost, and what it has cost.")
+app = typer.Typer(no_args_is_help=True, help="Budgets: what a job, or a day, may cost and has cost.")
 
 
 @app.command("show")
-def show_budget(job_id: JobId, json: Json = False, stack: Stack = None) -> int:
+def show_budget(
+    job_id: Annotated[str | None, typer.Argument(metavar="JOB", help="The job's ID.", show_default=False)] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Instead of a job: what this tenant has spent today (UTC); for operators.")
+    ] = None,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Instead of a job: what all have spent today (UTC); for operators.")
+    ] = False,
+    json: Json = False,
+    stack: Stack = None,
+) -> int:
     """Show what a job may cost, what it has cost in all of its runs, and by which providers.
 
+    With --tenant or --all: the same of today's (UTC) budget of a tenant, or of all tenants together.
+
     Example: `backhaul budget show JOB`
+
+    Example: `backhaul budget show --tenant TENANT`
     """
+    if (job_id is not None) + (tenant is not None) + everybody != 1:
+        raise typer.BadParameter("Name a job, or a tenant with --tenant, or --all: one of the three.", param_hint="JOB")
+    if job_id is None:
+        return _show_today(checked_tenant(tenant), json=json, stack=stack)
     with connect(stack) as client:
         job = client.job(job_id)
     if json:
@@ -40,6 +58,20 @@ def show_budget(job_id: JobId, json: Json = False, stack: Stack = None) -> int:
     show(f"[bold]{job.job_id}[/bold]  {styled(job.state)}  {said}")
     if job.cost and job.cost.usage:
         show(usage_table([("", name, each) for name, each in job.cost.usage.items()]))
+    return 0
+
+
+def _show_today(tenant: str | None, *, json: bool, stack: str | None) -> int:
+    found = budget_today(operate(stack), tenant)
+    if json:
+        emit_json(found)
+        return 0
+    rest = "no cap" if found.left is None else f"{display(nanodollars(found.left))} left"
+    show(f"[bold]{_whose(tenant)}[/bold]  {found.day} (UTC)  {cost_line(found.cost)}; {rest}")
+    if found.cap_by:
+        show(f"cap set by {plain(found.cap_by)}: {plain(found.cap_why or '')}")
+    if found.cost.usage:
+        show(usage_table([("", name, each) for name, each in found.cost.usage.items()]))
     return 0
 
 
@@ -135,6 +167,9 @@ def _raise_today(
     if json:
         emit_json({"tenant": tenant, "cost": cost})
     elif cost is not None:
-        whose = plain(tenant) if tenant else "The deployment"
-        say(f"{whose}, today (UTC): {cost_line(cost)}. Paused jobs go on with: backhaul redrive JOB")
+        say(f"{_whose(tenant)}, today (UTC): {cost_line(cost)}. Paused jobs go on with: backhaul redrive JOB")
     return Exit.SUCCEEDED
+
+
+def _whose(tenant: str | None) -> str:
+    return plain(tenant) if tenant else "The deployment"

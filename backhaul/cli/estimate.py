@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from backhaul.cli.jobs import Json, Stack
-from backhaul.cli.processor import PROCESSORS, Folder, Options, find, parse_options
+from backhaul.cli.processor import PROCESSORS, Folder, Options, ProcessorName, find, parse_options
 from backhaul.cli.screen import emit_json, plain, plain_table, say, show, transfer
 from backhaul.client import Backhaul
 from backhaul.discovery import connect
@@ -44,7 +44,7 @@ def add_to(app: typer.Typer) -> None:
 
 def estimate(
     file: Annotated[Path, typer.Argument(help="The file to process.", show_default=False)],
-    processor: Annotated[str, typer.Argument(help="What to do with it.", show_default=False)],
+    processor: ProcessorName,
     option: Options = None,
     folder: Folder = None,
     json: Json = False,
@@ -52,7 +52,7 @@ def estimate(
 ) -> int:
     """Say what a job would take: calls, tokens, cost and time; nothing is uploaded, and nobody is called.
 
-    Example: `backhaul estimate app.log redact -o types=email,ipv4`
+    Example: `backhaul estimate app.log --processor redact -o types=email,ipv4`
 
     The processor must be on this machine too, built in or in `processors/`. A file of more than 16 MiB is sampled.
     """

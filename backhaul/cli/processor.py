@@ -13,6 +13,7 @@ from backhaul.registry import Registry, find_processors
 PROCESSORS = Path("processors")
 """Where a user's own processors lie, below the folder in which a command is run."""
 
+ProcessorName = Annotated[str, typer.Option("--processor", "-p", help="What to do with it.", show_default=False)]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the processor; repeatable."),

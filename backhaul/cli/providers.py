@@ -20,7 +20,7 @@ from backhaul.cli.screen import emit_json, plain, plain_table, say, show, span
 from backhaul.discovery import operate
 from backhaul.errors import InvalidRequest
 from backhaul.operations import providers as operations
-from backhaul.operations.provider_fields import check_fields, default_of, text_of, values_of
+from backhaul.operations.provider_fields import FIELDS, check_fields, default_of, meaning_of, text_of, values_of
 from backhaul.operations.providers import Change, Listed, Settled
 from backhaul.providers import Provider
 
@@ -39,6 +39,15 @@ File = Annotated[
     Path | None,
     typer.Option("--file", metavar="FILE", help="The whole provider, as `show --json` writes it; - is stdin."),
 ]
+
+
+def _fields_help() -> str:
+    """Return what can be set and what it is otherwise, as a table in Markdown."""
+    rows = ["| Field | |", "|---|---|"]
+    for field in FIELDS:
+        default = text_of(default_of(field))
+        rows.append(f"| `{field}` | {meaning_of(field)}{f' (default: {default})' if default else ''} |")
+    return "\n".join(rows)
 
 
 @app.command("list")
@@ -77,7 +86,7 @@ def show_provider(name: Name, json: Json = False, stack: Stack = None) -> int:
     return 0
 
 
-@app.command("set")
+@app.command("set", epilog=_fields_help())
 def set_provider(
     name: Name,
     fields: Fields = None,

@@ -22,7 +22,7 @@ from backhaul.cli.policy import (
     Tolerate,
     policy_of,
 )
-from backhaul.cli.processor import Options, parse_options
+from backhaul.cli.processor import Options, ProcessorName, parse_options
 from backhaul.cli.screen import emit_json, option_text, plain_table, say, show, transfers
 from backhaul.discovery import connect
 from backhaul.upload import size_of
@@ -36,7 +36,7 @@ def add_to(app: typer.Typer) -> None:
 
 def submit(
     file: Annotated[Path, typer.Argument(help="The file to process.", show_default=False)],
-    processor: Annotated[str, typer.Option("--processor", "-p", help="What to do with it.", show_default=False)],
+    processor: ProcessorName,
     option: Options = None,
     tolerate: Tolerate = None,
     fail_fast: FailFast = False,

@@ -10,12 +10,13 @@ import typer
 from rich.table import Table
 
 from backhaul.api import DayUsage
+from backhaul.cli.intake import checked_tenant
 from backhaul.cli.jobs import Json, Stack
 from backhaul.cli.screen import emit_json, plain, plain_table, say, show
 from backhaul.cost import ProviderCost
 from backhaul.discovery import connect, operate
 from backhaul.money import display, dollars, nanodollars
-from backhaul.operations.spending import usage_of_all
+from backhaul.operations.spending import usage_of
 
 DAYS_MOST = 92
 
@@ -34,16 +35,23 @@ def usage(
     ] = None,
     job: Annotated[str | None, typer.Option(metavar="JOB", help="Only what this job took, in all of its runs.")] = None,
     provider: Annotated[str | None, typer.Option(help="Only calls of this provider.")] = None,
-    everybody: Annotated[bool, typer.Option("--all", help="Of all tenants; for operators.")] = False,
+    tenant: Annotated[str | None, typer.Option(help="What this tenant's calls took; for operators.")] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="What all tenants' calls took; for operators.")] = False,
     json: Json = False,
     stack: Stack = None,
 ) -> int:
     """Show what your calls of providers took and cost, by day (UTC) and provider.
 
     Example: `backhaul usage --days 7 --provider openai-small`
+
+    Example: `backhaul usage --tenant TENANT --days 7`
     """
-    if job is not None and (everybody or days is not None):
-        raise typer.BadParameter("A job's calls are not told by day; leave out --days and --all.", param_hint="--job")
+    if tenant is not None and everybody:
+        raise typer.BadParameter("Name a tenant or --all, not both.", param_hint="--tenant")
+    if job is not None and (everybody or tenant is not None or days is not None):
+        raise typer.BadParameter(
+            "A job's calls are not told by day or tenant; leave out --days, --tenant and --all.", param_hint="--job"
+        )
     if job is not None:
         with connect(stack) as client:
             cost = client.job(job).cost
@@ -53,16 +61,16 @@ def usage(
     else:
         last = datetime.now(UTC).date()
         first = last - timedelta(days=(days or 30) - 1)
-        by_day = _of_days(first, last, everybody=everybody, stack=stack)
+        by_day = _of_days(first, last, checked_tenant(tenant), everybody=everybody, stack=stack)
         told = [DayUsage(each.day, of) for each in by_day if (of := _of_provider(each.usage, provider))]
         rows = [(each.day.isoformat(), name, of) for each in told for name, of in each.usage.items()]
-        document = {"from": first, "to": last, "days": told}
+        document = ({"tenant": tenant} if tenant else {}) | {"from": first, "to": last, "days": told}
     if json:
         emit_json(document | {"total": total_of(each for _, _, each in rows)})
     elif rows:
         show(usage_table(rows))
     else:
-        say("No calls of providers were made.")
+        say(f"No calls of providers were made{f' by {plain(tenant)}' if tenant else ''}.")
     return 0
 
 
@@ -98,9 +106,11 @@ def total_of(costs: Iterable[ProviderCost]) -> ProviderCost:
     )
 
 
-def _of_days(first: date, last: date, *, everybody: bool, stack: str | None) -> tuple[DayUsage, ...]:
-    if everybody:
-        return usage_of_all(operate(stack), first, last)
+def _of_days(
+    first: date, last: date, tenant: str | None, *, everybody: bool, stack: str | None
+) -> tuple[DayUsage, ...]:
+    if everybody or tenant:
+        return usage_of(operate(stack), tenant, first, last)
     with connect(stack) as client:
         return client.usage(first, last)
 

@@ -18,6 +18,8 @@ DEAD_LETTERS_OUTPUTS: Mapping[Queue, str] = {
 }
 
 LOCAL_CLOUD = "The local cloud"
+NO_CAP = "any"
+"""How an output says that a day may cost anything: an empty one is easily taken for one that is not there."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,13 @@ class Outputs:
             failed_chunks_url=self.get(DEAD_LETTERS_OUTPUTS[Queue.FAILED_CHUNKS]),
             max_running_jobs=int(self.get("MaxRunningJobs")),
             max_running_jobs_per_tenant=int(self.get("MaxRunningJobsPerTenant")),
+            max_cost_per_day=self._cap("MaxCostPerDay"),
+            max_cost_per_day_per_tenant=self._cap("MaxCostPerDayPerTenant"),
         )
+
+    def _cap(self, name: str) -> str:
+        said = self.get(name)
+        return "" if said == NO_CAP else said
 
 
 @dataclass(frozen=True)

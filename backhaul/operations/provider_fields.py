@@ -91,6 +91,11 @@ def default_of(path: str) -> Any:
     return None if default is msgspec.NODEFAULT else default
 
 
+def meaning_of(path: str) -> str:
+    """Return what a field is, in a few words of Markdown."""
+    return str((_OF_BREAKER.get(path) or _OWN[path]).type.__metadata__[0].description)
+
+
 def text_of(value: Any) -> str:
     """Return a value as one writes it on a command line; nothing is the empty text."""
     if value is None:

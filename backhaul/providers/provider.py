@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from backhaul.money import cost_of
 from backhaul.providers import address
@@ -29,47 +29,59 @@ _DECIMALS_MOST = 9
 class Breaker(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """When calls are held back because a provider is down."""
 
-    enabled: bool = True
-    share: float = 0.5
-    """Which share of calls must fail,"""
-    calls: int = 10
-    """of at least so many,"""
-    window_seconds: float = 30.0
-    """within this time, for calls to be held back,"""
-    cooldown_seconds: float = 15.0
-    """for this time, until one is let through again."""
+    enabled: Annotated[bool, Meta(description="whether calls are held back while the provider is down")] = True
+    share: Annotated[float, Meta(description="which share of the calls must fail for that, 0.01 to 1")] = 0.5
+    calls: Annotated[int, Meta(description="of how many calls at least, all workers together")] = 10
+    window_seconds: Annotated[float, Meta(description="over how many of the last seconds these are counted")] = 30.0
+    cooldown_seconds: Annotated[
+        float, Meta(description="for how many seconds calls are then held back, until one probes")
+    ] = 15.0
 
 
 class Provider(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """One API and one model; raises `InvalidProvider` for what cannot be meant. `parse_provider` checks types too."""
+    """One API and one model; raises `InvalidProvider` for what cannot be meant. `parse_provider` checks types too.
+
+    The descriptions of the fields are what `backhaul providers set --help` shows.
+    """
 
     name: str
-    kind: Literal["openai", "bedrock", "http"]
-    """An API in OpenAI's form, Amazon Bedrock, or any that takes JSON by POST."""
-    base_url: str = ""
-    """https, or http on loopback and private addresses; not for bedrock."""
-    model: str = ""
-    """The model's name at the provider; of no use for http."""
-    secret: str = ""
-    """Where the key is kept: `secretsmanager:<name>` or `ssm:<name>`, with `#<key>` where it is one value of JSON."""
-    secret_header: str = "Authorization"  # noqa: S105  # a header's name
-    """The header that carries the key; in Authorization it is a bearer token, in any other it stands alone."""
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    burst: int | None = None
-    """How many calls may go at once before requests_per_minute slows them."""
+    kind: Annotated[
+        Literal["openai", "bedrock", "http"],
+        Meta(description="`openai` (an API in OpenAI's form), `bedrock`, or `http` (any that takes JSON by POST)"),
+    ]
+    base_url: Annotated[
+        str,
+        Meta(
+            description="the API's address without `/chat/completions`: https, or http on private addresses; "
+            "not for bedrock"
+        ),
+    ] = ""
+    model: Annotated[str, Meta(description="the model's name at the provider; of no use for http")] = ""
+    secret: Annotated[
+        str, Meta(description="where the key is kept: `secretsmanager:<name>` or `ssm:<name>`, and `#<key>` in JSON")
+    ] = ""
+    secret_header: Annotated[
+        str, Meta(description="the header for the key: a bearer token in Authorization, bare in any other")
+    ] = "Authorization"  # noqa: S105  # a header's name
+    requests_per_minute: Annotated[
+        int | None, Meta(description="how many calls may start in a minute; else any number")
+    ] = None
+    tokens_per_minute: Annotated[
+        int | None, Meta(description="how many tokens may be used in a minute, input and output; else any number")
+    ] = None
+    burst: Annotated[int | None, Meta(description="how many calls may go at once; needs requests_per_minute")] = None
     breaker: Breaker = Breaker()
-    price_input: Decimal = Decimal(0)
-    """US dollars for a million tokens."""
-    price_output: Decimal = Decimal(0)
-    idempotency_header: str = ""
-    """The header by which the provider knows a call that it has answered before, if it has one."""
-    timeout_seconds: float = 60.0
-    """How long a call may take."""
-    context_tokens: int | None = None
-    """The model's window."""
-    region: str = ""
-    """Where the model is asked, for bedrock only. Default: the deployment's own region."""
+    price_input: Annotated[Decimal, Meta(description="US dollars for a million tokens of input")] = Decimal(0)
+    price_output: Annotated[Decimal, Meta(description="US dollars for a million tokens of output")] = Decimal(0)
+    idempotency_header: Annotated[
+        str,
+        Meta(description="the header by which the provider knows a call that it has answered before, if it has one"),
+    ] = ""
+    timeout_seconds: Annotated[float, Meta(description="how many seconds a call may take, 0.1 to 900")] = 60.0
+    context_tokens: Annotated[int | None, Meta(description="the model's window, which no prompt may exceed")] = None
+    region: Annotated[
+        str, Meta(description="for bedrock: where the model is asked, if not in the deployment's own region")
+    ] = ""
 
     def __post_init__(self) -> None:
         for name in ("price_input", "price_output"):

@@ -40,6 +40,8 @@ def test_outputs_name_what_clients_and_operators_need(template: Template):
         "FlowTableName",
         "MaxRunningJobs",
         "MaxRunningJobsPerTenant",
+        "MaxCostPerDay",
+        "MaxCostPerDayPerTenant",
         "IntakeQueueUrl",
         "IntakeDeadLettersUrl",
         "StateMachineArn",
@@ -49,6 +51,14 @@ def test_outputs_name_what_clients_and_operators_need(template: Template):
         "AlarmTopicArn",
         "OperatorPolicyArn",
     }
+
+
+def test_outputs_tell_operators_what_a_day_may_cost(template: Template, synthesize: Callable[..., Template]):
+    def caps(template: Template) -> list[str]:
+        return [template.document["Outputs"][name]["Value"] for name in ("MaxCostPerDay", "MaxCostPerDayPerTenant")]
+
+    assert caps(template) == ["any", "any"]
+    assert caps(synthesize(max_cost_per_day="50", max_cost_per_day_per_tenant="2.50")) == ["50", "2.50"]
 
 
 class TestStorage:

@@ -17,7 +17,7 @@ from moto.backends import get_backend
 
 from backhaul.job import Cause, JobRef, JobState
 from backhaul.letter import FailedChunkLetter
-from backhaul.operations.connection import Operations, Outputs
+from backhaul.operations.connection import NO_CAP, Operations, Outputs
 from backhaul.operations.contents import Queue
 from backhaul.operations.deadletters import DeadLetter, Found, Wanted, find
 from backhaul.operations.holding import Held
@@ -260,6 +260,8 @@ def make_desk(deployment: Any) -> Desk:
         "FlowTableName": settings.flow_table,
         "MaxRunningJobs": str(settings.max_running_jobs),
         "MaxRunningJobsPerTenant": str(settings.max_running_jobs_per_tenant),
+        "MaxCostPerDay": settings.max_cost_per_day or NO_CAP,
+        "MaxCostPerDayPerTenant": settings.max_cost_per_day_per_tenant or NO_CAP,
         "FailedChunksUrl": settings.failed_chunks_url,
         "DataBucketName": settings.data_bucket,
         "StateMachineArn": settings.state_machine_arn,

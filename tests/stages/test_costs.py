@@ -1,9 +1,11 @@
 """What a job costs is told, may be raised by its owner, and is settled by the merge, whoever died before."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+import boto3
 import msgspec
 import pytest
 from botocore.exceptions import ClientError
@@ -383,6 +385,76 @@ def test_what_is_no_days_budget_is_refused(operations, capsys, words, said):
     assert list(operations.store.audit.newest()) == []
 
 
+def shown(capsys, *words):
+    assert run(["budget", "show", *words]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    return said.out.splitlines()
+
+
+@pytest.fixture
+def capped(operations, monkeypatch):
+    """The deployment's operator, where a day has caps."""
+    settings = replace(operations.settings, max_cost_per_day="50", max_cost_per_day_per_tenant="2.50")
+    made = replace(operations, settings=settings)
+    monkeypatch.setattr("backhaul.cli.budget.operate", lambda _: made)
+    return made
+
+
+def test_a_days_budget_is_shown_with_its_cap_and_what_is_spent_held_and_left(deployment, capped, capsys):
+    spend(deployment, "T1", "acme", 1.5)
+    spend(deployment, "T2", "beta", 2)
+    assert Budget(Holder(JobRef("T1", "0" * 26), 9, 1), Caps(), deployment.store.budgets, deployment.clock).reserve(1)
+    held = deployment.store.budgets.get(BudgetKey.of_tenant("T1", deployment.clock.now().date())).held
+    assert held > 0
+    assert shown(capsys, "--tenant", "T1") == [
+        f"T1  2026-11-22 (UTC)  $1.50 of $2.50 spent, {display(held)} held for calls under way; $1.00 left",
+        "PROVIDER  CALLS  TOKENS IN  TOKENS OUT   COST  SAVED",
+        "acme          1        100          10  $1.50  $0.00",
+        "total         1        100          10  $1.50  $0.00",
+    ]
+    first, _, *providers, _ = shown(capsys, "--all")
+    assert first.startswith("The deployment  2026-11-22 (UTC)  $3.50 of $50.00 spent, ")
+    assert first.endswith("; $46.50 left")
+    assert [line.split()[0] for line in providers] == ["acme", "beta"]
+
+
+def test_a_days_budget_is_one_document_with_exact_amounts(deployment, capped, capsys):
+    spend(deployment, "T1", "acme", 1.5)
+    (document,) = [json.loads("\n".join(shown(capsys, "--tenant", "T1", "--json")))]
+    usage = {"calls": 1, "input_tokens": 100, "output_tokens": 10, "spent": "1.50", "saved": "0.00"}
+    cost = {"max_cost": "2.50", "spent": "1.50", "held": "0.00", "saved": "0.00", "usage": {"acme": usage}}
+    day = {"day": "2026-11-22", "cap_by": None, "cap_why": None}
+    assert document == {"tenant": "T1", "cost": cost, "left": "1.00"} | day
+    assert json.loads("\n".join(shown(capsys, "--all", "--json")))["tenant"] is None
+
+
+def test_a_day_of_which_nothing_is_spent_has_all_of_its_cap_left(operations, capped, capsys, monkeypatch):
+    assert shown(capsys, "--tenant", "T9") == ["T9  2026-11-22 (UTC)  $0.00 of $2.50 spent; $2.50 left"]
+    monkeypatch.setattr("backhaul.cli.budget.operate", lambda _: operations)
+    assert shown(capsys, "--tenant", "T9") == ["T9  2026-11-22 (UTC)  $0.00 spent; no cap"]
+    assert shown(capsys, "--all") == ["The deployment  2026-11-22 (UTC)  $0.00 spent; no cap"]
+    document = json.loads("\n".join(shown(capsys, "--all", "--json")))
+    assert (document["cost"]["max_cost"], document["cost"]["spent"], document["left"]) == (None, "0.00", None)
+
+
+def test_a_cap_that_was_set_for_today_is_shown_with_who_and_why_until_midnight(deployment, capped, capsys):
+    spend(deployment, "T1", "acme", 1.5)
+    raise_today(capped, "T1", DOLLAR, "[b]enough[/b]")
+    first, who, *_ = shown(capsys, "--tenant", "T1")
+    assert first == "T1  2026-11-22 (UTC)  $1.50 of $1.00 spent; $0.00 left"  # lower than what was spent by then
+    assert who == f"cap set by {WHO}: [b]enough[/b]"
+    deployment.clock.advance(days=1)
+    assert shown(capsys, "--tenant", "T1") == ["T1  2026-11-23 (UTC)  $0.00 of $2.50 spent; $2.50 left"]
+
+
+def test_looking_at_a_days_budget_writes_nothing(capped, capsys):
+    shown(capsys, "--tenant", "T9")
+    assert list(capped.store.audit.newest()) == []
+    table, client = capped.settings.flow_table, boto3.client("dynamodb")
+    assert client.scan(TableName=table)["Count"] == 0
+
+
 # --- the merge closes the books
 
 
@@ -549,9 +621,14 @@ def test_the_ends_of_the_calendar_are_days_too(deployment, first, last):
     assert used(deployment, first=first, last=last) == ()
 
 
-def test_operators_see_the_usage_of_all(deployment, operations, capsys, monkeypatch):
-    today = deployment.clock.now()
-    monkeypatch.setattr("backhaul.cli.usage.datetime", type("Fixed", (), {"now": staticmethod(lambda _: today)}))
+@pytest.fixture
+def today(deployment, monkeypatch):
+    now = deployment.clock.now()
+    monkeypatch.setattr("backhaul.cli.usage.datetime", type("Fixed", (), {"now": staticmethod(lambda _: now)}))
+
+
+@pytest.mark.usefixtures("today")
+def test_operators_see_the_usage_of_all(deployment, operations, capsys):
     spend(deployment, "T1", "acme", 1.5, calls=1200)
     spend(deployment, "T2", "beta", 0.0031)
     assert run(["usage", "--all", "--days", "2"]) == 0
@@ -565,3 +642,30 @@ def test_operators_see_the_usage_of_all(deployment, operations, capsys, monkeypa
     document = json.loads(capsys.readouterr().out)
     assert (document["to"], document["total"]["spent"]) == ("2026-11-22", "1.5031")
     assert display(nanodollars(document["total"]["spent"])) == "$1.50"
+
+
+@pytest.mark.usefixtures("today")
+def test_operators_see_the_usage_of_one_tenant(deployment, operations, capsys):
+    spend(deployment, "T1", "acme", 1.5, calls=1200)
+    spend(deployment, "T1", "beta", 0.25)
+    spend(deployment, "T2", "beta", 0.0031)
+    assert run(["usage", "--tenant", "T1", "--provider", "acme"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "DAY         PROVIDER  CALLS  TOKENS IN  TOKENS OUT   COST  SAVED",
+        "2026-11-22  acme      1,200        100          10  $1.50  $0.00",
+        "            total     1,200        100          10  $1.50  $0.00",
+    ]
+    assert run(["usage", "--tenant", "T2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["tenant"], document["total"]["spent"]) == ("T2", "0.0031")
+    assert [list(each["usage"]) for each in document["days"]] == [["beta"]]
+
+
+@pytest.mark.usefixtures("today", "operations")
+def test_a_tenant_that_nobody_knows_has_used_nothing(deployment, capsys):
+    spend(deployment, "T1", "acme", 1.5)
+    assert run(["usage", "--tenant", "T9"]) == 0
+    assert capsys.readouterr() == ("", "No calls of providers were made by T9.\n")
+    assert run(["usage", "--tenant", "T9", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["days"], document["total"]["calls"]) == ([], 0)

@@ -73,6 +73,25 @@ def test_a_job_that_costs_nothing_says_so(job, capsys):
     assert capsys.readouterr().out == f"{JOB}  RUNNING  nothing spent, and no cap\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        [JOB, "--tenant", "T1"],
+        [JOB, "--all"],
+        ["--tenant", "T1", "--all"],
+        ["--tenant", "T#1"],
+        ["--tenant", ""],
+        [JOB, JOB],
+    ],
+)
+def test_a_budget_is_shown_of_one_job_or_one_tenant_or_all(server, words, capsys):
+    assert run(["budget", "show", *words]) == Exit.USAGE
+    assert server.requests == []
+    said = capsys.readouterr()
+    assert (said.out, said.err[:6]) == ("", "Error:")
+
+
 def test_a_raise_sends_the_total_and_says_what_follows(job, raises, view, capsys):
     server = raises(view("QUEUED", run=2, cost=COST | {"max_cost": "5.00"}), started=True, chunks=3)
     assert run(["budget", "raise", JOB, "5", "--reason", "worth it"]) == 0
@@ -206,7 +225,17 @@ def test_the_usage_of_a_job_is_by_provider(job, capsys):
 
 @pytest.mark.parametrize(
     "words",
-    [["--days", "0"], ["--days", "93"], ["--days", "x"], ["--job", JOB, "--all"], ["--job", JOB, "--days", "3"]],
+    [
+        ["--days", "0"],
+        ["--days", "93"],
+        ["--days", "x"],
+        ["--job", JOB, "--all"],
+        ["--job", JOB, "--days", "3"],
+        ["--job", JOB, "--tenant", "T1"],
+        ["--tenant", "T1", "--all"],
+        ["--tenant", "T#1"],
+        ["--tenant", ""],
+    ],
 )
 def test_what_is_no_usage_is_refused_before_any_request(server, words, capsys):
     assert run(["usage", *words]) == Exit.USAGE

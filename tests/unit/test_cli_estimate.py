@@ -74,7 +74,7 @@ def paid(tmp_path, takes_uploads, answer):
 
 
 def test_an_estimate_for_people_is_a_table_of_ranges_and_what_binds(paid, capsys):
-    assert run(["estimate", "a.txt", "paid"]) == 0
+    assert run(["estimate", "a.txt", "-p", "paid"]) == 0
     said = capsys.readouterr()
     assert [line.rstrip() for line in said.out.splitlines()] == [
         "PAID                    LOW   LIKELY    HIGH",
@@ -92,12 +92,12 @@ def test_an_estimate_for_people_is_a_table_of_ranges_and_what_binds(paid, capsys
 
 
 def test_an_estimate_for_programs_is_what_the_deployment_said(paid, capsys):
-    assert run(["estimate", "a.txt", "paid", "--json"]) == 0
+    assert run(["estimate", "a.txt", "-p", "paid", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == estimate()
 
 
 def test_only_counts_are_sent(paid):
-    assert run(["estimate", "a.txt", "paid", "-o", "chunk_bytes=1000"]) == 0
+    assert run(["estimate", "a.txt", "-p", "paid", "-o", "chunk_bytes=1000"]) == 0
     (asked,) = paid.requests
     assert SECRET.encode() not in asked.body
     assert asked.json() == {
@@ -119,7 +119,7 @@ def test_only_counts_are_sent(paid):
 def test_a_free_processor_costs_what_aws_costs(paid, answer, capsys):
     nothing = estimate("0.00", "0.00", "0.00", providers=[], seconds=0.1, limit="reading", slowest=None)
     paid.on("POST", "/estimate", answer.of(nothing))
-    assert run(["estimate", "a.txt", "text-stats"]) == 0
+    assert run(["estimate", "a.txt", "--processor", "text-stats"]) == 0
     said = capsys.readouterr()
     assert "cost of providers" in said.out
     assert "$0.00" in said.out
@@ -128,19 +128,20 @@ def test_a_free_processor_costs_what_aws_costs(paid, answer, capsys):
 
 def test_of_a_sampled_file_it_is_said_how_much_was_read(paid, answer, capsys):
     paid.on("POST", "/estimate", answer.of(estimate(size=1000)))
-    assert run(["estimate", "a.txt", "paid"]) == 0
+    assert run(["estimate", "a.txt", "-p", "paid"]) == 0
     assert "Read: 10.0% of the file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["a.txt", "nope"], Exit.REFUSED, "processors"),
-        (["b.txt", "paid"], Exit.REFUSED, "b.txt is not a file"),
-        (["a.txt", "paid", "-o", "top=1"], Exit.REFUSED, "no option 'top'"),
-        (["a.txt", "paid", "-o", "broken=true"], Exit.REFUSED, "raised KeyError at paid.py:17"),
-        (["a.txt"], Exit.USAGE, "processor"),
-        (["utf16.txt", "paid"], Exit.REFUSED, "UTF-16"),
+        (["a.txt", "-p", "nope"], Exit.REFUSED, "processors"),
+        (["b.txt", "-p", "paid"], Exit.REFUSED, "b.txt is not a file"),
+        (["a.txt", "-p", "paid", "-o", "top=1"], Exit.REFUSED, "no option 'top'"),
+        (["a.txt", "-p", "paid", "-o", "broken=true"], Exit.REFUSED, "raised KeyError at paid.py:17"),
+        (["a.txt"], Exit.USAGE, "--processor"),
+        (["a.txt", "paid"], Exit.USAGE, "--processor"),
+        (["utf16.txt", "-p", "paid"], Exit.REFUSED, "UTF-16"),
     ],
 )
 def test_what_cannot_be_estimated_is_refused_before_anybody_is_asked(paid, capsys, arguments, code, said):
@@ -153,7 +154,7 @@ def test_what_cannot_be_estimated_is_refused_before_anybody_is_asked(paid, capsy
 def test_a_provider_that_is_not_set_up_is_named(paid, answer, capsys):
     refusal = {"error": {"code": "invalid_request", "message": "There is no provider 'acme'."}}
     paid.on("POST", "/estimate", answer.of(refusal, 400))
-    assert run(["estimate", "a.txt", "paid"]) == Exit.REFUSED
+    assert run(["estimate", "a.txt", "-p", "paid"]) == Exit.REFUSED
     assert "no provider 'acme'" in capsys.readouterr().err
 
 

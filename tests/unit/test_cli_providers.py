@@ -8,7 +8,15 @@ import typer
 from backhaul.cli.app import run
 from backhaul.cli.exits import Exit, exit_of
 from backhaul.cli.providers import parse_fields
-from backhaul.operations.provider_fields import FIELDS, changed, check_name, default_of, text_of, values_of
+from backhaul.operations.provider_fields import (
+    FIELDS,
+    changed,
+    check_name,
+    default_of,
+    meaning_of,
+    text_of,
+    values_of,
+)
 from backhaul.providers import InvalidProvider, ProviderConflict, SecretUnreadable, UnknownProvider, parse_provider
 
 OPENAI = {"name": "small", "kind": "openai", "base_url": "https://api.openai.com/v1", "model": "gpt-4o-mini"}
@@ -52,6 +60,21 @@ def test_every_field_can_be_set_and_has_a_default_or_must_be():
         "secret_header", "breaker.enabled", "breaker.share", "breaker.calls", "breaker.window_seconds",
         "breaker.cooldown_seconds", "price_input", "price_output", "timeout_seconds",
     }  # fmt: skip
+
+
+def test_the_help_says_of_every_field_what_it_is_and_its_default(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["providers", "set", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    table = lines[next(number for number, line in enumerate(lines) if line.strip() == "Field") + 2 :]
+    assert [line.split()[0] for line in table if line.strip() and line[2] != " "] == list(FIELDS)
+    said = " ".join(" ".join(table).split())
+    for field in FIELDS:
+        meaning, default = meaning_of(field), text_of(default_of(field))
+        assert len(meaning) > 10
+        expected = f"{field} {meaning}{f' (default: {default})' if default else ''}".replace("`", "")
+        assert expected in said
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ OUTPUTS = {
     "FlowTableName": "flow",
     "MaxRunningJobs": "100",
     "MaxRunningJobsPerTenant": "20",
+    "MaxCostPerDay": "any",
+    "MaxCostPerDayPerTenant": "2.50",
     "DataBucketName": "data",
     "StateMachineArn": "arn:aws:states:us-east-1:000000000000:stateMachine:runs",
     "EventBusName": "bus",
@@ -88,6 +90,7 @@ def test_a_stack_tells_where_everything_is_and_sts_who_asks(deployed):
     assert operations.who == WHO
     assert operations.settings.jobs_table == "jobs"
     assert operations.settings.flow_table == "flow"
+    assert (operations.settings.cap, operations.settings.cap_per_tenant) == (None, 2_500_000_000)
     assert set(operations.dead_letters()) == set(Queue)
     assert operations.alarm_topic() == OUTPUTS["AlarmTopicArn"]
 

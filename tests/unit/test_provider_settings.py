@@ -41,9 +41,8 @@ def test_no_field_goes_undocumented():
         for field in msgspec.structs.fields(kind):
             (row,) = [each for each in rows if f"`{field.name}`" in (each if kind is Breaker else each.split("|")[1])]
             if field.default not in (msgspec.NODEFAULT, "", None, Breaker()):
-                default = (
-                    "true" if field.default is True else f"{field.default:g}" if field.type is float else field.default
-                )
+                is_number = isinstance(field.default, float)
+                default = "true" if field.default is True else f"{field.default:g}" if is_number else field.default
                 assert str(default) in row.split("|")[3], field.name
 
 
