@@ -31,10 +31,14 @@ def settings() -> Iterator[Setting]:
     grid = itertools.product((1, LEASE), (100, 10), (20, 200), LATENCIES, (0.0, 0.5))
     for lease, rate, callers, latency, skew in grid:
         yield Setting(callers, rate, latency, skew, lease, seconds=60.0 if rate == 100 else 300.0)
+    for rate, callers, latency in itertools.product((100, 10), (20, 200), LATENCIES):  # as workers are set up
+        yield Setting(callers, rate, latency, 0.0, LEASE, seconds=60.0 if rate == 100 else 300.0, near=SKEW)
 
 
-def late_settings() -> Iterator[Setting]:
-    """Yield rows with newcomers all the time, which are only looked at."""
+def unbounded_settings() -> Iterator[Setting]:
+    """Yield rows that are only looked at: clocks that are wrong and believed, and newcomers all the time."""
+    for rate, callers, latency in itertools.product((100, 10), (20, 200), LATENCIES):
+        yield Setting(callers, rate, latency, 0.5, LEASE, seconds=60.0 if rate == 100 else 300.0, near=SKEW)
     for near, lease, skew in itertools.product((NEAR, SKEW), (1, LEASE), (0.0, 0.5)):
         yield Setting(200, 100, LATENCIES[1], skew, lease, starting=5.0, near=near)
     for near, skew in itertools.product((NEAR, SKEW), (0.0, 0.01, 0.5)):
@@ -92,7 +96,7 @@ def main(words: list[str]) -> int:
         result = simulate(setting)
         lines.append(row(name_of(setting), setting, result))
         failed += [f"{name}: {lines[-1]}" for name in broken(setting, result)]
-    for setting in late_settings():
+    for setting in unbounded_settings():
         lines.append(row(name_of(setting), setting, simulate(setting)))
     for peer, (rate, callers, latency) in itertools.product(PEERS, itertools.product((100, 10), (20, 200), LATENCIES)):
         setting = Setting(callers, rate, latency, seconds=20.0 if rate == 100 else 60.0)
