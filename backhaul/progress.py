@@ -109,6 +109,8 @@ class ShardRecord:
     attempt: int = 0
     run: int = 0
     """The run that committed last."""
+    first_attempt: int = 0
+    """The first of this run."""
     previous_run: int = 0
     """The run that claimed last before the present claim."""
     handed_over: int = 0
@@ -158,7 +160,7 @@ class ShardRecord:
         """Return the record, just claimed, as a new run takes it up: what failed is to be tried again."""
         if self.run == run:
             return self
-        fresh = replace(self, run=run, finished=False)
+        fresh = replace(self, run=run, first_attempt=self.attempt, finished=False)
         if self.previous_run != run:  # what became of another run's last attempt is no concern of this one
             fresh = replace(fresh, handed_over=self.attempt - 1)
         return replace(fresh, suspect=None, crash=None)

@@ -55,7 +55,8 @@ class Desk:
         self.failure: Exception | None = None
         """What the store raised in the midst of the processor's code."""
         self._ended = 0
-        self._asked: Counter[str] = Counter()
+        self._asked: Counter[str | tuple[str, int]] = Counter()
+        self._go = calls.begin()
         self._recalling = threading.Lock()
         self.leaves: Callable[[], bool] = lambda: False
         """Tells whether the attempt should end at this checkpoint."""
@@ -75,7 +76,6 @@ class Desk:
 
     def forget(self) -> None:
         """Have the stored answers read, also those of a chunk that nobody seems to have tried: we have ourselves."""
-        self._calls.give_up()
         self._answers = None
 
     def look_up(self, step: Step) -> bytes | None:
@@ -105,17 +105,22 @@ class Desk:
                 price = Price(self._commit.record.attempt, made.cost, made.estimate)
                 return self.store(step, msgspec.json.encode(made.answer), price)
 
-            more = self._to_come(provider)
-            stored = self._calls.ask(provider, request, key=key, keep=keep, estimate=estimate, more=more)
+            more = self._to_come(provider, step[0])
+            stored = self._calls.ask(provider, request, key=key, go=self._go, keep=keep, estimate=estimate, more=more)
+            self.progressed = True
         return msgspec.json.decode(stored, type=Answer)
 
-    def _to_come(self, provider: str) -> float:
-        """Return about how many calls the records need that are not begun, by what the others have needed."""
+    def _to_come(self, provider: str, record: int) -> float:
+        """Return about how many calls the records need that are not begun, by what the others have needed.
+
+        Or as many as this record has asked before, if that is more: it may go on.
+        """
         with self._recalling:
-            self._asked[provider] += 1
+            before = self._asked[provider, record]
+            self._asked.update([provider, (provider, record)])
         begun = self.run.records.position
         left = self._end - begun if self.is_last else math.inf
-        return self._asked[provider] * max(left, 0) / max(begun - self._from, 1)
+        return max(self._asked[provider] * max(left, 0) / max(begun - self._from, 1), before)
 
     def store(self, step: Step, answer: bytes, price: Price | None = None) -> bytes:
         """Do what `keep` does, in any thread."""

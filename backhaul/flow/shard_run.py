@@ -28,7 +28,7 @@ from backhaul.transience import is_transient
 SLEEP_LONGEST = 2.0
 """A longer wait leaves the function: nobody is paid to sleep."""
 STAYS_AFTER = 1000
-"""Attempts at a shard after which its workers wait inside the function."""
+"""Attempts at a shard in one run after which its workers wait inside the function."""
 DEATHS_MOST = 3
 """Workers that a chunk may take with it; fewer than the state machine retries, so that its siblings go on."""
 
@@ -205,13 +205,17 @@ class ShardRun:
 
     def _stay(self, seconds: float) -> Left | None:
         """Wait in here; returns how the attempt ends if the job is to stop meanwhile."""
+        if seconds > SLEEP_LONGEST:
+            self._write()
         self._watch.sleep(seconds)
+        self._safe_at = self._clock.monotonic()  # the wait tells nothing of how long a record takes
         return Left(End.DONE) if self._watch.is_stopping else None
 
     @property
     def _sleep_longest(self) -> float:
         # An execution has room for 25,000 events, and a wait takes nine: a shard that has waited often stays.
-        return SLEEP_LONGEST if self._commit.record.attempt < STAYS_AFTER else math.inf
+        waits = self._commit.record.attempt - self._commit.record.first_attempt
+        return SLEEP_LONGEST if waits < STAYS_AFTER else math.inf
 
     def _fail(self, chunk: Chunk, record: int | None, cause: Cause, tries: tuple[Try, ...]) -> Left | None:
         bounds, attempts = (chunk.index, chunk.start, chunk.end), max(len(tries), 1)

@@ -75,9 +75,9 @@ class Watch:
 
     def sleep(self, seconds: float) -> None:
         """Wait for so long, or until the job is to stop; raises `Superseded` when another worker holds the shard."""
-        until = self._clock.monotonic() + seconds
-        while not self.is_stopping and (left := until - self._clock.monotonic()) > 0:
-            self._clock.sleep(min(left, DOZE_SECONDS))
+        while seconds > 0 and not self.is_stopping:
+            self._clock.sleep(min(seconds, DOZE_SECONDS))
+            seconds -= DOZE_SECONDS
             self.check()
 
     def mark(self, chunk: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
@@ -62,6 +63,7 @@ class Budget:
         self._drawn = (0, clock.monotonic())
         self._posted_at = clock.monotonic()
         self._out_until = -math.inf
+        self._has_left = False
 
     def reserve(self, estimate: int) -> Reservation | Exhausted | HeldByOthers | OutOfReach:
         """Reserve what a call can cost at most, in nanodollars, or say why it must not be made; raises `Superseded`."""
@@ -71,7 +73,8 @@ class Budget:
         with self._writing:
             if taken := self._take(estimate):  # another thread may have drawn meanwhile
                 return taken
-            if self._clock.monotonic() >= self._out_until:  # or found that nothing can be drawn
+            # Or found that nothing can be drawn. What a thread draws that was given up would be held for ever.
+            if self._clock.monotonic() >= self._out_until and not self._has_left:
                 try:
                     return self._draw(estimate)
                 except Exception as error:
@@ -99,6 +102,7 @@ class Budget:
         for reservation in list(self._open.values()):
             self.settle(reservation, TAKEN_OVER, Usage(nanodollars=reservation.estimate))
         with self._writing:
+            self._has_left = True
             if self._holder.attempt > 1 and not self._job.account.entry:
                 self._inherit()
             self._flush(last=True)
@@ -154,10 +158,8 @@ class Budget:
         is_due = self._clock.monotonic() - self._posted_at > ALLOWANCE_SECONDS
         if is_due and self._writing.acquire(blocking=False):
             try:
-                self._flush()
-            except Exception as error:  # it stays to be written, and the next to reserve hears of it
-                if not isinstance(error, Superseded) and not is_transient(error):
-                    raise
+                with suppress(Exception):  # it stays to be written, and the next to reserve hears of it
+                    self._flush()
             finally:
                 self._writing.release()
 

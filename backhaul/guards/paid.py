@@ -82,6 +82,7 @@ class PaidCalls:
         self.made = 0
         """Calls that were made."""
         self._under_way: UnderWay[tuple[Any]] = UnderWay()
+        self._has_left = False
 
     def ask(
         self,
@@ -89,29 +90,33 @@ class PaidCalls:
         request: Request,
         *,
         key: str,
+        go: int,
         keep: Callable[[Paid], T],
         estimate: Usage | None = None,
         more: float = math.inf,
     ) -> T:
         """Make one call, once its budget, its breaker and its limit let it, and return the answer as `keep` keeps it.
 
-        `key` is the same for the same call, however often it is made; `more` is about how many calls of this provider
-        will follow besides those that are asked for now. A call that has to wait for longer than two
-        seconds raises `Interrupted` to wait outside; so does one to a provider that is busy, down or does not take
-        our key, which costs the record no attempt. Raises what the adapter raises otherwise.
+        `key` is the same for the same call, however often it is made; `go` is what `begin` returned; `more` is about
+        how many calls of this provider will follow besides those that are asked for now. A call that has to wait for
+        longer than two seconds raises `Interrupted` to wait outside; so does one to a provider that is busy, down or
+        does not take our key, which costs the record no attempt. Raises what the adapter raises otherwise.
         """
         # A thread that was given up may be asking it still, and what that one gets is paid for.
         found = self._under_way.once(
-            key, lambda: (keep(self._ask(name, request, key, estimate, more)),), seconds=self._left
+            key, lambda: (keep(self._ask(name, request, key, estimate, more)),), go=go, seconds=self._left
         )
         if found is None:
             raise Interrupted(Reason.WAIT)
         kept: T = found[0]
         return kept
 
-    def give_up(self) -> None:
-        """Take note that nobody waits for the calls under way any more; who asks for them again gets their answers."""
-        self._under_way.give_up()
+    def begin(self) -> int:
+        """Begin a go at a chunk, and return its number: threads of those before, given up, ask nothing more.
+
+        What they are asking already is for who asks it again.
+        """
+        return self._under_way.begin()
 
     def _ask(self, name: str, request: Request, key: str, estimate: Usage | None, more: float) -> Paid:
         channel = self._used[name] = self._channel(name)
@@ -134,24 +139,36 @@ class PaidCalls:
             raise
         made = self._call(channel, request, key, reservation, permit, turn)
         if self._cache:
-            self._cache.keep(provider, request, made.answer)
+            with suppress(Exception):  # the next look into it meets the same before it is paid for
+                self._cache.keep(provider, request, made.answer)
         return made
 
     def keep(self) -> dict[str, str]:
         """Return what is reserved for calls that were not made, for the next attempt; nothing follows but `leave`."""
-        return self.turns.keep(self._used.values())
+        self._under_way.begin()
+        return self.turns.keep(list(self._used.values()))
 
     def take_up(self, kept: Mapping[str, str]) -> None:
         """Use what the attempt before this one has kept."""
         self.turns.take_up(kept)
 
     def leave(self) -> None:
-        """Settle everything; no call follows. Raises as the stores do, and `Superseded`."""
-        for channel in self._used.values():
+        """Settle everything; no call follows. Raises as the stores do, and `Superseded`; a second time does nothing."""
+        if self._has_left:
+            return
+        self._has_left = True
+        self._under_way.begin()
+        for channel in list(self._used.values()):
             channel.breaker.flush()
             if channel.limiter:
                 channel.limiter.settle()
         self._budget.leave()
+
+    def give_up(self) -> None:
+        """Settle what can be: the attempt ends by an exception. What is not is found by who comes next."""
+        if self._left > 0:
+            with suppress(Exception):
+                self.leave()
 
     @property
     def _left(self) -> float:
@@ -208,8 +225,9 @@ class PaidCalls:
             self._wait_for(error, channel, key)
             raise
         finally:
-            self._settle(reservation, provider, became)
             with suppress(Exception):  # the next call meets the same before it is paid for
+                self._settle(reservation, provider, became)
+            with suppress(Exception):
                 report(channel, permit, became.result)
                 take_down(channel, turn, became)
 

@@ -100,12 +100,11 @@ class Turns:
 
     def keep(self, channels: Iterable[Channel]) -> dict[str, str]:
         """Return what is reserved for calls that were not made, by provider and as JSON; nothing is taken after it."""
-        kept = {}
-        for channel in channels:
-            name = channel.provider.name
-            lease = channel.limiter.take_lease() if channel.limiter else None
-            with self._lock:
-                turns = tuple(self._turns.get(name, ()))
-            if turns or lease:
-                kept[name] = msgspec.json.encode(_Kept(turns, lease)).decode()
-        return kept
+        leases = {each.provider.name: each.limiter.take_lease() for each in channels if each.limiter}
+        with self._lock:
+            kept, self._before = self._before, {}  # of those for which this attempt had no use yet
+            turns, self._turns = self._turns, {}
+        for name in leases.keys() | turns.keys():
+            before = kept.get(name, _Kept((), None))
+            kept[name] = _Kept((*before.turns, *turns.get(name, ())), before.lease or leases.get(name))
+        return {name: msgspec.json.encode(each).decode() for name, each in kept.items() if each.turns or each.lease}

@@ -17,20 +17,28 @@ class UnderWay(Generic[T]):
     def __init__(self) -> None:
         self._calls: dict[str, Future[T]] = {}
         self._given_up: set[str] = set()
+        self._go = 0
         self._lock = threading.Lock()
 
-    def give_up(self) -> None:
-        """Keep what comes of the calls under way: who asks for it again may not find it where it is stored."""
+    def begin(self) -> int:
+        """Begin a go, and return its number: threads of those before begin nothing more.
+
+        What comes of their calls under way is kept: who asks for it again may not find it where it is stored.
+        """
         with self._lock:
             self._given_up |= {key for key, call in self._calls.items() if not call.done()}
+            self._go += 1
+            return self._go
 
-    def once(self, key: str, call: Callable[[], T], *, seconds: float) -> T | None:
+    def once(self, key: str, call: Callable[[], T], *, go: int, seconds: float) -> T | None:
         """Return what `call` returns, or what a call of this key does that is under way or was when it was given up.
 
-        None if that takes too long. Raises what the call raises.
+        None if that takes too long, or if another go has begun. Raises what the call raises.
         """
         ours: Future[T] = Future()
         with self._lock:
+            if key not in self._calls and go != self._go:
+                return None
             first = self._calls.setdefault(key, ours)
         if first is not ours:
             try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
@@ -152,8 +151,7 @@ def process(
             calls.leave()
             after = commit.write(finished=_is_finished(commit, task), handed_over=True)
     except Exception as error:  # whatever a processor raised is a value by now
-        with suppress(Exception):  # what is not settled counts as spent, and who comes next looks after it
-            calls.leave()
+        calls.give_up()
         if isinstance(error, Superseded):
             return Outcome("wait", _work(job, claimed, before, commit.stored, calls), OVERTAKEN_SECONDS, overtaken=True)
         if not is_outage(error):

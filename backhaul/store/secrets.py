@@ -44,7 +44,16 @@ class SecretStore:
         It may be five minutes old. Raises `SecretUnreadable`, which names the reference and what to do, and
         `Transient` where AWS does not answer for now.
         """
-        return self._read(reference, KEPT_SECONDS)
+        try:
+            return self._read(reference, KEPT_SECONDS)
+        except Transient:
+            with self._lock:
+                kept = self._kept.get(reference)
+                if kept is None:
+                    raise
+                # A key that was replaced is denied, and then read anew. Nobody looks again at once.
+                self._kept[reference] = _Kept(kept.value, self._clock.monotonic() - KEPT_SECONDS + ANEW_SECONDS)
+                return kept.value
 
     def read_anew(self, reference: str, old: str) -> str:
         """Return the secret as it is now that `old` was denied; it may still be the same."""
@@ -58,12 +67,7 @@ class SecretStore:
             kept = self._kept.get(reference)
             if kept and self._clock.monotonic() - kept.at < oldest:
                 return kept.value
-            try:
-                value = _usable(reference, self._fetch(reference))
-            except Transient:
-                if kept is None:
-                    raise
-                return kept.value  # a key that is exchanged is denied, and then read anew
+            value = _usable(reference, self._fetch(reference))
             self._kept[reference] = _Kept(value, self._clock.monotonic())
             return value
 

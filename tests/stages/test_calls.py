@@ -8,7 +8,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from backhaul import Chat, ConcurrentProcessor, Lines, Message, Processor
+from backhaul import Bytes, Chat, ConcurrentProcessor, Lines, Message, Processor
 from backhaul import shard as shard_module
 from backhaul.errors import StoreUnavailable
 from backhaul.flow import commit as commits
@@ -317,7 +317,7 @@ def test_a_worker_that_leaves_because_of_a_store_settles_and_its_turns_are_not_u
 
 
 def test_a_shard_that_has_waited_often_waits_inside_and_stops_when_it_is_to(deployment, model, monkeypatch):
-    monkeypatch.setattr(shard_run, "STAYS_AFTER", 3)
+    monkeypatch.setattr(shard_run, "STAYS_AFTER", 2)
     set_up(deployment, requests_per_minute=6)
     asking = deployment.with_processors(AskOne)
     task, shard = begun(asking, "ask-one")
@@ -335,8 +335,46 @@ def test_a_shard_that_has_waited_often_waits_inside_and_stops_when_it_is_to(depl
     assert asking.clock.monotonic() - began < 15
 
 
-def test_a_shard_that_waits_inside_leaves_when_its_job_is_cancelled(deployment, model, monkeypatch):
+def test_a_shard_that_waits_inside_for_long_uses_all_of_its_time_and_has_committed(deployment, model, monkeypatch):
     monkeypatch.setattr(shard_run, "STAYS_AFTER", 1)
+    set_up(deployment, requests_per_minute=1)
+    asking = deployment.with_processors(AskOne)
+    task, shard = begun(asking, "ask-one")
+    asking.clock.advance(seconds=asking.process(shard).seconds)
+    sleep, committed = asking.clock.sleep, []
+
+    def looking(seconds):
+        opened = asking.store.shards.get(task.job, 0).open
+        committed.append((sum(model.asked.values()), opened.records if opened else 0))
+        sleep(seconds)
+
+    monkeypatch.setattr(asking.clock, "sleep", looking)
+    began = asking.clock.monotonic()
+    asking.process(shard)
+    assert asking.clock.monotonic() - began > 200
+    assert sum(model.asked.values()) in (5, 6)
+    assert (4, 4) in committed
+
+
+def test_in_another_run_a_shard_waits_outside_again(deployment, model, monkeypatch):
+    monkeypatch.setattr(shard_run, "STAYS_AFTER", 1)
+    set_up(deployment, requests_per_minute=6)
+    asking = deployment.with_processors(AskOne)
+    task, shard = begun(asking, "ask-one")
+    asking.clock.advance(seconds=asking.process(shard).seconds)
+    asking.cancel(task.job)
+    assert asking.process(shard).outcome == "done"
+    asking.merge(task)
+    again = type(task)(task.job, asking.redrive(task.job).job.run)
+    asking.plan(again)
+    (shard,) = asking.shard_tasks(again)
+    began = asking.clock.monotonic()
+    assert asking.process(shard).outcome == "wait"
+    assert asking.clock.monotonic() - began < 10
+
+
+def test_a_shard_that_waits_inside_leaves_when_its_job_is_cancelled(deployment, model, monkeypatch):
+    monkeypatch.setattr(shard_run, "STAYS_AFTER", 0)
     set_up(deployment, requests_per_minute=1)
     asking = deployment.with_processors(AskOne)
     task, shard = begun(asking, "ask-one")
@@ -439,3 +477,21 @@ def test_a_limit_knows_how_many_calls_the_rest_of_a_shard_needs(deployment, mode
     else:  # threads ask when records after theirs are begun, and in any order
         assert min(last) == 0
         assert max(last) <= 19
+
+
+def test_a_record_that_has_asked_often_may_go_on(deployment, model, told):
+    class AskAll(Processor):
+        """Ask for every line of the one record that there is."""
+
+        name = "ask-all"
+        reads = Bytes()
+
+        def process(self, record, ctx):
+            lines = record.decode().splitlines()
+            return "".join(f"{AskOne.process(self, line, ctx)}\n" for line in lines).encode()
+
+    set_up(deployment, requests_per_minute=60_000)
+    asking = deployment.with_processors(AskAll)
+    job = asking.run("ask-all", DATA)
+    assert asking.read(job.output) == ANSWERS
+    assert told == list(range(40))

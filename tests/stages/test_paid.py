@@ -8,7 +8,7 @@ import pytest
 from backhaul.errors import OperatorError, Transient
 from backhaul.flow.interrupt import Interrupted, Reason
 from backhaul.guards import channels as channel_module
-from backhaul.guards.allowance import Caps, Holder
+from backhaul.guards.allowance import Caps, Holder, OutOfReach
 from backhaul.guards.breaker import Breaker
 from backhaul.guards.budget import Budget
 from backhaul.guards.channels import Channels, rate_of
@@ -37,6 +37,7 @@ from backhaul.providers import (
     estimate_most,
 )
 from backhaul.store.budgets import BudgetKey
+from backhaul.store.budgets import Usage as Spent
 
 JOB = JobRef("T1", "01kb3x5s0qf8m2v9d7c6t4h1zn")
 ASK = Chat(messages=(Message("user", "How are you?"),), max_tokens=100)
@@ -99,8 +100,8 @@ def desk(deployment, model):
     return Desk(deployment)
 
 
-def ask(calls, request=ASK, *, key=SECRET_KEY, **changes):
-    return calls.ask("acme", request, key=key, keep=lambda paid: paid, **changes).answer
+def ask(calls, request=ASK, *, key=SECRET_KEY, go=0, **changes):
+    return calls.ask("acme", request, key=key, go=go, keep=lambda paid: paid, **changes).answer
 
 
 def waits(calls, **changes):
@@ -129,7 +130,7 @@ def test_a_call_is_made_once_and_what_it_took_is_settled(desk, model):
 
 def test_a_provider_that_is_not_there_is_named(desk):
     with pytest.raises(UnknownProvider, match="nobody"):
-        desk.attempt().ask("nobody", ASK, key=SECRET_KEY, keep=lambda paid: paid)
+        desk.attempt().ask("nobody", ASK, key=SECRET_KEY, go=0, keep=lambda paid: paid)
 
 
 def test_a_change_of_the_settings_is_seen(desk, deployment, model):
@@ -331,13 +332,49 @@ def test_the_answer_to_a_call_that_was_given_up_is_not_paid_for_again(desk, mode
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(ask, calls)
         assert begun.wait(10)
-        calls.give_up()
+        again = calls.begin()
         go.set()
         assert late.result().content == "Fine."
-    assert ask(calls).content == "Fine."
+    assert ask(calls, go=again).content == "Fine."
     assert len(model.asked) == 1
     calls.leave()
     assert desk.books() == (COST, 0)
+
+
+@pytest.mark.parametrize("ends", ["begin", "keep", "leave"])
+def test_a_thread_that_was_given_up_asks_nothing_more_and_holds_no_money(desk, model, ends):
+    calls = desk.attempt()
+    ask(calls)
+    getattr(calls, ends)()
+    with pytest.raises(Interrupted):
+        ask(calls, key=OTHER_KEY)
+    calls.leave()
+    calls.leave()
+    assert len(model.asked) == 1
+    assert desk.books() == (COST, 0)
+
+
+def test_after_an_attempt_has_left_nothing_is_drawn_from_its_budget(deployment):
+    budget = Budget(Holder(JOB, 0, 1), Caps(job=DOLLAR), deployment.store.budgets, deployment.clock)
+    budget.settle(budget.reserve(COST), "acme", Spent(1, 10, 20, COST))
+    budget.leave()
+    assert isinstance(budget.reserve(COST), OutOfReach)
+    state = deployment.store.budgets.get(BudgetKey.of_job(JOB))
+    assert (state.spent, state.held) == (COST, 0)
+
+
+def test_what_was_kept_before_and_not_needed_yet_is_kept_again(deployment, model):
+    desk = Desk(deployment, requests_per_minute=6)
+    calls = desk.attempt()
+    ask(calls)
+    waits(calls)
+    kept = calls.keep()
+    assert kept
+    calls.leave()
+    again = desk.attempt(number=2)
+    again.take_up(kept)
+    assert again.keep() == kept
+    assert not again.keep()
 
 
 def test_what_goes_wrong_after_a_paid_call_does_not_lose_its_answer(desk, model, monkeypatch):
@@ -345,7 +382,8 @@ def test_what_goes_wrong_after_a_paid_call_does_not_lose_its_answer(desk, model,
         raise PermissionError("no such table")
 
     calls = desk.attempt()
-    monkeypatch.setattr(Breaker, "report", denied)
+    for owner, name in ((Breaker, "report"), (Budget, "settle"), (Limiter, "used")):
+        monkeypatch.setattr(owner, name, denied)
     assert ask(calls).content == "Fine."
 
 

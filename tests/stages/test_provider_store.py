@@ -278,14 +278,28 @@ def test_a_key_is_kept_for_five_minutes(deployment):
     assert keys.read("secretsmanager:openai") == "sk-2"
 
 
-def test_a_key_is_used_for_longer_while_nobody_tells_another(deployment):
-    client = Failing("sk-1", refusal("ThrottlingException"), refusal("ThrottlingException"), "sk-2")
+def test_a_key_is_used_for_longer_while_nobody_tells_another_and_nobody_asks_all_the_time(deployment):
+    busy = refusal("ThrottlingException")
+    client = Failing("sk-1", busy, busy, "sk-2")
     keys = SecretStore(lambda _: client, deployment.clock)
     assert keys.read("secretsmanager:openai") == "sk-1"
     deployment.clock.advance(seconds=300)
+    assert [keys.read("secretsmanager:openai") for _ in range(3)] == ["sk-1"] * 3
+    assert client.calls == 2
+    deployment.clock.advance(seconds=10)
     assert keys.read("secretsmanager:openai") == "sk-1"
-    assert keys.read_anew("secretsmanager:openai", "sk-1") == "sk-1"
+    deployment.clock.advance(seconds=10)
     assert keys.read("secretsmanager:openai") == "sk-2"
+
+
+def test_a_key_that_was_denied_is_not_told_to_be_the_same_by_a_store_that_does_not_answer(deployment):
+    client = Failing("sk-1", refusal("ThrottlingException"), "sk-2")
+    keys = SecretStore(lambda _: client, deployment.clock)
+    assert keys.read("secretsmanager:openai") == "sk-1"
+    deployment.clock.advance(seconds=10)
+    with pytest.raises(Transient):
+        keys.read_anew("secretsmanager:openai", "sk-1")
+    assert keys.read_anew("secretsmanager:openai", "sk-1") == "sk-2"
 
 
 def test_a_key_that_is_withdrawn_is_not_used_for_longer(deployment):

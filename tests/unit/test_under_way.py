@@ -31,7 +31,7 @@ def pool():
 
 
 def first(pool, calls, slow):
-    begun = pool.submit(calls.once, "k", slow, seconds=10)
+    begun = pool.submit(calls.once, "k", slow, go=0, seconds=10)
     assert slow.begun.wait(10)
     return begun
 
@@ -39,7 +39,7 @@ def first(pool, calls, slow):
 def test_who_asks_while_it_is_asked_gets_the_same(pool):
     calls, slow = UnderWay(), Slow()
     asked = first(pool, calls, slow)
-    again = pool.submit(calls.once, "k", slow, seconds=10)
+    again = pool.submit(calls.once, "k", slow, go=0, seconds=10)
     slow.go.set()
     assert (asked.result(), again.result(), slow.times) == (1, 1, 1)
 
@@ -47,8 +47,8 @@ def test_who_asks_while_it_is_asked_gets_the_same(pool):
 def test_who_cannot_wait_gets_nothing(pool):
     calls, slow = UnderWay(), Slow()
     asked = first(pool, calls, slow)
-    assert calls.once("k", slow, seconds=0.01) is None
-    assert calls.once("k", slow, seconds=-1) is None
+    assert calls.once("k", slow, go=0, seconds=0.01) is None
+    assert calls.once("k", slow, go=0, seconds=-1) is None
     slow.go.set()
     assert asked.result() == 1
 
@@ -56,26 +56,33 @@ def test_who_cannot_wait_gets_nothing(pool):
 def test_what_has_ended_is_asked_anew(pool):
     calls, slow = UnderWay(), Slow()
     slow.go.set()
-    assert [calls.once("k", slow, seconds=1) for _ in range(2)] == [1, 2]
-    calls.give_up()
-    assert calls.once("k", slow, seconds=1) == 3
+    assert [calls.once("k", slow, go=0, seconds=1) for _ in range(2)] == [1, 2]
+    assert calls.once("k", slow, go=calls.begin(), seconds=1) == 3
 
 
 def test_what_comes_of_a_call_that_was_given_up_is_kept(pool):
     calls, slow = UnderWay(), Slow()
     asked = first(pool, calls, slow)
-    calls.give_up()
+    go = calls.begin()
     slow.go.set()
     assert asked.result() == 1
-    assert [calls.once("k", slow, seconds=0) for _ in range(2)] == [1, 1]
+    assert [calls.once("k", slow, go=each, seconds=0) for each in (go, go, 0)] == [1, 1, 1]
+
+
+def test_who_was_given_up_begins_nothing(pool):
+    calls, slow = UnderWay(), Slow()
+    slow.go.set()
+    calls.begin()
+    assert calls.once("k", slow, go=0, seconds=1) is None
+    assert slow.times == 0
 
 
 def test_a_failure_is_for_those_who_asked_and_is_not_kept(pool):
     calls, slow = UnderWay(), Slow(ValueError("no"))
     asked = first(pool, calls, slow)
-    calls.give_up()
+    go = calls.begin()
     slow.go.set()
     with pytest.raises(ValueError, match="no"):
         asked.result()
     slow.error = None
-    assert calls.once("k", slow, seconds=1) == 2
+    assert calls.once("k", slow, go=go, seconds=1) == 2
