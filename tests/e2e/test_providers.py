@@ -47,8 +47,8 @@ def told_of(job, events):
     for event in events:
         if event["detail"].get("job_id") == job:
             told.append(json.dumps(event))
-        if event["detail-type"] == "Job Succeeded":
-            break
+            if event["detail-type"] == "Job Succeeded":
+                break
     return "\n".join(told)
 
 
