@@ -30,7 +30,7 @@ check: setup ## Lint, format, types, architecture
 	@$(BIN)/pytest --quiet tests/architecture
 
 # SEEDS=200 PROCESS_SEEDS=5 UPLOADS=4384 for all of it, which takes hours; ARGS="--case F2" for one case.
-SEEDS ?= 10
+SEEDS ?= 6
 PROCESS_SEEDS ?= 1
 UPLOADS ?= 500
 prove: setup ## Run every fault case with SEEDS seeds each, and check what comes out (ARGS="--case F2")

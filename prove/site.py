@@ -117,7 +117,7 @@ class Job:
             if name not in _HISTORY_NEEDED and name not in but
             for what in rule(evidence)
         ]
-        mine = [each for each in self.site.events if each["job_id"] == self.id and each["state"] in TERMINAL]
+        mine = [each for each in self.site.events if each.get("job_id") == self.id and each["state"] in TERMINAL]
         told = {each["event_id"] for each in mine}
         if len(told) != evidence.job.get("run"):
             found.append(f"{len(told)} terminal event IDs for {evidence.job.get('run')} runs that ended")
