@@ -6,7 +6,6 @@ import hashlib
 
 import msgspec
 
-from backhaul.flow.outage import is_outage
 from backhaul.job import Job
 from backhaul.providers import Answer, Provider, Request
 from backhaul.store import AnswerStore
@@ -25,17 +24,10 @@ class AnswerCache:
         return msgspec.json.decode(found, type=Answer) if found else None
 
     def keep(self, provider: Provider, request: Request, answer: Answer) -> None:
-        """Keep an answer, unless it was cut off: who asks again may have the end of it.
-
-        Where the store is out of order it is not kept: that must not cost us what we have paid for.
-        """
+        """Keep an answer, unless it was cut off: who asks again may have the end of it."""
         if answer.finish != "length":
             tenant, digest = self._job.ref.tenant, digest_of(provider, request)
-            try:
-                self._store.keep(tenant, digest, msgspec.json.encode(answer), expires_at=self._job.expires_at)
-            except Exception as error:
-                if not is_outage(error):
-                    raise
+            self._store.keep(tenant, digest, msgspec.json.encode(answer), expires_at=self._job.expires_at)
 
 
 def digest_of(provider: Provider, request: Request) -> str:

@@ -53,9 +53,8 @@ class Turns:
     def wait(self, channel: Channel, tokens: int, more: float = math.inf) -> Go | None:
         """Sleep until a call with about so many tokens may start; None if there is no limit.
 
-        `more` is what `Limiter.ask` takes.
-
-        Raises `Interrupted` for a longer wait, and keeps the turn for when we are back.
+        `more` is what `Limiter.ask` takes. Raises `Interrupted` for a longer wait, and keeps the turn for when we are
+        back.
         """
         limiter = channel.limiter
         if limiter is None:
