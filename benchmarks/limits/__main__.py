@@ -31,14 +31,18 @@ def settings() -> Iterator[Setting]:
     grid = itertools.product((1, LEASE), (100, 10), (20, 200), LATENCIES, (0.0, 0.5))
     for lease, rate, callers, latency, skew in grid:
         yield Setting(callers, rate, latency, skew, lease, seconds=60.0 if rate == 100 else 300.0)
-    for rate, callers, latency in itertools.product((100, 10), (20, 200), LATENCIES):  # as workers are set up
-        yield Setting(callers, rate, latency, 0.0, LEASE, seconds=60.0 if rate == 100 else 300.0, near=SKEW)
+    yield from as_workers(skew=0.0)
+
+
+def as_workers(*, skew: float) -> Iterator[Setting]:
+    """Yield rows of limiters as workers set them up."""
+    for rate, callers, latency in itertools.product((100, 10), (20, 200), LATENCIES):
+        yield Setting(callers, rate, latency, skew, LEASE, seconds=60.0 if rate == 100 else 300.0, near=SKEW)
 
 
 def unbounded_settings() -> Iterator[Setting]:
     """Yield rows that are only looked at: clocks that are wrong and believed, and newcomers all the time."""
-    for rate, callers, latency in itertools.product((100, 10), (20, 200), LATENCIES):
-        yield Setting(callers, rate, latency, 0.5, LEASE, seconds=60.0 if rate == 100 else 300.0, near=SKEW)
+    yield from as_workers(skew=0.5)
     for near, lease, skew in itertools.product((NEAR, SKEW), (1, LEASE), (0.0, 0.5)):
         yield Setting(200, 100, LATENCIES[1], skew, lease, starting=5.0, near=near)
     for near, skew in itertools.product((NEAR, SKEW), (0.0, 0.01, 0.5)):
