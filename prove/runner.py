@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import cycle, islice
+from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 
+from prove.affinity import keep_to_processor
 from prove.checker.rework import Rework
 from prove.pace import freeze
 from prove.registry import CASES, Case, Trial
@@ -99,18 +99,10 @@ def run_all(
     return list(results.values())
 
 
-def _settle_in(processors: SimpleQueue[int]) -> None:
-    """Let Ctrl-C stop the parent only, which ends this process when its run is over; and keep to one processor.
-
-    The threads of a simulation take turns: handing over to another processor each time takes a third longer.
-    """
+def _settle_in(numbers: SimpleQueue[int]) -> None:
+    """Let Ctrl-C stop the parent only, which ends this process when its run is over; and keep to one processor."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {processors.get()})
-
-
-def _processors() -> list[int]:
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    keep_to_processor(numbers.get())
 
 
 def _serial(runs: Iterable[tuple[str, int]], goes_on: Callable[[], bool]) -> Iterator[Finding]:
@@ -123,10 +115,10 @@ def _serial(runs: Iterable[tuple[str, int]], goes_on: Callable[[], bool]) -> Ite
 def _parallel(runs: Iterator[tuple[str, int]], workers: int, goes_on: Callable[[], bool]) -> Iterator[Finding]:
     # Not forked: threads and clients of this process would come along.
     context = get_context("spawn")
-    processors: SimpleQueue[int] = context.SimpleQueue()
-    for number in islice(cycle(_processors()), workers):
-        processors.put(number)
-    with ProcessPoolExecutor(workers, context, _settle_in, (processors,)) as pool:
+    numbers: SimpleQueue[int] = context.SimpleQueue()
+    for number in range(workers):
+        numbers.put(number)
+    with ProcessPoolExecutor(workers, context, _settle_in, (numbers,)) as pool:
         ahead: set[Future[Finding]] = set()
         while True:
             more = islice(runs, 2 * workers - len(ahead)) if goes_on() else ()
