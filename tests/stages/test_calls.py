@@ -115,6 +115,13 @@ def begun(deployment, name, **policy):
     return task, shard
 
 
+def limited(deployment, per_minute):
+    """A job that asks one at a time at so slow a limit that it has to wait for each call."""
+    set_up(deployment, requests_per_minute=per_minute)
+    asking = deployment.with_processors(AskOne)
+    return asking, *begun(asking, "ask-one")
+
+
 def books(deployment, job):
     state = deployment.store.budgets.get(BudgetKey.of_job(job))
     return state.spent, state.held
@@ -257,9 +264,7 @@ def test_credentials_that_are_denied_open_the_breaker_and_the_job_waits(asking, 
 
 
 def test_a_turn_that_is_reserved_for_later_is_used_by_the_next_attempt(deployment, model):
-    set_up(deployment, requests_per_minute=6)
-    asking = deployment.with_processors(AskOne)
-    task, shard = begun(asking, "ask-one")
+    asking, task, shard = limited(deployment, 6)
     outcomes = []
     while (outcome := asking.process(shard)).outcome != "done":
         outcomes.append(outcome)
@@ -272,9 +277,7 @@ def test_a_turn_that_is_reserved_for_later_is_used_by_the_next_attempt(deploymen
 
 
 def test_a_worker_that_died_leaves_no_turns_because_it_may_have_used_them(deployment, model, monkeypatch):
-    set_up(deployment, requests_per_minute=6)
-    asking = deployment.with_processors(AskOne)
-    task, shard = begun(asking, "ask-one")
+    asking, task, shard = limited(deployment, 6)
     outcome = asking.process(shard)
     kept = asking.store.shards.get(task.job, 0).turns
     assert kept
@@ -291,9 +294,7 @@ def test_a_worker_that_died_leaves_no_turns_because_it_may_have_used_them(deploy
 def test_a_worker_that_leaves_because_of_a_store_settles_and_its_turns_are_not_used_twice(
     deployment, model, monkeypatch
 ):
-    set_up(deployment, requests_per_minute=6)
-    asking = deployment.with_processors(AskOne)
-    task, shard = begun(asking, "ask-one")
+    asking, task, shard = limited(deployment, 6)
     outcome = asking.process(shard)
     kept = asking.store.shards.get(task.job, 0).turns
     assert kept
@@ -318,9 +319,7 @@ def test_a_worker_that_leaves_because_of_a_store_settles_and_its_turns_are_not_u
 
 def test_a_shard_that_has_waited_often_waits_inside_and_stops_when_it_is_to(deployment, model, monkeypatch):
     monkeypatch.setattr(shard_run, "STAYS_AFTER", 2)
-    set_up(deployment, requests_per_minute=6)
-    asking = deployment.with_processors(AskOne)
-    task, shard = begun(asking, "ask-one")
+    asking, task, shard = limited(deployment, 6)
     for _ in range(2):
         asking.clock.advance(seconds=asking.process(shard).seconds)
     before = sum(model.asked.values())
@@ -337,9 +336,7 @@ def test_a_shard_that_has_waited_often_waits_inside_and_stops_when_it_is_to(depl
 
 def test_a_shard_that_waits_inside_for_long_uses_all_of_its_time_and_has_committed(deployment, model, monkeypatch):
     monkeypatch.setattr(shard_run, "STAYS_AFTER", 1)
-    set_up(deployment, requests_per_minute=1)
-    asking = deployment.with_processors(AskOne)
-    task, shard = begun(asking, "ask-one")
+    asking, task, shard = limited(deployment, 1)
     asking.clock.advance(seconds=asking.process(shard).seconds)
     sleep, committed = asking.clock.sleep, []
 
@@ -358,9 +355,7 @@ def test_a_shard_that_waits_inside_for_long_uses_all_of_its_time_and_has_committ
 
 def test_in_another_run_a_shard_waits_outside_again(deployment, model, monkeypatch):
     monkeypatch.setattr(shard_run, "STAYS_AFTER", 1)
-    set_up(deployment, requests_per_minute=6)
-    asking = deployment.with_processors(AskOne)
-    task, shard = begun(asking, "ask-one")
+    asking, task, shard = limited(deployment, 6)
     asking.clock.advance(seconds=asking.process(shard).seconds)
     asking.cancel(task.job)
     assert asking.process(shard).outcome == "done"
@@ -375,9 +370,7 @@ def test_in_another_run_a_shard_waits_outside_again(deployment, model, monkeypat
 
 def test_a_shard_that_waits_inside_leaves_when_its_job_is_cancelled(deployment, model, monkeypatch):
     monkeypatch.setattr(shard_run, "STAYS_AFTER", 0)
-    set_up(deployment, requests_per_minute=1)
-    asking = deployment.with_processors(AskOne)
-    task, shard = begun(asking, "ask-one")
+    asking, task, shard = limited(deployment, 1)
     sleep, slept = asking.clock.sleep, []
 
     def cancelling(seconds):
