@@ -206,6 +206,8 @@ class Job:
     """Runs ordered so far; a run's name is `<job>-<run>`."""
     only_failed: bool = False
     """Whether the run leaves out chunks that were never tried."""
+    order: str | None = None
+    """Which of two redrives at the same moment ordered the run."""
     queue: str | None = None
     """Present while the job is queued: puts it into the index of queued jobs."""
     turn: str | None = None

@@ -135,6 +135,8 @@ class ShardRecord:
     """The last attempt whose death, if it died, `retries` counts."""
     crash: Cause | None = None
     """What Step Functions said of the last worker that died."""
+    crash_run: int = 0
+    """The run whose worker that was."""
     beat_at: datetime | None = None
     """The worker's last sign of life."""
     begun: int | None = None

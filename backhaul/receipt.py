@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -69,7 +69,7 @@ def judge(job: Job, plan: Iterable[Shard], records: Mapping[int, ShardRecord]) -
     """
     shards = tuple(plan)
     untried = job.stop.cause if job.stop else _NO_WORKER
-    missing = tuple(chunk for shard in shards for chunk in _missing(shard, records.get(shard.index), untried))
+    missing = tuple(chunk for shard in shards for chunk in _missing(shard, records.get(shard.index), job.run, untried))
     chunks = sum(len(shard.chunks) for shard in shards)
     counts = count(records.values(), shards=len(shards), chunks=chunks, chunks_failed=len(missing))
     state, cause = _ending(job, missing, counts)
@@ -102,15 +102,22 @@ def receipt_of(
     )
 
 
-def _missing(shard: Shard, record: ShardRecord | None, untried: Cause) -> Iterator[FailedChunk]:
+def _missing(shard: Shard, record: ShardRecord | None, run: int, untried: Cause) -> Iterator[FailedChunk]:
     done = record.done() if record else frozenset()
     failed = {chunk.index: chunk for chunk in record.failed} if record else {}
     otherwise = record.crash if record and record.crash else untried
     for chunk in shard.chunks:
         if chunk.index in failed:
-            yield failed[chunk.index]
+            yield _lately(failed[chunk.index], record, run)
         elif chunk.index not in done:
             yield FailedChunk(chunk.index, chunk.start, chunk.end, otherwise, attempts=0)
+
+
+def _lately(chunk: FailedChunk, record: ShardRecord | None, run: int) -> FailedChunk:
+    """Return why the chunk is missing now: it failed, or its workers died before they came to try it again."""
+    if chunk.run == run or record is None or record.crash is None or record.crash_run != run:
+        return chunk
+    return replace(chunk, cause=record.crash, record=None)
 
 
 def _ending(job: Job, missing: tuple[FailedChunk, ...], counts: Counts) -> tuple[JobState, Cause | None]:

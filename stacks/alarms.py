@@ -8,6 +8,7 @@ from aws_cdk import Annotations, Aws, Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_sqs as sqs
@@ -27,7 +28,13 @@ class Alarms(Construct):
     """The topic of alarms, and the alarms themselves; each says what to do about it."""
 
     def __init__(
-        self, scope: Construct, name: str, *, stage: StageSettings, dead_letters: Mapping[str, sqs.Queue]
+        self,
+        scope: Construct,
+        name: str,
+        *,
+        stage: StageSettings,
+        dead_letters: Mapping[str, sqs.Queue],
+        sweep: lambda_.IFunction,
     ) -> None:
         """`dead_letters`: each queue by the name that `backhaul dlq` knows it by."""
         super().__init__(scope, name)
@@ -43,8 +50,15 @@ class Alarms(Construct):
         self._on_sweep(
             "jobs-past-deadline",
             "JobsPastDeadline",
-            "Jobs run on past their deadline, although the sweep should have ended them. "
+            "Jobs run on half an hour after their deadline, although the sweep should have ended them. "
             "`backhaul doctor` names them and says what is wrong.",
+        )
+        self._alarm(
+            "sweep-failing",
+            sweep.metric_errors(period=_PERIOD, statistic=cloudwatch.Stats.SUM),
+            "The sweep, which mends what fell between two stages, fails again and again: it cannot see to some jobs, "
+            "or to none. The log of its function names them, and so does `backhaul doctor`.",
+            above=_SWEEPS_FAILED,
         )
 
     def _topic(self, stage: StageSettings) -> sns.Topic:
@@ -109,4 +123,6 @@ class Alarms(Construct):
 
 
 _PERIOD = Duration.minutes(5)
+_SWEEPS_FAILED = 2
+"""Of five sweeps in a period: what one could not do for a moment, the next does."""
 _MOST = cloudwatch.Stats.MAXIMUM

@@ -38,7 +38,7 @@ class Commands(Construct):
                 allow("dynamodb:Query", on=storage.index(QUEUED)),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
-                allow("s3:GetObjectVersion", on=storage.objects("plan/*")),
+                allow("s3:GetObjectVersion", on=[storage.objects("plan/*"), storage.objects("input/data")]),
             ],
             timeout=Duration.seconds(29),  # the API waits for thirty
         )

@@ -43,14 +43,14 @@ class Pipeline(Stack):
         intake = Intake(self, "intake", storage=storage, workflow=workflow, functions=functions)
         announcements = Announcements(self, "announcements", storage=storage, functions=functions)
         announcements.wake_at_job_end(intake.dispatch)  # a slot is free, and the next job may start
-        Recovery(self, "recovery", storage=storage, workflow=workflow, functions=functions)
+        recovery = Recovery(self, "recovery", storage=storage, workflow=workflow, functions=functions)
         Commands(self, "commands", api=api, storage=storage, workflow=workflow, functions=functions)
         dead_letters = {
             "intake": intake.dead_letters,
             "failed-chunks": workers.failed_chunks,
             "announce": announcements.dead_letters,
         }
-        alarms = Alarms(self, "alarms", stage=stage, dead_letters=dead_letters)
+        alarms = Alarms(self, "alarms", stage=stage, dead_letters=dead_letters, sweep=recovery.sweep)
         operators = Operators(
             self,
             "operators",

@@ -61,6 +61,8 @@ def resume(
     say(f"{_whose(tenant)} {said}; {done.started:,} {'job' if done.started == 1 else 'jobs'} started.")
     if done.unstarted:
         say(f"{done.unstarted:,} could not be started; the sweep tries again every minute. Look: backhaul doctor")
+    if done.paused_anew:
+        say(f"Somebody paused it again just now: {plain(done.paused_anew.reason)}.")
     if done.still_paused:
         say(f"Everybody is paused all the same: {plain(done.still_paused.reason)}. Try: backhaul resume")
     if done.paused_tenants:

@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import msgspec
-
 from backhaul.errors import InvalidRequest, JobNotFound, LetterNotFound
 from backhaul.job import Job, JobRef
 from backhaul.letter import FailedChunkLetter
@@ -16,14 +14,13 @@ from backhaul.operations.contents import Content, LostBatch, Malformed, Queue, U
 from backhaul.operations.holding import Held
 from backhaul.operations.reasons import MEANINGS, Reason, Standing, classify
 from backhaul.store import JobStore, ShardStore
+from backhaul.store.job_item import UNREADABLE
 from backhaul.store.queues import Message
 
 SHORTEST_ID = 8
 """Characters of a message's ID that a list shows at least ..."""
 SHORTEST_NAME = 4
 """... and that name a letter at least, if no other begins with them."""
-UNREADABLE = (msgspec.MsgspecError, LookupError)
-"""What reading a job's record raises that another version has written."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from datetime import datetime
 from backhaul.flow.admission import Admission
 from backhaul.job import Job, JobRef, JobState
 from backhaul.operations.connection import Operations
-from backhaul.store import Pause
+from backhaul.store import Pause, Slots
 from backhaul.store.audit import AuditRecord
 
 
@@ -51,6 +51,8 @@ class Switched:
     """Jobs that could not be started; the sweep tries again."""
     still_paused: Pause | None = None
     """What keeps the tenant's jobs waiting all the same: the pause of everybody."""
+    paused_anew: Pause | None = None
+    """What somebody else paused in the same moment, and what therefore stays."""
     paused_tenants: tuple[str, ...] = ()
     """Tenants whose own pauses stay although everybody's ended."""
 
@@ -77,7 +79,7 @@ def pause(operations: Operations, tenant: str | None, reason: str) -> Switched:
     """
     store = operations.store
     slots = store.slots.get()
-    before = slots.paused_tenants.get(tenant) if tenant else slots.paused
+    before = _pause_of(slots, tenant)
     if before is not None and before.reason == reason:
         return Switched(changed=False)
     begun = store.audit.begin(_record("pause", operations, tenant, reason))
@@ -90,18 +92,27 @@ def resume(operations: Operations, tenant: str | None, reason: str) -> Switched:
     """End the pause of the tenant, or of everybody, and start what may start; tenants' own pauses stay."""
     store = operations.store
     slots = store.slots.get()
-    was_paused = tenant in slots.paused_tenants if tenant else slots.paused is not None
-    if was_paused:
+    before = _pause_of(slots, tenant)
+    if before:
         begun = store.audit.begin(_record("resume", operations, tenant, reason))
-        store.slots.resume(tenant)
+        store.slots.resume(tenant, before)
         store.audit.close(begun, "resumed")
     # Also when it was not paused: the command that resumed it may have been killed before it came to this.
     failed: dict[JobRef, Exception] = {}
     started = Admission(store.jobs, store.runs, store.slots, operations.clock).fill(problems=failed)
     after = store.slots.get()
-    if tenant:
-        return Switched(was_paused, started, len(failed), still_paused=after.paused)
-    return Switched(was_paused, started, len(failed), paused_tenants=tuple(sorted(after.paused_tenants)))
+    return Switched(
+        before is not None,
+        started,
+        len(failed),
+        still_paused=after.paused if tenant else None,
+        paused_anew=_pause_of(after, tenant),
+        paused_tenants=() if tenant else tuple(sorted(after.paused_tenants)),
+    )
+
+
+def _pause_of(slots: Slots, tenant: str | None) -> Pause | None:
+    return slots.paused_tenants.get(tenant) if tenant else slots.paused
 
 
 def _record(action: str, operations: Operations, tenant: str | None, reason: str) -> AuditRecord:

@@ -11,10 +11,11 @@ from typing import Protocol
 from backhaul.clock import Clock
 from backhaul.errors import BackhaulError
 from backhaul.operations.contents import Queue
-from backhaul.operations.deadletters import UNREADABLE, DeadLetter
+from backhaul.operations.deadletters import DeadLetter
 from backhaul.operations.holding import Held
 from backhaul.store import AuditLog
 from backhaul.store.audit import AuditRecord
+from backhaul.store.job_item import UNREADABLE
 
 LETTERS_MOST = 100
 """Letters of one job that one act, and one audit record, is about."""

@@ -51,12 +51,13 @@ def cancel(ref: JobRef, reason: str | None, *, jobs: JobStore, slots: SlotStore,
     """Cancel a job that has not ended, and return it; a job that was cancelled before stays so.
 
     A job that waits is CANCELLED at once. One that runs is asked to stop: its workers commit and leave within
-    seconds, and the merge ends it, so that what was done can be read. Raises `JobNotFound` and `JobHasEnded`.
+    seconds, and the merge ends it, so that what was done can be read. One that was asked to stop for another reason
+    ends with that, except that it is not paused. Raises `JobNotFound` and `JobHasEnded`.
     """
     cause = Cause("cancelled", f"The job was cancelled: {reason}" if reason else "The job was cancelled.")
     job = _job(ref, jobs)
     for _ in range(_TURNS_MOST):
-        if job.state is JobState.CANCELLED or (job.stop is not None and not job.state.is_terminal):
+        if job.state is JobState.CANCELLED or _ends_soon(job):
             return job
         if job.state.is_terminal and job.state is not JobState.PAUSED:
             raise JobHasEnded(f"Job {ref.job_id} is {job.state} already; there is nothing left to cancel.")
@@ -83,8 +84,8 @@ def redrive(
     """Queue a new run that does only what is missing, on the same pinned input; the output becomes a new version.
 
     With `only_failed` it leaves out chunks that were never tried. A job that failed before it was planned, or when
-    all was done, is planned or merged anew. Raises `JobNotFound`, `JobNotEnded` and
-    `NotRedrivable`.
+    all was done, is planned or merged anew. Raises `JobNotFound`, `JobNotEnded` (also where somebody else was
+    quicker) and `NotRedrivable`.
     """
     job = _job(ref, jobs)
     if not job.state.is_terminal:
@@ -99,15 +100,19 @@ def redrive(
         raise NotRedrivable(
             f"The files of job {ref.job_id} are kept until {until}; a run may take longer. Submit anew."
         )
+    if not objects.is_readable(job.input):  # an upload that was written over is not kept for as long as the job
+        raise NotRedrivable(f"The input of job {ref.job_id} is not stored any more. Submit the file again.")
     missing = missing_shards(job, only_failed=only_failed, shards=shards, objects=objects)
     chunks = sum(len(shard.chunks) - len(shard.skip) for shard in missing)
     if chunks == 0 and only_failed:
         return Redriven(job)
     jobs.keep_run(job)
     admission = Admission(jobs, runs, slots, clock)
+    slots.drop(ref)  # it takes its turn like any other, also if its last run's slot was not taken back yet
     queued = jobs.reopen(job, only_failed=only_failed, **admission.place(job))
-    if queued.run != job.run + 1:
-        raise JobNotEnded(f"Job {ref.job_id} was redriven by somebody else just now.")
+    if queued is None:
+        state = jobs.get(ref).state
+        raise JobNotEnded(f"Job {ref.job_id} was {job.state} and became {state} just now; somebody else was quicker.")
     if admission.fill(queued, problems={}):  # what cannot be started now, the sweep starts
         queued = jobs.get(ref)
     return Redriven(queued, chunks, started=True)
@@ -152,6 +157,11 @@ def raise_budget(
     except JobNotEnded:  # somebody else was quicker
         return Raised(jobs.get(ref), cost, exceeded)
     return Raised(done.job, cost, exceeded, done.chunks, done.started)
+
+
+def _ends_soon(job: Job) -> bool:
+    """Whether the job's run was asked to stop, so that it ends for good, and is not paused."""
+    return job.stop is not None and job.stop.kind is not StopKind.BUDGET and not job.state.is_terminal
 
 
 def _job(ref: JobRef, jobs: JobStore) -> Job:

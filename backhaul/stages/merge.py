@@ -89,17 +89,18 @@ def _with_letters(
     clock: Clock,
     sent: dict[int, str],
 ) -> tuple[FailedChunk, ...]:
-    """Send the letters that no worker could send: of chunks whose workers died, or died before they had.
+    """Send the letters that no worker of this run has sent: of chunks whose workers died, or that it did not come to.
 
-    `sent` keeps the message of each chunk, for when the job is judged again.
+    The letter of an earlier run is no letter of this one: whoever redrove it has deleted it. `sent` keeps the message
+    of each chunk, for when the job is judged again.
     """
     shard_of = {chunk.index: shard.index for shard in plan for chunk in shard.chunks}
     for chunk in missing if job.stop is None or job.stop.kind is not StopKind.CANCEL else ():
         # What nobody tried because the job was to stop is no letter of its own: the receipt names it.
         is_news = chunk.attempts or job.stop is None or job.stop.kind is StopKind.LOST
-        if is_news and not chunk.message_id and chunk.index not in sent:
+        if is_news and not (chunk.message_id and chunk.run == job.run) and chunk.index not in sent:
             sent[chunk.index] = letters.send(letter_of(job, shard_of[chunk.index], chunk, (), clock.now()))
-    return tuple(replace(chunk, message_id=chunk.message_id or sent.get(chunk.index)) for chunk in missing)
+    return tuple(replace(chunk, message_id=sent.get(chunk.index, chunk.message_id)) for chunk in missing)
 
 
 Result = tuple[int, str, int, int]

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from backhaul.clock import Clock
 from backhaul.flow.admission import CHECK_EVERY
-from backhaul.flow.mending import ORPHANED_AFTER, Mender, ignores_stop, is_past_deadline, lost
+from backhaul.flow.mending import ORPHANED_AFTER, STOP_LONGEST, Mender, ignores_stop, is_past_deadline, lost
 from backhaul.flow.salvage import salvage
 from backhaul.job import Job, JobRef, JobState
 from backhaul.store import JobStore, ObjectStore, RunStatus, RunStore, ShardStore, SlotStore
@@ -19,6 +20,8 @@ JOBS_MOST = 100
 """Jobs of one state that one sweep looks at; the next sweep takes the rest."""
 
 
+LATE_AFTER = STOP_LONGEST + timedelta(minutes=10)
+"""How long after its deadline a job still runs only if something is wrong: by then its execution was ended."""
 LOOKED_LONGEST = 30.0
 """Seconds after which a sweep looks at no further running job, so that it ends within its function's time."""
 
@@ -30,6 +33,7 @@ class Swept:
     mended: Counter[str] = field(default_factory=Counter)
     stalled_shards: int = 0
     past_deadline: int = 0
+    """Jobs that neither heeded their deadline nor were ended for it."""
     problems: list[Exception] = field(default_factory=list)
 
     def note(self, mended: str) -> None:
@@ -52,28 +56,28 @@ def sweep(
     """
     mender, swept = Mender(jobs, objects, runs, slots, clock), Swept()
     problems, began = swept.problems, clock.monotonic()
+    failed: dict[JobRef, Exception] = {}
     for state, mend in _MENDED.items():
-        for job in jobs.due(state, JOBS_MOST):
+        for job in jobs.due(state, JOBS_MOST, failed):
             with _noted(job.ref, problems):
                 swept.note(mend(mender, job))
     for member in slots.get().members:
         with _noted(member, problems):
             swept.note(mender.settle_slot(member))
-    failed: dict[JobRef, Exception] = {}
     swept.mended["started"] += mender.admission.fill(problems=failed)
-    problems += failed.values()
     for orphan in objects.orphans(clock.now() - ORPHANED_AFTER):
         objects.abort(orphan)
         swept.note("aborted_upload")
     # Last, because it reads the most: what there is no time for, the next sweep sees.
     members = slots.get().members
-    for job in jobs.open(JobState.RUNNING):
+    for job in jobs.open(JobState.RUNNING, failed):
         if clock.monotonic() - began > LOOKED_LONGEST:
             break
         with _noted(job.ref, problems):
             _look_at_running(job, mender, shards, swept)
             if job.ref not in members:
                 swept.note(mender.hold_slot(job.ref))
+    problems += failed.values()
     swept.mended = +swept.mended
     return swept
 
@@ -109,11 +113,10 @@ def _wait(mender: Mender, job: Job) -> str:
 def _look_at_running(job: Job, mender: Mender, shards: ShardStore, swept: Swept) -> None:
     now = mender.clock.now()
     swept.stalled_shards += sum(record.is_stalled(now) for record in shards.all(job.ref, consistent=False))
-    if is_past_deadline(job, now):
-        swept.past_deadline += 1
-        if job.stop is None:
-            job = mender.keep_deadline(job)
-            swept.note("stopped")
+    swept.past_deadline += is_past_deadline(job, now - LATE_AFTER)
+    if is_past_deadline(job, now) and job.stop is None:
+        job = mender.keep_deadline(job)
+        swept.note("stopped")
     if ignores_stop(job, now):
         swept.note(mender.enforce_stop(job))
 

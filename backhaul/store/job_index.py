@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from backhaul import keys
 from backhaul.clock import Clock
 from backhaul.job import Job, JobRef, JobState
 from backhaul.store.codec import from_item, naming, to_item
-from backhaul.store.job_item import job_of
+from backhaul.store.job_item import UNREADABLE, job_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -23,6 +24,9 @@ DUE = "due"
 
 QUEUED = "queued"
 """Sparse index of the jobs that wait for a slot, in the order in which they may start."""
+
+Problems = dict[JobRef, Exception]
+"""What is wrong with single jobs of many, so that the others are seen to."""
 
 _QUEUED_FIRST = 25
 
@@ -61,16 +65,19 @@ class JobIndex:
             last = job.ref.job_id
         return Page(tuple(found), None)
 
-    def due(self, state: JobState, limit: int) -> tuple[Job, ...]:
-        """Return the jobs in this state that the sweep must look at by now, longest overdue first."""
-        found = self._client.query(
+    def due(self, state: JobState, limit: int, problems: Problems | None = None) -> tuple[Job, ...]:
+        """Return the jobs in this state that the sweep must look at by now, longest overdue first.
+
+        A job that this version cannot read keeps no other from it if there are `problems` to put its exception into.
+        """
+        pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
             IndexName=DUE,
             KeyConditionExpression="open_state = :state AND due_at <= :now",
             ExpressionAttributeValues=to_item({":state": state, ":now": self._clock.now()}),
-            Limit=limit,
+            PaginationConfig={"PageSize": limit},
         )
-        return tuple(job_of(item) for item in found["Items"])
+        return tuple(islice(_jobs_in(pages, problems), limit))
 
     def queued(self) -> Iterator[tuple[JobRef, str]]:
         """Yield the jobs that wait to be started, each with its turn, in the order in which they may start.
@@ -97,21 +104,21 @@ class JobIndex:
             **how,
         )
 
-    def open(self, state: JobState) -> Iterator[Job]:
-        """Yield every job in this state, which is not a terminal one, whether it is due or not."""
+    def open(self, state: JobState, problems: Problems | None = None) -> Iterator[Job]:
+        """Yield every job in this state, which is not a terminal one, due or not; `problems` as in `due`."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
             IndexName=DUE,
             KeyConditionExpression="open_state = :state",
             ExpressionAttributeValues=to_item({":state": state}),
         )
-        return (job_of(item) for page in pages for item in page["Items"])
+        return _jobs_in(pages, problems)
 
-    def newest(self, tenant: str) -> Iterator[Job]:
-        """Yield all jobs of a tenant, newest first."""
-        return self._newest_first(tenant, None)
+    def newest(self, tenant: str, problems: Problems | None = None) -> Iterator[Job]:
+        """Yield all jobs of a tenant, newest first; `problems` as in `due`."""
+        return self._newest_first(tenant, None, problems)
 
-    def _newest_first(self, tenant: str, after: str | None) -> Iterator[Job]:
+    def _newest_first(self, tenant: str, after: str | None, problems: Problems | None = None) -> Iterator[Job]:
         condition = "tenant = :tenant" + (" AND job_id < :after" if after else "")
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
@@ -120,4 +127,18 @@ class JobIndex:
             ExpressionAttributeValues=to_item({":tenant": tenant, ":after": after}),
             ScanIndexForward=False,
         )
-        return (job_of(item) for page in pages for item in page["Items"])
+        return _jobs_in(pages, problems)
+
+
+def _jobs_in(pages: Iterable[QueryOutputTypeDef], problems: Problems | None) -> Iterator[Job]:
+    for item in (item for page in pages for item in page["Items"]):
+        try:
+            job = job_of(item)
+        except UNREADABLE as problem:
+            if problems is None:
+                raise
+            ref = keys.job_of_partition(from_item(item)["pk"])
+            problem.add_note(f"The record of job {ref.job_id} of tenant {ref.tenant} is not what this version reads.")
+            problems[ref] = problem
+            continue
+        yield job

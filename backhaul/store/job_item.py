@@ -10,6 +10,8 @@ from backhaul import keys
 from backhaul.job import Job
 from backhaul.store.codec import Item, convert, from_item, to_item
 
+UNREADABLE = (msgspec.MsgspecError, LookupError)
+"""What reading a job's record raises that another version has written."""
 _FIELDS = tuple(item.name for item in fields(Job))
 _REQUIRED = frozenset(item.name for item in fields(Job) if item.default is MISSING and item.default_factory is MISSING)
 

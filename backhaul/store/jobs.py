@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import secrets
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any
 
 from backhaul import keys
 from backhaul.errors import JobNotFound, RunNotFound
-from backhaul.job import Cause, Counts, Job, JobRef, JobState, ObjectRef, Stop
+from backhaul.job import Cause, Counts, Job, JobRef, JobState, ObjectRef, Stop, StopKind
 from backhaul.store.codec import Item, arguments, convert, from_item, naming, removing, setting, to_item
 from backhaul.store.job_index import JobIndex
 from backhaul.store.job_item import item_of, job_of
 
-if TYPE_CHECKING:
-    pass
+_UNSTOPPED = "attribute_not_exists(#stop)"
 
 
 @dataclass(frozen=True)
@@ -72,25 +73,35 @@ class JobStore(JobIndex):
         return self._move(job, to, {job.state} & to.predecessors, **changes)
 
     def end(self, job: Job, to: JobState, **changes: Any) -> Job:
-        """Move the job like `move`, but not if it was asked to stop after it was read."""
-        stopped = "" if job.stop else "attribute_not_exists(#stop)"
+        """Move the job like `move`, but not if it was asked to stop, or why has changed, after it was read."""
+        also, kind = _UNSTOPPED, {}
+        if job.stop:
+            also, kind = "#stop.#kind = :kind", {"kind": job.stop.kind}
         sources = {state for state in to.predecessors if not state.is_terminal}
-        return self._move(job, to, sources, also=stopped, **changes)
+        return self._move(job, to, sources, also=also, given=kind, **changes)
 
-    def reopen(self, job: Job, **changes: Any) -> Job:
-        """Queue a job that has ended for another run; return it as it now stands."""
+    def reopen(self, job: Job, **changes: Any) -> Job | None:
+        """Queue a job that has ended for another run, and return it as it now stands; None if another was quicker."""
         gone = ("ended_at", "started_at", "output", "receipt", "cause", "stop", "deadline_at")
         sources = {job.state} & JobState.QUEUED.predecessors
-        return self._move(job, JobState.QUEUED, sources, remove=gone, run=job.run + 1, **changes)
+        order = secrets.token_hex(8)
+        queued = self._move(job, JobState.QUEUED, sources, remove=gone, run=job.run + 1, order=order, **changes)
+        return queued if queued.order == order else None
 
     def request_stop(self, job: Job, stop: Stop) -> Job:
-        """Ask the job's run to stop, unless it has ended or was asked before; return the job as it now stands."""
+        """Ask the job's run to stop, unless it has ended or was asked before; return the job as it now stands.
+
+        Only a cancellation is heard by a run that stops because its money is spent: paused, it would go on one day.
+        """
+        unstopped, kind = _UNSTOPPED, {}
+        if stop.kind is StopKind.CANCEL:
+            unstopped, kind = f"({_UNSTOPPED} OR #stop.#kind = :kind)", {"kind": StopKind.BUDGET}
         return self._update(
             job.ref,
             {"stop": stop},
-            condition="#run = :of_run AND (#state = :running OR #state = :merging) AND attribute_not_exists(#stop)",
-            given={"of_run": job.run, "running": JobState.RUNNING, "merging": JobState.MERGING},
-            names=("state", "run"),
+            condition=f"#run = :of_run AND (#state = :running OR #state = :merging) AND {unstopped}",
+            given={"of_run": job.run, "running": JobState.RUNNING, "merging": JobState.MERGING} | kind,
+            names=("state", "run", *kind),
         )
 
     def note(self, job: Job, **changes: Any) -> Job:
@@ -155,6 +166,7 @@ class JobStore(JobIndex):
         sources: Collection[JobState],
         *,
         also: str = "",
+        given: Mapping[str, Any] = MappingProxyType({}),
         remove: tuple[str, ...] = (),
         due_at: datetime | None = None,
         **changes: Any,
@@ -176,9 +188,9 @@ class JobStore(JobIndex):
             values,
             remove=remove,
             condition=" AND ".join(filter(None, [f"({allowed})", "#run = :of_run", also])),
-            given={f"from_{state}": state for state in sources} | {"of_run": job.run},
+            given={f"from_{state}": state for state in sources} | {"of_run": job.run} | dict(given),
             counted=True,
-            names=("state", "run", *(["stop"] if also else [])),
+            names=("state", "run", *(["stop"] if also else []), *given),
         )
 
     def _update(

@@ -130,6 +130,15 @@ class ObjectStore:
             raise
         return True
 
+    def is_readable(self, ref: ObjectRef) -> bool:
+        """Return whether the version is there and may be read; like `find` for who may not list the bucket."""
+        try:
+            return self.exists(ref)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403:
+                return False
+            raise
+
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return the objects whose keys begin so, each with its size in bytes."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)

@@ -88,7 +88,7 @@ class ShardStore:
 
     def note_crash(self, ref: JobRef, shard: Shard, run: int, cause: Cause, *, expires_at: int | None = None) -> None:
         """Store why the shard's last worker died, unless the shard is finished or a later run has claimed it."""
-        values = _description(shard, expires_at) | {"crash": cause}
+        values = _description(shard, expires_at) | {"crash": cause, "crash_run": run}
         try:
             self._client.update_item(
                 TableName=self._table,

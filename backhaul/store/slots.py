@@ -130,14 +130,20 @@ class SlotStore:
             ExpressionAttributeValues=to_item({":pause": Pause(reason, by, self._clock.now())}),
         )
 
-    def resume(self, tenant: str | None) -> None:
-        """Let the tenant's jobs, or everybody's, start again; what was not paused stays as it is."""
-        self._client.update_item(
-            TableName=self._table,
-            Key=_KEY,
-            UpdateExpression="REMOVE #paused",
-            ExpressionAttributeNames={"#paused": _paused(tenant)},
-        )
+    def resume(self, tenant: str | None, pause: Pause) -> bool:
+        """Let the tenant's jobs, or everybody's, start again; false if this pause is over, or another one's by now."""
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key=_KEY,
+                UpdateExpression="REMOVE #paused",
+                ConditionExpression="#paused = :pause",
+                ExpressionAttributeNames={"#paused": _paused(tenant)},
+                ExpressionAttributeValues=to_item({":pause": pause}),
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
 
     def next_turn(self, tenant: str, priority: int) -> int:
         """Return the tenant's next turn among jobs of a priority: after its last, and never before what is served.

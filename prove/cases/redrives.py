@@ -1,7 +1,8 @@
-"""A redrive of what a cancelled run left: a chunk that failed, and after it one that is done in part."""
+"""Redrives of what a run left: a chunk that failed, and after it one that is done in part, or nothing else."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from backhaul import Context
@@ -100,3 +101,29 @@ def open_chunk_and_deaths(trial: Trial) -> None:
         trial.expect(
             {*range(2 * shard * records, (2 * shard + 1) * records)} <= {*done}, "the failed chunk was left out"
         )
+
+
+@case(
+    "F23.letters", "A redrive's workers die before they come to the failed chunk: it has a letter of that run too."
+)
+def letters_again(trial: Trial) -> None:
+    records = 4
+    shard = trial.random.randrange(SHARDS)
+    bad = {f"record {shard * records + trial.random.randrange(records):05d}"}
+    with trial.world() as world:
+        world.functions.noticed_late = 0.0
+        world.processors["mending"] = _mending(bad)
+        data, options = lines(trial.random, SHARDS * records), {"chunk_bytes": records * RECORD_BYTES}
+        job = world.submit(data, processor="mending", options=options)
+        trial.expect(world.run(), "the job does not settle")
+        trial.check(world, job, ends="PARTIAL")
+        world.inject(
+            Fault("kill before", at("process", "claim", shard), times=6),
+            Fault("kill after", at("merge"), skip=trial.random.randrange(4)),
+        )
+        done = _redrive(trial, world, job)
+        trial.check(world, job, ends="PARTIAL")
+        trial.expect(not done, f"records {done} were done")
+        causes = {letter["run"]: letter["cause"]["code"] for letter in map(json.loads, world.letters)}
+        wanted = {1: "processor_error", 2: "worker_died"}
+        trial.expect(causes == wanted, f"the letters say {causes}, and not {wanted}")

@@ -35,6 +35,7 @@ WATCHED = [
     ("alarmsannounceold", "AWS/SQS", "ApproximateAgeOfOldestMessage", "<announcementsdeadletters.QueueName>", DAY),
     ("alarmsstalledshards", "Backhaul", "StalledShards", "backhaul", 0),
     ("alarmsjobspastdeadline", "Backhaul", "JobsPastDeadline", "backhaul", 0),
+    ("alarmssweepfailing", "AWS/Lambda", "Errors", "<recoverysweep>", 2),
 ]
 
 
@@ -53,9 +54,9 @@ def test_an_alarm_rings_as_soon_as_there_is_something(
     alarm = alarms(template)[name]
     (dimension,) = alarm["Dimensions"]
     assert (alarm["Namespace"], alarm["MetricName"], text(dimension["Value"])) == (namespace, metric, of)
-    assert dimension["Name"] == ("QueueName" if namespace == "AWS/SQS" else "service")
+    assert dimension["Name"] == {"AWS/SQS": "QueueName", "AWS/Lambda": "FunctionName"}.get(namespace, "service")
     assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", above)
-    assert (alarm["Statistic"], alarm["EvaluationPeriods"]) == ("Maximum", 1)
+    assert (alarm["Statistic"], alarm["EvaluationPeriods"]) == ("Sum" if metric == "Errors" else "Maximum", 1)
     assert alarm["TreatMissingData"] == "notBreaching"
     assert [text(each) for each in alarm["AlarmActions"]] == ["<alarmstopic>"]
 

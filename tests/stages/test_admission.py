@@ -295,6 +295,15 @@ def test_a_redriven_job_waits_for_a_slot_like_any_other(single):
 # Pauses
 
 
+def test_a_job_that_is_redriven_before_its_slot_is_taken_back_waits_for_the_end_of_a_pause(single):
+    failed = arrive(single, "T1")
+    fails(single, failed)
+    single.store.slots.pause("T1", "a bad release", "someone")
+    assert single.redrive(failed).job.state is QUEUED
+    single.hand_on(failed)
+    assert (single.sweep(), single.job(failed).state, members(single)) == ({}, QUEUED, set())
+
+
 @pytest.mark.parametrize("paused", [None, "T1"], ids=["everybody", "the tenant"])
 def test_what_is_paused_starts_nothing_whatever_happens_and_goes_on_when_it_is_resumed(limited, paused):
     deployment = limited(1)
@@ -305,7 +314,8 @@ def test_what_is_paused_starts_nothing_whatever_happens_and_goes_on_when_it_is_r
     assert deployment.sweep() == {}
     assert states(deployment, waiting) == [QUEUED, QUEUED]
     assert deployment.store.slots.get().pause_of("T1").reason == "the provider is down"
-    deployment.store.slots.resume(paused)
+    slots = deployment.store.slots
+    assert slots.resume(paused, slots.get().pause_of("T1"))
     assert deployment.sweep() == {"started": 1}
     assert order_of_starts(deployment, waiting) == waiting[1:]
 
@@ -328,11 +338,13 @@ def test_a_tenant_that_is_resumed_stays_paused_with_everybody(deployment):
     slots = deployment.store.slots
     for tenant in (None, "T1", "T2"):
         slots.pause(tenant, f"pause of {tenant}", "someone")
-    slots.resume("T1")
-    slots.resume("T9")  # never paused
+    (everybodys, own) = slots.get().paused, slots.get().paused_tenants["T1"]
+    assert slots.resume("T1", own)
+    assert not slots.resume("T9", own)  # never paused
     waiting = [arrive(deployment, "T1"), arrive(deployment, "T2")]
     assert states(deployment, waiting) == [QUEUED, QUEUED]
-    slots.resume(None)
+    assert not slots.resume(None, own)  # not that pause
+    assert slots.resume(None, everybodys)
     assert deployment.sweep() == {"started": 1}
     assert states(deployment, waiting) == [RUNNING, QUEUED]
     assert slots.get().paused_tenants.keys() == {"T2"}

@@ -220,6 +220,17 @@ def lose_results(ward):
     ward.deployment.s3.delete_object(Bucket="data", Key=min(stored))
 
 
+def lose_results_of_a_paused_job(ward):
+    task = ward.planned()
+    ward.deployment.process(ward.deployment.shard_tasks(task)[0])
+    spent = Stop(StopKind.BUDGET, Cause("budget_exhausted", "It is spent."), ward.deployment.clock.now())
+    ward.store.jobs.request_stop(ward.deployment.job(task.job), spent)
+    ward.end_well(task)
+    stored = ward.store.objects.sizes(keys.results_prefix(task.job))
+    ward.deployment.s3.delete_object(Bucket="data", Key=min(stored))
+    ward.advance(minutes=3)
+
+
 def ignore_a_stop(ward):
     job = ward.deployment.job(ward.start().job)
     cause = Cause("cancelled", "The job was cancelled.")
@@ -243,7 +254,7 @@ MENDED = {
     "wrong-counts": (miscount,),
     "late-upload": (lose_the_event_of_an_upload, never_upload),
     "unfinished-upload": (leave_an_upload_unfinished,),
-    "lost-results": (lose_results,),
+    "lost-results": (lose_results, lose_results_of_a_paused_job),
     "ignored-stop": (ignore_a_stop,),
     "missed-deadline": (miss_the_deadline,),
 }
@@ -270,7 +281,7 @@ def test_each_damage_is_found_by_its_check_alone_and_mended_once(ward, check, da
 
 
 def test_every_mendable_check_is_damaged_in_these_tests():
-    reported = {"stalled-shards", "lost-output", "dead-letters", "unheard-alarms"}
+    reported = {"stalled-shards", "lost-output", "unreadable-job", "dead-letters", "unheard-alarms"}
     assert {check.name for check in CHECKS} == MENDED.keys() | reported
 
 
@@ -484,6 +495,22 @@ def test_shards_without_a_sign_of_life_are_reported(ward):
     (found,) = ward.examine().findings
     assert (found.check, found.ref, found.repair) == ("stalled-shards", task.job, None)
     assert "shard 0 " in found.what
+
+
+def test_a_job_that_this_version_cannot_read_is_reported_and_everything_else_checked(ward):
+    odd, task = ward.start().job, ward.start()
+    boto3.client("dynamodb").update_item(
+        TableName="jobs",
+        Key={"pk": {"S": keys.partition(odd)}, "sk": {"S": keys.JOB_SORT_KEY}},
+        UpdateExpression="SET policy = :policy",
+        ExpressionAttributeValues={":policy": {"M": {"of_a_later_version": {"BOOL": True}}}},
+    )
+    ward.end(task.job, "FAILED")
+    lost, unreadable = ward.examine().findings
+    assert (lost.check, lost.ref) == ("lost-run", task.job)
+    assert (unreadable.check, unreadable.ref, unreadable.repair) == ("unreadable-job", odd, None)
+    assert "of_a_later_version" in unreadable.what
+    assert odd in ward.slots.members
 
 
 @pytest.mark.parametrize("kind", ["output", "receipt"])

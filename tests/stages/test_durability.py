@@ -6,13 +6,14 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
 from botocore.exceptions import ClientError
 
 from backhaul import Lines, Permanent, Processor, Transient
-from backhaul.errors import InvalidProcessor, Superseded
+from backhaul.errors import InvalidProcessor, JobNotEnded, NotRedrivable, Superseded
 from backhaul.flow import commit as commits
 from backhaul.flow import retry, watch
 from backhaul.flow.interrupt import Interrupted, Reason
@@ -22,7 +23,8 @@ from backhaul.policy import Policy
 from backhaul.progress import STALLED_AFTER
 from backhaul.shard import Shard
 from backhaul.stages import merge as merges
-from backhaul.store import ObjectStore, ShardStore, StepStore
+from backhaul.stages.conclude import conclude_shard
+from backhaul.store import JobStore, ObjectStore, ShardStore, StepStore
 from backhaul.task import RunTask
 from tests.stages.test_crashes import Crash, crash_once
 
@@ -763,6 +765,81 @@ def test_a_redrive_of_a_job_that_failed_at_its_merge_merges_again(deployment):
     assert (after.state, working.read(after.output)) == (JobState.SUCCEEDED, DATA)
 
 
+def after_a_crash(working, task):
+    for shard in working.shard_tasks(task):
+        conclude_shard(shard, "Runtime.ImportModuleError", "", jobs=working.store.jobs, shards=working.store.shards)
+    return "worker_died"
+
+
+def after_a_stop(working, task, kind):
+    stop = Stop(kind, Cause("stopped", "It was stopped."), working.clock.now())
+    working.store.jobs.request_stop(working.job(task.job), stop)
+    return "processor_error"
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        after_a_crash,
+        partial(after_a_stop, kind=StopKind.LOST),
+        partial(after_a_stop, kind=StopKind.DEADLINE),
+        partial(after_a_stop, kind=StopKind.BUDGET),
+    ],
+    ids=["crash", "lost", "deadline", "budget"],
+)
+def test_a_chunk_that_a_redrive_did_not_come_to_has_a_letter_again(working, provider, left):
+    def fail(_):
+        raise ValueError("bad")
+
+    provider.trouble["line 0012"] = fail
+    job = ended(working, begun(working, "plain", FOUR_CHUNKS))
+    (first,) = working.letters()
+    again = RunTask(job.ref, working.redrive(job.ref).job.run)
+    working.plan(again)
+    cause = left(working, again)
+    for _ in range(2):  # a merge that is called again sends a copy of its letter at most
+        job = working.merge(again)
+    (missing,) = working.receipt(job)["missing"]
+    (second,) = working.letters()  # the first was received, and is hidden
+    assert (second["letter_id"], second["message_id"]) == (f"{job.ref.job_id}.r2.c1", missing["message_id"])
+    assert (first["letter_id"], first["cause"]["code"]) == (f"{job.ref.job_id}.r1.c1", "processor_error")
+    assert second["cause"]["code"] == missing["cause"]["code"] == cause
+    assert missing["attempts"] == 1
+
+
+def test_who_redrives_in_the_moment_in_which_another_does_is_told_so(working, provider, monkeypatch):
+    def fail(_):
+        raise ValueError("bad")
+
+    provider.trouble["line 0012"] = fail
+    job = ended(working, begun(working, "plain", FOUR_CHUNKS))
+    keep_run, first = JobStore.keep_run, []
+
+    def late(store, job):
+        monkeypatch.setattr(JobStore, "keep_run", keep_run)
+        first.append(working.redrive(job.ref, only_failed=True))
+        keep_run(store, job)
+
+    monkeypatch.setattr(JobStore, "keep_run", late)
+    with pytest.raises(JobNotEnded, match="was PARTIAL and became RUNNING just now; somebody else was quicker"):
+        working.redrive(job.ref)
+    assert [each.started for each in first] == [True]
+    after = working.job(job.ref)
+    assert (after.run, after.only_failed) == (2, True)
+
+
+def test_a_job_whose_input_is_gone_is_not_redriven(working, provider):
+    def fail(_):
+        raise ValueError("bad")
+
+    provider.trouble["line 0012"] = fail
+    job = ended(working, begun(working, "plain", FOUR_CHUNKS))
+    working.s3.delete_object(Bucket="data", Key=job.input.key, VersionId=job.input.version_id)
+    with pytest.raises(NotRedrivable, match="is not stored any more"):
+        working.redrive(job.ref)
+    assert working.job(job.ref) == job
+
+
 # Cancel
 
 
@@ -824,6 +901,35 @@ def test_a_paused_job_can_be_cancelled_and_keeps_its_output(working):
     paused = working.merge(task)
     job = working.cancel(task.job)
     assert (job.state, job.output) == (JobState.CANCELLED, paused.output)
+
+
+def test_a_job_that_is_cancelled_while_it_stops_for_lack_of_money_is_not_paused(working, monkeypatch):
+    task = begun(working, "plain", FOUR_CHUNKS)
+    working.process(working.shard_tasks(task)[0])
+    spent = Stop(StopKind.BUDGET, Cause("budget_spent", "It is spent."), working.clock.now())
+    working.store.jobs.request_stop(working.job(task.job), spent)
+    put = ObjectStore.put
+
+    def cancelling(store, *args, **kwargs):
+        monkeypatch.setattr(ObjectStore, "put", put)
+        for _ in range(2):
+            assert working.cancel(task.job, "enough").stop.kind is StopKind.CANCEL
+        return put(store, *args, **kwargs)
+
+    monkeypatch.setattr(ObjectStore, "put", cancelling)
+    job = working.merge(task)
+    assert (job.state, job.cause.code, working.letters()) == (JobState.CANCELLED, "cancelled", [])
+    assert working.receipt(job)["state"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("kind", [StopKind.DEADLINE, StopKind.FAIL_FAST, StopKind.LOST])
+def test_a_cancel_of_a_job_that_stops_already_changes_nothing(working, kind):
+    task = begun(working, "plain", FOUR_CHUNKS)
+    working.process(working.shard_tasks(task)[0])
+    after_a_stop(working, task, kind)
+    before = working.job(task.job)
+    assert working.cancel(task.job) == before
+    assert working.merge(task).state is not JobState.CANCELLED
 
 
 def test_a_cancel_that_comes_during_the_merge_is_kept(working, monkeypatch):

@@ -76,7 +76,8 @@ def test_pausing_and_resuming_twice_is_once(deployment, operations):
 def test_a_resume_that_was_killed_before_it_started_anything_is_finished_by_another(deployment, operations):
     pause(operations, None, "why")
     upload(deployment)
-    deployment.store.slots.resume(None)
+    slots = deployment.store.slots
+    assert slots.resume(None, slots.get().paused)
     assert (resume(operations, None, "").changed, len(deployment.executions())) == (False, 1)
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 
+import boto3
 import pytest
 
 from backhaul import keys
@@ -68,7 +69,7 @@ def test_an_upload_that_was_claimed_in_the_same_moment_is_not_expired(deployment
     deployment.clock.advance(hours=2)
     seen = deployment.store.jobs.due(JobState.AWAITING_UPLOAD, 10)
     deployment.dispatch(deployment.put_input(ref, DATA))
-    monkeypatch.setattr(deployment.store.jobs, "due", lambda state, _: seen if state == seen[0].state else ())
+    monkeypatch.setattr(deployment.store.jobs, "due", lambda state, *_: seen if state == seen[0].state else ())
     assert deployment.sweep() == {"claimed": 1}
     assert deployment.job(ref).state is JobState.RUNNING
     assert len(deployment.executions()) == 1
@@ -214,7 +215,7 @@ def test_a_job_past_its_deadline_is_asked_to_stop_and_ends_with_what_is_done(dep
     assert (deployment.sweep(), deployment.swept().past_deadline) == ({}, 0)
     deployment.clock.advance(seconds=1)
     assert deployment.sweep() == {"stopped": 1}
-    assert (deployment.sweep(), deployment.swept().past_deadline) == ({}, 1)
+    assert (deployment.sweep(), deployment.swept().past_deadline) == ({}, 0)
     assert all(deployment.process(other).work.chunks == 0 for other in others)
     job = deployment.merge(task)
     assert job.state is JobState.PARTIAL
@@ -222,6 +223,39 @@ def test_a_job_past_its_deadline_is_asked_to_stop_and_ends_with_what_is_done(dep
         "code": "deadline_passed", "message": "The job's deadline of 3,600 s has passed.",
         "position": None, "detail": None,
     }  # fmt: skip
+
+
+def test_a_job_that_neither_heeds_its_deadline_nor_can_be_ended_is_counted_half_an_hour_later(deployment, monkeypatch):
+    monkeypatch.setattr(RunStore, "stop", lambda *_, **__: None)
+    deployment.start("text-stats", DATA, policy=Policy(deadline_seconds=3600))
+    deployment.clock.advance(hours=1, minutes=30)
+    assert deployment.swept().past_deadline == 0
+    deployment.clock.advance(seconds=1)
+    assert deployment.swept().past_deadline == 1
+
+
+@pytest.mark.parametrize("state", [JobState.AWAITING_UPLOAD, JobState.QUEUED, JobState.RUNNING, JobState.MERGING])
+def test_a_job_that_this_version_cannot_read_keeps_no_other_from_being_mended(deployment, monkeypatch, state):
+    monkeypatch.setattr(sweeping, "JOBS_MOST", 1)  # so that it fills a page by itself
+    odd, *others = [deployment.submit("text-stats", DATA).job.ref for _ in range(3)]
+    written = {":policy": {"M": {"of_a_later_version": {"BOOL": True}}}, ":state": {"S": state}}
+    boto3.client("dynamodb").update_item(
+        TableName="jobs",
+        Key={"pk": {"S": keys.partition(odd)}, "sk": {"S": keys.JOB_SORT_KEY}},
+        UpdateExpression="SET policy = :policy, open_state = :state, #state = :state",
+        ExpressionAttributeNames={"#state": "state"},
+        ExpressionAttributeValues=written,
+    )
+    deployment.store.slots.hold(odd)
+    deployment.clock.advance(hours=2)
+    for left in (1, 0):
+        swept = deployment.swept()
+        states = [deployment.job(ref).state for ref in others]
+        assert (swept.mended["expired"], states.count(JobState.AWAITING_UPLOAD)) == (1, left)
+        with pytest.raises(ExceptionGroup) as told:
+            swept.raise_problems()
+        assert odd.job_id in "".join(note for problem in told.value.exceptions for note in problem.__notes__)
+    assert deployment.store.slots.get().members == {odd}
 
 
 def test_a_redrive_has_a_deadline_of_its_own(deployment):
@@ -328,7 +362,7 @@ def test_an_index_that_is_behind_does_no_harm(deployment, monkeypatch):
     for state in (JobState.AWAITING_UPLOAD, JobState.QUEUED, JobState.RUNNING):
         seen = replace(stale, state=state, run=stale.run if state is JobState.RUNNING else 0)
         monkeypatch.setattr(
-            deployment.store.jobs, "due", lambda wanted, _, seen=seen: (seen,) if wanted is seen.state else ()
+            deployment.store.jobs, "due", lambda wanted, *_, seen=seen: (seen,) if wanted is seen.state else ()
         )
         deployment.sweep()
     assert deployment.job(task.job) == ended
@@ -341,7 +375,7 @@ def test_a_sweep_that_saw_an_earlier_run_salvages_nothing_of_the_next(deployment
     deployment.end_run("FAILED")
     deployment.store.jobs.move(stale, JobState.FAILED)
     again = deployment.redrive(task.job).job
-    monkeypatch.setattr(deployment.store.jobs, "due", lambda state, _: (stale,) if state is stale.state else ())
+    monkeypatch.setattr(deployment.store.jobs, "due", lambda state, *_: (stale,) if state is stale.state else ())
     deployment.sweep()
     assert deployment.job(task.job) == again
     assert [each.name for each in deployment.executions()] == [f"{task.job.job_id}-1", f"{task.job.job_id}-2"]
@@ -398,7 +432,7 @@ def test_the_new_run_of_a_job_that_was_redriven_behind_the_index_is_not_salvaged
     end_run(deployment, f"{task.job.job_id}-1", "SUCCEEDED")
     redriven = deployment.redrive(task.job).job
     assert (redriven.state, redriven.run) == (JobState.RUNNING, 2)
-    monkeypatch.setattr(deployment.store.jobs, "due", lambda state, _: (seen,) if state is seen.state else ())
+    monkeypatch.setattr(deployment.store.jobs, "due", lambda state, *_: (seen,) if state is seen.state else ())
     assert deployment.sweep() == {}
     assert [each.name for each in deployment.executions()] == [f"{task.job.job_id}-1", f"{task.job.job_id}-2"]
     assert deployment.job(task.job) == redriven

@@ -17,7 +17,15 @@ from backhaul.progress import DROPPED, Part, ShardRecord
 from backhaul.store import ObjectStore
 from backhaul.store.objects import Orphan
 
-_NEEDING_RESULTS = (JobState.RUNNING, JobState.MERGING, JobState.PARTIAL, JobState.FAILED, JobState.CANCELLED)
+_NEEDING_RESULTS = (
+    JobState.QUEUED,
+    JobState.RUNNING,
+    JobState.MERGING,
+    JobState.PARTIAL,
+    JobState.PAUSED,
+    JobState.FAILED,
+    JobState.CANCELLED,
+)
 
 
 def unfinished_uploads(survey: Survey) -> Iterator[Finding]:

@@ -27,6 +27,13 @@ def unlisted(survey: Survey) -> Iterator[Finding]:
         yield Finding(what, "corrects the record's index attributes", job.ref, job.updated_at, repair=repair)
 
 
+def unreadable(survey: Survey) -> Iterator[Finding]:
+    """Find jobs whose records this version cannot read, so that no stage, no sweep and no other check sees to them."""
+    for ref, problem in survey.unreadable.items():
+        what = f"its record is not what this version can read: {problem}"
+        yield Finding(what, "a person: deploy the version that wrote it, and let the job end", ref)
+
+
 def miscounted(survey: Survey) -> Iterator[Finding]:
     """Find jobs that have ended and whose counts are not what their shard records say."""
     for job in survey.ended():

@@ -24,6 +24,7 @@ CHECKS = (
     Check("unplaced-job", admission.unplaced),
     Check("idle-queue", admission.idle_queue),
     Check("unlisted-job", records.unlisted),
+    Check("unreadable-job", records.unreadable),
     Check("late-upload", records.unsettled_uploads),
     Check("wrong-counts", records.miscounted),
     Check("lost-results", files.lost_results),

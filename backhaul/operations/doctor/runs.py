@@ -40,7 +40,7 @@ def stalled(survey: Survey) -> Iterator[Finding]:
         names = ", ".join(str(record.index) for record in held[:5]) + ", …" * (len(held) > 5)
         yield Finding(
             f"no sign of life from shard{'s' * (len(held) > 1)} {names} for more than 30 s",
-            "a person: Lambda ends a worker after 15 minutes and the run tries again; look at the logs of process",
+            "a person: Lambda ends a worker after worker_timeout_seconds, and another follows; read process's log",
             job.ref,
             min((record.beat_at for record in held if record.beat_at), default=None),
         )

@@ -15,6 +15,8 @@ from backhaul.operations.doctor.finding import Scope
 from backhaul.progress import ShardRecord
 from backhaul.shard import Shard
 from backhaul.store import RunStatus, Slots, Store
+from backhaul.store.job_index import Problems
+from backhaul.store.job_item import UNREADABLE
 
 RECENT = timedelta(days=1)
 """Jobs that have ended are looked at if they were created no longer ago than this."""
@@ -56,11 +58,26 @@ class Survey:
         """The jobs in the index of queued jobs, in their order."""
         return tuple(ref for ref, _ in self.store.jobs.queued())
 
-    @cached_property
+    @property
     def jobs(self) -> dict[JobRef, Job | None]:
         """Every job in sight as last written, and None for one that something points to and that is gone."""
-        refs = self._only if self._only is not None else self._refs()
-        return {ref: self._find(ref) for ref in sorted(refs)}
+        return self._read[0]
+
+    @property
+    def unreadable(self) -> Problems:
+        """The jobs in sight whose records this version cannot read, and why; they are not among `jobs`."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[dict[JobRef, Job | None], Problems]:
+        found: dict[JobRef, Job | None] = {}
+        unreadable: Problems = {}
+        for ref in sorted(self._only if self._only is not None else self._refs()):
+            try:
+                found[ref] = self._find(ref)
+            except UNREADABLE as problem:
+                unreadable[ref] = problem
+        return found, unreadable
 
     def within(self, *states: JobState) -> Iterator[Job]:
         """Yield the jobs in sight that are in one of these states."""
@@ -94,14 +111,16 @@ class Survey:
         return tuple(planned_shards(job, self.store.objects))
 
     def _refs(self) -> set[JobRef]:
+        unread: Problems = {}
         refs = set(self.slots.members) | set(self.queued)
-        refs |= {job.ref for state in JobState if not state.is_terminal for job in self.store.jobs.open(state)}
+        refs |= {job.ref for state in JobState if not state.is_terminal for job in self.store.jobs.open(state, unread)}
         refs |= {self._scope.job} if self._scope.job else set()
         tenants = {ref.tenant for ref in refs} | set(self._scope.tenants) | set(self.slots.paused_tenants)
-        return refs.union(*(self._recent(tenant) for tenant in tenants))
+        refs = refs.union(*(self._recent(tenant, unread) for tenant in tenants))
+        return refs | unread.keys()
 
-    def _recent(self, tenant: str) -> Iterator[JobRef]:
-        for job in self.store.jobs.newest(tenant):
+    def _recent(self, tenant: str, unread: Problems) -> Iterator[JobRef]:
+        for job in self.store.jobs.newest(tenant, unread):
             if self.now - job.created_at > RECENT and not self._scope.all_ended:
                 return
             yield job.ref
