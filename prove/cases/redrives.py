@@ -103,9 +103,7 @@ def open_chunk_and_deaths(trial: Trial) -> None:
         )
 
 
-@case(
-    "F23.letters", "A redrive's workers die before they come to the failed chunk: it has a letter of that run too."
-)
+@case("F23.letters", "A redrive's workers die before they come to the failed chunk: it has a letter of that run too.")
 def letters_again(trial: Trial) -> None:
     records = 4
     shard = trial.random.randrange(SHARDS)
