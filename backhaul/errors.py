@@ -20,7 +20,8 @@ BackhaulError
 │   ├── InvalidProcessor            a processor file breaks the contract
 │   ├── DeploymentUnreachable       no deployment was found, or it does not answer
 │   ├── LocalCloudError             the local cloud did not start, or is not running
-│   └── MalformedMessage            a queue message nobody can understand
+│   ├── MalformedMessage            a queue message nobody can understand
+│   └── UnreadableRecord            a job's record that another version of Backhaul wrote
 ├── WorkError                  nobody, or the input: what a processor may raise about a record
 │   ├── Transient                   it may pass: the record is tried again
 │   └── Permanent                   it will not: the chunk is set aside at once
@@ -180,6 +181,12 @@ class MalformedMessage(OperatorError):
     """A queue message or event is not of the form that its sender promised."""
 
     code = "malformed_message"
+
+
+class UnreadableRecord(OperatorError):
+    """A job's record is not what this version can read: another one wrote it."""
+
+    code = "unreadable_record"
 
 
 class WorkError(BackhaulError):

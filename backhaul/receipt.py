@@ -117,7 +117,7 @@ def _lately(chunk: FailedChunk, record: ShardRecord | None, run: int) -> FailedC
     """Return why the chunk is missing now: it failed, or its workers died before they came to try it again."""
     if chunk.run == run or record is None or record.crash is None or record.crash_run != run:
         return chunk
-    return replace(chunk, cause=record.crash, record=None)
+    return replace(chunk, cause=record.crash, record=None, run=run, message_id=None)
 
 
 def _ending(job: Job, missing: tuple[FailedChunk, ...], counts: Counts) -> tuple[JobState, Cause | None]:

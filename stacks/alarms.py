@@ -123,6 +123,6 @@ class Alarms(Construct):
 
 
 _PERIOD = Duration.minutes(5)
-_SWEEPS_FAILED = 2
-"""Of five sweeps in a period: what one could not do for a moment, the next does."""
+_SWEEPS_FAILED = 6
+"""In a period, of five sweeps with Lambda's two retries of each: what two could not do, the next does."""
 _MOST = cloudwatch.Stats.MAXIMUM

@@ -57,12 +57,12 @@ def resume(
 ) -> int:
     """Let jobs start again, and start those that may."""
     done = operations.resume(operate(stack), checked_tenant(tenant), reason.strip())
-    said = "goes on" if done.changed else "was not paused"
+    said = "goes on" if done.changed else "stays paused" if done.paused_anew else "was not paused"
     say(f"{_whose(tenant)} {said}; {done.started:,} {'job' if done.started == 1 else 'jobs'} started.")
     if done.unstarted:
         say(f"{done.unstarted:,} could not be started; the sweep tries again every minute. Look: backhaul doctor")
     if done.paused_anew:
-        say(f"Somebody paused it again just now: {plain(done.paused_anew.reason)}.")
+        say(f"Somebody paused it anew just now: {plain(done.paused_anew.reason)}.")
     if done.still_paused:
         say(f"Everybody is paused all the same: {plain(done.still_paused.reason)}. Try: backhaul resume")
     if done.paused_tenants:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from backhaul.clock import Clock
-from backhaul.errors import JobNotFound
+from backhaul.errors import JobNotFound, UnreadableRecord
 from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef
 from backhaul.store import JobStore, RunStore, SlotStore
 from backhaul.store.job_index import QUEUED
@@ -79,6 +79,9 @@ class Admission:
                 served[turn.priority] = reached
                 try:
                     started += self.begin(ref)
+                except UnreadableRecord as problem:  # whoever can read it starts it; until then it needs no slot
+                    self.slots.drop(ref)
+                    failed[ref] = problem
                 except Exception as problem:  # told at the end, with the job it is about
                     problem.add_note(f"job {ref.job_id} of tenant {ref.tenant}")
                     failed[ref] = problem

@@ -7,14 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from backhaul.errors import InvalidRequest, JobNotFound, LetterNotFound
+from backhaul.errors import InvalidRequest, JobNotFound, LetterNotFound, UnreadableRecord
 from backhaul.job import Job, JobRef
 from backhaul.letter import FailedChunkLetter
 from backhaul.operations.contents import Content, LostBatch, Malformed, Queue, Uploads, job_of, read
 from backhaul.operations.holding import Held
 from backhaul.operations.reasons import MEANINGS, Reason, Standing, classify
 from backhaul.store import JobStore, ShardStore
-from backhaul.store.job_item import UNREADABLE
 from backhaul.store.queues import Message
 
 SHORTEST_ID = 8
@@ -244,7 +243,7 @@ class _Standings:
                 self._known[ref] = self._jobs.get(ref)
             except JobNotFound:
                 self._known[ref] = None
-            except UNREADABLE:  # one odd job must not hide all letters
+            except UnreadableRecord:  # one odd job must not hide all letters
                 self._known[ref] = None
                 self._unreadable.add(ref)
         return self._known[ref]

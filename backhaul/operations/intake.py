@@ -66,7 +66,7 @@ def look(operations: Operations) -> Intake:
         most=store.slots.most,
         most_per_tenant=store.slots.most_per_tenant,
         running_by_tenant=dict(sorted(Counter(ref.tenant for ref in slots.members).items())),
-        queued=_waiting(list(store.jobs.open(JobState.QUEUED))),
+        queued=_waiting(list(store.jobs.open(JobState.QUEUED, problems={}))),  # the doctor names the others
         paused=slots.paused,
         paused_tenants=dict(sorted(slots.paused_tenants.items())),
     )
@@ -92,17 +92,17 @@ def resume(operations: Operations, tenant: str | None, reason: str) -> Switched:
     """End the pause of the tenant, or of everybody, and start what may start; tenants' own pauses stay."""
     store = operations.store
     slots = store.slots.get()
-    before = _pause_of(slots, tenant)
+    before, ended = _pause_of(slots, tenant), False
     if before:
         begun = store.audit.begin(_record("resume", operations, tenant, reason))
-        store.slots.resume(tenant, before)
-        store.audit.close(begun, "resumed")
+        ended = store.slots.resume(tenant, before) or _pause_of(store.slots.get(), tenant) is None
+        store.audit.close(begun, "resumed" if ended else "paused anew by somebody else")
     # Also when it was not paused: the command that resumed it may have been killed before it came to this.
     failed: dict[JobRef, Exception] = {}
     started = Admission(store.jobs, store.runs, store.slots, operations.clock).fill(problems=failed)
     after = store.slots.get()
     return Switched(
-        before is not None,
+        ended,
         started,
         len(failed),
         still_paused=after.paused if tenant else None,

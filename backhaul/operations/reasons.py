@@ -42,6 +42,7 @@ _BY_CODE = {
     "record_timeout": Reason.POISON,
     "worker_died": Reason.CRASH,
     "not_processed": Reason.CRASH,
+    "run_lost": Reason.CRASH,
     "transient": Reason.TRANSIENT,
     "provider_busy": Reason.TRANSIENT,
     "provider_down": Reason.TRANSIENT,
@@ -86,5 +87,5 @@ def _of_chunk(letter: FailedChunkLetter, standing: Standing) -> Reason:
     redone = job is not None and job.run > letter.run and job.state is JobState.SUCCEEDED
     if redone or letter.chunk in standing.done:
         return Reason.RESOLVED
-    # What was tried and failed with a code of its own is the processor's doing; what was never tried cannot be.
-    return _BY_CODE.get(letter.cause.code, Reason.POISON if letter.attempts else Reason.CRASH)
+    # A code of its own is the processor's doing: what was never tried has one of ours.
+    return _BY_CODE.get(letter.cause.code, Reason.POISON)

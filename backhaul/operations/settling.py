@@ -15,7 +15,6 @@ from backhaul.operations.deadletters import DeadLetter
 from backhaul.operations.holding import Held
 from backhaul.store import AuditLog
 from backhaul.store.audit import AuditRecord
-from backhaul.store.job_item import UNREADABLE
 
 LETTERS_MOST = 100
 """Letters of one job that one act, and one audit record, is about."""
@@ -135,8 +134,6 @@ class Settlement:
             outcome = self.act(unit)
         except BackhaulError as error:
             outcome = Outcome(Fate.KEPT, str(error))
-        except UNREADABLE as error:  # for a batch of changes the likeliest reason why it is here
-            outcome = Outcome(Fate.KEPT, f"A job's record is not what this version can read: {error}.")
         self.audit.close(begun, f"{outcome.fate}: {outcome.said}")
         if outcome.fate is not Fate.KEPT and not self.held.delete(unit.queue, copies):
             return Outcome(Fate.KEPT, f"{outcome.said} SQS did not delete the letter; do it again.")

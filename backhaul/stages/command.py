@@ -11,6 +11,7 @@ from backhaul.clock import Clock
 from backhaul.cost import Cost
 from backhaul.errors import InvalidRequest, JobHasEnded, JobNotEnded, JobNotFound, NotRedrivable
 from backhaul.flow.admission import Admission
+from backhaul.flow.mending import Mender
 from backhaul.flow.redoing import missing_shards
 from backhaul.guards.purse import cost_of
 from backhaul.job import BUDGET_EXHAUSTED, MOVES, Cause, Job, JobRef, JobState, Stop, StopKind
@@ -111,6 +112,7 @@ def redrive(
     slots.drop(ref)  # it takes its turn like any other, also if its last run's slot was not taken back yet
     queued = jobs.reopen(job, only_failed=only_failed, **admission.place(job))
     if queued is None:
+        Mender(jobs, objects, runs, slots, clock).hold_slot(ref)  # which may be the one that we dropped
         state = jobs.get(ref).state
         raise JobNotEnded(f"Job {ref.job_id} was {job.state} and became {state} just now; somebody else was quicker.")
     if admission.fill(queued, problems={}):  # what cannot be started now, the sweep starts

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from backhaul import keys
 from backhaul.clock import Clock
+from backhaul.errors import UnreadableRecord
 from backhaul.job import Job, JobRef, JobState
 from backhaul.store.codec import from_item, naming, to_item
-from backhaul.store.job_item import UNREADABLE, job_of
+from backhaul.store.job_item import job_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -134,11 +135,9 @@ def _jobs_in(pages: Iterable[QueryOutputTypeDef], problems: Problems | None) -> 
     for item in (item for page in pages for item in page["Items"]):
         try:
             job = job_of(item)
-        except UNREADABLE as problem:
+        except UnreadableRecord as problem:
             if problems is None:
                 raise
-            ref = keys.job_of_partition(from_item(item)["pk"])
-            problem.add_note(f"The record of job {ref.job_id} of tenant {ref.tenant} is not what this version reads.")
-            problems[ref] = problem
+            problems[keys.job_of_partition(from_item(item)["pk"])] = problem
             continue
         yield job

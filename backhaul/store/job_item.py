@@ -7,11 +7,10 @@ from dataclasses import MISSING, fields
 import msgspec
 
 from backhaul import keys
+from backhaul.errors import InvalidRequest, UnreadableRecord
 from backhaul.job import Job
 from backhaul.store.codec import Item, convert, from_item, to_item
 
-UNREADABLE = (msgspec.MsgspecError, LookupError)
-"""What reading a job's record raises that another version has written."""
 _FIELDS = tuple(item.name for item in fields(Job))
 _REQUIRED = frozenset(item.name for item in fields(Job) if item.default is MISSING and item.default_factory is MISSING)
 
@@ -27,9 +26,14 @@ def item_of(job: Job) -> Item:
 
 
 def job_of(item: Item) -> Job:
-    """Return the job that a DynamoDB item, or an image of it in the stream, holds."""
+    """Return the job that a DynamoDB item, or an image of it in the stream, holds; raises `UnreadableRecord`."""
     values = from_item(item)
-    values["ref"] = {"tenant": values["tenant"], "job_id": values["job_id"]}
-    values["options"] = msgspec.json.decode(values["options"])
-    # What an older version did not write has its default; None is how a field without one is absent.
-    return convert({name: values.get(name) for name in _FIELDS if name in values or name in _REQUIRED}, Job)
+    try:
+        values["ref"] = {"tenant": values["tenant"], "job_id": values["job_id"]}
+        values["options"] = msgspec.json.decode(values["options"])
+        # What an older version did not write has its default; None is how a field without one is absent.
+        return convert({name: values.get(name) for name in _FIELDS if name in values or name in _REQUIRED}, Job)
+    except (msgspec.MsgspecError, LookupError, TypeError, InvalidRequest) as problem:
+        whose = f"job {values.get('job_id')} of tenant {values.get('tenant')}"
+        said = f"The record of {whose} is not what this version can read: {type(problem).__name__}: {problem}"
+        raise UnreadableRecord(f"{said}. Another version of Backhaul wrote it; deploy that one.") from problem

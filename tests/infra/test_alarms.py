@@ -35,7 +35,7 @@ WATCHED = [
     ("alarmsannounceold", "AWS/SQS", "ApproximateAgeOfOldestMessage", "<announcementsdeadletters.QueueName>", DAY),
     ("alarmsstalledshards", "Backhaul", "StalledShards", "backhaul", 0),
     ("alarmsjobspastdeadline", "Backhaul", "JobsPastDeadline", "backhaul", 0),
-    ("alarmssweepfailing", "AWS/Lambda", "Errors", "<recoverysweep>", 2),
+    ("alarmssweepfailing", "AWS/Lambda", "Errors", "<recoverysweep>", 6),
 ]
 
 

@@ -23,6 +23,7 @@ NEEDED = [
     ("submit", "s3:PutObject", keys.input_key(JOB)),
     ("sweep", "s3:GetObject", keys.input_key(JOB)),
     ("sweep", "s3:AbortMultipartUpload", keys.output_key(JOB, 3, "5eed")),
+    ("command", "s3:GetObjectVersion", keys.input_key(JOB)),
     ("command", "s3:GetObjectVersion", keys.plan_key(JOB, 3)),
     ("plan", "s3:GetObjectVersion", keys.input_key(JOB)),
     ("plan", "s3:PutObject", keys.plan_key(JOB, 3)),

@@ -826,6 +826,7 @@ def test_who_redrives_in_the_moment_in_which_another_does_is_told_so(working, pr
     assert [each.started for each in first] == [True]
     after = working.job(job.ref)
     assert (after.run, after.only_failed) == (2, True)
+    assert working.store.slots.get().members == {job.ref}
 
 
 def test_a_job_whose_input_is_gone_is_not_redriven(working, provider):

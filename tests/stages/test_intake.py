@@ -11,7 +11,7 @@ from backhaul.operations.connection import Operations, Outputs
 from backhaul.operations.intake import look, pause, resume
 from backhaul.policy import Policy
 from backhaul.stages.inquire import waiting_for
-from backhaul.store import RunStore
+from backhaul.store import RunStore, SlotStore
 
 DATA = b"one line\n"
 WHO = "arn:aws:iam::123456789012:user/operator"
@@ -79,6 +79,30 @@ def test_a_resume_that_was_killed_before_it_started_anything_is_finished_by_anot
     slots = deployment.store.slots
     assert slots.resume(None, slots.get().paused)
     assert (resume(operations, None, "").changed, len(deployment.executions())) == (False, 1)
+
+
+@pytest.mark.parametrize("tenant", [None, "T1"], ids=["everybody", "a tenant"])
+def test_what_is_paused_anew_as_it_is_resumed_stays_paused(deployment, operations, monkeypatch, tenant):
+    pause(operations, tenant, "old")
+    resumed = SlotStore.resume
+
+    def late(store, *wanted):
+        store.pause(tenant, "new", "another")
+        return resumed(store, *wanted)
+
+    monkeypatch.setattr(SlotStore, "resume", late)
+    done = resume(operations, tenant, "")
+    assert (done.changed, done.paused_anew.reason) == (False, "new")
+    assert deployment.store.slots.get().pause_of("T1").reason == "new"
+    outcomes = {record.action: record.outcome for record in operations.store.audit.newest()}
+    assert outcomes["resume"] == "paused anew by somebody else"
+
+
+def test_a_resume_whose_answer_is_lost_is_one(deployment, operations, monkeypatch):
+    pause(operations, None, "why")
+    resumed = SlotStore.resume
+    monkeypatch.setattr(SlotStore, "resume", lambda *wanted: resumed(*wanted) and resumed(*wanted))
+    assert resume(operations, None, "").changed is True
 
 
 def test_ending_everybodys_pause_leaves_that_of_a_tenant_and_the_other_way_round(deployment, operations):

@@ -64,6 +64,7 @@ def test_exactly_these_errors_exist():
         "Superseded",
         "Transient",
         "UnknownProcessor",
+        "UnreadableRecord",
         "UnsuitableInput",
         "WorkError",
     }

@@ -30,8 +30,7 @@ def unlisted(survey: Survey) -> Iterator[Finding]:
 def unreadable(survey: Survey) -> Iterator[Finding]:
     """Find jobs whose records this version cannot read, so that no stage, no sweep and no other check sees to them."""
     for ref, problem in survey.unreadable.items():
-        what = f"its record is not what this version can read: {problem}"
-        yield Finding(what, "a person: deploy the version that wrote it, and let the job end", ref)
+        yield Finding(str(problem), "a person: deploy the version that wrote it, and let the job end", ref)
 
 
 def miscounted(survey: Survey) -> Iterator[Finding]:

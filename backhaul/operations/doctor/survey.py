@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from backhaul.errors import JobNotFound
+from backhaul.errors import JobNotFound, UnreadableRecord
 from backhaul.flow.mending import Mender
 from backhaul.flow.redoing import planned_shards
 from backhaul.job import Job, JobRef, JobState
@@ -16,7 +16,6 @@ from backhaul.progress import ShardRecord
 from backhaul.shard import Shard
 from backhaul.store import RunStatus, Slots, Store
 from backhaul.store.job_index import Problems
-from backhaul.store.job_item import UNREADABLE
 
 RECENT = timedelta(days=1)
 """Jobs that have ended are looked at if they were created no longer ago than this."""
@@ -75,7 +74,7 @@ class Survey:
         for ref in sorted(self._only if self._only is not None else self._refs()):
             try:
                 found[ref] = self._find(ref)
-            except UNREADABLE as problem:
+            except UnreadableRecord as problem:
                 unreadable[ref] = problem
         return found, unreadable
 
