@@ -163,7 +163,7 @@ def known_as(it: Asking, limit: int | None, price: float) -> Asking:
     "F35.pace", "Many paid calls at a strict provider's limit: none is refused, and none waits in a function for long."
 )
 def pace(
-    trial: Trial, site: Site, records: int = 240, per_minute: int = 600, share: float = 0.5, lateness: float = 1.0
+    trial: Trial, site: Site, records: int = 240, per_minute: int = 600, share: float = 0.9, lateness: float = 1.0
 ) -> None:
     """`share`: how much of the rate is used at least; a busy machine costs some, so a benchmark asks for more.
 
