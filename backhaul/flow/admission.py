@@ -11,7 +11,7 @@ from backhaul.clock import Clock
 from backhaul.errors import JobNotFound, UnreadableRecord
 from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef
 from backhaul.store import JobStore, RunStore, SlotStore
-from backhaul.store.job_index import QUEUED
+from backhaul.store.job_index import QUEUED, Problems
 
 CHECK_EVERY = timedelta(minutes=5)
 """How often the sweep looks at a queued job, and asks whether the run of a job still lives."""
@@ -59,7 +59,7 @@ class Admission:
         turn = Turn(priority, self.slots.next_turn(job.ref.tenant, priority), job.ref.job_id)
         return {"queue": QUEUED, "turn": turn.to_key(), "due_at": self.clock.now() + CHECK_EVERY}
 
-    def fill(self, newest: Job | None = None, problems: dict[JobRef, Exception] | None = None) -> int:
+    def fill(self, newest: Job | None = None, problems: Problems | None = None) -> int:
         """Start waiting jobs, in their order, as long as there are slots; returns how many were started.
 
         `newest` was queued a moment ago, and may not show in the queue yet. A job that cannot be started keeps no

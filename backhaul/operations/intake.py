@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from backhaul.flow.admission import Admission
-from backhaul.job import Job, JobRef, JobState
+from backhaul.job import Job, JobState
 from backhaul.operations.connection import Operations
 from backhaul.store import Pause, Slots
 from backhaul.store.audit import AuditRecord
+from backhaul.store.job_index import Problems
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def resume(operations: Operations, tenant: str | None, reason: str) -> Switched:
         ended = store.slots.resume(tenant, before) or _pause_of(store.slots.get(), tenant) is None
         store.audit.close(begun, "resumed" if ended else "paused anew by somebody else")
     # Also when it was not paused: the command that resumed it may have been killed before it came to this.
-    failed: dict[JobRef, Exception] = {}
+    failed: Problems = {}
     started = Admission(store.jobs, store.runs, store.slots, operations.clock).fill(problems=failed)
     after = store.slots.get()
     return Switched(

@@ -14,6 +14,7 @@ from backhaul.flow.mending import ORPHANED_AFTER, STOP_LONGEST, Mender, ignores_
 from backhaul.flow.salvage import salvage
 from backhaul.job import Job, JobRef, JobState
 from backhaul.store import JobStore, ObjectStore, RunStatus, RunStore, ShardStore, SlotStore
+from backhaul.store.job_index import Problems
 from backhaul.task import RunTask
 
 JOBS_MOST = 100
@@ -56,7 +57,7 @@ def sweep(
     """
     mender, swept = Mender(jobs, objects, runs, slots, clock), Swept()
     problems, began = swept.problems, clock.monotonic()
-    failed: dict[JobRef, Exception] = {}
+    failed: Problems = {}
     for state, mend in _MENDED.items():
         for job in jobs.due(state, JOBS_MOST, failed):
             with _noted(job.ref, problems):

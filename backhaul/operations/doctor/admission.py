@@ -10,6 +10,7 @@ from backhaul.flow.mending import may_hold_slot
 from backhaul.job import Job, JobRef, JobState
 from backhaul.operations.doctor.finding import Finding
 from backhaul.operations.doctor.survey import SWEPT_AFTER, Survey
+from backhaul.store.job_index import Problems
 
 
 def idle_slots(survey: Survey) -> Iterator[Finding]:
@@ -71,7 +72,7 @@ def _ended_just_now(job: Job | None, survey: Survey) -> bool:
 def _start(survey: Survey, ref: JobRef) -> str:
     if ref in survey.store.slots.get().members:
         return survey.mender.settle_slot(ref)
-    failed: dict[JobRef, Exception] = {}
+    failed: Problems = {}
     started = survey.mender.admission.fill(problems=failed)
     if ref in failed:
         raise failed[ref]
