@@ -1,4 +1,7 @@
-"""What every function is made of, built once when its environment starts."""
+"""What every function is made of, built once when its environment starts.
+
+Logs and metrics bear the deployment's name, which Powertools reads from `POWERTOOLS_SERVICE_NAME`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ PROCESSORS = ASSET / "processors"
 settings = Settings.from_env(os.environ)
 clock = SystemClock()
 store = Store(settings, clock)
-logger = Logger(service="backhaul")
+logger = Logger()
 
 _UNITS = {"Bytes": MetricUnit.Bytes, "QueueAge": MetricUnit.Seconds}
 
@@ -36,7 +39,7 @@ def count_all(**amounts: float) -> None:
 
 
 def _write(dimensions: Mapping[str, str], amounts: Mapping[str, float]) -> None:
-    metrics = EphemeralMetrics(namespace="Backhaul", service="backhaul")
+    metrics = EphemeralMetrics(namespace="Backhaul")
     for name, value in dimensions.items():
         metrics.add_dimension(name, value)
     for name, amount in amounts.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aws_cdk import Annotations, Aws, Duration
+from aws_cdk import Annotations, Aws, Duration, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_iam as iam
@@ -54,6 +54,16 @@ class Alarms(Construct):
             "`backhaul doctor` names them and says what is wrong.",
         )
         self._alarm(
+            "sweep-silent",
+            sweep.metric_invocations(period=_PERIOD, statistic=cloudwatch.Stats.SUM),
+            "The sweep, which mends what fell between two stages, has not run for a quarter of an hour: the account's "
+            "Lambda concurrency is used up (-c reserved_workers bounds the part of Backhaul's workers), or its rule is "
+            "disabled. `backhaul doctor --repair` mends meanwhile what the sweep would.",
+            below=1,
+            periods=3,
+            missing=cloudwatch.TreatMissingData.BREACHING,
+        )
+        self._alarm(
             "sweep-failing",
             sweep.metric_errors(period=_PERIOD, statistic=cloudwatch.Stats.SUM),
             "The sweep, which mends what fell between two stages, fails again and again: it cannot see to some jobs, "
@@ -90,10 +100,11 @@ class Alarms(Construct):
         )
         self._alarm(
             f"{name}-old",
-            letters.metric_approximate_age_of_oldest_message(period=_PERIOD, statistic=_MOST),
-            f"A dead letter has been in the queue {name} for more than a day; SQS deletes it on its fourteenth. "
-            f"Find it with `backhaul dlq list --queue {name}`, and redrive or discard it before.",
-            above=Duration.days(1).to_seconds(),
+            # Not the age of the oldest: SQS leaves out what was received three times, and each look receives it.
+            letters.metric_approximate_number_of_messages_visible(period=Duration.hours(1), statistic=_MOST),
+            f"The queue {name} has not been empty for a day. SQS deletes a dead letter on its fourteenth: look with "
+            f"`backhaul dlq list --queue {name}`, and redrive or discard what waits there before.",
+            periods=24,
         )
 
     def _on_sweep(self, name: str, metric: str, description: str) -> None:
@@ -101,23 +112,34 @@ class Alarms(Construct):
         counted = cloudwatch.Metric(
             namespace="Backhaul",
             metric_name=metric,
-            dimensions_map={"service": "backhaul"},
+            dimensions_map={"service": Stack.of(self).stack_name},
             period=_PERIOD,
             statistic=_MOST,
         )
         self._alarm(name, counted, description)
 
-    def _alarm(self, name: str, metric: cloudwatch.IMetric, description: str, *, above: float = 0) -> None:
+    def _alarm(
+        self,
+        name: str,
+        metric: cloudwatch.IMetric,
+        description: str,
+        *,
+        above: float = 0,
+        below: float | None = None,
+        periods: int = 1,
+        # SQS says nothing of a queue that nobody uses.
+        missing: cloudwatch.TreatMissingData = cloudwatch.TreatMissingData.NOT_BREACHING,
+    ) -> None:
+        compared = cloudwatch.ComparisonOperator
         alarm = cloudwatch.Alarm(
             self,
             name,
             alarm_description=description,
             metric=metric,
-            threshold=above,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            evaluation_periods=1,
-            # SQS says nothing of a queue that nobody uses.
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            threshold=above if below is None else below,
+            comparison_operator=compared.GREATER_THAN_THRESHOLD if below is None else compared.LESS_THAN_THRESHOLD,
+            evaluation_periods=periods,
+            treat_missing_data=missing,
         )
         alarm.add_alarm_action(actions.SnsAction(self.topic))
 

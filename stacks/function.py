@@ -42,8 +42,12 @@ class Functions:
         grants: Sequence[iam.PolicyStatement],
         timeout: Duration,
         memory: int = 256,
+        reserved: int | None = None,
     ) -> lambda_.Function:
-        """Declare the function of `lambdas/<name>.py`: it may do what `grants` say, and log and trace itself."""
+        """Declare the function of `lambdas/<name>.py`: it may do what `grants` say, and log and trace itself.
+
+        `reserved`: how often it runs at a time, at most, and kept free for it.
+        """
         logs = log_group(scope, f"{name}-logs", self.stage)
         role = closed_role(
             scope,
@@ -65,9 +69,14 @@ class Functions:
             architecture=lambda_.Architecture.ARM_64,
             code=self.code,
             handler=f"lambdas.{name}.handler",
-            environment={**settings.to_env(), "POWERTOOLS_LOG_LEVEL": "INFO"},
+            environment={
+                **settings.to_env(),
+                "POWERTOOLS_LOG_LEVEL": "INFO",
+                "POWERTOOLS_SERVICE_NAME": self.stage.stack_name,
+            },
             timeout=timeout,
             memory_size=memory,
+            reserved_concurrent_executions=reserved,
             role=role,
             log_group=logs,
             tracing=lambda_.Tracing.ACTIVE,

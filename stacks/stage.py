@@ -45,6 +45,9 @@ class StageSettings:
     """Jobs that run at a time; the others wait in the queue."""
     max_running_jobs_per_tenant: int = 20
     """Of these, jobs of one tenant."""
+    reserved_workers: int | None = None
+    """Workers of all jobs at a time, of which the account keeps so many free for them; by default they share with
+    every other function of the account what it has."""
     worker_timeout_seconds: int = 300
     """How long a call of a worker may last: so long can one that hangs hold its shard."""
     max_cost_per_day: str = ""
@@ -159,8 +162,9 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "upload_window_seconds": _number(60, 12 * 3600),  # a presigned form dies with its function's credentials
     "retention_days": _number(2, 3650),  # a job may run for a day, and waits before that
     "max_concurrency": _number(1, 10_000),  # Step Functions' own limit
-    "max_running_jobs": _number(1, 2000),  # their names share one DynamoDB item
-    "max_running_jobs_per_tenant": _number(1, 2000),
+    "max_running_jobs": _number(1, 1000),  # each has a Map Run open, of which an account may have no more
+    "max_running_jobs_per_tenant": _number(1, 1000),
+    "reserved_workers": _number(1, 100_000),  # what of it the account has, Lambda says
     "worker_timeout_seconds": _number(10, 900),  # Lambda's own limit
     "max_cost_per_day": _dollars,
     "max_cost_per_day_per_tenant": _dollars,

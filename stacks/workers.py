@@ -16,8 +16,9 @@ from stacks.monitoring import dead_letters
 from stacks.stage import StageSettings
 from stacks.storage import Storage
 
-_PROFILE = re.compile(r"(?:[a-z]{2,6}|us-gov)\.([a-z0-9-]+\..+)")
-"""The name of an inference profile, which is a model's with the name of a group of regions before it."""
+_PROFILE = re.compile(r"(?:us|us-gov|eu|apac|jp|au|ca|global)\.([a-z0-9-]+\..+)")
+"""The name of an inference profile, which is a model's with a group of regions before it. These are named: makers of
+models have names as short, and versions have dots too (`zai.glm-4.7`)."""
 
 
 class Workers(Construct):
@@ -69,6 +70,7 @@ class Workers(Construct):
             ],
             timeout=Duration.seconds(stage.worker_timeout_seconds),
             memory=WHOLE_CPU,
+            reserved=stage.reserved_workers,
         )
         self.merge = functions.declare(
             self,

@@ -162,9 +162,7 @@ class Workflow(Construct):
             retry_on_service_exceptions=False,  # the retries below cover them
             **options,
         )
-        # Neither a throttled call nor a store that is out of order says anything of the work: asking again costs no
-        # attempt that a crash may need.
-        _retry(task, ["Lambda.TooManyRequestsException", StoreUnavailable.__name__], attempts=1000)
+        _retry(task, [*_OUTAGES, StoreUnavailable.__name__], attempts=1000)
         _retry(task, ["States.ALL"])
         return task
 
@@ -187,6 +185,14 @@ class Workflow(Construct):
         )
 
 
+_OUTAGES = (
+    "Lambda.TooManyRequestsException",
+    "Lambda.ServiceException",
+    "Lambda.SdkClientException",
+    "Lambda.ClientExecutionTimeoutException",
+)
+"""What says nothing of the work, like a store that is out of order: asking again costs no attempt that a crash may
+need. Not `Lambda.AWSLambdaException`, which a refused permission may be too."""
 _TRACING = (
     "xray:PutTraceSegments",
     "xray:PutTelemetryRecords",

@@ -1,4 +1,4 @@
-"""Answers in an item: as they are, or as a claim check for S3 where they are too large for DynamoDB."""
+"""Answers in an item: as they are, or as a claim check for S3 where they are large."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable
 from backhaul.store.codec import Item, from_item
 from backhaul.store.objects import ObjectStore
 
-ANSWER_LARGEST = 256 * 1024
-"""Bytes of an answer that go into an item, of which DynamoDB takes 400 KB."""
+ANSWER_LARGEST = 8 * 1024
+"""Bytes of an answer that go into an item. To write more of it costs more than an object of S3, whatever that one's
+size; and all records of a job together may take 1,000 KB a second."""
 
 
 class ClaimCheck:

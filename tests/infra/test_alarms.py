@@ -13,30 +13,21 @@ from aws_cdk.assertions import Annotations, Match
 from tests.infra.conftest import build
 from tests.infra.template import Template, text
 
-DAY = 24 * 3600
+LETTERS = ("AWS/SQS", "Maximum ApproximateNumberOfMessagesVisible")
+FIVE_MINUTES, A_DAY, A_QUARTER = (1, 300), (24, 3600), (3, 300)
 WATCHED = [
-    ("alarmsintakewaiting", "AWS/SQS", "ApproximateNumberOfMessagesVisible", "<intakedeadletters.QueueName>", 0),
-    ("alarmsintakeold", "AWS/SQS", "ApproximateAgeOfOldestMessage", "<intakedeadletters.QueueName>", DAY),
-    (
-        "alarmsfailedchunkswaiting",
-        "AWS/SQS",
-        "ApproximateNumberOfMessagesVisible",
-        "<workersfailedchunks.QueueName>",
-        0,
-    ),
-    ("alarmsfailedchunksold", "AWS/SQS", "ApproximateAgeOfOldestMessage", "<workersfailedchunks.QueueName>", DAY),
-    (
-        "alarmsannouncewaiting",
-        "AWS/SQS",
-        "ApproximateNumberOfMessagesVisible",
-        "<announcementsdeadletters.QueueName>",
-        0,
-    ),
-    ("alarmsannounceold", "AWS/SQS", "ApproximateAgeOfOldestMessage", "<announcementsdeadletters.QueueName>", DAY),
-    ("alarmsstalledshards", "Backhaul", "StalledShards", "backhaul", 0),
-    ("alarmsjobspastdeadline", "Backhaul", "JobsPastDeadline", "backhaul", 0),
-    ("alarmssweepfailing", "AWS/Lambda", "Errors", "<recoverysweep>", 6),
+    ("alarmsintakewaiting", *LETTERS, "<intakedeadletters.QueueName>", "> 0", FIVE_MINUTES),
+    ("alarmsintakeold", *LETTERS, "<intakedeadletters.QueueName>", "> 0", A_DAY),
+    ("alarmsfailedchunkswaiting", *LETTERS, "<workersfailedchunks.QueueName>", "> 0", FIVE_MINUTES),
+    ("alarmsfailedchunksold", *LETTERS, "<workersfailedchunks.QueueName>", "> 0", A_DAY),
+    ("alarmsannouncewaiting", *LETTERS, "<announcementsdeadletters.QueueName>", "> 0", FIVE_MINUTES),
+    ("alarmsannounceold", *LETTERS, "<announcementsdeadletters.QueueName>", "> 0", A_DAY),
+    ("alarmsstalledshards", "Backhaul", "Maximum StalledShards", "Backhaul-dev", "> 0", FIVE_MINUTES),
+    ("alarmsjobspastdeadline", "Backhaul", "Maximum JobsPastDeadline", "Backhaul-dev", "> 0", FIVE_MINUTES),
+    ("alarmssweepfailing", "AWS/Lambda", "Sum Errors", "<recoverysweep>", "> 6", FIVE_MINUTES),
+    ("alarmssweepsilent", "AWS/Lambda", "Sum Invocations", "<recoverysweep>", "< 1", A_QUARTER),
 ]
+"""Name, namespace, statistic and metric, of what, what rings, and in how many periods of how many seconds."""
 
 
 def alarms(template: Template) -> dict[str, dict[str, Any]]:
@@ -47,29 +38,35 @@ def test_everything_that_waits_for_a_person_is_watched_and_nothing_else(template
     assert set(alarms(template)) == {name for name, *_ in WATCHED}
 
 
-@pytest.mark.parametrize(("name", "namespace", "metric", "of", "above"), WATCHED)
-def test_an_alarm_rings_as_soon_as_there_is_something(
-    template: Template, name: str, namespace: str, metric: str, of: str, above: int
+@pytest.mark.parametrize(("name", "namespace", "metric", "of", "rings", "during"), WATCHED)
+def test_an_alarm_rings_when_it_should(
+    template: Template, name: str, namespace: str, metric: str, of: str, rings: str, during: tuple[int, int]
 ):
     alarm = alarms(template)[name]
     (dimension,) = alarm["Dimensions"]
-    assert (alarm["Namespace"], alarm["MetricName"], text(dimension["Value"])) == (namespace, metric, of)
+    measured = f"{alarm['Statistic']} {alarm['MetricName']}"
+    assert (alarm["Namespace"], measured, text(dimension["Value"])) == (namespace, metric, of)
     assert dimension["Name"] == {"AWS/SQS": "QueueName", "AWS/Lambda": "FunctionName"}.get(namespace, "service")
-    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", above)
-    assert (alarm["Statistic"], alarm["EvaluationPeriods"]) == ("Sum" if metric == "Errors" else "Maximum", 1)
-    assert alarm["TreatMissingData"] == "notBreaching"
+    operator = {">": "GreaterThanThreshold", "<": "LessThanThreshold"}[rings[0]]
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == (operator, int(rings[2:]))
+    assert (alarm["EvaluationPeriods"], alarm["Period"]) == during
     assert [text(each) for each in alarm["AlarmActions"]] == ["<alarmstopic>"]
 
 
+def test_silence_is_what_rings_of_a_sweep_that_does_not_run_and_of_nothing_else(template: Template):
+    missing = {name: each["TreatMissingData"] for name, each in alarms(template).items()}
+    assert missing == {name: "notBreaching" for name, *_ in WATCHED} | {"alarmssweepsilent": "breaching"}
+
+
 def test_every_dead_letter_queue_is_watched(template: Template):
-    waiting = {of for _, _, metric, of, _ in WATCHED if metric == "ApproximateNumberOfMessagesVisible"}
+    waiting = {of for _, namespace, _, of, *_ in WATCHED if namespace == "AWS/SQS"}
     ends = {name for name, each in template.of_type("SQS::Queue").items() if "RedrivePolicy" not in each["Properties"]}
     assert waiting == {f"<{name}.QueueName>" for name in ends}
 
 
 def test_an_alarm_says_which_command_to_run(template: Template):
     for name, alarm in alarms(template).items():
-        command = "`backhaul dlq list --queue " if name.endswith(("waiting", "old")) else "`backhaul doctor`"
+        command = "`backhaul dlq list --queue " if name.endswith(("waiting", "old")) else "`backhaul doctor"
         assert command in alarm["AlarmDescription"], name
         assert len(alarm["AlarmDescription"]) <= 1024
 

@@ -131,6 +131,16 @@ def test_models_of_bedrock_are_allowed_by_name(template: Template, synthesize: C
     }
 
 
+def test_a_model_whose_version_has_a_dot_is_no_inference_profile(synthesize: Callable[..., Template]):
+    allowing = synthesize(bedrock_models=("zai.glm-4.7", "us-gov.amazon.nova-lite-v1:0"))
+    (models,) = [on for actions, on in allowing.grants("process") if actions == ["bedrock:InvokeModel"]]
+    assert set(models) == {
+        "arn:<AWS::Partition>:bedrock:*::foundation-model/zai.glm-4.7",
+        "arn:<AWS::Partition>:bedrock:*:<AWS::AccountId>:inference-profile/us-gov.amazon.nova-lite-v1:0",
+        "arn:<AWS::Partition>:bedrock:*::foundation-model/amazon.nova-lite-v1:0",
+    }
+
+
 def test_only_what_gives_chunks_up_may_write_letters_about_them(template: Template):
     assert holders(template, "sqs:SendMessage", "<workersfailedchunks.Arn>") == {"process", "merge"}
 

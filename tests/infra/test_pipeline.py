@@ -353,6 +353,19 @@ class TestFunctions:
         functions = synthesize(worker_timeout_seconds=45).functions()
         assert (functions["process"]["Timeout"], functions["merge"]["Timeout"]) == (45, 900)
 
+    def test_workers_can_have_a_part_of_the_account_of_their_own(self, synthesize: Callable[..., Template]):
+        functions = synthesize(reserved_workers=300).functions()
+        reserved = {name: each.get("ReservedConcurrentExecutions") for name, each in functions.items()}
+        assert {name: each for name, each in reserved.items() if each} == {"process": 300}
+
+    def test_logs_and_metrics_bear_the_name_of_their_deployment(self, synthesize: Callable[..., Template]):
+        template = synthesize(name="Second", stage="prod")
+        for function in template.functions().values():
+            assert _environment(function)["POWERTOOLS_SERVICE_NAME"] == "Second-prod"
+        watched = [each["Properties"] for each in template.of_type("CloudWatch::Alarm").values()]
+        named = [each["Dimensions"] for each in watched if each["Namespace"] == "Backhaul"]
+        assert named == [[{"Name": "service", "Value": "Second-prod"}]] * 2
+
     def test_their_environment_is_settings_that_they_can_read(self, synthesize: Callable[..., Template]):
         functions = synthesize(
             max_upload_bytes=1000,

@@ -128,7 +128,17 @@ CRASH = {
     "JitterStrategy": "FULL",
     "MaxAttempts": 5,
 }
-THROTTLE = {**CRASH, "ErrorEquals": ["Lambda.TooManyRequestsException", "StoreUnavailable"], "MaxAttempts": 1000}
+OUTAGE = {
+    **CRASH,
+    "ErrorEquals": [
+        "Lambda.TooManyRequestsException",
+        "Lambda.ServiceException",
+        "Lambda.SdkClientException",
+        "Lambda.ClientExecutionTimeoutException",
+        "StoreUnavailable",
+    ],
+    "MaxAttempts": 1000,
+}
 
 
 def test_every_task_is_retried_with_patience_after_outages_and_a_few_times_after_crashes(
@@ -136,7 +146,7 @@ def test_every_task_is_retried_with_patience_after_outages_and_a_few_times_after
 ):
     tasks = [state for _, state in states_of(run) if state["Type"] == "Task"]
     assert len(tasks) == 5
-    assert all(task["Retry"] == [THROTTLE, CRASH] for task in tasks)
+    assert all(task["Retry"] == [OUTAGE, CRASH] for task in tasks)
 
 
 def test_reading_the_plan_and_writing_scratch_are_retried_too(run: dict[str, Any]):

@@ -22,6 +22,8 @@ from backhaul.job import JobState
 SECRET = "s3cret-of-the-caller@example.com"
 DATA = f"one line\n{SECRET}\n".encode()
 USER = "AIDAEXAMPLE"
+NAME = "Second-dev"
+"""Of the deployment."""
 STAGES = (
     "estimate",
     "submit",
@@ -63,6 +65,7 @@ def functions(deployment, monkeypatch):
     for name, value in deployment.settings.to_env().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "INFO")
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", NAME)
     forget()
     yield Functions()
     forget()
@@ -70,7 +73,7 @@ def functions(deployment, monkeypatch):
 
 def forget() -> None:
     """Let the next import be the first of its process; the logger is kept by its name, with where it writes to."""
-    logging.Logger.manager.loggerDict.pop("backhaul", None)
+    logging.Logger.manager.loggerDict.pop(NAME, None)
     for name in [name for name in sys.modules if name.partition(".")[0] == "lambdas"]:
         del sys.modules[name]
 
@@ -714,7 +717,7 @@ def test_every_line_of_a_run_names_its_job_and_none_gives_anything_away(deployme
     for secret in (SECRET, "s3cret", "one line", "X-Amz-Signature", "X-Amz-Credential", "policy", "patterns", sha256):
         assert secret not in text
     for record in records:
-        assert (record["tenant"], record["job_id"]) == (state["tenant"], state["job_id"])
+        assert (record["service"], record["tenant"], record["job_id"]) == (NAME, state["tenant"], state["job_id"])
     (worked,) = [record for record in records if record["message"] == "shard left"]
     assert (worked["shard"], worked["attempt"], worked["run"], worked["outcome"]) == (0, 1, 1, "done")
 
@@ -725,7 +728,7 @@ def test_the_metrics_are_in_the_embedded_format_by_processor(deployment, functio
     amounts: dict[str, float] = {}
     for document in metrics:
         (directive,) = document["_aws"]["CloudWatchMetrics"]
-        assert directive["Namespace"] == "Backhaul"
+        assert (directive["Namespace"], document["service"]) == ("Backhaul", NAME)
         assert document["processor"] == "text-stats"
         assert "processor" in directive["Dimensions"][0]
         for metric in directive["Metrics"]:
