@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from prove.world import World
 
 COLD_START_SECONDS = (0.3, 1.5)
+_REFUSALS = ("Lambda.TooManyRequestsException", "Lambda.ServiceException")
+"""With what Lambda invokes nothing."""
 
 
 class FunctionFailed(Exception):
@@ -102,7 +104,7 @@ class Functions:
         """Invoke a function from an actor and return its answer; raises `FunctionFailed`."""
         simulation = self.world.simulation
         if simulation.random.random() < self.refusals.get(name, 0.0):
-            raise FunctionFailed("Lambda.TooManyRequestsException", "Rate Exceeded.")
+            raise FunctionFailed(simulation.random.choice(_REFUSALS), "Not now.")
         if simulation.random.random() < self.doubled.get(name, 0.0):
             self.world.network.note(f"{name} is invoked twice")
             self.begin(name, event, delay=simulation.random.uniform(0.0, 30.0))

@@ -20,7 +20,15 @@ PAYLOAD_LARGEST = 262_144
 EVENTS_MOST = 25_000
 _RETRIES = 5
 _PATIENT_RETRIES = 1000
-_PATIENT = frozenset({"Lambda.TooManyRequestsException", "StoreUnavailable"})
+_PATIENT = frozenset(
+    {
+        "Lambda.TooManyRequestsException",
+        "Lambda.ServiceException",
+        "Lambda.SdkClientException",
+        "Lambda.ClientExecutionTimeoutException",
+        "StoreUnavailable",
+    }
+)
 
 
 @dataclass

@@ -93,7 +93,7 @@ def late_shard(trial: Trial) -> None:
         trial.expect(world.job(job) == ended, "the late worker changed the job")
 
 
-@case("F30", "Lambda answers every second call with 429.")
+@case("F30", "Lambda refuses every second call: it has no room, or is out of order.")
 def throttled_functions(trial: Trial) -> None:
     with trial.world() as world:
         for name in ("plan", "process", "merge", "dispatch", "announce"):

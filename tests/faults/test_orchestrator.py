@@ -130,7 +130,13 @@ def functions() -> dict[str, str]:
 
 
 _MUCH = (THROTTLED,) * MANY
-_OUTAGE = (FunctionFailed("StoreUnavailable", "cause"), THROTTLED) * 4
+_OUTAGE = (
+    FunctionFailed("StoreUnavailable", "cause"),
+    THROTTLED,
+    FunctionFailed("Lambda.ServiceException", "cause"),
+    FunctionFailed("Lambda.SdkClientException", "cause"),
+    FunctionFailed("Lambda.ClientExecutionTimeoutException", "cause"),
+) * 4
 CONTINUE = {"outcome": "continue", "seconds": 0}
 WAIT = {"outcome": "wait", "seconds": 77}
 DONE = {"outcome": "done", "seconds": 0}
