@@ -63,7 +63,7 @@ def step_sort_key(chunk: int, scope: int, name: str) -> str:
 
 
 def step_key(job: JobRef, chunk: int, scope: int, digest: str) -> str:
-    """Return where the answer of a step goes that is too large for an item."""
+    """Return where a large answer of a step goes."""
     return f"{job_prefix(job)}steps/{chunk:06d}.{scope}.{digest}"
 
 
@@ -73,7 +73,7 @@ def answer_partition(tenant: str, digest: str) -> str:
 
 
 def answer_key(tenant: str, digest: str) -> str:
-    """Return where an answer goes that a tenant's jobs share, if it is too large for an item."""
+    """Return where a large answer goes that a tenant's jobs share."""
     return f"t/{tenant}/answers/{digest}.json"
 
 

@@ -61,7 +61,6 @@ class Alarms(Construct):
             "disabled. `backhaul doctor --repair` mends meanwhile what the sweep would.",
             below=1,
             periods=3,
-            missing=cloudwatch.TreatMissingData.BREACHING,
         )
         self._alarm(
             "sweep-failing",
@@ -127,19 +126,19 @@ class Alarms(Construct):
         above: float = 0,
         below: float | None = None,
         periods: int = 1,
-        # SQS says nothing of a queue that nobody uses.
-        missing: cloudwatch.TreatMissingData = cloudwatch.TreatMissingData.NOT_BREACHING,
     ) -> None:
-        compared = cloudwatch.ComparisonOperator
+        """Declare an alarm on a metric that is `above` a value, or `below` one, for so many of its periods in a row."""
+        rings, silence = cloudwatch.ComparisonOperator, cloudwatch.TreatMissingData
         alarm = cloudwatch.Alarm(
             self,
             name,
             alarm_description=description,
             metric=metric,
             threshold=above if below is None else below,
-            comparison_operator=compared.GREATER_THAN_THRESHOLD if below is None else compared.LESS_THAN_THRESHOLD,
+            comparison_operator=rings.GREATER_THAN_THRESHOLD if below is None else rings.LESS_THAN_THRESHOLD,
             evaluation_periods=periods,
-            treat_missing_data=missing,
+            # SQS says nothing of a queue that nobody uses; of what should happen all the time silence says too little.
+            treat_missing_data=silence.NOT_BREACHING if below is None else silence.BREACHING,
         )
         alarm.add_alarm_action(actions.SnsAction(self.topic))
 

@@ -46,8 +46,8 @@ class StageSettings:
     max_running_jobs_per_tenant: int = 20
     """Of these, jobs of one tenant."""
     reserved_workers: int | None = None
-    """Workers of all jobs at a time, of which the account keeps so many free for them; by default they share with
-    every other function of the account what it has."""
+    """Workers of all jobs at a time; the account keeps as many places free for them. By default they share what it has
+    with all its other functions."""
     worker_timeout_seconds: int = 300
     """How long a call of a worker may last: so long can one that hangs hold its shard."""
     max_cost_per_day: str = ""

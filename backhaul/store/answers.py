@@ -1,4 +1,4 @@
-"""Answers of providers that a tenant's jobs share: in DynamoDB, or in S3 where they are too large for an item."""
+"""Answers of providers that a tenant's jobs share: in DynamoDB, or in S3 where they are large."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of memoised steps: in DynamoDB, or in S3 where they are too large for an item."""
+"""Answers of memoised steps: in DynamoDB, or in S3 where they are large."""
 
 from __future__ import annotations
 
