@@ -8,13 +8,13 @@ from aws_cdk import aws_lambda as lambda_
 
 from stacks.bundle import HOST, LAMBDA, BundleError, assemble, check
 from stacks.pipeline import Pipeline
-from stacks.stage import InvalidContext, StageSettings
+from stacks.stage import DeploymentSettings, InvalidContext
 
 
 def main() -> None:
     """Write the template and the asset of one deployment."""
     app = cdk.App()
-    stage = StageSettings.from_context(app.node.try_get_context)
+    stage = DeploymentSettings.from_context(app.node.try_get_context)
     check(stage.processors)
     target = HOST if stage.runs_on_host else LAMBDA
     asset = assemble(Path(app.outdir) / "function", target=target, processors=stage.processors)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from backhaul.errors import Permanent
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
-_PROBLEM_LONGEST = 500
+_MAX_PROBLEM = 500
 
 
 class InvalidAnswer(Permanent):
@@ -64,7 +64,7 @@ class AnswerSchema:
         if error is not None:
             place = "/".join(map(str, error.absolute_schema_path))  # words of the schema's, none of the answer's
             problem = f"{error.json_path}: {error.message}"
-            raise InvalidAnswer(f"The answer does not follow the schema: {place}.", problem[:_PROBLEM_LONGEST])
+            raise InvalidAnswer(f"The answer does not follow the schema: {place}.", problem[:_MAX_PROBLEM])
         return value
 
 

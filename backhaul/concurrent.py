@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from backhaul.crew import Crew
+from backhaul.crew import OrderedThreads
 from backhaul.errors import InvalidProcessor, Permanent
 from backhaul.processor import Context, Processor
 from backhaul.reading import Record
@@ -39,10 +39,10 @@ class ConcurrentProcessor(Processor):
 
     def process_chunk(self, records: Iterator[Record], ctx: Context) -> Iterator[bytes]:
         """Yield the results of the records in order, each as soon as all before it are there."""
-        crew: Crew[_Group, Sequence[Any]] = Crew(self.options.concurrency, self._work)
+        threads: OrderedThreads[_Group, Sequence[Any]] = OrderedThreads(self.options.concurrency, self._work)
         # A checkpoint is only ever at a group's end, so whoever goes on from it finds the same groups.
         groups = (_Group(several, ctx) for several in iter(lambda: list(islice(records, self.group)), []))
-        with closing(crew.in_order(groups, lambda group: ctx.waits_for(group.at))) as done:
+        with closing(threads.in_order(groups, lambda group: ctx.waits_for(group.at))) as done:
             for group, values in done:
                 for record, value in zip(group.records, values, strict=True):
                     if value is not None:

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, field
 
 
 @dataclass(frozen=True)
-class Usage:
+class ProviderUsage:
     """What calls of a provider took: tokens, and nanodollars that were paid or that a cache saved."""
 
     calls: int = 0
@@ -16,8 +16,8 @@ class Usage:
     nanodollars: int = 0
     saved: int = 0
 
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+    def __add__(self, other: ProviderUsage) -> ProviderUsage:
+        return ProviderUsage(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class _Job(Generic[Task, Result]):
     error: BaseException | None = None
 
 
-class Crew(Generic[Task, Result]):
+class OrderedThreads(Generic[Task, Result]):
     """Calls `work` for each task, in up to `size` threads at a time.
 
     Threads are for what waits for others. One is begun for each task: beside a call over the network that costs

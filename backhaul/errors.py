@@ -7,7 +7,7 @@ BackhaulError
 │   │   ├── InvalidOption      400  unknown option, or a value it does not take
 │   │   └── CannotEstimate     400  the processor cannot say what a file will take
 │   ├── JobNotFound            404  no such job, or another tenant's
-│   ├── LetterNotFound         404  no such dead letter, or another command holds it
+│   ├── DeadLetterNotFound         404  no such dead letter, or another command holds it
 │   ├── RunNotFound            404  the job has had no such run
 │   ├── JobHasEnded            409  what has ended cannot be cancelled
 │   ├── JobNotEnded            409  what has not ended cannot be redriven
@@ -85,10 +85,10 @@ class JobNotFound(CallerError):
         super().__init__(f"There is no job {job_id!r}. List your jobs to find its ID.")
 
 
-class LetterNotFound(CallerError):
+class DeadLetterNotFound(CallerError):
     """The queues hold no dead letter of this ID, or hide it because another command handles it."""
 
-    code = "letter_not_found"
+    code = "dead_letter_not_found"
     status = 404
 
 

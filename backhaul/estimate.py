@@ -26,7 +26,7 @@ stands for take up to half more (docs/providers.md)."""
 CALL_SECONDS = 0.2
 """What a call takes at the least: an assumption, of a short answer that comes from near by."""
 STAY_SECONDS = 2.0
-"""A worker that has to wait for longer than this leaves (`SLEEP_LONGEST` in `backhaul/guards/turns.py`) ..."""
+"""A worker that has to wait for longer than this leaves (`MAX_SLEEP` in `backhaul/guards/turns.py`) ..."""
 VISIT_SECONDS = 1.5
 """... and each time it comes back it sleeps a second and takes half a one to begin."""
 _AWS_STEP = DOLLAR // 10_000
@@ -172,7 +172,7 @@ def together(calls: Sequence[Expected]) -> list[Expected]:
             before.calls + each.calls,
             before.input_tokens + each.input_tokens,
             before.output_tokens + each.output_tokens,
-            before.output_tokens_most + max(each.output_tokens, each.output_tokens_most),
+            before.max_output_tokens + max(each.output_tokens, each.max_output_tokens),
         )
     return list(sums.values())
 
@@ -198,7 +198,7 @@ def _of_provider(
 ) -> ProviderEstimate:
     calls = _range(expected.calls * scale, error)
     inputs = _range(expected.input_tokens * scale, error, TOKENS_LOW, TOKENS_HIGH)
-    guess, most = expected.output_tokens * scale, expected.output_tokens_most * scale
+    guess, most = expected.output_tokens * scale, expected.max_output_tokens * scale
     # At the least an answer is one token long: a job that is refused for its cost must be one that could not be done.
     outputs = Range(min(calls.low, math.floor(guess)), math.ceil(guess), math.ceil(most * (1 + error)))
     cost = CostRange.of(

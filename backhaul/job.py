@@ -75,8 +75,8 @@ class JobRef:
     job_id: str
 
 
-_MESSAGE_LONGEST = 1000
-_DETAIL_LONGEST = 500
+_MAX_MESSAGE = 1000
+_MAX_DETAIL = 500
 
 UPLOAD_GRACE = timedelta(minutes=15)
 """How much longer than its form a job waits: S3 checks the form when an upload begins, not when it ends."""
@@ -100,10 +100,10 @@ class Cause:
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", _text(self.message))
         object.__setattr__(self, "detail", self.detail and _text(self.detail))
-        if len(self.message) > _MESSAGE_LONGEST:
-            object.__setattr__(self, "message", self.message[: _MESSAGE_LONGEST - 1] + "…")
-        if self.detail is not None and len(self.detail) > _DETAIL_LONGEST:
-            object.__setattr__(self, "detail", self.detail[:_DETAIL_LONGEST])
+        if len(self.message) > _MAX_MESSAGE:
+            object.__setattr__(self, "message", self.message[: _MAX_MESSAGE - 1] + "…")
+        if self.detail is not None and len(self.detail) > _MAX_DETAIL:
+            object.__setattr__(self, "detail", self.detail[:_MAX_DETAIL])
 
     def shortened(self) -> Cause:
         """Return the cause as a shard's record has room for it: every chunk of a shard may have one."""

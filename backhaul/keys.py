@@ -11,7 +11,7 @@ JOB_SORT_KEY = "JOB"
 SHARD_PREFIX = "SHARD#"
 RUN_PREFIX = "RUN#"
 STEP_PREFIX = "STEP#"
-SCOPE_LARGEST = 10**13 - 1
+MAX_SCOPE = 10**13 - 1
 """A scope is a byte offset of at most 13 digits."""
 HIGHEST = "\U0010ffff"
 """Sorts after every character that a name may begin with."""

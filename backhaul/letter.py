@@ -14,12 +14,12 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class FailedChunkLetter:
+class ChunkDeadLetter:
     """A message in the queue of failed chunks; it holds a claim check for the input, never the input itself."""
 
     schema_version: int
-    letter_id: str
-    """The same for every copy of a letter, so that a duplicate is recognisable."""
+    dead_letter_id: str
+    """The same for every copy of a dead letter, so that a duplicate is recognisable."""
     tenant: str
     job_id: str
     run: int
@@ -30,7 +30,7 @@ class FailedChunkLetter:
     end: int
     record: int | None
     cause: Cause
-    attempts: tuple[Try, ...]
+    tries: tuple[Try, ...]
     input: ObjectRef | None
     failed_at: datetime
 
@@ -39,11 +39,11 @@ class FailedChunkLetter:
         return msgspec.json.encode(self).decode()
 
 
-def letter_of(job: Job, shard: int, chunk: FailedChunk, tries: tuple[Try, ...], now: datetime) -> FailedChunkLetter:
+def dead_letter_of(job: Job, shard: int, chunk: FailedChunk, tries: tuple[Try, ...], now: datetime) -> ChunkDeadLetter:
     """Return the dead letter of a chunk of the job's present run."""
-    return FailedChunkLetter(
+    return ChunkDeadLetter(
         schema_version=SCHEMA_VERSION,
-        letter_id=f"{job.ref.job_id}.r{job.run}.c{chunk.index}",
+        dead_letter_id=f"{job.ref.job_id}.r{job.run}.c{chunk.index}",
         tenant=job.ref.tenant,
         job_id=job.ref.job_id,
         run=job.run,
@@ -54,7 +54,7 @@ def letter_of(job: Job, shard: int, chunk: FailedChunk, tries: tuple[Try, ...], 
         end=chunk.end,
         record=chunk.record,
         cause=chunk.cause,
-        attempts=tries,
+        tries=tries,
         input=job.input,
         failed_at=now,
     )

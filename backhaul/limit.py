@@ -97,7 +97,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Answer:
+class UpdateResult:
     """What a store says to an update: whether it was applied, the item before it, and the store's own time.
 
     That time is a witness: it is of whole seconds and in microseconds, or None if the store does not tell it.
@@ -111,12 +111,12 @@ class Answer:
 class Updates(Protocol):
     """Where the items are."""
 
-    def update(self, provider: str, update: Update) -> Answer:
+    def update(self, provider: str, update: Update) -> UpdateResult:
         """Apply the update if its conditions hold; raises what `is_outage` knows when the store cannot."""
 
 
 @dataclass(frozen=True)
-class Go:
+class Reservation:
     """A reservation of one call: it may start at `at`, or a moment later; then it is void.
 
     `tokens` is what was reserved for it. It may be stored as JSON and used by another process.
@@ -127,7 +127,7 @@ class Go:
 
 
 @dataclass(frozen=True)
-class StayAway:
+class Refusal:
     """Nothing is reserved: ask again after so many seconds, which differ from caller to caller."""
 
     seconds: float

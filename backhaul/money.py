@@ -15,7 +15,7 @@ MOST = 1_000_000 * DOLLAR
 """The largest amount that anything here takes: what is above it is a slip of the hand."""
 _PER_MILLION = 10**6
 
-_DIGITS_MOST = 40
+_MAX_DIGITS = 40
 """More than any amount has that passes; what Decimal takes besides would be stored and shown with every digit."""
 _TEXT = re.compile(r"\$?([0-9]+(?:\.[0-9]+)?|\.[0-9]+)", re.ASCII)
 
@@ -36,7 +36,7 @@ def nanodollars(amount: str | int | float | Decimal) -> int:
     with localcontext(prec=200):  # exact for every amount that passes: the default's 28 digits would round
         scaled = value * DOLLAR
         whole = int(scaled)
-        if whole != scaled or len(value.as_tuple().digits) > _DIGITS_MOST:
+        if whole != scaled or len(value.as_tuple().digits) > _MAX_DIGITS:
             raise InvalidRequest(f"{str(amount)[:40]} is finer than a nanodollar: nine decimals at most.")
     return whole
 

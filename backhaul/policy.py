@@ -12,7 +12,7 @@ from backhaul.errors import InvalidRequest
 from backhaul.money import nanodollars
 
 DAY_SECONDS = 24 * 3600
-DEADLINE_LONGEST = 7 * DAY_SECONDS
+MAX_DEADLINE = 7 * DAY_SECONDS
 TIME_KEPT_SECONDS = 5.0
 """What a worker leaves of its time for its last commit, but never more than a tenth of it."""
 
@@ -27,11 +27,11 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
     """Chunks that may be missing from a PARTIAL output, as a count or as "5%"; more make it FAILED. Default: any."""
     fail_fast: bool = False
     """Whether the first chunk that cannot be processed ends the job."""
-    attempts: Annotated[int, Meta(ge=1, le=10)] = 4
+    max_tries: Annotated[int, Meta(ge=1, le=10)] = 4
     """How often a record is tried that fails for a reason that may pass."""
     record_seconds: Annotated[int, Meta(ge=1, le=600)] = 120
     """How long one record may take before it is ended."""
-    deadline_seconds: Annotated[int, Meta(ge=60, le=DEADLINE_LONGEST)] = DAY_SECONDS
+    deadline_seconds: Annotated[int, Meta(ge=60, le=MAX_DEADLINE)] = DAY_SECONDS
     """How long the job may run, from the start of each run."""
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
     """Queued jobs of a higher priority start first."""

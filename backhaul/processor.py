@@ -28,12 +28,12 @@ from backhaul.errors import InvalidProcessor
 from backhaul.journal import Journal, NoJournal, Step
 from backhaul.providers.calls import Answer, Request, Usage
 from backhaul.reading import Chunk, Lines, Reader, Record, Source
-from backhaul.tallies import TALLIES_MOST
+from backhaul.tallies import MAX_TALLIES
 
-CHUNK_BYTES_MAX = 64 * 1024**2
-TALLY_NAME_LONGEST = 100
-TALLY_LARGEST = 10**15
-STEP_NAME_LONGEST = 200
+MAX_CHUNK_BYTES = 64 * 1024**2
+MAX_TALLY_NAME = 100
+MAX_TALLY = 10**15
+MAX_STEP_NAME = 200
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -43,7 +43,7 @@ class Expected(msgspec.Struct, frozen=True):
     calls: float
     input_tokens: float
     output_tokens: float = 0.0
-    output_tokens_most: float = 0.0
+    max_output_tokens: float = 0.0
 
 
 class Context:
@@ -65,14 +65,12 @@ class Context:
         # A plug-in need not be typed, and a tally of anything else could not be stored with the chunk's commit.
         if not isinstance(name, str) or not isinstance(amount, int):  # type: ignore[redundant-expr]
             raise TypeError(f"a tally is a name and a whole number, not {name!r} and {amount!r}")
-        if len(name) > TALLY_NAME_LONGEST or abs(amount) > TALLY_LARGEST:
-            raise ValueError(
-                f"a tally's name has at most {TALLY_NAME_LONGEST} characters, its amount at most 15 digits"
-            )
+        if len(name) > MAX_TALLY_NAME or abs(amount) > MAX_TALLY:
+            raise ValueError(f"a tally's name has at most {MAX_TALLY_NAME} characters, its amount at most 15 digits")
         if name not in self._tallied:
-            if len(self._tallied) == TALLIES_MOST:
+            if len(self._tallied) == MAX_TALLIES:
                 raise ValueError(
-                    f"a chunk has room for {TALLIES_MOST} tallies; write what has more kinds into the result"
+                    f"a chunk has room for {MAX_TALLIES} tallies; write what has more kinds into the result"
                 )
             name.encode()  # raises for half a surrogate pair, which no receipt could hold
             self._tallied.add(name)
@@ -104,8 +102,8 @@ class Context:
         return self._journal.ask(step, provider, request, estimate)
 
     def _begin_step(self, name: str, shown: str | None = None) -> Step:
-        if not isinstance(name, str) or not 0 < len(name) <= STEP_NAME_LONGEST:  # type: ignore[redundant-expr]
-            raise ValueError(f"a step's name has 1 to {STEP_NAME_LONGEST} characters, not {name!r}")
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME:  # type: ignore[redundant-expr]
+            raise ValueError(f"a step's name has 1 to {MAX_STEP_NAME} characters, not {name!r}")
         name.encode()  # raises for half a surrogate pair, which no key could hold
         if name in self._steps:
             raise ValueError(f"there are two steps {shown or name!r} in one record; give each a name of its own")
@@ -181,7 +179,7 @@ class Processor:
         chunk_bytes: (
             Annotated[
                 int,
-                msgspec.Meta(ge=1, le=CHUNK_BYTES_MAX, description="Nominal chunk size; default: by file size."),
+                msgspec.Meta(ge=1, le=MAX_CHUNK_BYTES, description="Nominal chunk size; default: by file size."),
             ]
             | None
         ) = None

@@ -75,7 +75,7 @@ class FailedChunk:
     cause: Cause
     record: int | None = None
     """Byte offset of the first record that could not be processed, where one is known."""
-    attempts: int = 1
+    tries: int = 1
     message_id: str | None = None
     """Its message in the queue of failed chunks."""
     run: int = 0
@@ -124,7 +124,7 @@ class ShardRecord:
     suspect: Suspect | None = None
     wait: Wait | None = None
     """Set while nobody works on the shard."""
-    turns: Mapping[str, str] = field(default_factory=dict)
+    reservations: Mapping[str, str] = field(default_factory=dict)
     """Calls of providers for which a turn is reserved under the limit, by provider and as JSON."""
     records: int = 0
     bytes_done: int = 0

@@ -110,7 +110,7 @@ def _missing(shard: Shard, record: ShardRecord | None, run: int, untried: Cause)
         if chunk.index in failed:
             yield _lately(failed[chunk.index], record, run)
         elif chunk.index not in done:
-            yield FailedChunk(chunk.index, chunk.start, chunk.end, otherwise, attempts=0)
+            yield FailedChunk(chunk.index, chunk.start, chunk.end, otherwise, tries=0)
 
 
 def _lately(chunk: FailedChunk, record: ShardRecord | None, run: int) -> FailedChunk:
@@ -130,7 +130,7 @@ def _ending(job: Job, missing: tuple[FailedChunk, ...], counts: Counts) -> tuple
         return JobState.SUCCEEDED, None
     if stop and stop.kind is StopKind.BUDGET:
         return JobState.PAUSED, stop.cause
-    tried = [chunk.cause for chunk in missing if chunk.attempts or chunk.cause.code == "worker_died"]
+    tried = [chunk.cause for chunk in missing if chunk.tries or chunk.cause.code == "worker_died"]
     if (stop and stop.kind is StopKind.FAIL_FAST) or (job.policy.fail_fast and tried):
         return JobState.FAILED, stop.cause if stop else tried[0]
     unsuitable = [chunk.cause for chunk in missing if chunk.cause.code == "unsuitable_input"]

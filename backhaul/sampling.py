@@ -18,7 +18,7 @@ from backhaul.estimate import Sampled, sampling_error, together
 from backhaul.flow.failure import processor_cause
 from backhaul.processor import Expected, Processor
 from backhaul.reading import Bytes, Chunk, Source, Window
-from backhaul.shard import CHUNKS_MAX, KIB, MIB, check_chunks, choose_chunk_bytes
+from backhaul.shard import KIB, MAX_CHUNKS, MIB, check_chunks, choose_chunk_bytes
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ PIECE_BYTES = 256 * KIB
 LARGEST = 1e15
 """No count of anything is believed that is larger."""
 _SEED = 2026
-_NAME_LONGEST = 63
+_MAX_NAME = 63
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ def problem_of(expected: object) -> str | None:
     if not isinstance(expected, Expected):
         return f"it gives {type(expected).__name__} instead of Expected"
     # A plug-in need not be typed.
-    if not isinstance(expected.provider, str) or not 0 < len(expected.provider) <= _NAME_LONGEST:  # type: ignore[redundant-expr]
-        return f"a provider's name has 1 to {_NAME_LONGEST} characters"
-    for name in ("calls", "input_tokens", "output_tokens", "output_tokens_most"):
+    if not isinstance(expected.provider, str) or not 0 < len(expected.provider) <= _MAX_NAME:  # type: ignore[redundant-expr]
+        return f"a provider's name has 1 to {_MAX_NAME} characters"
+    for name in ("calls", "input_tokens", "output_tokens", "max_output_tokens"):
         value = getattr(expected, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST:
             return f"{name} must be a number from 0 to 10^15"
@@ -138,7 +138,7 @@ class _Found:
 def _split(processor: Processor, source: Source, chunk_bytes: int | None) -> list[Chunk]:
     own = processor.options.chunk_bytes or choose_chunk_bytes(source.size)
     nominal = own if chunk_bytes is None else min(chunk_bytes, own)
-    chunks = _of_processor("split", lambda: list(islice(processor.split(source, nominal), CHUNKS_MAX + 1)))
+    chunks = _of_processor("split", lambda: list(islice(processor.split(source, nominal), MAX_CHUNKS + 1)))
     if fault := check_chunks(chunks, source.size):
         raise CannotEstimate(fault)
     return chunks

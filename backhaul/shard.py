@@ -13,13 +13,13 @@ from backhaul.reading import Chunk
 KIB = 1024
 MIB = 1024 * KIB
 
-CHUNKS_MAX = 100_000
+MAX_CHUNKS = 100_000
 """The most chunks a job may have; their borders have to fit into the planner's memory."""
 _CHUNKS_PER_JOB = 64
-_CHUNK_BYTES_SMALLEST = 256 * KIB
-_CHUNK_BYTES_LARGEST = 8 * MIB
+_MIN_CHUNK_BYTES = 256 * KIB
+_MAX_CHUNK_BYTES = 8 * MIB
 _SHARDS_PER_JOB = 16
-_CHUNKS_PER_SHARD_MOST = 64
+_MAX_CHUNKS_PER_SHARD = 64
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Line:
 
 def choose_chunk_bytes(size: int) -> int:
     """Return the nominal chunk size for an input: enough chunks to spread, few enough to be cheap."""
-    return min(max(size // _CHUNKS_PER_JOB, _CHUNK_BYTES_SMALLEST), _CHUNK_BYTES_LARGEST)
+    return min(max(size // _CHUNKS_PER_JOB, _MIN_CHUNK_BYTES), _MAX_CHUNK_BYTES)
 
 
 def plan_shards(chunks: Sequence[Chunk]) -> Iterator[Shard]:
@@ -77,7 +77,7 @@ def shards_for(chunks: int) -> int:
 
 
 def _chunks_per_shard(chunks: int) -> int:
-    return min(max(-(-chunks // _SHARDS_PER_JOB), 1), _CHUNKS_PER_SHARD_MOST)
+    return min(max(-(-chunks // _SHARDS_PER_JOB), 1), _MAX_CHUNKS_PER_SHARD)
 
 
 def check_size(size: int, largest: int, chunk_bytes: int | None) -> None:
@@ -86,17 +86,17 @@ def check_size(size: int, largest: int, chunk_bytes: int | None) -> None:
         raise InvalidRequest("The file is empty; there is nothing to process.")
     if size > largest:
         raise InvalidRequest(f"The file has {size:,} bytes; this deployment takes {largest:,} at most.")
-    if chunk_bytes is not None and size > chunk_bytes * CHUNKS_MAX:
+    if chunk_bytes is not None and size > chunk_bytes * MAX_CHUNKS:
         raise InvalidOption(
-            f"chunk_bytes={chunk_bytes} would cut the file into more than {CHUNKS_MAX:,} chunks; "
-            f"use at least {-(-size // CHUNKS_MAX)}."
+            f"chunk_bytes={chunk_bytes} would cut the file into more than {MAX_CHUNKS:,} chunks; "
+            f"use at least {-(-size // MAX_CHUNKS)}."
         )
 
 
 def check_chunks(chunks: Sequence[Chunk], size: int) -> str | None:
     """Return what is wrong with a processor's split of an input of `size` bytes, or None if it covers it exactly."""
-    if not 1 <= len(chunks) <= CHUNKS_MAX:
-        return f"The processor split the file into {len(chunks):,} chunks; 1 to {CHUNKS_MAX:,} work."
+    if not 1 <= len(chunks) <= MAX_CHUNKS:
+        return f"The processor split the file into {len(chunks):,} chunks; 1 to {MAX_CHUNKS:,} work."
     border = 0
     for index, chunk in enumerate(chunks):
         if chunk.index != index:

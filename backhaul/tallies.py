@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-TALLIES_MOST = 100
+MAX_TALLIES = 100
 """Names that a chunk, a shard or a job has room for: what is said of a job must fit into a record and an event."""
 OTHER = "(other)"
 
@@ -14,7 +14,7 @@ def sum_tallies(tallies: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: dict[str, int] = {}
     for each in tallies:
         for name, amount in each.items():
-            has_room = len(total) - (OTHER in total) < TALLIES_MOST
+            has_room = len(total) - (OTHER in total) < MAX_TALLIES
             kept = name if name in total or has_room else OTHER
             total[kept] = total.get(kept, 0) + amount
     return dict(sorted(total.items()))

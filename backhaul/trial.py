@@ -14,7 +14,7 @@ from backhaul.flow.failure import Watched, only_bytes, processor_cause
 from backhaul.journal import Journal
 from backhaul.processor import Context, Processor
 from backhaul.reading import Chunk, Source, Window
-from backhaul.shard import CHUNKS_MAX, check_chunks, choose_chunk_bytes
+from backhaul.shard import MAX_CHUNKS, check_chunks, choose_chunk_bytes
 from backhaul.tallies import sum_tallies
 
 
@@ -85,7 +85,7 @@ class _Work:
     def _split(self) -> list[Chunk]:
         processor = self._create()
         chunk_bytes = processor.options.chunk_bytes or choose_chunk_bytes(self._source.size)
-        chunks = list(islice(processor.split(self._source, chunk_bytes), CHUNKS_MAX + 1))
+        chunks = list(islice(processor.split(self._source, chunk_bytes), MAX_CHUNKS + 1))
         fault = check_chunks(chunks, self._source.size) if self._source.size else None
         if fault is not None:
             raise InvalidProcessor(fault)

@@ -22,7 +22,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         shards=store.shards,
         steps=store.steps,
         objects=store.objects,
-        letters=store.letters,
+        dead_letters=store.dead_letters,
         budgets=store.budgets,
         registry=registry,
         clock=clock,

@@ -36,7 +36,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             shards=store.shards,
             steps=store.steps,
             objects=store.objects,
-            letters=store.letters,
+            dead_letters=store.dead_letters,
             channels=channels(),
             budgets=store.budgets,
             answers=store.answers,

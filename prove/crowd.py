@@ -36,7 +36,7 @@ from backhaul.task import RunTask
 from prove.simulation import create_stores
 from prove.standins import Killed, Report, Runs, Time
 
-RECEIVES_MOST = 5
+MAX_RECEIVES = 5
 """Deliveries of a message before SQS sets it aside, as the stack says."""
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -122,7 +122,7 @@ class Crowd:
 
         if self._survives("dispatch", work, 0.02):
             return
-        if receives == RECEIVES_MOST:
+        if receives == MAX_RECEIVES:
             self._report.dead_letters += 1
         else:
             self._queue.append((upload, receives + 1))

@@ -54,7 +54,7 @@ class Deployed:
     connection: Connection
     client: Backhaul
     home: Path
-    letters: list[dict[str, Any]] = field(default_factory=list)
+    dead_letters: list[dict[str, Any]] = field(default_factory=list)
     """Every dead letter that was seen; they are taken out of the queue."""
     _clients: dict[str, Any] = field(default_factory=dict)
 
@@ -103,9 +103,11 @@ class Deployed:
         items = {(outputs["JobsTableName"], each["pk"], each["sk"]): each for each in self.items(job_id, tenant)}
         slots = self._table("FlowTableName", "SLOTS")
         items |= {(outputs["FlowTableName"], each["pk"], each["sk"]): each for each in slots}
-        self.collect_letters()
-        bodies = tuple(json.dumps(each) for each in self.letters if each["job_id"] == job_id)
-        return Final(items, dict(self._objects(f"t/{tenant}/j/{job_id}/")), (), {"letters": bodies}, self._runs(job_id))
+        self.collect_dead_letters()
+        bodies = tuple(json.dumps(each) for each in self.dead_letters if each["job_id"] == job_id)
+        return Final(
+            items, dict(self._objects(f"t/{tenant}/j/{job_id}/")), (), {"dead_letters": bodies}, self._runs(job_id)
+        )
 
     def items(self, job_id: str, tenant: str | None = None) -> list[dict[str, Any]]:
         """Return every item of a job as plain values."""
@@ -115,9 +117,9 @@ class Deployed:
         """Return the records of a job's shards."""
         return [each for each in self.items(job_id) if each["sk"].startswith("SHARD#")]
 
-    def collect_letters(self) -> None:
+    def collect_dead_letters(self) -> None:
         """Take what lies in the queue of failed chunks."""
-        self.letters += [json.loads(body) for body in self.receive("FailedChunksUrl")]
+        self.dead_letters += [json.loads(body) for body in self.receive("FailedChunksUrl")]
 
     def receive(self, queue: str) -> list[str]:
         """Take what lies in a queue, which is named by its output of the stack."""

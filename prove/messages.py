@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from prove.world import World
 
 VISIBILITY_SECONDS = 180.0
-RECEIVES_MOST = 5
-BATCH_MOST = 10
+MAX_RECEIVES = 5
+MAX_BATCH = 10
 STREAM_ATTEMPTS = 26
 SWEEP_SECONDS = 60.0
 
@@ -75,8 +75,8 @@ class Intake:
 
     def _deliver(self, batch: list[Message]) -> None:
         while batch := [each for each in batch if not each.deleted]:
-            self.dead += [each for each in batch if each.receives >= RECEIVES_MOST and each not in self.dead]
-            batch = [each for each in batch if each.receives < RECEIVES_MOST]
+            self.dead += [each for each in batch if each.receives >= MAX_RECEIVES and each not in self.dead]
+            batch = [each for each in batch if each.receives < MAX_RECEIVES]
             if not batch:
                 return
             for each in batch:
@@ -137,7 +137,7 @@ class Stream:
     def _deliver(self) -> None:
         tries = 0
         while self._read < len(self.records):
-            batch = self.records[self._read : self._read + BATCH_MOST]
+            batch = self.records[self._read : self._read + MAX_BATCH]
             failed = self._call(batch)
             if failed is None:
                 if self.world.simulation.random.random() < self.doubled:

@@ -84,13 +84,13 @@ MUTANTS = (
     Mutant("probes are not fenced", "F36.together", _always(lambda call: call.step == "set breaker")),
 )
 
-SEEDS_MOST = 10
+MAX_SEEDS = 10
 """With one of these seeds the case must find the bug."""
 
 
 def found_by(mutant: Mutant) -> int | None:
     """Return the first seed with which the case finds the bug, or None."""
-    for seed in range(SEEDS_MOST):
+    for seed in range(MAX_SEEDS):
         trial = Trial(seed, mutation=mutant.mutation)
         try:
             CASES[mutant.case].body(trial)

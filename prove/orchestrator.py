@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from prove.world import World
 
 DEADLINE_SECONDS = 8 * 24 * 3600.0
-PAYLOAD_LARGEST = 262_144
-EVENTS_MOST = 25_000
+MAX_PAYLOAD = 262_144
+MAX_EVENTS = 25_000
 _RETRIES = 5
 _PATIENT_RETRIES = 1000
 _PATIENT = frozenset(
@@ -187,7 +187,7 @@ class Orchestrator:
         tried = {True: 0, False: 0}
         while True:
             execution.events += 5
-            if execution.events > EVENTS_MOST:
+            if execution.events > MAX_EVENTS:
                 raise FunctionFailed("States.Runtime", "The execution reached the maximum number of history events.")
             try:
                 answer = self.world.functions.call(name, state)
@@ -200,7 +200,7 @@ class Orchestrator:
                 delay = min(2.0 ** min(tried[patient] - 1, 6), 60.0)
                 self.world.simulation.sleep(self.world.simulation.random.uniform(0.0, delay))
                 continue
-            if len(json.dumps(answer)) > PAYLOAD_LARGEST:
+            if len(json.dumps(answer)) > MAX_PAYLOAD:
                 raise FunctionFailed("States.DataLimitExceeded", f"the answer of {name} is too large")
             return answer
 

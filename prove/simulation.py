@@ -74,7 +74,7 @@ def _small_parts() -> Iterator[None]:
     with (
         mock.patch.object(moto.s3.models, "S3_UPLOAD_PART_MIN_SIZE", 1),
         mock.patch.object(output_module, "PART_WRITTEN", 100),
-        mock.patch.object(output_module, "PART_SMALLEST", 50),
+        mock.patch.object(output_module, "MIN_PART", 50),
         mock.patch.object(output_module, "COPY_GAIN", 80),
     ):
         yield

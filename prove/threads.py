@@ -12,7 +12,7 @@ from unittest import mock
 
 from backhaul import crew
 from backhaul.flow import desk, retry, watch
-from backhaul.flow.interrupt import Interrupted, Interrupter, Reason
+from backhaul.flow.interrupt import Interrupted, Interrupter, InterruptReason
 from backhaul.guards import allowance, breaker, budget, limits, paid, turns, under_way
 from backhaul.store import providers
 from prove.scheduler import Actor, Simulation
@@ -144,7 +144,7 @@ def _interrupter(simulation: Simulation) -> type[Interrupter]:
             super().__init__(*arguments)
             self._actor = simulation.current
 
-        def interrupt(self, reason: Reason) -> None:
+        def interrupt(self, reason: InterruptReason) -> None:
             self._reason = reason
             if self._armed and not self._held and self._actor is not None:
                 self.fired = True

@@ -48,7 +48,7 @@ class Vendor:
     overruns: float = 0.0
     """Share of the calls that take three times what they should at most."""
     troubles: list[Trouble] = field(default_factory=list)
-    texts_most: int = 0
+    max_texts: int = 0
     _answered: dict[str, Answer] = field(default_factory=dict)
     _next: float = 0.0
     _provider: Provider = field(init=False)

@@ -57,7 +57,7 @@ class World:
         self.stream = Stream(self)
         self.bus = Bus(self)
         self.vendor = Vendor(self)
-        self.letters: list[str] = []
+        self.dead_letters: list[str] = []
         self.s3: Any = None
         """A client of S3 that is nobody's: what uploads files."""
         self.tokens: Random
@@ -172,7 +172,10 @@ class World:
             items=self.tables.all(),
             objects=objects,
             uploads=tuple(upload.key_name for upload in bucket.multiparts.values()),
-            queues={"intake-dead": tuple(each.body for each in self.intake.dead), "letters": tuple(self.letters)},
+            queues={
+                "intake-dead": tuple(each.body for each in self.intake.dead),
+                "dead_letters": tuple(self.dead_letters),
+            },
             runs={name: run.status for name, run in self.runs.executions.items()},
         )
 
@@ -188,11 +191,11 @@ class World:
 
     def _queue(self, call: Call) -> dict[str, Any]:
         if call.operation == "SendMessage":
-            self.letters.append(call.request["MessageBody"])
-            return {"MessageId": f"message-{len(self.letters)}"}
+            self.dead_letters.append(call.request["MessageBody"])
+            return {"MessageId": f"message-{len(self.dead_letters)}"}
         if call.operation == "SendMessageBatch":
             entries = call.request["Entries"]
-            self.letters += [each["MessageBody"] for each in entries]
+            self.dead_letters += [each["MessageBody"] for each in entries]
             return {"Successful": [{"Id": each["Id"], "MessageId": each["Id"]} for each in entries], "Failed": []}
         raise Refused("UnsupportedOperation")
 

@@ -27,7 +27,7 @@ from backhaul.job import JobState
 from backhaul.local import LocalCloud
 from scripts.subscriber import subscription
 
-SIZE_LEAST = 5_000_000
+MIN_SIZE = 5_000_000
 EVENT_SECONDS = 60
 
 
@@ -60,7 +60,7 @@ def write_text(path: Path) -> None:
         for source in sources:
             if "site-packages" not in source.parts and is_text(data := source.read_bytes()):
                 text.write(data)
-            if text.tell() >= SIZE_LEAST:
+            if text.tell() >= MIN_SIZE:
                 return
 
 

@@ -15,7 +15,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from stacks.review import accept
-from stacks.stage import StageSettings
+from stacks.stage import DeploymentSettings
 
 _NOBODY = (
     "Alarms of this deployment reach nobody. Name who is to get them, and deploy again: "
@@ -32,15 +32,15 @@ class Alarms(Construct):
         scope: Construct,
         name: str,
         *,
-        stage: StageSettings,
+        stage: DeploymentSettings,
         dead_letters: Mapping[str, sqs.Queue],
         sweep: lambda_.IFunction,
     ) -> None:
         """`dead_letters`: each queue by the name that `backhaul dlq` knows it by."""
         super().__init__(scope, name)
         self.topic = self._topic(stage)
-        for queue, letters in dead_letters.items():
-            self._on_letters(queue, letters)
+        for queue, queue_of_it in dead_letters.items():
+            self._on_dead_letters(queue, queue_of_it)
         self._on_sweep(
             "stalled-shards",
             "StalledShards",
@@ -70,7 +70,7 @@ class Alarms(Construct):
             above=_SWEEPS_FAILED,
         )
 
-    def _topic(self, stage: StageSettings) -> sns.Topic:
+    def _topic(self, stage: DeploymentSettings) -> sns.Topic:
         # Not KMS: alarms cannot use the key of SNS itself, and a name, a description and a number need none of ours.
         topic = sns.Topic(self, "topic", enforce_ssl=True)
         # A topic with a policy of its own has lost the one by which its account's alarms may write to it.
@@ -89,10 +89,10 @@ class Alarms(Construct):
             Annotations.of(self).add_warning_v2("backhaul:alarms-reach-nobody", _NOBODY)
         return topic
 
-    def _on_letters(self, name: str, letters: sqs.Queue) -> None:
+    def _on_dead_letters(self, name: str, dead_letters: sqs.Queue) -> None:
         self._alarm(
             f"{name}-waiting",
-            letters.metric_approximate_number_of_messages_visible(period=_PERIOD, statistic=_MOST),
+            dead_letters.metric_approximate_number_of_messages_visible(period=_PERIOD, statistic=_MOST),
             f"Dead letters wait in the queue {name}: work that failed for good until somebody decides. "
             f"`backhaul dlq list --queue {name}` shows each with its cause; then `backhaul dlq redrive` gives it its "
             f"way through the pipeline again, and `backhaul dlq discard` throws it away.",
@@ -100,7 +100,7 @@ class Alarms(Construct):
         self._alarm(
             f"{name}-old",
             # Not the age of the oldest: SQS leaves out what was received three times, and each look receives it.
-            letters.metric_approximate_number_of_messages_visible(period=Duration.hours(1), statistic=_MOST),
+            dead_letters.metric_approximate_number_of_messages_visible(period=Duration.hours(1), statistic=_MOST),
             f"The queue {name} has not been empty for a day. SQS deletes a dead letter on its fourteenth: look with "
             f"`backhaul dlq list --queue {name}`, and redrive or discard what waits there before.",
             periods=24,

@@ -19,7 +19,7 @@ from stacks.function import WHOLE_CPU, Functions
 from stacks.grants import allow
 from stacks.monitoring import log_group
 from stacks.review import accept_patterns
-from stacks.stage import StageSettings
+from stacks.stage import DeploymentSettings
 from stacks.storage import Storage
 
 
@@ -100,7 +100,7 @@ class Api(Construct):
         self.route(http.HttpMethod.POST, self.estimate, "/estimate")
         self.client_policy = self._client_policy()
 
-    def _logged_stage(self, stage: StageSettings) -> http.HttpStage:
+    def _logged_stage(self, stage: DeploymentSettings) -> http.HttpStage:
         deployed = http.HttpStage(
             self,
             "stage",
@@ -147,7 +147,7 @@ _LOGGED = (
 )
 
 
-def _cors(stage: StageSettings) -> http.CorsPreflightOptions | None:
+def _cors(stage: DeploymentSettings) -> http.CorsPreflightOptions | None:
     if not stage.cors_origins:
         return None
     return http.CorsPreflightOptions(

@@ -14,7 +14,7 @@ from backhaul.settings import Settings
 from stacks.grants import allow, closed_role
 from stacks.monitoring import log_group
 from stacks.review import accept
-from stacks.stage import StageSettings
+from stacks.stage import DeploymentSettings
 
 WHOLE_CPU = 1769
 """Megabytes of memory at which Lambda gives one whole processor."""
@@ -30,7 +30,7 @@ _NO_DEAD_LETTERS = (
 class Functions:
     """Declares functions, all of one asset, each named after its file in `lambdas/`."""
 
-    stage: StageSettings
+    stage: DeploymentSettings
     code: lambda_.Code
 
     def declare(

@@ -8,10 +8,10 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from stacks.review import accept
-from stacks.stage import StageSettings
+from stacks.stage import DeploymentSettings
 
 
-def log_group(scope: Construct, name: str, stage: StageSettings) -> logs.LogGroup:
+def log_group(scope: Construct, name: str, stage: DeploymentSettings) -> logs.LogGroup:
     """Declare a log group that forgets, and that goes with its stack unless the stage keeps data."""
     return logs.LogGroup(scope, name, retention=stage.log_retention, removal_policy=stage.removal_policy)
 

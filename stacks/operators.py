@@ -38,7 +38,7 @@ class Operators(Construct):
         this_stack = stack.format_arn(service="cloudformation", resource="stack", resource_name=f"{stack.stack_name}/*")
         grants = [
             allow("cloudformation:DescribeStacks", on=this_stack),
-            allow(*_LETTERS, on=[each.queue_arn for each in dead_letters]),
+            allow(*_DEAD_LETTERS, on=[each.queue_arn for each in dead_letters]),
             allow("sqs:SendMessage", on=intake.queue_arn),
             *_records(storage),
             allow("events:PutEvents", on=bus.event_bus_arn),
@@ -58,7 +58,7 @@ class Operators(Construct):
         )
 
 
-_LETTERS = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes")
+_DEAD_LETTERS = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes")
 
 
 def _records(storage: Storage) -> list[iam.PolicyStatement]:

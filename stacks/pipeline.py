@@ -15,7 +15,7 @@ from stacks.function import Functions
 from stacks.intake import Intake
 from stacks.operators import Operators
 from stacks.recovery import Recovery
-from stacks.stage import StageSettings
+from stacks.stage import DeploymentSettings
 from stacks.storage import Storage
 from stacks.workers import Workers
 from stacks.workflow import Workflow
@@ -24,7 +24,7 @@ from stacks.workflow import Workflow
 class Pipeline(Stack):
     """One deployment of Backhaul; `code` is the asset that every function runs."""
 
-    def __init__(self, scope: Construct, *, stage: StageSettings, code: lambda_.Code) -> None:
+    def __init__(self, scope: Construct, *, stage: DeploymentSettings, code: lambda_.Code) -> None:
         super().__init__(
             scope,
             stage.stack_name,

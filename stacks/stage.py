@@ -26,7 +26,7 @@ class InvalidContext(Exception):
 
 
 @dataclass(frozen=True)
-class StageSettings:
+class DeploymentSettings:
     """One deployment: `dev` is thrown away with its data, `prod` keeps it, `local` runs on the local cloud.
 
     All that differs between the three is in this class.
@@ -64,7 +64,7 @@ class StageSettings:
     """Folder of the user's own processors; it need not exist."""
 
     @classmethod
-    def from_context(cls, read: Callable[[str], Any]) -> StageSettings:
+    def from_context(cls, read: Callable[[str], Any]) -> DeploymentSettings:
         """Read every setting by its name; raises `InvalidContext`."""
         given = {item.name: read(item.name) for item in fields(cls)}
         return cls(**{name: _CHECKS[name](name, value) for name, value in given.items() if value is not None})

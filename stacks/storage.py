@@ -11,13 +11,13 @@ from constructs import Construct
 
 from backhaul.job import JobRef
 from backhaul.keys import INPUT_PREFIX, answer_key, job_prefix
-from backhaul.policy import DAY_SECONDS, DEADLINE_LONGEST
+from backhaul.policy import DAY_SECONDS, MAX_DEADLINE
 from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from stacks.review import accept
-from stacks.stage import StageSettings
+from stacks.stage import DeploymentSettings
 
 ANY_JOB = JobRef("*", "*")
-LONGEST_RUN = Duration.seconds(DEADLINE_LONGEST + DAY_SECONDS)
+MAX_RUN = Duration.seconds(MAX_DEADLINE + DAY_SECONDS)
 """When a run is ended, whatever it does. The sweep ends a job at its own deadline, a week at most; this is for a
 sweep that cannot, and comes a day later, so that it never cuts off what the sweep is putting in order."""
 SCRATCH_PREFIX = "scratch/"
@@ -27,7 +27,7 @@ SCRATCH_PREFIX = "scratch/"
 class Storage(Construct):
     """The data bucket and the two tables."""
 
-    def __init__(self, scope: Construct, name: str, *, stage: StageSettings) -> None:
+    def __init__(self, scope: Construct, name: str, *, stage: DeploymentSettings) -> None:
         super().__init__(scope, name)
         self._stage = stage
         bucket_name = f"{Stack.of(self).stack_name.lower()}-data-{Aws.ACCOUNT_ID}-{Aws.REGION}"
@@ -61,7 +61,7 @@ class Storage(Construct):
                 s3.LifecycleRule(id="scratch", prefix=SCRATCH_PREFIX, expiration=Duration.days(1)),
                 s3.LifecycleRule(id="jobs", prefix=INPUT_PREFIX, expiration=Duration.days(self._stage.retention_days)),
                 # A running job may read an overwritten version: the one it pinned.
-                s3.LifecycleRule(id="overwritten", noncurrent_version_expiration=LONGEST_RUN.plus(Duration.days(1))),
+                s3.LifecycleRule(id="overwritten", noncurrent_version_expiration=MAX_RUN.plus(Duration.days(1))),
                 s3.LifecycleRule(id="markers", expired_object_delete_marker=True),
             ],
             cors=self._cors(),

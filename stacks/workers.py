@@ -13,7 +13,7 @@ from backhaul.settings import Settings
 from stacks.function import WHOLE_CPU, Functions
 from stacks.grants import allow
 from stacks.monitoring import dead_letters
-from stacks.stage import StageSettings
+from stacks.stage import DeploymentSettings
 from stacks.storage import Storage
 
 _PROFILE = re.compile(r"(?:us|us-gov|eu|apac|jp|au|ca|global)\.([a-z0-9-]+\..+)")
@@ -99,7 +99,7 @@ class Workers(Construct):
         self.all = (self.plan, self.process, self.merge, self.conclude)
 
 
-def _calls(scope: Construct, storage: Storage, stage: StageSettings) -> list[iam.PolicyStatement]:
+def _calls(scope: Construct, storage: Storage, stage: DeploymentSettings) -> list[iam.PolicyStatement]:
     """Return what calls of providers take: settings, keys and models, and the guards before them, but no slots."""
     stack, guards = Stack.of(scope), ("LIMIT#*", "BREAKER#*", "BUDGET#*")
     keys = [
@@ -121,7 +121,7 @@ def _calls(scope: Construct, storage: Storage, stage: StageSettings) -> list[iam
     ]
 
 
-def _models(stack: Stack, stage: StageSettings) -> list[str]:
+def _models(stack: Stack, stage: DeploymentSettings) -> list[str]:
     found = []
     for model in stage.bedrock_models:
         profile = _PROFILE.fullmatch(model)

@@ -17,8 +17,8 @@ from backhaul.settings import Settings
 from stacks.grants import allow, closed_role
 from stacks.monitoring import log_group
 from stacks.review import accept, accept_patterns
-from stacks.stage import StageSettings
-from stacks.storage import LONGEST_RUN, SCRATCH_PREFIX, Storage
+from stacks.stage import DeploymentSettings
+from stacks.storage import MAX_RUN, SCRATCH_PREFIX, Storage
 from stacks.workers import Workers
 
 SETTLING = Duration.seconds(15)
@@ -32,7 +32,7 @@ class Workflow(Construct):
     """
 
     def __init__(
-        self, scope: Construct, name: str, *, stage: StageSettings, storage: Storage, workers: Workers
+        self, scope: Construct, name: str, *, stage: DeploymentSettings, storage: Storage, workers: Workers
     ) -> None:
         super().__init__(scope, name)
         self._stage = stage
@@ -44,7 +44,7 @@ class Workflow(Construct):
             self,
             "run",
             definition_body=sfn.DefinitionBody.from_chainable(self._run(stage.workers)),
-            timeout=LONGEST_RUN,
+            timeout=MAX_RUN,
             role=role,
             tracing_enabled=True,
             logs=sfn.LogOptions(destination=logs, level=sfn.LogLevel.ERROR, include_execution_data=False),

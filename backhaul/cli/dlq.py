@@ -16,26 +16,28 @@ from backhaul.operations.connection import Operations
 from backhaul.operations.contents import Queue
 from backhaul.operations.deadletters import DeadLetter, Found, Wanted, find, short_ids
 from backhaul.operations.holding import ACTING_SECONDS, LOOKING_SECONDS, Held
-from backhaul.operations.reasons import Reason
+from backhaul.operations.reasons import DeadLetterReason
 from backhaul.operations.redriving import redrive_of
-from backhaul.operations.settling import Act, Discard, Fate, Pace, Settled, Settlement
+from backhaul.operations.settling import Act, Discard, Fate, Pace, SettledUnit, Settlement
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: look at what nobody could handle, redrive or discard it.")
 
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(metavar="ID", help="Letters, by ID as listed or by letter ID.", show_default=False),
+    typer.Argument(metavar="ID", help="Dead letters, by ID as listed or by dead letter ID.", show_default=False),
 ]
 OnlyQueue = Annotated[
-    Queue | None, typer.Option("--queue", metavar="QUEUE", help=f"Only letters of this queue: {', '.join(Queue)}.")
+    Queue | None, typer.Option("--queue", metavar="QUEUE", help=f"Only dead letters of this queue: {', '.join(Queue)}.")
 ]
 OnlyReason = Annotated[
-    Reason | None,
-    typer.Option("--reason", metavar="REASON", help=f"Only letters with this reason: {', '.join(Reason)}."),
+    DeadLetterReason | None,
+    typer.Option(
+        "--reason", metavar="REASON", help=f"Only dead letters with this reason: {', '.join(DeadLetterReason)}."
+    ),
 ]
-OnlyJob = Annotated[str | None, typer.Option("--job", help="Only letters about this job.")]
-OnlyTenant = Annotated[str | None, typer.Option("--tenant", help="Only letters about this tenant's jobs.")]
-Limit = Annotated[int | None, typer.Option(help="How many letters at most.", min=1)]
+OnlyJob = Annotated[str | None, typer.Option("--job", help="Only dead letters about this job.")]
+OnlyTenant = Annotated[str | None, typer.Option("--tenant", help="Only dead letters about this tenant's jobs.")]
+Limit = Annotated[int | None, typer.Option(help="How many dead letters at most.", min=1)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")]
 Rate = Annotated[float | None, typer.Option(metavar="PER_SECOND", help="How many acts a second.", min=0.001)]
 Why = Annotated[str, typer.Option(help="The reason, for the audit trail; needed but for a dry run.")]
@@ -48,46 +50,53 @@ Stack = Annotated[
 
 
 @app.command("list")
-def list_letters(
+def list_dead_letters(
     queue: OnlyQueue = None,
     reason: OnlyReason = None,
     job: OnlyJob = None,
     tenant: OnlyTenant = None,
-    limit: Annotated[int, typer.Option(help="How many letters at most.", min=1)] = 100,
+    limit: Annotated[int, typer.Option(help="How many dead letters at most.", min=1)] = 100,
     json: Json = False,
     stack: Stack = None,
 ) -> int:
-    """List the letters, each once however many copies there are."""
+    """List the dead letters, each once however many copies there are."""
     operations = operate(stack)
     found = _look(operations, _wanted([], queue, reason, job, tenant, limit))
     if json:
-        emit_json({"letters": [shown.as_value(letter) for letter in found.letters], "complete": found.complete})
-    elif found.letters:
-        show(shown.listing(found.letters))
+        emit_json(
+            {
+                "dead_letters": [shown.as_value(dead_letter) for dead_letter in found.dead_letters],
+                "complete": found.complete,
+            }
+        )
+    elif found.dead_letters:
+        show(shown.listing(found.dead_letters))
     _tell_of(found)
     return 0
 
 
 @app.command("show")
-def show_letter(
-    letter_id: Annotated[str, typer.Argument(metavar="ID", help="ID as listed, or letter ID.", show_default=False)],
+def show_dead_letter(
+    dead_letter_id: Annotated[
+        str, typer.Argument(metavar="ID", help="ID as listed, or dead letter ID.", show_default=False)
+    ],
     json: Json = False,
     stack: Stack = None,
 ) -> int:
-    """Show one letter in full: its reason, its history and its body."""
+    """Show one dead letter in full: its reason, its history and its body."""
     operations = operate(stack)
-    found = _look(operations, Wanted(ids=(letter_id,)))
+    found = _look(operations, Wanted(ids=(dead_letter_id,)))
     found.check()
-    (letter,) = found.letters
+    (dead_letter,) = found.dead_letters
     if json:
-        emit_json(shown.as_value(letter) | {"body": letter.oldest.body})
+        emit_json(shown.as_value(dead_letter) | {"body": dead_letter.oldest.body})
     else:
-        show(shown.in_full(letter))
+        show(shown.in_full(dead_letter))
     return 0
 
 
 @app.command("redrive")
-def redrive_letters(
+def redrive_dead_letters(
     ids: Ids = None,
     queue: OnlyQueue = None,
     reason: OnlyReason = None,
@@ -100,10 +109,10 @@ def redrive_letters(
     json: Json = False,
     stack: Stack = None,
 ) -> int:
-    """Send letters through the pipeline again; without IDs and filters all of them.
+    """Send dead letters through the pipeline again; without IDs and filters all of them.
 
     An upload goes back to the intake queue, failed chunks to a new run of their job, and what was not announced
-    is read from the stream again. A letter is deleted only after that. `--rate` counts messages sent, runs started
+    is read from the stream again. A dead letter is deleted only after that. `--rate` counts messages sent, runs started
     and batches announced.
     """
     wanted = _wanted(ids or [], queue, reason, job, tenant, limit)
@@ -111,13 +120,13 @@ def redrive_letters(
 
 
 @app.command("discard")
-def discard_letters(
+def discard_dead_letters(
     ids: Ids = None,
     queue: OnlyQueue = None,
     reason: OnlyReason = None,
     job: OnlyJob = None,
     tenant: OnlyTenant = None,
-    everything: Annotated[bool, typer.Option("--all", help="All letters: no ID and no filter is needed.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All dead letters: no ID and no filter is needed.")] = False,
     dry_run: DryRun = False,
     limit: Limit = None,
     rate: Rate = None,
@@ -125,15 +134,20 @@ def discard_letters(
     json: Json = False,
     stack: Stack = None,
 ) -> int:
-    """Throw letters away; the audit trail keeps the body of each up to 100 KB."""
+    """Throw dead letters away; the audit trail keeps the body of each up to 100 KB."""
     wanted = _wanted(ids or [], queue, reason, job, tenant, limit)
     if not (everything or ids or queue or reason or job or tenant):
-        raise typer.BadParameter("Name letters by ID or by a filter, or throw all of them away with --all.")
+        raise typer.BadParameter("Name dead letters by ID or by a filter, or throw all of them away with --all.")
     return _settle(lambda _: Discard(), wanted, dry_run=dry_run, rate=rate, why=why, json=json, stack=stack)
 
 
 def _wanted(
-    ids: list[str], queue: Queue | None, reason: Reason | None, job: str | None, tenant: str | None, limit: int | None
+    ids: list[str],
+    queue: Queue | None,
+    reason: DeadLetterReason | None,
+    job: str | None,
+    tenant: str | None,
+    limit: int | None,
 ) -> Wanted:
     queues = (queue,) if queue else tuple(Queue)
     return Wanted(tuple(ids), queues, reason, job, tenant, limit)
@@ -163,16 +177,16 @@ def _settle(
         raise typer.BadParameter("Say why: the audit trail keeps it.", param_hint="--why")
     operations = operate(stack)
     act = act_of(operations)
-    done: list[Settled] = []
+    done: list[SettledUnit] = []
     with Held(operations.dead_letters(), LOOKING_SECONDS if dry_run else ACTING_SECONDS, operations.clock) as held:
         found = _find(operations, wanted, held)
         try:
             if dry_run:
-                done += [Settled(unit, act.foresee(unit)) for unit in act.units(found.letters)]
+                done += [SettledUnit(unit, act.foresee(unit)) for unit in act.units(found.dead_letters)]
             else:
                 pace = Pace(rate, operations.clock)
                 settlement = Settlement(act, held, operations.store.audit, pace, operations.who, why)
-                _act(settlement, found.letters, done)
+                _act(settlement, found.dead_letters, done)
         finally:  # also what was done before an interruption
             _tell_what_was_done(done, found, dry_run=dry_run, json=json)
     _tell_of(found)
@@ -181,24 +195,24 @@ def _settle(
     return Exit.PARTIAL if kept and not dry_run else Exit.SUCCEEDED
 
 
-def _act(settlement: Settlement, letters: tuple[DeadLetter, ...], done: list[Settled]) -> None:
-    with shown.progress(settlement.act.name, len(letters)) as advance:
-        for settled in settlement.settle(letters):
+def _act(settlement: Settlement, dead_letters: tuple[DeadLetter, ...], done: list[SettledUnit]) -> None:
+    with shown.progress(settlement.act.name, len(dead_letters)) as advance:
+        for settled in settlement.settle(dead_letters):
             done.append(settled)
-            advance(len(settled.unit.letters))
+            advance(len(settled.unit.dead_letters))
 
 
-def _tell_what_was_done(done: list[Settled], found: Found, *, dry_run: bool, json: bool) -> None:
+def _tell_what_was_done(done: list[SettledUnit], found: Found, *, dry_run: bool, json: bool) -> None:
     if json:
-        emit_json({"dry_run": dry_run, "letters": [value for each in done for value in shown.outcomes(each)]})
+        emit_json({"dry_run": dry_run, "dead_letters": [value for each in done for value in shown.outcomes(each)]})
     elif done:
-        show(shown.outcome_table(done, short_ids(found.letters), dry_run=dry_run))
+        show(shown.outcome_table(done, short_ids(found.dead_letters), dry_run=dry_run))
     if done:
         say(shown.summary(done, dry_run=dry_run))
 
 
 def _tell_of(found: Found) -> None:
-    if not found.letters and not found.missing:
+    if not found.dead_letters and not found.missing:
         say("No dead letters were found.")
     if not found.complete:
         say("There are more: raise --limit to reach them.")

@@ -17,7 +17,7 @@ from backhaul.cli.jobs import Json
 from backhaul.cli.screen import age, console, emit_json, plain, plain_table, say, show
 from backhaul.discovery import operate
 from backhaul.job import JobRef
-from backhaul.operations.doctor import Examination, Finding, Mended, Scope, examine, treat
+from backhaul.operations.doctor import Examination, Finding, Mended, SurveyScope, examine, treat
 
 WIDE = 160
 """Columns of a terminal in which a finding fits on one line."""
@@ -57,7 +57,7 @@ def doctor(
     return Exit.FAILED if left.findings else Exit.SUCCEEDED
 
 
-def _scope(job: str | None, tenant: str | None, all_ended: bool) -> Scope:
+def _scope(job: str | None, tenant: str | None, all_ended: bool) -> SurveyScope:
     if job is not None and tenant is None:
         raise typer.BadParameter(
             "Name its tenant with --tenant: a job's ID alone does not find it.", param_hint="--job"
@@ -65,7 +65,7 @@ def _scope(job: str | None, tenant: str | None, all_ended: bool) -> Scope:
     if job is not None and not keys.is_job_id(job):
         raise typer.BadParameter(f"{job!r} is not a job's ID.", param_hint="--job")
     ref = JobRef(tenant, job) if job and tenant else None
-    return Scope((tenant,) if tenant else (), ref, all_ended)
+    return SurveyScope((tenant,) if tenant else (), ref, all_ended)
 
 
 def _tell(left: Examination, mended: Sequence[Mended], *, repair: bool) -> None:

@@ -30,8 +30,8 @@ MEANINGS = {
     "with try: the processor failed; with doctor: something is wrong",
     Exit.USAGE: "the command line is wrong",
     Exit.PARTIAL: "the job ended PARTIAL, or is PAUSED: part of the output is missing, and the receipt names it; "
-    "with dlq: some letters stayed where they are",
-    Exit.REFUSED: "the request was refused: unknown job, letter, processor or provider, bad option or field, "
+    "with dlq: some dead letters stayed where they are",
+    Exit.REFUSED: "the request was refused: unknown job, dead letter, processor or provider, bad option or field, "
     "unsuitable file, a job in a state that does not allow it, a provider that somebody else has changed meanwhile",
     Exit.UNREACHABLE: "no deployment was found, or it does not work",
     Exit.UNWRITTEN: "a file could not be read or written, for example because the disk is full",

@@ -18,79 +18,81 @@ from rich.text import Text
 from backhaul.cli.screen import age, console, plain, plain_table
 from backhaul.operations.deadletters import DeadLetter, short_ids
 from backhaul.operations.reasons import MEANINGS
-from backhaul.operations.settling import Fate, Settled
+from backhaul.operations.settling import Fate, SettledUnit
 
 BODY_SHOWN = 20_000
 """Characters of a body that a terminal gets."""
 WIDE = 120
-"""Columns of a terminal in which a letter fits on one line."""
+"""Columns of a terminal in which a dead letter fits on one line."""
 FEW = 5
-"""Letters for which a progress bar is not worth it."""
+"""Dead letters for which a progress bar is not worth it."""
 
 _STYLES = {Fate.KEPT: "yellow", Fate.DISCARDED: "red"}
 
 
-def listing(letters: Sequence[DeadLetter]) -> Table | str:
-    """Return a line for each letter, or two where a terminal has no room for more than what tells letters apart."""
+def listing(dead_letters: Sequence[DeadLetter]) -> Table | str:
+    """Return a line for each dead letter, or two where the terminal is too narrow for one."""
     stdout = Console(file=sys.stdout)
     if stdout.is_terminal and stdout.width < WIDE:
-        return _narrow(letters, stdout.width)
-    names = short_ids(letters)
-    many = any(len(letter.copies) > 1 for letter in letters)
-    chunks = any(letter.chunk for letter in letters)
+        return _narrow(dead_letters, stdout.width)
+    names = short_ids(dead_letters)
+    many = any(len(dead_letter.copies) > 1 for dead_letter in dead_letters)
+    chunks = any(dead_letter.chunk for dead_letter in dead_letters)
     shown = plain_table("QUEUE", "ID", "REASON", "AGE", "JOB", *["CHUNK"] * chunks, *["COPIES"] * many, "SAYS")
-    for letter in letters:
-        cells = list(_cells(letter, names))
+    for dead_letter in dead_letters:
+        cells = list(_cells(dead_letter, names))
         if chunks:
-            cells.append(str(letter.chunk.chunk) if letter.chunk else "")
+            cells.append(str(dead_letter.chunk.chunk) if dead_letter.chunk else "")
         if many:
-            cells.append(str(len(letter.copies)))
-        shown.add_row(*cells, _cut(first_sentence(letter.says)))
+            cells.append(str(len(dead_letter.copies)))
+        shown.add_row(*cells, _cut(first_sentence(dead_letter.says)))
     for column in shown.columns[:-1]:
         column.no_wrap = True
     return shown
 
 
-def _narrow(letters: Sequence[DeadLetter], width: int) -> str:
-    names = short_ids(letters)
-    rows = [("QUEUE", "ID", "REASON", "AGE", "JOB"), *(_cells(letter, names) for letter in letters)]
+def _narrow(dead_letters: Sequence[DeadLetter], width: int) -> str:
+    names = short_ids(dead_letters)
+    rows = [("QUEUE", "ID", "REASON", "AGE", "JOB"), *(_cells(dead_letter, names) for dead_letter in dead_letters)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows]
-    said = ("  " + _details(letter) + _line(first_sentence(letter.says)) for letter in letters)
+    said = ("  " + _details(dead_letter) + _line(first_sentence(dead_letter.says)) for dead_letter in dead_letters)
     below = (f"[dim]{plain(each if len(each) <= width else each[: width - 1] + '…')}[/dim]" for each in said)
     pairs = zip(lines[1:], below, strict=True)
     return "\n".join([f"[bold]{lines[0]}[/bold]", *(each for pair in pairs for each in pair)])
 
 
-def _cells(letter: DeadLetter, names: Mapping[str, str]) -> tuple[str, str, str, str, str]:
-    job = letter.job.job_id if letter.job else ""
-    return letter.queue, names[letter.oldest.message_id], letter.reason, age(letter.sent_at), job
+def _cells(dead_letter: DeadLetter, names: Mapping[str, str]) -> tuple[str, str, str, str, str]:
+    job = dead_letter.job.job_id if dead_letter.job else ""
+    return dead_letter.queue, names[dead_letter.oldest.message_id], dead_letter.reason, age(dead_letter.sent_at), job
 
 
-def _details(letter: DeadLetter) -> str:
-    found = [f"chunk {letter.chunk.chunk}"] if letter.chunk else []
-    found += [f"{len(letter.copies)} copies"] if len(letter.copies) > 1 else []
+def _details(dead_letter: DeadLetter) -> str:
+    found = [f"chunk {dead_letter.chunk.chunk}"] if dead_letter.chunk else []
+    found += [f"{len(dead_letter.copies)} copies"] if len(dead_letter.copies) > 1 else []
     return f"{', '.join(found)}: " if found else ""
 
 
-def in_full(letter: DeadLetter) -> str:
-    """Return everything about one letter: where it is, why, what was tried, and its body."""
-    lines = [f"[bold]{letter.oldest.message_id}[/bold]  {letter.queue}"]
-    lines.append(f"  {letter.reason}: {MEANINGS[letter.reason]}")
-    lines.append(f"  sent {letter.sent_at:%Y-%m-%d %H:%M:%S} UTC, {age(letter.sent_at)} ago; {_handled(letter)}")
-    if letter.job:
-        state = f", which is {letter.standing.state}" if letter.standing else ""
-        lines.append(f"  job {plain(letter.job.job_id)} of tenant {plain(letter.job.tenant)}{state}")
-    if chunk := letter.chunk:
+def in_full(dead_letter: DeadLetter) -> str:
+    """Return everything about one dead letter: where it is, why, what was tried, and its body."""
+    lines = [f"[bold]{dead_letter.oldest.message_id}[/bold]  {dead_letter.queue}"]
+    lines.append(f"  {dead_letter.reason}: {MEANINGS[dead_letter.reason]}")
+    lines.append(
+        f"  sent {dead_letter.sent_at:%Y-%m-%d %H:%M:%S} UTC, {age(dead_letter.sent_at)} ago; {_handled(dead_letter)}"
+    )
+    if dead_letter.job:
+        state = f", which is {dead_letter.standing.state}" if dead_letter.standing else ""
+        lines.append(f"  job {plain(dead_letter.job.job_id)} of tenant {plain(dead_letter.job.tenant)}{state}")
+    if chunk := dead_letter.chunk:
         record = f"; fails at byte {chunk.record:,}" if chunk.record is not None else ""
         span = f"bytes {chunk.start:,} to {chunk.end:,}"
         lines.append(f"  run {chunk.run}, shard {chunk.shard}, chunk {chunk.chunk}: {span}{record}")
-        lines.append(f"  letter {plain(chunk.letter_id)}, processor {plain(chunk.processor)}")
-    lines.append(f"  {plain(_line(letter.says))}")
-    if letter.chunk and letter.chunk.cause.detail:
-        lines.append(f"  {plain(_line(letter.chunk.cause.detail))}")
-    lines += _history(letter)
-    return "\n".join([*lines, "", plain(pretty(letter.oldest.body))])
+        lines.append(f"  dead letter {plain(chunk.dead_letter_id)}, processor {plain(chunk.processor)}")
+    lines.append(f"  {plain(_line(dead_letter.says))}")
+    if dead_letter.chunk and dead_letter.chunk.cause.detail:
+        lines.append(f"  {plain(_line(dead_letter.chunk.cause.detail))}")
+    lines += _history(dead_letter)
+    return "\n".join([*lines, "", plain(pretty(dead_letter.oldest.body))])
 
 
 def pretty(body: str) -> str:
@@ -110,75 +112,77 @@ def first_sentence(text: str) -> str:
     return re.split(r"(?<=[.!?])\s", text.strip(), maxsplit=1)[0]
 
 
-def as_value(letter: DeadLetter) -> dict[str, Any]:
-    """Return a letter for programs, without its body."""
+def as_value(dead_letter: DeadLetter) -> dict[str, Any]:
+    """Return a dead letter for programs, without its body."""
     return {
-        "id": letter.oldest.message_id,
-        "message_ids": [copy.message_id for copy in letter.copies],
-        "queue": letter.queue,
-        "reason": letter.reason,
-        "says": letter.says,
-        "tenant": letter.job.tenant if letter.job else None,
-        "job_id": letter.job.job_id if letter.job else None,
-        "job_state": letter.standing.state if letter.standing else None,
-        "sent_at": letter.sent_at,
-        "receives": letter.oldest.receives,
-        "copies": len(letter.copies),
-        "chunk": letter.chunk,
+        "id": dead_letter.oldest.message_id,
+        "message_ids": [copy.message_id for copy in dead_letter.copies],
+        "queue": dead_letter.queue,
+        "reason": dead_letter.reason,
+        "says": dead_letter.says,
+        "tenant": dead_letter.job.tenant if dead_letter.job else None,
+        "job_id": dead_letter.job.job_id if dead_letter.job else None,
+        "job_state": dead_letter.standing.state if dead_letter.standing else None,
+        "sent_at": dead_letter.sent_at,
+        "receives": dead_letter.oldest.receives,
+        "copies": len(dead_letter.copies),
+        "chunk": dead_letter.chunk,
     }
 
 
-def outcomes(settled: Settled) -> Iterator[dict[str, Any]]:
-    """Yield for programs what became of each letter."""
-    for letter in settled.unit.letters:
+def outcomes(settled: SettledUnit) -> Iterator[dict[str, Any]]:
+    """Yield for programs what became of each dead letter."""
+    for dead_letter in settled.unit.dead_letters:
         yield {
-            "id": letter.oldest.message_id,
-            "queue": letter.queue,
-            "letter_id": letter.letter_id,
-            "job_id": letter.job.job_id if letter.job else None,
+            "id": dead_letter.oldest.message_id,
+            "queue": dead_letter.queue,
+            "dead_letter_id": dead_letter.dead_letter_id,
+            "job_id": dead_letter.job.job_id if dead_letter.job else None,
             "outcome": settled.outcome.fate,
             "said": settled.outcome.said,
         }
 
 
-def outcome_table(done: Sequence[Settled], names: Mapping[str, str], *, dry_run: bool) -> Table:
+def outcome_table(done: Sequence[SettledUnit], names: Mapping[str, str], *, dry_run: bool) -> Table:
     """Return a line for each act and what came of it, or would."""
     shown = plain_table("QUEUE", "ID", "LETTERS", "WOULD BE" if dry_run else "OUTCOME", "SAYS")
     for settled in done:
-        letters, fate = settled.unit.letters, settled.outcome.fate
-        name = names[letters[0].oldest.message_id]
+        dead_letters, fate = settled.unit.dead_letters, settled.outcome.fate
+        name = names[dead_letters[0].oldest.message_id]
         styled = Text(fate, style=_STYLES.get(fate, "green"))
-        shown.add_row(letters[0].queue, name, str(len(letters)), styled, Text.from_markup(plain(settled.outcome.said)))
+        shown.add_row(
+            dead_letters[0].queue, name, str(len(dead_letters)), styled, Text.from_markup(plain(settled.outcome.said))
+        )
     for column in shown.columns[:-1]:
         column.no_wrap = True
     return shown
 
 
-def summary(done: Sequence[Settled], *, dry_run: bool) -> str:
-    """Return in a sentence what became of the letters, or would."""
+def summary(done: Sequence[SettledUnit], *, dry_run: bool) -> str:
+    """Return in a sentence what became of the dead letters, or would."""
     count = Counter[Fate]()
     for settled in done:
-        count[settled.outcome.fate] += len(settled.unit.letters)
+        count[settled.outcome.fate] += len(settled.unit.dead_letters)
     said = ", ".join(f"{amount:,} {'would be ' * dry_run}{fate}" for fate, amount in sorted(count.items()))
     return f"{said[0].upper()}{said[1:]}." + " Nothing was changed." * dry_run
 
 
 @contextmanager
-def progress(title: str, letters: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar if there are more than a few letters; yields a function to tell of more that are done."""
+def progress(title: str, dead_letters: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar for more than a few dead letters; yields a function that counts those that are done."""
     columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=letters <= FEW or not console.is_terminal) as bars:
-        task = bars.add_task(title, total=letters)
+    with Progress(*columns, console=console, disable=dead_letters <= FEW or not console.is_terminal) as bars:
+        task = bars.add_task(title, total=dead_letters)
         yield lambda more: bars.advance(task, more)
 
 
-def _handled(letter: DeadLetter) -> str:
-    copies = f", {len(letter.copies)} copies" if len(letter.copies) > 1 else ""
-    return f"received {letter.oldest.receives} times{copies}"
+def _handled(dead_letter: DeadLetter) -> str:
+    copies = f", {len(dead_letter.copies)} copies" if len(dead_letter.copies) > 1 else ""
+    return f"received {dead_letter.oldest.receives} times{copies}"
 
 
-def _history(letter: DeadLetter) -> Iterator[str]:
-    for each in letter.chunk.attempts if letter.chunk else ():
+def _history(dead_letter: DeadLetter) -> Iterator[str]:
+    for each in dead_letter.chunk.tries if dead_letter.chunk else ():
         said = plain(_line(each.message))
         yield f"  attempt {each.attempt}, {each.at:%Y-%m-%d %H:%M:%S} UTC: {plain(each.code)}: {said}"
 

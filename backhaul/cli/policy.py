@@ -10,12 +10,12 @@ import typer
 
 from backhaul.errors import InvalidRequest
 from backhaul.money import dollars, nanodollars
-from backhaul.policy import DEADLINE_LONGEST, Policy
+from backhaul.policy import MAX_DEADLINE, Policy
 
 _PANEL = "Policy"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 _LENGTH = re.compile(r"([0-9]{1,9})([smhd]?)")
-_DEADLINE_SHORTEST = 60
+_MIN_DEADLINE = 60
 
 Tolerate = Annotated[
     str | None,
@@ -29,7 +29,7 @@ FailFast = Annotated[
     bool,
     typer.Option("--fail-fast", help="End the job at the first chunk that cannot be done.", rich_help_panel=_PANEL),
 ]
-Attempts = Annotated[
+MaxTries = Annotated[
     int | None,
     typer.Option(
         metavar="N",
@@ -90,7 +90,7 @@ def policy_of(
     *,
     tolerate: str | None,
     fail_fast: bool,
-    attempts: int | None,
+    max_tries: int | None,
     record_timeout: int | None,
     deadline: str | None,
     priority: int | None,
@@ -101,7 +101,7 @@ def policy_of(
     given = {
         "tolerate": None if tolerate is None else _tolerate(tolerate),
         "fail_fast": fail_fast or None,
-        "attempts": attempts,
+        "max_tries": max_tries,
         "record_seconds": record_timeout,
         "deadline_seconds": None if deadline is None else _deadline(deadline),
         "priority": priority,
@@ -138,6 +138,6 @@ def _deadline(text: str) -> int:
         said = f"{text!r} is no length of time. Write seconds, or a number with m, h or d: 90m, 2h, 1d."
         raise typer.BadParameter(said, param_hint="--deadline")
     seconds = int(found[1]) * _UNITS[found[2] or "s"]
-    if not _DEADLINE_SHORTEST <= seconds <= DEADLINE_LONGEST:
+    if not _MIN_DEADLINE <= seconds <= MAX_DEADLINE:
         raise typer.BadParameter(f"{text!r} is not between 1m and 7d.", param_hint="--deadline")
     return seconds

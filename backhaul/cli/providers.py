@@ -21,7 +21,7 @@ from backhaul.discovery import operate
 from backhaul.errors import InvalidRequest
 from backhaul.operations import providers as operations
 from backhaul.operations.provider_fields import FIELDS, check_fields, default_of, meaning_of, text_of, values_of
-from backhaul.operations.providers import Change, Listed, Settled
+from backhaul.operations.providers import Change, Listed, ProviderUpdate
 from backhaul.providers import Provider
 
 app = typer.Typer(no_args_is_help=True, help="Providers: the paid APIs that processors may call, and on what terms.")
@@ -159,7 +159,7 @@ def _document(file: Path) -> Mapping[str, Any]:
     return document
 
 
-def _tell(done: Settled, *, json: bool) -> None:
+def _tell(done: ProviderUpdate, *, json: bool) -> None:
     name = plain(done.provider.name)
     if json:
         values = {"provider": done.provider.name, "version": done.version, "is_new": done.is_new}

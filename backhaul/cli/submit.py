@@ -12,11 +12,11 @@ from backhaul.cli.estimate import NoEstimate, refuse_above_cap
 from backhaul.cli.exits import exit_of
 from backhaul.cli.jobs import Json, Stack, follow, show_job
 from backhaul.cli.policy import (
-    Attempts,
     Cache,
     Deadline,
     FailFast,
     MaxCost,
+    MaxTries,
     Priority,
     RecordTimeout,
     Tolerate,
@@ -40,7 +40,7 @@ def submit(
     option: Options = None,
     tolerate: Tolerate = None,
     fail_fast: FailFast = False,
-    attempts: Attempts = None,
+    max_tries: MaxTries = None,
     record_timeout: RecordTimeout = None,
     deadline: Deadline = None,
     priority: Priority = None,
@@ -61,7 +61,7 @@ def submit(
     policy = policy_of(
         tolerate=tolerate,
         fail_fast=fail_fast,
-        attempts=attempts,
+        max_tries=max_tries,
         record_timeout=record_timeout,
         deadline=deadline,
         priority=priority,

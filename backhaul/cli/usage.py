@@ -18,7 +18,7 @@ from backhaul.discovery import connect, operate
 from backhaul.money import display, dollars, nanodollars
 from backhaul.operations.spending import usage_of
 
-DAYS_MOST = 92
+MAX_DAYS = 92
 
 Row = tuple[str, str, ProviderCost]
 """The day, or nothing; the provider; what its calls took."""
@@ -31,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
 
 def usage(
     days: Annotated[
-        int | None, typer.Option(metavar="N", help="So many days, today's included. Default: 30.", min=1, max=DAYS_MOST)
+        int | None, typer.Option(metavar="N", help="So many days, today's included. Default: 30.", min=1, max=MAX_DAYS)
     ] = None,
     job: Annotated[str | None, typer.Option(metavar="JOB", help="Only what this job took, in all of its runs.")] = None,
     provider: Annotated[str | None, typer.Option(help="Only calls of this provider.")] = None,

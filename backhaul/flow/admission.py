@@ -18,7 +18,7 @@ CHECK_EVERY = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
-class Turn:
+class QueuePlace:
     """A job's place in the queue: behind higher priorities, then by turn, then by age."""
 
     priority: int
@@ -30,7 +30,7 @@ class Turn:
         return f"{9 - self.priority}#{self.number:010d}#{self.job_id}"
 
     @classmethod
-    def from_key(cls, key: str) -> Turn:
+    def from_key(cls, key: str) -> QueuePlace:
         """Return the turn that a key of the queue says."""
         rank, number, job_id = key.split("#")
         return cls(9 - int(rank), int(number), job_id)
@@ -56,7 +56,7 @@ class Admission:
     def place(self, job: Job) -> dict[str, Any]:
         """Return what puts a job into the queue: behind higher priorities, and in turn with other tenants."""
         priority = job.policy.priority
-        turn = Turn(priority, self.slots.next_turn(job.ref.tenant, priority), job.ref.job_id)
+        turn = QueuePlace(priority, self.slots.next_turn(job.ref.tenant, priority), job.ref.job_id)
         return {"queue": QUEUED, "turn": turn.to_key(), "due_at": self.clock.now() + CHECK_EVERY}
 
     def fill(self, newest: Job | None = None, problems: Problems | None = None) -> int:
@@ -99,18 +99,18 @@ class Admission:
         if job.state is JobState.RUNNING:
             self.runs.start(job)
 
-    def _waiting(self, newest: Job | None) -> Iterator[tuple[JobRef, Turn]]:
+    def _waiting(self, newest: Job | None) -> Iterator[tuple[JobRef, QueuePlace]]:
         """Yield who waits, with their turns, and the newest in its place."""
         mine = newest.turn if newest and newest.state is JobState.QUEUED else None
         for ref, turn in self.jobs.queued():
             if newest and mine and mine < turn:
-                yield newest.ref, Turn.from_key(mine)
+                yield newest.ref, QueuePlace.from_key(mine)
                 mine = None
             if newest and ref == newest.ref:
                 mine = None
-            yield ref, Turn.from_key(turn)
+            yield ref, QueuePlace.from_key(turn)
         if newest and mine:
-            yield newest.ref, Turn.from_key(mine)
+            yield newest.ref, QueuePlace.from_key(mine)
 
     def begin(self, ref: JobRef) -> bool:
         """Start the run of a job that has a slot; whoever else tries the same, there is one run.

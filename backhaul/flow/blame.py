@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from backhaul.flow.failure import processor_cause
-from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.flow.interrupt import Interrupted, InterruptReason
 from backhaul.job import Cause
 from backhaul.progress import ShardRecord, Suspect, Try
 
-MESSAGE_LONGEST = 200
+MAX_MESSAGE = 200
 """Characters of a try's message; a shard's record may hold many."""
 
 
@@ -23,7 +23,7 @@ def cause_of(error: BaseException, record_seconds: int) -> Cause:
     if isinstance(error, Interrupted):
         what = (
             f"passed its limit of {record_seconds} s"
-            if error.reason is Reason.TOO_SLOW
+            if error.reason is InterruptReason.TOO_SLOW
             else "took all of a worker's time"
         )
         return Cause("record_timeout", f"A record {what}.")
@@ -33,7 +33,7 @@ def cause_of(error: BaseException, record_seconds: int) -> Cause:
 def try_of(attempt: int, at: datetime, cause: Cause) -> Try:
     """Return the attempt at a chunk that ended with this cause."""
     message = cause.message
-    cut = message if len(message) <= MESSAGE_LONGEST else message[: MESSAGE_LONGEST - 1] + "…"
+    cut = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
     return Try(attempt, at, cause.code, cut)
 
 

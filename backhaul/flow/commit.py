@@ -9,16 +9,16 @@ from backhaul import keys
 from backhaul.clock import Clock
 from backhaul.flow.chunk_run import ChunkResult, Taken
 from backhaul.job import Job
-from backhaul.letter import letter_of
+from backhaul.letter import dead_letter_of
 from backhaul.progress import FailedChunk, OpenChunk, Part, ShardRecord, Suspect, Try, Wait, dropping
-from backhaul.store import LetterBox, ObjectStore, ShardStore
+from backhaul.store import DeadLetterQueue, ObjectStore, ShardStore
 from backhaul.tallies import sum_tallies
 
 COMMIT_BYTES = 32 * 1024**2
 """Results gathered before they are committed: what a crash can cost at most, in bytes ..."""
 COMMIT_SECONDS = 10.0
 """... and in time."""
-TAIL_LARGEST = 1024**2
+MAX_TAIL = 1024**2
 """Up to this size at least the last part is written again with what comes next, so that a long shard has few parts."""
 
 
@@ -28,7 +28,7 @@ class Tools:
 
     shards: ShardStore
     objects: ObjectStore
-    letters: LetterBox
+    dead_letters: DeadLetterQueue
     clock: Clock
 
 
@@ -104,12 +104,12 @@ class GroupCommit:
         """Note that a chunk failed and will be tried again."""
         self.record = replace(self.record, suspect=suspect)
 
-    def put_off(self, turns: Mapping[str, str], wait: Wait | None) -> None:
+    def put_off(self, reservations: Mapping[str, str], wait: Wait | None) -> None:
         """Note what the shard waits for when this attempt has left, and the turns that are reserved for the next."""
-        self.record = replace(self.record, turns=turns, wait=wait)
+        self.record = replace(self.record, reservations=reservations, wait=wait)
 
     def fail(self, failed: FailedChunk, tries: tuple[Try, ...]) -> None:
-        """Set a chunk aside: nothing of it counts, and its letter goes out with the next commit."""
+        """Set a chunk aside: nothing of it counts, and its dead letter goes out with the next commit."""
         record = self.record
         is_open = record.open is not None and record.open.index == failed.index
         kept = [(index, body) for index, body in self._results if index != failed.index]
@@ -157,8 +157,8 @@ class GroupCommit:
     def _send(self) -> None:
         sent = {}
         for failed, tries in self._unsent:
-            letter = letter_of(self._job, self.record.index, failed, tries, self._tools.clock.now())
-            sent[failed.index] = self._tools.letters.send(letter)
+            dead_letter = dead_letter_of(self._job, self.record.index, failed, tries, self._tools.clock.now())
+            sent[failed.index] = self._tools.dead_letters.send(dead_letter)
         self._unsent = []
         told = (replace(each, message_id=sent.get(each.index, each.message_id)) for each in self.record.failed)
         self.record = replace(self.record, failed=tuple(told))
@@ -199,7 +199,7 @@ def _without(failed: tuple[FailedChunk, ...], chunk: int) -> tuple[FailedChunk, 
 
 def _tail_limit(parts: tuple[Part, ...]) -> int:
     """Return up to which size the last part is written again: the more there is, the larger parts become."""
-    return min(max(TAIL_LARGEST, sum(part.size for part in parts) // 256), COMMIT_BYTES)
+    return min(max(MAX_TAIL, sum(part.size for part in parts) // 256), COMMIT_BYTES)
 
 
 def _but(suspect: Suspect | None, chunk: int) -> Suspect | None:

@@ -15,8 +15,8 @@ import msgspec
 from backhaul.errors import InvalidProcessor, OperatorError, WorkError
 from backhaul.flow.chunk_run import ChunkRun
 from backhaul.flow.commit import GroupCommit
-from backhaul.flow.interrupt import Interrupted, Reason
-from backhaul.flow.watch import Watch
+from backhaul.flow.interrupt import Interrupted, InterruptReason
+from backhaul.flow.watch import Watchdog
 from backhaul.guards.paid import Paid, PaidCalls
 from backhaul.job import Job
 from backhaul.journal import Journal, NoJournal, Step
@@ -26,21 +26,21 @@ from backhaul.reading import Chunk
 from backhaul.store import StepStore
 from backhaul.store.steps import Price
 
-STATE_LARGEST = 64 * 1024
+MAX_STATE = 64 * 1024
 """Bytes of state, as JSON, that a processor may keep between checkpoints: it goes into the shard's record."""
 
 
-class Desk:
+class StoredJournal:
     """The journal of one go at a chunk in a worker; what is safe of it goes to the shard's `GroupCommit`."""
 
     def __init__(
-        self, job: Job, chunk: Chunk, *, commit: GroupCommit, steps: StepStore, calls: PaidCalls, watch: Watch
+        self, job: Job, chunk: Chunk, *, commit: GroupCommit, steps: StepStore, calls: PaidCalls, watchdog: Watchdog
     ) -> None:
         self._job = job
         self._commit = commit
         self._steps = steps
         self._calls = calls
-        self._watch = watch
+        self._watchdog = watchdog
         held = commit.record.open
         self.chunk = held if held and held.index == chunk.index else OpenChunk(chunk.index, chunk.start)
         """The chunk as it was last committed."""
@@ -56,7 +56,7 @@ class Desk:
         """What the store raised in the midst of the processor's code."""
         self._ended = 0
         self._asked: Counter[str | tuple[str, int]] = Counter()
-        self._go = calls.begin()
+        self._generation = calls.begin()
         self._recalling = threading.Lock()
         self.leaves: Callable[[], bool] = lambda: False
         """Tells whether the attempt should end at this checkpoint."""
@@ -106,7 +106,9 @@ class Desk:
                 return self.store(step, msgspec.json.encode(made.answer), price)
 
             more = self._to_come(provider, step[0])
-            stored = self._calls.ask(provider, request, key=key, go=self._go, keep=keep, estimate=estimate, more=more)
+            stored = self._calls.ask(
+                provider, request, key=key, generation=self._generation, keep=keep, estimate=estimate, more=more
+            )
             self.progressed = True
         return msgspec.json.decode(stored, type=Answer)
 
@@ -138,7 +140,7 @@ class Desk:
         else:
             self._ended += records
         kept = _encoded(state)
-        interrupter = self._watch.interrupter
+        interrupter = self._watchdog.interrupter
         # What `_ours` does, written out: every record comes here, and a context manager costs as much as its work.
         interrupter.hold()
         try:
@@ -149,14 +151,14 @@ class Desk:
             if leaves or self._commit.is_due:
                 self.save()
                 self._commit.write()
-                self._watch.underway = 1
+                self._watchdog.underway = 1
         except Exception as error:
             self.failure = error
             raise
         finally:
             interrupter.release()
         if leaves:
-            raise Interrupted(Reason.STOP if self._watch.is_stopping else Reason.TIME_UP)
+            raise Interrupted(InterruptReason.STOP if self._watchdog.is_stopping else InterruptReason.TIME_UP)
 
     def waits_for(self, start: int) -> None:
         """Note which record is the first that is not done: the watch looks at it."""
@@ -180,12 +182,12 @@ class Desk:
     @contextmanager
     def _ours(self) -> Iterator[None]:
         """Let nothing interrupt a write of ours, and remember its failure: it is none of the processor's."""
-        self._watch.interrupter.hold()
+        self._watchdog.interrupter.hold()
         try:
             with self.noting():
                 yield
         finally:
-            self._watch.interrupter.release()
+            self._watchdog.interrupter.release()
 
     @contextmanager
     def noting(self) -> Iterator[None]:
@@ -202,23 +204,23 @@ class Desk:
 class _Beside(NoJournal):
     """The journal of a record in another thread; what the store raises there is none of the processor's either."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, journal: StoredJournal) -> None:
+        self._journal = journal
 
     def recall(self, step: Step) -> bytes | None:
         """Return the stored answer of a step."""
-        with self._desk.noting():
-            return self._desk.look_up(step)
+        with self._journal.noting():
+            return self._journal.look_up(step)
 
     def keep(self, step: Step, answer: bytes) -> bytes:
         """Store a step's answer."""
-        with self._desk.noting():
-            return self._desk.store(step, answer)
+        with self._journal.noting():
+            return self._journal.store(step, answer)
 
     def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
         """Return what a provider answers."""
-        with self._desk.noting():
-            return self._desk.obtain(step, provider, request, estimate)
+        with self._journal.noting():
+            return self._journal.obtain(step, provider, request, estimate)
 
 
 def _encoded(state: Any) -> str | None:
@@ -228,6 +230,6 @@ def _encoded(state: Any) -> str | None:
         text = msgspec.json.encode(state)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidProcessor(f"the state of a checkpoint is nothing that JSON can hold: {error}.") from error
-    if len(text) > STATE_LARGEST:
-        raise InvalidProcessor(f"the state of a checkpoint takes {len(text):,} bytes; {STATE_LARGEST:,} work.")
+    if len(text) > MAX_STATE:
+        raise InvalidProcessor(f"the state of a checkpoint takes {len(text):,} bytes; {MAX_STATE:,} work.")
     return text.decode()

@@ -14,7 +14,7 @@ STARVED_SECONDS = 1.0
 """When no other thread has run for so long, the main thread looks for itself."""
 
 
-class Reason(StrEnum):
+class InterruptReason(StrEnum):
     """Why a processor's code is ended."""
 
     TOO_SLOW = "too_slow"
@@ -32,7 +32,7 @@ class Reason(StrEnum):
 class Interrupted(BaseException):
     """A processor's code was ended from outside; not an `Exception`, so that no processor catches it by mistake."""
 
-    def __init__(self, reason: Reason, seconds: float = 0.0, what: str = "") -> None:
+    def __init__(self, reason: InterruptReason, seconds: float = 0.0, what: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.seconds = seconds
@@ -43,7 +43,7 @@ class Interrupted(BaseException):
 
 def wait_outside(seconds: float, what: str) -> NoReturn:
     """End a processor's code until so many seconds have passed, because of what it waits for."""
-    raise Interrupted(Reason.WAIT, seconds, what)
+    raise Interrupted(InterruptReason.WAIT, seconds, what)
 
 
 class Interrupter:
@@ -54,11 +54,11 @@ class Interrupter:
     whether there is a reason. Outside the main thread Python takes no signals, so nothing is interrupted there.
     """
 
-    def __init__(self, look: Callable[[], Reason | None] = lambda: None) -> None:
+    def __init__(self, look: Callable[[], InterruptReason | None] = lambda: None) -> None:
         self._look = look
         self._armed = False
         self._held = False
-        self._reason: Reason | None = None
+        self._reason: InterruptReason | None = None
         self._main: int | None = None
         self.fired = False
         """Whether the code inside was interrupted: what it makes afterwards, having caught that, is not to be used."""
@@ -94,7 +94,7 @@ class Interrupter:
     def again(self) -> None:
         """Raise once more what the code inside was interrupted for and has caught, if it was."""
         if self.fired:
-            raise Interrupted(self._reason or Reason.TOO_SLOW)
+            raise Interrupted(self._reason or InterruptReason.TOO_SLOW)
 
     def hold(self) -> None:
         """Let nothing interrupt what follows, a write of ours in the midst of a processor's code, until `release`."""
@@ -107,7 +107,7 @@ class Interrupter:
             self.fired = True
             raise Interrupted(self._reason)
 
-    def interrupt(self, reason: Reason) -> None:
+    def interrupt(self, reason: InterruptReason) -> None:
         """Ask for it, from another thread; asking again is harmless, and needed where a processor caught it."""
         self._reason = reason
         if self._main is not None and self._armed:

@@ -13,7 +13,7 @@ from backhaul.flow.salvage import salvage
 from backhaul.job import Cause, Job, JobRef, JobState, Stop, StopKind
 from backhaul.store import JobStore, ObjectStore, RunStatus, RunStore, SlotStore
 
-STOP_LONGEST = timedelta(minutes=20)
+MAX_STOP = timedelta(minutes=20)
 """How long a run may take to stop by itself: longer than a hung worker can hold its shard."""
 ORPHANED_AFTER = timedelta(hours=1)
 """No merge takes as long: its function would have been ended."""
@@ -26,7 +26,7 @@ def is_past_deadline(job: Job, now: datetime) -> bool:
 
 def ignores_stop(job: Job, now: datetime) -> bool:
     """Return whether the job was asked to stop so long ago that it will not by itself."""
-    return job.stop is not None and now - job.stop.at > STOP_LONGEST
+    return job.stop is not None and now - job.stop.at > MAX_STOP
 
 
 def may_hold_slot(job: Job | None) -> bool:
@@ -35,7 +35,7 @@ def may_hold_slot(job: Job | None) -> bool:
 
 
 @dataclass(frozen=True)
-class Mender:
+class Reconciler:
     """Mends one thing at a time and says in a word what it did; nothing if there was nothing to do any more.
 
     Every write is conditional on what the job was when it was read, so that a job that has moved on is left alone.

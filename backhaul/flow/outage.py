@@ -18,7 +18,7 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, StoreUnavailable) or is_transient(error)
 
 
-def told_apart(stage: Callable[P, T]) -> Callable[P, T]:
+def outages_as_unavailable(stage: Callable[P, T]) -> Callable[P, T]:
     """Raise `StoreUnavailable` for every failure of a store that may pass: Step Functions is patient with that."""
 
     @wraps(stage)

@@ -8,8 +8,8 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-BACKOFF_LONGEST = 60.0
-WAIT_LONGEST = 300.0
+MAX_BACKOFF = 60.0
+MAX_WAIT = 300.0
 """What a provider's Retry-After is believed at most; the next attempt asks it again."""
 
 # The system's own: workers that were restored from one snapshot would otherwise all wait for the same time.
@@ -18,12 +18,12 @@ _random = random.SystemRandom()
 
 def delay_before(tries: int, error: BaseException, now: datetime) -> float:
     """Return the seconds to wait after so many failed tries: 1, 2, 4 … with full jitter, or what the provider asks."""
-    backoff = _random.uniform(0, min(2.0 ** (tries - 1), BACKOFF_LONGEST))
+    backoff = _random.uniform(0, min(2.0 ** (tries - 1), MAX_BACKOFF))
     try:
         asked = _asked_for(error, now)
     except Exception:  # the same
         asked = 0.0
-    return max(backoff, min(asked, WAIT_LONGEST))
+    return max(backoff, min(asked, MAX_WAIT))
 
 
 def _asked_for(error: BaseException, now: datetime) -> float:

@@ -12,10 +12,10 @@ from backhaul.clock import Clock
 from backhaul.flow.blame import cause_of, deaths, try_of, with_try
 from backhaul.flow.chunk_run import ChunkFault, ChunkResult, ChunkRun
 from backhaul.flow.commit import GroupCommit
-from backhaul.flow.desk import Desk
-from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.flow.desk import StoredJournal
+from backhaul.flow.interrupt import Interrupted, InterruptReason
 from backhaul.flow.retry import delay_before
-from backhaul.flow.watch import Watch
+from backhaul.flow.watch import Watchdog
 from backhaul.guards.paid import PaidCalls
 from backhaul.job import Cause, Job
 from backhaul.progress import FailedChunk, ShardRecord, Suspect, Try
@@ -25,11 +25,11 @@ from backhaul.shard import Shard
 from backhaul.store import StepStore
 from backhaul.transience import is_transient
 
-SLEEP_LONGEST = 2.0
+MAX_SLEEP = 2.0
 """A longer wait leaves the function: nobody is paid to sleep."""
 STAYS_AFTER = 1000
 """Attempts at a shard in one run after which its workers wait inside the function."""
-DEATHS_MOST = 3
+MAX_DEATHS = 3
 """Workers that a chunk may take with it; fewer than the state machine retries, so that its siblings go on."""
 
 
@@ -42,7 +42,7 @@ class End(StrEnum):
 
 
 @dataclass(frozen=True)
-class Left:
+class AttemptEnd:
     """How the attempt ended, the seconds to wait, and the chunk's failure that is to end the job, if there is one."""
 
     end: End
@@ -62,7 +62,7 @@ class ShardRun:
         source: Source,
         *,
         commit: GroupCommit,
-        watch: Watch,
+        watchdog: Watchdog,
         steps: StepStore,
         calls: PaidCalls,
         registry: Registry,
@@ -72,7 +72,7 @@ class ShardRun:
         self._job = job
         self._source = source
         self._commit = commit
-        self._watch = watch
+        self._watchdog = watchdog
         self._steps = steps
         self._calls = calls
         self._registry = registry
@@ -85,13 +85,13 @@ class ShardRun:
         self._cautious = commit.record.died()
         settled = commit.record.settled() | shard.skip
         self._todo = [chunk for chunk in shard.chunks if chunk.index not in settled]
-        commit.begun = lambda: watch.chunk
+        commit.begun = lambda: watchdog.chunk
 
-    def run(self) -> Left:
+    def run(self) -> AttemptEnd:
         """Work until every chunk is settled, the time is up, or the job is to stop; raises `Superseded`."""
         for blamed in self._blamed():
             self._commit.suspect(blamed)
-            if deaths(blamed) >= DEATHS_MOST:
+            if deaths(blamed) >= MAX_DEATHS:
                 return self._bury(blamed)
             self._commit.write()  # before the same may happen again
         with closing(self._window()) as window:
@@ -99,23 +99,23 @@ class ShardRun:
                 left = self._settle(chunk, window)
                 if left is not None:
                     return left
-        self._watch.chunk = None
-        return Left(End.DONE)
+        self._watchdog.chunk = None
+        return AttemptEnd(End.DONE)
 
     def _window(self) -> Window:
         start = self._todo[0].start if self._todo else self._source.size
         return Window(self._source, start, self._todo[-1].end if self._todo else self._source.size)
 
-    def _settle(self, chunk: Chunk, window: Window) -> Left | None:
+    def _settle(self, chunk: Chunk, window: Window) -> AttemptEnd | None:
         """Try the chunk until it is settled; returns how the attempt ends if it ends before."""
         again = False
         while True:
             if self._progressed and self._leaves():
-                return Left(End.DONE if self._watch.is_stopping else End.CONTINUE)
+                return AttemptEnd(End.DONE if self._watchdog.is_stopping else End.CONTINUE)
             self._begin(chunk)
-            desk = self._desk(chunk, again=again)
-            made = self._attempt(chunk, window, desk)
-            self._progressed |= desk.progressed
+            journal = self._journal(chunk, again=again)
+            made = self._attempt(chunk, window, journal)
+            self._progressed |= journal.progressed
             if isinstance(made, ChunkResult):
                 self._commit.add(made)
                 self._progressed = True
@@ -124,117 +124,123 @@ class ShardRun:
                     self._write()
                 return None
             window.close()  # an interruption may have come in the middle of a read
-            settled, left = self._judge(chunk, made, desk)
+            settled, left = self._judge(chunk, made, journal)
             if settled or left is not None:
                 return left
             again = True
 
-    def _desk(self, chunk: Chunk, *, again: bool) -> Desk:
-        desk = Desk(self._job, chunk, commit=self._commit, steps=self._steps, calls=self._calls, watch=self._watch)
-        desk.leaves = self._leaves
-        desk.is_last = chunk is self._todo[-1]
+    def _journal(self, chunk: Chunk, *, again: bool) -> StoredJournal:
+        journal = StoredJournal(
+            self._job, chunk, commit=self._commit, steps=self._steps, calls=self._calls, watchdog=self._watchdog
+        )
+        journal.leaves = self._leaves
+        journal.is_last = chunk is self._todo[-1]
         if again:
-            desk.forget()
-        return desk
+            journal.forget()
+        return journal
 
     def _begin(self, chunk: Chunk) -> None:
-        self._watch.underway += 1
+        self._watchdog.underway += 1
         if self._cautious:
-            self._watch.mark(chunk.index)
-        self._watch.chunk = chunk.index
-        self._watch.check()
+            self._watchdog.mark(chunk.index)
+        self._watchdog.chunk = chunk.index
+        self._watchdog.check()
 
-    def _attempt(self, chunk: Chunk, window: Window, desk: Desk) -> ChunkResult | ChunkFault:
+    def _attempt(self, chunk: Chunk, window: Window, journal: StoredJournal) -> ChunkResult | ChunkFault:
         # A processor of its own for each chunk: what one leaves behind in it never reaches another.
         try:
             processor = self._registry.create(self._job.processor, self._job.options)
         except (Exception, SystemExit) as error:  # the processor's own code may raise anything
             return ChunkFault(chunk, error)
-        interrupter = self._watch.interrupter
-        run = ChunkRun(processor, window, chunk, start=desk.chunk.position, journal=desk, interrupter=interrupter)
-        desk.run = run
-        self._watch.at = lambda: (run, run.records.count, run.first)  # the run too: another try has all its time again
+        interrupter = self._watchdog.interrupter
+        run = ChunkRun(processor, window, chunk, start=journal.chunk.position, journal=journal, interrupter=interrupter)
+        journal.run = run
+        self._watchdog.at = lambda: (
+            run,
+            run.records.count,
+            run.first,
+        )  # the run too: another try has all its time again
         try:
             made = run.run()
         finally:
-            self._watch.at = lambda: None
-        if desk.failure is not None:
-            raise desk.failure
+            self._watchdog.at = lambda: None
+        if journal.failure is not None:
+            raise journal.failure
         return made
 
-    def _judge(self, chunk: Chunk, fault: ChunkFault, desk: Desk) -> tuple[bool, Left | None]:
+    def _judge(self, chunk: Chunk, fault: ChunkFault, journal: StoredJournal) -> tuple[bool, AttemptEnd | None]:
         """Decide what follows from a fault: whether the chunk is settled by it, and how the attempt ends if it does."""
         error = fault.error
-        if isinstance(error, Interrupted) and error.reason is not Reason.TOO_SLOW:
-            desk.save()
-            self._progressed |= desk.progressed
-            if error.reason in (Reason.WAIT, Reason.AGAIN):
+        if isinstance(error, Interrupted) and error.reason is not InterruptReason.TOO_SLOW:
+            journal.save()
+            self._progressed |= journal.progressed
+            if error.reason in (InterruptReason.WAIT, InterruptReason.AGAIN):
                 return False, self._wait(error)
-            if error.reason is Reason.STOP:
-                self._watch.check()
-                return False, Left(End.DONE)
+            if error.reason is InterruptReason.STOP:
+                self._watchdog.check()
+                return False, AttemptEnd(End.DONE)
             if self._progressed:
-                return False, Left(End.CONTINUE)
+                return False, AttemptEnd(End.CONTINUE)
         cause = cause_of(error, self._job.policy.record_seconds)
         if not isinstance(error, Interrupted) and not is_transient(error):
             return True, self._fail(chunk, fault.record, cause, ())
-        desk.save()
+        journal.save()
         suspect = with_try(self._commit.record, chunk.index, fault.record, cause, self._clock.now())
-        if len(suspect.tries) >= self._job.policy.attempts:
+        if len(suspect.tries) >= self._job.policy.max_tries:
             often = Cause(
                 cause.code, f"{cause.message} So it was on each of {len(suspect.tries)} attempts.", None, cause.detail
             )
             return True, self._fail(chunk, fault.record, often, suspect.tries)
         self._commit.suspect(suspect)
         if isinstance(error, Interrupted):
-            return False, Left(End.CONTINUE) if error.reason is Reason.TIME_UP else None
+            return False, AttemptEnd(End.CONTINUE) if error.reason is InterruptReason.TIME_UP else None
         delay = delay_before(len(suspect.tries), error, self._clock.now())
-        if delay > self._sleep_longest or self._clock.monotonic() + delay >= self._end:
-            return False, Left(End.WAIT, math.ceil(delay))
+        if delay > self._max_sleep or self._clock.monotonic() + delay >= self._end:
+            return False, AttemptEnd(End.WAIT, math.ceil(delay))
         return False, self._stay(delay)
 
-    def _wait(self, error: Interrupted) -> Left | None:
+    def _wait(self, error: Interrupted) -> AttemptEnd | None:
         """Have the shard wait for what a record waits for, outside unless that takes but a moment."""
-        is_brief = error.reason is Reason.AGAIN or self._sleep_longest == math.inf
+        is_brief = error.reason is InterruptReason.AGAIN or self._max_sleep == math.inf
         fits = error.seconds and self._clock.monotonic() + error.seconds < self._end
         if is_brief and fits:
             return self._stay(error.seconds)
-        if error.reason is Reason.WAIT and error.seconds:
-            return Left(End.WAIT, math.ceil(error.seconds), what=error.what)
-        return Left(End.CONTINUE)  # it takes more time than is left
+        if error.reason is InterruptReason.WAIT and error.seconds:
+            return AttemptEnd(End.WAIT, math.ceil(error.seconds), what=error.what)
+        return AttemptEnd(End.CONTINUE)  # it takes more time than is left
 
-    def _stay(self, seconds: float) -> Left | None:
+    def _stay(self, seconds: float) -> AttemptEnd | None:
         """Wait in here; returns how the attempt ends if the job is to stop meanwhile."""
-        if seconds > SLEEP_LONGEST:
+        if seconds > MAX_SLEEP:
             self._write()
-        self._watch.sleep(seconds)
+        self._watchdog.sleep(seconds)
         self._safe_at = self._clock.monotonic()  # the wait tells nothing of how long a record takes
-        return Left(End.DONE) if self._watch.is_stopping else None
+        return AttemptEnd(End.DONE) if self._watchdog.is_stopping else None
 
     @property
-    def _sleep_longest(self) -> float:
+    def _max_sleep(self) -> float:
         # An execution has room for 25,000 events, and a wait takes nine: a shard that has waited often stays.
         waits = self._commit.record.attempt - self._commit.record.first_attempt
-        return SLEEP_LONGEST if waits < STAYS_AFTER else math.inf
+        return MAX_SLEEP if waits < STAYS_AFTER else math.inf
 
-    def _fail(self, chunk: Chunk, record: int | None, cause: Cause, tries: tuple[Try, ...]) -> Left | None:
+    def _fail(self, chunk: Chunk, record: int | None, cause: Cause, tries: tuple[Try, ...]) -> AttemptEnd | None:
         bounds, attempts = (chunk.index, chunk.start, chunk.end), max(len(tries), 1)
         failed = FailedChunk(*bounds, cause.shortened(), record, attempts, run=self._job.run)
         self._commit.fail(failed, tries or (try_of(self._commit.record.attempt, self._clock.now(), cause),))
         self._progressed = True
         self._note_safe_point()
         if self._job.policy.fail_fast:
-            return Left(End.DONE, fatal=cause)
+            return AttemptEnd(End.DONE, fatal=cause)
         if self._cautious or self._commit.is_due:
             self._write()
         return None
 
-    def _bury(self, blamed: Suspect) -> Left:
+    def _bury(self, blamed: Suspect) -> AttemptEnd:
         """Set aside the chunk that took too many workers with it; `continue` gives its siblings all retries anew."""
         (chunk,) = (each for each in self._todo if each.index == blamed.chunk)
         message = f"{deaths(blamed)} workers died while they were at this chunk."
         left = self._fail(chunk, blamed.record, Cause("worker_died", message), blamed.tries)
-        return left or Left(End.CONTINUE)
+        return left or AttemptEnd(End.CONTINUE)
 
     def _blamed(self) -> Iterator[Suspect]:
         """Yield the chunk at which the worker before this one died, if that is known."""
@@ -246,8 +252,8 @@ class ShardRun:
     def _leaves(self) -> bool:
         """Return whether the attempt should end at this safe point, having given a sign of life if one is due."""
         self._note_safe_point()
-        self._watch.check()
-        return self._watch.is_stopping or self._safe_at + 2 * self._slowest >= self._end
+        self._watchdog.check()
+        return self._watchdog.is_stopping or self._safe_at + 2 * self._slowest >= self._end
 
     def _note_safe_point(self) -> None:
         now = self._clock.monotonic()
@@ -255,6 +261,6 @@ class ShardRun:
         self._safe_at = now
 
     def _write(self) -> None:
-        self._watch.chunk = None
+        self._watchdog.chunk = None
         self._commit.write()
-        self._watch.underway = 0
+        self._watchdog.underway = 0

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 from backhaul.clock import Clock
 from backhaul.errors import JobNotFound, Superseded
-from backhaul.flow.interrupt import Interrupter, Reason
+from backhaul.flow.interrupt import Interrupter, InterruptReason
 from backhaul.job import Job, JobRef, JobState
 from backhaul.progress import ShardRecord
 from backhaul.store import JobStore, ShardStore
@@ -23,7 +23,7 @@ GRACE_SECONDS = 3.0
 """How long a processor has to reach its next checkpoint once the job is to stop."""
 
 
-class Watch:
+class Watchdog:
     """Looks after one attempt at a shard, from a thread of its own and at each of the worker's checkpoints."""
 
     def __init__(
@@ -124,15 +124,15 @@ class Watch:
         with suppress(Exception):  # a sign of life that is lost is made good by the next
             self.beat()
 
-    def _reason(self, now: float) -> Reason | None:
+    def _reason(self, now: float) -> InterruptReason | None:
         """Return why the processor's code must be ended now, if it must."""
         if self._stopping is not None and now - self._stopping >= GRACE_SECONDS:
-            return Reason.STOP
+            return InterruptReason.STOP
         if now >= self._end:
-            return Reason.TIME_UP
+            return InterruptReason.TIME_UP
         sight = self.at()
         if sight != self._sight[0]:
             self._sight = (sight, now)
         elif sight is not None and now - self._sight[1] >= self._job.policy.record_seconds:
-            return Reason.TOO_SLOW
+            return InterruptReason.TOO_SLOW
         return None

@@ -10,12 +10,12 @@ from datetime import date
 
 from backhaul.job import JobRef
 from backhaul.money import display
-from backhaul.store.budgets import BudgetKey, BudgetState, Entry, Limit, Posting, Scope, Usage
+from backhaul.store.budgets import BudgetKey, BudgetScope, BudgetState, Entry, Limit, Posting, ProviderUsage
 
 ALLOWANCE_SECONDS = 15.0
 """For how long an allowance is meant to last, and how old it may become: what is left of it then is given back."""
-CALLS_LEAST = 8
-CALLS_MOST = 64
+MIN_CALLS = 8
+MAX_CALLS = 64
 """How many calls' estimates an allowance holds, where there is room for them."""
 SHARE = 16
 """An allowance takes no more than this part of what a budget has left, but always one call."""
@@ -51,7 +51,7 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Reservation:
+class Hold:
     """Permission for one call at its estimate in nanodollars; settled, or given back, once."""
 
     number: int
@@ -63,7 +63,7 @@ class Reservation:
 class Exhausted:
     """A cap leaves no room for the call, whatever becomes of the calls under way: the job pauses."""
 
-    scope: Scope
+    scope: BudgetScope
     cap: int
     spent: int
     asked: int
@@ -78,7 +78,7 @@ class Exhausted:
 class HeldByOthers:
     """What a cap leaves is held for calls under way, most of which will cost less: come back in so many seconds."""
 
-    scope: Scope
+    scope: BudgetScope
     seconds: float
     cap: int
     spent: int
@@ -109,12 +109,12 @@ class Batch:
     cost: int = 0
     estimated: int = 0
     surplus: int = 0
-    usage: Mapping[str, Usage] = field(default_factory=dict)
+    usage: Mapping[str, ProviderUsage] = field(default_factory=dict)
 
     def __add__(self, other: Batch) -> Batch:
         usage = dict(self.usage)
         for provider, more in other.usage.items():
-            usage[provider] = usage.get(provider, Usage()) + more
+            usage[provider] = usage.get(provider, ProviderUsage()) + more
         return Batch(self.cost + other.cost, self.estimated + other.estimated, self.surplus + other.surplus, usage)
 
     @property
@@ -155,7 +155,7 @@ class Account:
             old.held + held,
             old.cost + batch.cost,
             old.estimated + batch.estimated,
-            day.toordinal() if self.key.scope is Scope.JOB else 0,
+            day.toordinal() if self.key.scope is BudgetScope.JOB else 0,
         )
         limit = Limit(self.known.cap, None if self.cap is None else self.cap - used) if draw else None
         kept = None if last else after
@@ -165,7 +165,7 @@ class Account:
 def room_for(account: Account, batch: Batch, estimate: int) -> int | Exhausted | HeldByOthers:
     """Return how many calls have room in a budget as it was last seen, once the batch is written; or why none has."""
     if account.cap is None:
-        return CALLS_MOST * SHARE
+        return MAX_CALLS * SHARE
     spent, held = account.known.spent + batch.cost, account.known.held - batch.released
     calls = (account.cap - spent - held) // max(estimate, 1)
     if calls >= 1:
@@ -183,7 +183,7 @@ def outrun(account: Account, estimate: int) -> HeldByOthers:
 
 def calls_wanted(rate: float, rooms: Iterable[int | Exhausted | HeldByOthers]) -> int:
     """Return for how many calls to draw, at so many calls a second: fewer the less room there is, and always one."""
-    wanted = min(max(math.ceil(rate * ALLOWANCE_SECONDS), CALLS_LEAST), CALLS_MOST)
+    wanted = min(max(math.ceil(rate * ALLOWANCE_SECONDS), MIN_CALLS), MAX_CALLS)
     shares = [room // SHARE for room in rooms if isinstance(room, int)]
     return max(1, min([wanted, *shares]))
 
@@ -197,7 +197,7 @@ def buried(key: BudgetKey, name: str, entry: Entry, spent: int = 0, estimated: i
     known = max(0, spent - entry.cost)
     released = known if estimated is None else max(0, estimated - entry.estimated)
     cost = known + max(0, entry.held - released)
-    usage = {TAKEN_OVER: Usage(nanodollars=cost)} if cost else {}
+    usage = {TAKEN_OVER: ProviderUsage(nanodollars=cost)} if cost else {}
     return Posting(key, name, entry, None, -entry.held, cost - entry.held, usage)
 
 

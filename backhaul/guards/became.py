@@ -5,55 +5,55 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backhaul.errors import OperatorError
-from backhaul.guards.allowance import Reservation
-from backhaul.guards.breaker_rule import Go, Outcome, Probe, Result
+from backhaul.guards.allowance import Hold
+from backhaul.guards.breaker_rule import CallReport, CallResult, Permit, Probe
 from backhaul.guards.channels import Channel
-from backhaul.limit import Go as Turn
+from backhaul.limit import Reservation
 from backhaul.providers import ModelRefused, Provider, ProviderBusy, ProviderDenied, ProviderDown, RateLimits, Usage
 from backhaul.transience import is_transient
 
 
 @dataclass(frozen=True)
-class Became:
+class CallOutcome:
     """What a call says of its provider, and what it cost in nanodollars.
 
     `taken` is None where nobody knows what it took; then all that was reserved for it may be.
     """
 
-    result: Result
+    result: CallResult
     cost: int
     taken: Usage | None = None
     limits: RateLimits | None = None
 
 
-def became_of(error: Exception, provider: Provider, reservation: Reservation, *, is_cut_off: bool) -> Became:
+def outcome_of_error(error: Exception, provider: Provider, hold: Hold, *, is_cut_off: bool) -> CallOutcome:
     """Return what became of a call that raised; `is_cut_off` says that it was we who ended it."""
     match error:
         case ProviderBusy():
-            return Became(Result.THROTTLED, 0, Usage(0))
+            return CallOutcome(CallResult.THROTTLED, 0, Usage(0))
         case ProviderDenied():
-            return Became(Result.DENIED, 0, Usage(0))
+            return CallOutcome(CallResult.DENIED, 0, Usage(0))
         case ProviderDown():
-            result = Result.NOT_MADE if is_cut_off else Result.FAILED
-            return Became(result, reservation.estimate) if error.may_be_paid else Became(result, 0, Usage(0))
+            result = CallResult.NOT_MADE if is_cut_off else CallResult.FAILED
+            return CallOutcome(result, hold.estimate) if error.may_be_paid else CallOutcome(result, 0, Usage(0))
         case ModelRefused():
             taken = Usage(error.input_tokens, error.output_tokens)
-            return Became(Result.OK, provider.cost(taken), taken)
+            return CallOutcome(CallResult.OK, provider.cost(taken), taken)
         case _:  # no request for this provider, or no key to be had for it: nothing was paid
             is_unmade = isinstance(error, OperatorError) or is_transient(error)
-            return Became(Result.NOT_MADE if is_unmade else Result.OK, 0, Usage(0))
+            return CallOutcome(CallResult.NOT_MADE if is_unmade else CallResult.OK, 0, Usage(0))
 
 
-def take_down(channel: Channel, turn: Turn | None, became: Became) -> None:
+def take_down(channel: Channel, reservation: Reservation | None, outcome: CallOutcome) -> None:
     """Tell the limit what the call took, and what the provider said is left."""
-    if channel.limiter and turn:
-        if became.taken:
-            channel.limiter.used(turn, became.taken.input_tokens + became.taken.output_tokens)
-        if became.limits:
-            channel.limiter.observe(became.limits, turn)
+    if channel.limiter and reservation:
+        if outcome.taken:
+            channel.limiter.used(reservation, outcome.taken.input_tokens + outcome.taken.output_tokens)
+        if outcome.limits:
+            channel.limiter.observe(outcome.limits, reservation)
 
 
-def report(channel: Channel, permit: Go | Probe | None, result: Result) -> None:
+def report(channel: Channel, permit: Permit | Probe | None, result: CallResult) -> None:
     """Tell the breaker, if it was asked."""
     if permit is not None:
-        channel.breaker.report(Outcome(permit, result))
+        channel.breaker.report(CallReport(permit, result))

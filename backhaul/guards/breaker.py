@@ -17,11 +17,11 @@ from backhaul.errors import StoreUnavailable
 from backhaul.guards.breaker_rule import (
     FAILURES,
     BreakerRule,
-    Go,
-    Outcome,
+    CallReport,
+    CallResult,
+    OpenBreaker,
+    Permit,
     Probe,
-    Result,
-    StayAway,
     after_call,
     bucket_of,
     closed,
@@ -79,7 +79,7 @@ class Breaker:
         self._talking = threading.Lock()
         self._read_at = self._wrote_at = self._known_at = self._seen_at = -math.inf
 
-    def may_call(self) -> Go | Probe | StayAway:
+    def may_call(self) -> Permit | Probe | OpenBreaker:
         """Return whether a call may be made now; whoever gets a `Go` or a `Probe` reports what became of it."""
         self._talk(self._tend)
         with self._lock:
@@ -87,16 +87,16 @@ class Breaker:
             known, seen = ticks - self._known_at, ticks - self._seen_at
         if state.state is Phase.CLOSED:
             if known <= KNOWN_SECONDS:
-                return Go(state.epoch)
-            return StayAway(spread(PACE_SECONDS), f"the {state.provider} breaker cannot be read")
+                return Permit(state.epoch)
+            return OpenBreaker(spread(PACE_SECONDS), f"the {state.provider} breaker cannot be read")
         now = self._clock.now()
         left = seconds_to_probe(state, self._rule, now, seen)
         if left > 0:
             soon = left if state.state is Phase.OPEN else min(left, PROBED_SECONDS)
-            return StayAway(spread(soon), state.describe())
-        return self._talk(lambda: self._take_probe(state)) or StayAway(spread(PACE_SECONDS), state.describe())
+            return OpenBreaker(spread(soon), state.describe())
+        return self._talk(lambda: self._take_probe(state)) or OpenBreaker(spread(PACE_SECONDS), state.describe())
 
-    def report(self, outcome: Outcome) -> None:
+    def report(self, outcome: CallReport) -> None:
         """Take in what became of a call; if the breaker has changed since it was permitted, nothing follows from it."""
         permit, result, now = outcome.permit, outcome.result, self._clock.now()
         with self._lock:
@@ -105,7 +105,7 @@ class Breaker:
             after = after_call(self.state, permit, result, self._rule, now)
             if after:
                 self._owed = self._owed or (self.state, after, secrets.token_hex(8))
-            elif result is not Result.NOT_MADE:
+            elif result is not CallResult.NOT_MADE:
                 bucket = bucket_of(now, self._rule)
                 self._tally[bucket] = self._tally.get(bucket, Count()) + Count(1, has_failed(result, self._rule))
         self._talk(self._pay if after else self._tend, wait=after is not None)

@@ -37,7 +37,7 @@ class BreakerRule:
     throttled_is_failed: bool = False
 
 
-class Result(StrEnum):
+class CallResult(StrEnum):
     """What became of a call, as far as it says something of the provider."""
 
     OK = "ok"
@@ -53,7 +53,7 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True)
-class Go:
+class Permit:
     """Permission for a call."""
 
     epoch: int
@@ -68,7 +68,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class StayAway:
+class OpenBreaker:
     """No call now: come back after so many seconds, which differ from one worker to the other."""
 
     seconds: float
@@ -76,11 +76,11 @@ class StayAway:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CallReport:
     """What became of the call that was permitted."""
 
-    permit: Go | Probe
-    result: Result
+    permit: Permit | Probe
+    result: CallResult
 
 
 def bucket_of(moment: datetime, rule: BreakerRule) -> int:
@@ -136,14 +136,14 @@ def closed(state: BreakerState, now: datetime, reason: str) -> BreakerState:
 
 
 def after_call(
-    state: BreakerState, permit: Go | Probe, result: Result, rule: BreakerRule, now: datetime
+    state: BreakerState, permit: Permit | Probe, result: CallResult, rule: BreakerRule, now: datetime
 ) -> BreakerState | None:
     """Return the breaker as a call changes it at once; none if the call is one to count."""
-    if result is Result.DENIED:
+    if result is CallResult.DENIED:
         return opened(state, rule, now, CREDENTIALS)
-    if isinstance(permit, Go):
+    if isinstance(permit, Permit):
         return None
-    if result is Result.NOT_MADE:
+    if result is CallResult.NOT_MADE:
         waiting = opened(state, rule, now, state.reason or FAILURES)
         return replace(waiting, cooldown_seconds=state.cooldown_seconds, next_probe_at=now)
     if has_failed(result, rule):
@@ -151,9 +151,9 @@ def after_call(
     return closed(state, now, "a probe went well")
 
 
-def has_failed(result: Result, rule: BreakerRule) -> bool:
+def has_failed(result: CallResult, rule: BreakerRule) -> bool:
     """Return whether a call counts as the provider's failure."""
-    return result is Result.FAILED or (result is Result.THROTTLED and rule.throttled_is_failed)
+    return result is CallResult.FAILED or (result is CallResult.THROTTLED and rule.throttled_is_failed)
 
 
 def seconds_to_probe(state: BreakerState, rule: BreakerRule, now: datetime, known: float) -> float:

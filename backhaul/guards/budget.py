@@ -23,9 +23,9 @@ from backhaul.guards.allowance import (
     Caps,
     Exhausted,
     HeldByOthers,
+    Hold,
     Holder,
     OutOfReach,
-    Reservation,
     buried,
     calls_wanted,
     outrun,
@@ -34,7 +34,7 @@ from backhaul.guards.allowance import (
 )
 from backhaul.guards.ledger import Ledger, Occupied
 from backhaul.money import check
-from backhaul.store.budgets import BudgetKey, BudgetStore, Entry, Usage, digest_of
+from backhaul.store.budgets import BudgetKey, BudgetStore, Entry, ProviderUsage, digest_of
 from backhaul.transience import is_transient
 
 
@@ -58,14 +58,14 @@ class Budget:
         self._day = date.min
         """The day of the allowance; it changes, and the allowance grows, only in the hands of who holds `_writing`."""
         self._free = 0
-        self._open: dict[int, Reservation] = {}
+        self._open: dict[int, Hold] = {}
         self._reserved = 0
         self._drawn = (0, clock.monotonic())
         self._posted_at = clock.monotonic()
         self._out_until = -math.inf
         self._has_left = False
 
-    def reserve(self, estimate: int) -> Reservation | Exhausted | HeldByOthers | OutOfReach:
+    def reserve(self, estimate: int) -> Hold | Exhausted | HeldByOthers | OutOfReach:
         """Reserve what a call can cost at most, in nanodollars, or say why it must not be made; raises `Superseded`."""
         check(estimate, "An estimate")
         if taken := self._take(estimate):
@@ -83,24 +83,24 @@ class Budget:
                     self._out_until = self._clock.monotonic() + PAUSE_SECONDS
             return OutOfReach(spread(OUTAGE_SECONDS), "the budgets cannot be written")
 
-    def settle(self, reservation: Reservation, provider: str, usage: Usage) -> None:
+    def settle(self, hold: Hold, provider: str, usage: ProviderUsage) -> None:
         """Count what a call took and cost, or its estimate if nobody knows; a second time changes nothing."""
         check(usage.nanodollars, "A cost")
-        self._close(reservation, Batch(usage.nanodollars, reservation.estimate, usage={provider: usage}))
+        self._close(hold, Batch(usage.nanodollars, hold.estimate, usage={provider: usage}))
 
-    def give_back(self, reservation: Reservation) -> None:
+    def give_back(self, hold: Hold) -> None:
         """Release what was reserved for a call that was not made; of one that was settled nothing changes."""
-        self._close(reservation, Batch(surplus=reservation.estimate))
+        self._close(hold, Batch(surplus=hold.estimate))
 
-    def count(self, provider: str, usage: Usage) -> None:
+    def count(self, provider: str, usage: ProviderUsage) -> None:
         """Count what needed no reservation: what a cache saved."""
         for ledger in self._ledgers(self._clock.now().date()):
             ledger.add(Batch(usage.nanodollars, usage={provider: usage}))
 
     def leave(self) -> None:
         """Settle everything for the last time, calls without an outcome at their estimate; raises as stores do."""
-        for reservation in list(self._open.values()):
-            self.settle(reservation, TAKEN_OVER, Usage(nanodollars=reservation.estimate))
+        for hold in list(self._open.values()):
+            self.settle(hold, TAKEN_OVER, ProviderUsage(nanodollars=hold.estimate))
         with self._writing:
             self._has_left = True
             if self._holder.attempt > 1 and not self._job.account.entry:
@@ -134,7 +134,7 @@ class Budget:
                 self._days[day] = (of_tenant, self._ledger(stack, self._digest, self._caps.stack))
             return (self._job, *self._days[day])
 
-    def _take(self, estimate: int) -> Reservation | None:
+    def _take(self, estimate: int) -> Hold | None:
         with self._lock:
             is_old = self._clock.monotonic() - self._posted_at > ALLOWANCE_SECONDS
             if self._free < max(estimate, 1) or is_old or self._clock.now().date() != self._day:
@@ -142,16 +142,16 @@ class Budget:
             self._free -= estimate
             return self._reservation(estimate)
 
-    def _reservation(self, estimate: int) -> Reservation:
+    def _reservation(self, estimate: int) -> Hold:
         self._reserved += 1
-        made = Reservation(self._reserved, estimate, self._day)
+        made = Hold(self._reserved, estimate, self._day)
         self._open[made.number] = made
         return made
 
-    def _close(self, reservation: Reservation, batch: Batch) -> None:
-        ledgers = self._ledgers(reservation.day)
+    def _close(self, hold: Hold, batch: Batch) -> None:
+        ledgers = self._ledgers(hold.day)
         with self._lock:
-            if self._open.pop(reservation.number, None) is None:
+            if self._open.pop(hold.number, None) is None:
                 return
             for ledger in ledgers:
                 ledger.pending += batch
@@ -163,7 +163,7 @@ class Budget:
             finally:
                 self._writing.release()
 
-    def _draw(self, estimate: int) -> Reservation | Exhausted | HeldByOthers:
+    def _draw(self, estimate: int) -> Hold | Exhausted | HeldByOthers:
         today, unit = self._clock.now().date(), max(estimate, 1)
         if today != self._day:
             self._flush()  # where it was drawn

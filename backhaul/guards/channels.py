@@ -18,9 +18,9 @@ from backhaul.store.breakers import BreakerStore
 from backhaul.store.limits import LimitStore
 from backhaul.store.providers import ProviderStore
 
-REQUESTS_MOST = 60_000
+MAX_REQUESTS = 60_000
 """Calls a minute that a limit on tokens alone lets through: more than one item can take is no use."""
-FAILED_MOST = 10_000
+MAX_FAILED = 10_000
 """Calls whose failure is remembered: a processor may give up what it asked."""
 
 
@@ -51,7 +51,7 @@ class Channel:
         Then it is the call, and not the provider. The first failure tells nothing: an outage begins with one.
         """
         before = self._failed.get(key)
-        if before is None and len(self._failed) == FAILED_MOST:
+        if before is None and len(self._failed) == MAX_FAILED:
             self._failed.clear()
         self._failed[key] = now
         return before is not None and self._answered > before
@@ -111,6 +111,6 @@ def rate_of(provider: Provider) -> Rate | None:
     """Return the limit of a provider; None where it has none."""
     if provider.requests_per_minute is None and provider.tokens_per_minute is None:
         return None
-    requests = provider.requests_per_minute or REQUESTS_MOST
+    requests = provider.requests_per_minute or MAX_REQUESTS
     rate = Rate(requests, provider.tokens_per_minute)
     return rate if provider.burst is None else replace(rate, burst=provider.burst * MINUTE // requests)

@@ -23,13 +23,13 @@ SLACK = SECOND // 2
 """A worker that is further behind the shared clock than this must learn it before it writes it."""
 LEASE_TIME = 2 * SECOND
 """What one lease takes of the limit at most: others wait for as long."""
-CATCH_UP_MOST = SECOND // 2
+MAX_CATCH_UP = SECOND // 2
 """Calls that are later than this, and than the next one's turn, are not made: others are at work in the time now."""
 TRIES = 4
 """Writes for one reservation, of which the others' writes may spoil all but the last."""
 REFUSED_SECONDS = 1.0
 """What a refusal without a Retry-After closes the limit for ..."""
-CLOSED_LONGEST = 5 * MINUTE
+MAX_CLOSED = 5 * MINUTE
 """... and what a Retry-After is believed at most."""
 
 
@@ -192,7 +192,7 @@ def refilled_in(need: int, left: int | None, most: int | None, reset: float | No
     """
     if left is None or most is None or reset is None or left >= min(need, most):
         return 0
-    return min(round(reset * SECOND * (min(need, most) - left) / (most - left)), CLOSED_LONGEST)
+    return min(round(reset * SECOND * (min(need, most) - left) / (most - left)), MAX_CLOSED)
 
 
 LOOK = Update({"clock": Sum("clock", 0)}, (Condition("clock", True, 0),))

@@ -11,9 +11,9 @@ from typing import TypeVar, cast
 from backhaul.clock import Clock
 from backhaul.flow.outage import is_outage
 from backhaul.guards.limit_rule import (
-    CATCH_UP_MOST,
-    CLOSED_LONGEST,
     LOOK,
+    MAX_CATCH_UP,
+    MAX_CLOSED,
     REFUSED_SECONDS,
     SLACK,
     TRIES,
@@ -30,8 +30,8 @@ from backhaul.guards.limit_rule import (
     refilled_in,
     reserving,
 )
-from backhaul.guards.shared_time import NEAR, SKEW, SharedTime
-from backhaul.limit import SECOND, Answer, Go, Lease, LimitState, Rate, StayAway, Update, Updates
+from backhaul.guards.shared_time import NEAR, SKEW, SharedClock
+from backhaul.limit import SECOND, Lease, LimitState, Rate, Refusal, Reservation, Update, UpdateResult, Updates
 from backhaul.providers.calls import RateLimits
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Limiter:
     """One provider's limit, in one worker process; its threads share it.
 
     `lease` is how many calls are reserved at a time, at most two seconds of the limit: as many as the worker makes
-    at a time, reserved whether or not they are made. `near` is what `SharedTime` takes.
+    at a time, reserved whether or not they are made. `near` is what `SharedClock` takes.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Limiter:
     ) -> None:
         self.provider = provider
         self.rate = rate
-        self.time = SharedTime(clock, near)
+        self.time = SharedClock(clock, near)
         self._store = store
         self._most = lease
         self._lock = threading.Lock()
@@ -68,7 +68,7 @@ class Limiter:
         self.lease: Lease | None = None
         """What is left to hand out; it may be taken, stored, and be set again in another process."""
 
-    def ask(self, tokens: int = 0, more: float = math.inf) -> Go | StayAway:
+    def ask(self, tokens: int = 0, more: float = math.inf) -> Reservation | Refusal:
         """Return when one call with about so many tokens may start; to stay away when the store is out of order.
 
         `more` is about how many calls will be asked for that are not yet: no more are reserved beforehand.
@@ -84,7 +84,7 @@ class Limiter:
 
     def asking(
         self, tokens: int = 0, waiting: int = 1, more: float = math.inf
-    ) -> Generator[Update, Answer, Go | StayAway]:
+    ) -> Generator[Update, UpdateResult, Reservation | Refusal]:
         """Do as `ask` does, but yield each update for the store; not for two threads at a time.
 
         `waiting` is how many threads want a call now.
@@ -101,30 +101,30 @@ class Limiter:
             rest, self.lease = self.lease, None
             return rest
 
-    def seconds_until(self, go: Go) -> float:
+    def seconds_until(self, reservation: Reservation) -> float:
         """Return how long to wait before the call."""
-        return max(go.at - self.time.now(), 0) / SECOND
+        return max(reservation.at - self.time.now(), 0) / SECOND
 
-    def is_void(self, go: Go) -> bool:
+    def is_void(self, reservation: Reservation) -> bool:
         """Return whether it is too late for the call, or so early that this worker's clock is wrong."""
-        late = self.time.now() - go.at
-        return not -self.rate.horizon - CLOSED_LONGEST <= late <= self._late_most(go.tokens)
+        late = self.time.now() - reservation.at
+        return not -self.rate.horizon - MAX_CLOSED <= late <= self._max_late(reservation.tokens)
 
-    def used(self, go: Go, tokens: int) -> None:
+    def used(self, reservation: Reservation, tokens: int) -> None:
         """Take down what the call really used; the difference goes into the next reservation."""
         with self._lock:
-            self._debt += tokens - go.tokens
+            self._debt += tokens - reservation.tokens
 
     def refused(self, retry_after: float | None = None) -> None:
         """Keep everybody from reserving what the provider would refuse: until `retry_after` seconds from now."""
         seconds = REFUSED_SECONDS if retry_after is None else retry_after
-        closed = min(max(round(seconds * SECOND), 0), CLOSED_LONGEST)
+        closed = min(max(round(seconds * SECOND), 0), MAX_CLOSED)
         self._close(closed, closed)
 
-    def observe(self, limits: RateLimits, go: Go) -> None:
+    def observe(self, limits: RateLimits, reservation: Reservation) -> None:
         """Keep everybody from reserving what the provider has no room for, by what it told when it answered `go`."""
-        by_requests = refilled_in(1, limits.requests_left, limits.requests_most, limits.requests_reset)
-        by_tokens = refilled_in(go.tokens, limits.tokens_left, limits.tokens_most, limits.tokens_reset)
+        by_requests = refilled_in(1, limits.requests_left, limits.requests_limit, limits.requests_reset)
+        by_tokens = refilled_in(reservation.tokens, limits.tokens_left, limits.tokens_limit, limits.tokens_reset)
         if max(by_requests, by_tokens) > SECOND:  # less than that is the provider's rounding
             self._close(by_requests, by_tokens)
 
@@ -133,7 +133,7 @@ class Limiter:
         with self._lock:
             self._drive(self._settling())
 
-    def _settling(self) -> Generator[Update, Answer, None]:
+    def _settling(self) -> Generator[Update, UpdateResult, None]:
         rest, self.lease = self.lease, None
         calls, owed = (rest.calls, self._debt - rest.calls * rest.tokens) if rest else (0, self._debt)
         is_settled = False
@@ -143,24 +143,26 @@ class Limiter:
             yield update
         self._debt, self._known, self._end = 0, None, None
 
-    def _hand_out(self, tokens: int) -> Go | None:
+    def _hand_out(self, tokens: int) -> Reservation | None:
         lease, self.lease, now = self.lease, None, self.time.now()
         if lease is None:
             return None
         # Who comes back late finds others at work in the time that its first calls would take now.
-        lease = lease.since(now - self._late_most(lease.tokens))
+        lease = lease.since(now - self._max_late(lease.tokens))
         if not lease.calls:
             return None
         # The burst of the whole is also all that a lease's holder may catch up with.
         lease = lease.later(max(now - self.rate.burst - lease.at, 0))
         self.lease = lease.rest() if lease.calls > 1 else None
         self._debt += tokens - lease.tokens
-        return Go(max(lease.at, now), tokens)
+        return Reservation(max(lease.at, now), tokens)
 
-    def _late_most(self, tokens: int) -> int:
-        return max(CATCH_UP_MOST, self.rate.request_cost(1), self.rate.token_cost(tokens))
+    def _max_late(self, tokens: int) -> int:
+        return max(MAX_CATCH_UP, self.rate.request_cost(1), self.rate.token_cost(tokens))
 
-    def _reserve(self, tokens: int, waiting: int, more: float) -> Generator[Update, Answer, Go | StayAway]:
+    def _reserve(
+        self, tokens: int, waiting: int, more: float
+    ) -> Generator[Update, UpdateResult, Reservation | Refusal]:
         wish = Wish(
             calls_wanted(self.rate, tokens, waiting, min(more, self._most - waiting), self._wait), tokens, self._debt
         )
@@ -185,7 +187,7 @@ class Limiter:
             return joining(self.rate, wish, now, SKEW)
         return reserving(self.rate, wish, now, self._guess, SLACK)
 
-    def _learn(self, answer: Answer) -> None:
+    def _learn(self, answer: UpdateResult) -> None:
         before = answer.before
         self._is_missing = before is None and not answer.applied
         self._known = before
@@ -197,7 +199,7 @@ class Limiter:
             self.time.check(answer.time)
             self.time.is_known = answer.applied
 
-    def _reserved(self, wish: Wish, update: Update, after: LimitState) -> Go:
+    def _reserved(self, wish: Wish, update: Update, after: LimitState) -> Reservation:
         self._debt = wish.calls * wish.tokens + wish.debt - wish.charged()
         self._known, self._end = after, after.requests
         if "idle" not in {self._guess.requests, self._guess.tokens}:  # who came after a pause may do so again
@@ -205,7 +207,7 @@ class Limiter:
         lease, now = lease_of(self.rate, wish, update, after), self.time.now()
         self._wait = lease.at - now
         self.lease = lease.rest() if wish.calls > 1 else None
-        return Go(max(lease.at, now), wish.tokens)
+        return Reservation(max(lease.at, now), wish.tokens)
 
     def _full_for(self) -> int:
         """Return how long it takes until something may be reserved, by what was seen last: times only move on."""
@@ -222,7 +224,7 @@ class Limiter:
                 self._debt = max(self._debt, 0)
             self._drive(self._closing(requests, tokens))
 
-    def _closing(self, requests: int, tokens: int) -> Generator[Update, Answer, None]:
+    def _closing(self, requests: int, tokens: int) -> Generator[Update, UpdateResult, None]:
         if not self.time.is_known:  # a clock that may be absurd must not close anything
             self._learn((yield LOOK))
         now = self.time.now()
@@ -236,7 +238,7 @@ class Limiter:
                 self._known = update.apply(answer.before)
                 return
 
-    def _drive(self, steps: Generator[Update, Answer, T]) -> T | None:
+    def _drive(self, steps: Generator[Update, UpdateResult, T]) -> T | None:
         """Carry out what is yielded; None if the store is out of order."""
         try:
             update = next(steps)
@@ -250,5 +252,5 @@ class Limiter:
             self._debt = max(self._debt, 0)  # a credit may have been stored all the same
             return None
 
-    def _stay_away(self) -> StayAway:
-        return StayAway(max(self._away - self.time.now(), SECOND) / SECOND + _random.uniform(0, 2))
+    def _stay_away(self) -> Refusal:
+        return Refusal(max(self._away - self.time.now(), SECOND) / SECOND + _random.uniform(0, 2))

@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from backhaul.errors import Transient
-from backhaul.flow.interrupt import Interrupted, Reason, wait_outside
-from backhaul.guards.allowance import Exhausted, HeldByOthers, OutOfReach, Reservation
+from backhaul.flow.interrupt import Interrupted, InterruptReason, wait_outside
+from backhaul.guards.allowance import Exhausted, HeldByOthers, Hold, OutOfReach
 from backhaul.guards.answer_cache import AnswerCache
-from backhaul.guards.became import Became, became_of, report, take_down
-from backhaul.guards.breaker_rule import Go, Probe, Result, StayAway
+from backhaul.guards.became import CallOutcome, outcome_of_error, report, take_down
+from backhaul.guards.breaker_rule import CallResult, OpenBreaker, Permit, Probe
 from backhaul.guards.budget import Budget
 from backhaul.guards.channels import Channel, Channels
-from backhaul.guards.turns import Turns
-from backhaul.guards.under_way import UnderWay
-from backhaul.limit import Go as Turn
+from backhaul.guards.turns import Reservations
+from backhaul.guards.under_way import SingleFlight
+from backhaul.limit import Reservation
 from backhaul.providers import (
     Answer,
     PromptTooLong,
@@ -31,9 +31,9 @@ from backhaul.providers import (
     ProviderDown,
     Request,
     Usage,
-    estimate_most,
+    max_estimate,
 )
-from backhaul.store.budgets import Usage as Spent
+from backhaul.store.budgets import ProviderUsage
 
 T = TypeVar("T")
 
@@ -77,11 +77,11 @@ class PaidCalls:
         self._whole = whole
         self._pause = pause
         self._lock = threading.Lock()
-        self.turns = Turns(clock=self._clock, left=lambda: self._left)
+        self.reservations = Reservations(clock=self._clock, left=lambda: self._left)
         self._used: dict[str, Channel] = {}
         self.made = 0
         """Calls that were made."""
-        self._under_way: UnderWay[tuple[Any]] = UnderWay()
+        self._under_way: SingleFlight[tuple[Any]] = SingleFlight()
         self._has_left = False
 
     def ask(
@@ -90,7 +90,7 @@ class PaidCalls:
         request: Request,
         *,
         key: str,
-        go: int,
+        generation: int,
         keep: Callable[[Paid], T],
         estimate: Usage | None = None,
         more: float = math.inf,
@@ -104,10 +104,13 @@ class PaidCalls:
         """
         # A thread that was given up may be asking it still, and what that one gets is paid for.
         found = self._under_way.once(
-            key, lambda: (keep(self._ask(name, request, key, estimate, more)),), go=go, seconds=self._left
+            key,
+            lambda: (keep(self._ask(name, request, key, estimate, more)),),
+            generation=generation,
+            seconds=self._left,
         )
         if found is None:
-            raise Interrupted(Reason.WAIT)
+            raise Interrupted(InterruptReason.WAIT)
         kept: T = found[0]
         return kept
 
@@ -122,22 +125,22 @@ class PaidCalls:
         channel = self._used[name] = self._channel(name)
         provider = channel.provider
         if self._cache and (known := self._cache.find(provider, request)):
-            self._budget.count(name, Spent(saved=provider.cost(known.usage)))
+            self._budget.count(name, ProviderUsage(saved=provider.cost(known.usage)))
             return Paid(known, 0, 0)
-        expected = estimate or estimate_most(request)
+        expected = estimate or max_estimate(request)
         if provider.context_tokens and expected.input_tokens > provider.context_tokens:
             raise PromptTooLong(
                 f"The request has about {expected.input_tokens:,} tokens; {name} takes {provider.context_tokens:,}."
             )
         if self._left < min(provider.timeout_seconds, self._whole / 2):
-            raise Interrupted(Reason.WAIT)  # a call that is cut off is paid for nothing
-        reservation = self._reserve(provider.cost(expected))
+            raise Interrupted(InterruptReason.WAIT)  # a call that is cut off is paid for nothing
+        hold = self._reserve(provider.cost(expected))
         try:
-            permit, turn = self._admitted(channel, expected, more)
+            permit, reservation = self._admitted(channel, expected, more)
         except BaseException:
-            self._budget.give_back(reservation)
+            self._budget.give_back(hold)
             raise
-        made = self._call(channel, request, key, reservation, permit, turn)
+        made = self._call(channel, request, key, hold, permit, reservation)
         if self._cache:
             with suppress(Exception):  # the next look into it meets the same before it is paid for
                 self._cache.keep(provider, request, made.answer)
@@ -146,11 +149,11 @@ class PaidCalls:
     def keep(self) -> dict[str, str]:
         """Return what is reserved for calls that were not made, for the next attempt; nothing follows but `leave`."""
         self._under_way.begin()
-        return self.turns.keep(list(self._used.values()))
+        return self.reservations.keep(list(self._used.values()))
 
     def take_up(self, kept: Mapping[str, str]) -> None:
         """Use what the attempt before this one has kept."""
-        self.turns.take_up(kept)
+        self.reservations.take_up(kept)
 
     def leave(self) -> None:
         """Settle everything; no call follows. Raises as the stores do, and `Superseded`; a second time does nothing."""
@@ -180,24 +183,26 @@ class PaidCalls:
         except Transient as error:
             wait_outside(AWAY_SECONDS, str(error))
 
-    def _reserve(self, cost: int) -> Reservation:
+    def _reserve(self, cost: int) -> Hold:
         found = self._budget.reserve(cost)
         match found:
             case Exhausted():
                 self._pause(found)
-                raise Interrupted(Reason.STOP)
+                raise Interrupted(InterruptReason.STOP)
             case HeldByOthers() | OutOfReach():
                 wait_outside(found.seconds, found.describe())
         return found
 
-    def _admitted(self, channel: Channel, expected: Usage, more: float) -> tuple[Go | Probe | None, Turn | None]:
+    def _admitted(
+        self, channel: Channel, expected: Usage, more: float
+    ) -> tuple[Permit | Probe | None, Reservation | None]:
         permit = channel.breaker.may_call() if channel.provider.breaker.enabled else None
-        if isinstance(permit, StayAway):
+        if isinstance(permit, OpenBreaker):
             wait_outside(permit.seconds, permit.reason)
         try:
-            return permit, self.turns.wait(channel, expected.input_tokens + expected.output_tokens, more)
+            return permit, self.reservations.wait(channel, expected.input_tokens + expected.output_tokens, more)
         except BaseException:
-            report(channel, permit, Result.NOT_MADE)
+            report(channel, permit, CallResult.NOT_MADE)
             raise
 
     def _call(
@@ -205,31 +210,31 @@ class PaidCalls:
         channel: Channel,
         request: Request,
         key: str,
-        reservation: Reservation,
-        permit: Go | Probe | None,
-        turn: Turn | None,
+        hold: Hold,
+        permit: Permit | Probe | None,
+        reservation: Reservation | None,
     ) -> Paid:
         provider, longest = channel.provider, channel.provider.timeout_seconds
         timeout = min(longest, self._left, permit.seconds if isinstance(permit, Probe) else longest)
         with self._lock:
             self.made += 1
-        became, began = Became(Result.NOT_MADE, reservation.estimate), self._clock.monotonic()
+        outcome, began = CallOutcome(CallResult.NOT_MADE, hold.estimate), self._clock.monotonic()
         try:
             answer = channel.adapter.call(request, key=key, timeout=timeout)
-            became = Became(Result.OK, provider.cost(answer.usage), answer.usage, answer.limits)
+            outcome = CallOutcome(CallResult.OK, provider.cost(answer.usage), answer.usage, answer.limits)
             channel.note_answer(key, began)
-            return Paid(msgspec.structs.replace(answer, limits=None), became.cost, reservation.estimate)
+            return Paid(msgspec.structs.replace(answer, limits=None), outcome.cost, hold.estimate)
         except Exception as error:
             is_cut_off = timeout < longest and self._clock.monotonic() - began >= timeout
-            became = became_of(error, provider, reservation, is_cut_off=is_cut_off)
+            outcome = outcome_of_error(error, provider, hold, is_cut_off=is_cut_off)
             self._wait_for(error, channel, key)
             raise
         finally:
             with suppress(Exception):  # the next call meets the same before it is paid for
-                self._settle(reservation, provider, became)
+                self._settle(hold, provider, outcome)
             with suppress(Exception):
-                report(channel, permit, became.result)
-                take_down(channel, turn, became)
+                report(channel, permit, outcome.result)
+                take_down(channel, reservation, outcome)
 
     def _wait_for(self, error: Exception, channel: Channel, key: str) -> None:
         """Raise `Interrupted` for what the provider will do later."""
@@ -246,15 +251,15 @@ class PaidCalls:
                 if channel.fails_alone(key, self._clock.monotonic()):
                     return
                 if is_first and not error.retry_after:
-                    raise Interrupted(Reason.AGAIN, AGAIN_SECONDS) from None
+                    raise Interrupted(InterruptReason.AGAIN, AGAIN_SECONDS) from None
                 wait_outside(error.retry_after or AWAY_SECONDS, f"{name} does not answer as it should")
             case Transient():  # its key cannot be read for now
                 wait_outside(AWAY_SECONDS, str(error))
 
-    def _settle(self, reservation: Reservation, provider: Provider, became: Became) -> None:
-        taken = became.taken or Usage(0)
-        if became.cost or taken.input_tokens:
-            usage = Spent(1, taken.input_tokens, taken.output_tokens, became.cost)
-            self._budget.settle(reservation, provider.name, usage)
+    def _settle(self, hold: Hold, provider: Provider, outcome: CallOutcome) -> None:
+        taken = outcome.taken or Usage(0)
+        if outcome.cost or taken.input_tokens:
+            usage = ProviderUsage(1, taken.input_tokens, taken.output_tokens, outcome.cost)
+            self._budget.settle(hold, provider.name, usage)
         else:
-            self._budget.give_back(reservation)
+            self._budget.give_back(hold)

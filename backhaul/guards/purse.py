@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timedelta
 
 from backhaul.clock import Clock
-from backhaul.cost import Cost, ProviderCost, Usage
+from backhaul.cost import Cost, ProviderCost, ProviderUsage
 from backhaul.guards.allowance import Caps, Exhausted, Holder
 from backhaul.guards.budget import Budget
 from backhaul.job import BUDGET_EXHAUSTED, DAY_BUDGET_EXHAUSTED, Cause, Job, Stop, StopKind
 from backhaul.money import dollars
 from backhaul.shard import Shard
-from backhaul.store.budgets import BudgetKey, BudgetState, BudgetStore, Scope
+from backhaul.store.budgets import BudgetKey, BudgetScope, BudgetState, BudgetStore
 from backhaul.store.steps import StepStore
 
 
@@ -35,7 +35,7 @@ def stop_for(job: Job, spent: Exhausted, now: datetime) -> Stop:
     """Return the request that pauses a job for want of money; its cause says whose budget it is and how to go on."""
     said = spent.describe()
     said = f"{said[0].upper()}{said[1:]}."
-    if spent.scope is Scope.JOB:
+    if spent.scope is BudgetScope.JOB:
         cause = Cause(BUDGET_EXHAUSTED, f"{said} The job goes on when its budget is raised.")
     else:
         when = "tomorrow (UTC), or when an operator has raised that budget"
@@ -77,7 +77,7 @@ def cost_of(state: BudgetState, default_cap: int | None) -> Cost | None:
     )
 
 
-def by_provider(usage: Mapping[str, Usage]) -> Mapping[str, ProviderCost]:
+def by_provider(usage: Mapping[str, ProviderUsage]) -> Mapping[str, ProviderCost]:
     """Return what calls took, as it is told, by provider."""
     return {name: _provider_cost(each) for name, each in sorted(usage.items())}
 
@@ -91,7 +91,7 @@ def by_day(
     return {day: usage for day, usage in found.items() if usage}
 
 
-def _provider_cost(usage: Usage) -> ProviderCost:
+def _provider_cost(usage: ProviderUsage) -> ProviderCost:
     return ProviderCost(
         usage.calls, usage.input_tokens, usage.output_tokens, dollars(usage.nanodollars), dollars(usage.saved)
     )

@@ -22,7 +22,7 @@ More lets clocks that are really apart drive the shared one, less lets newcomers
 to be good (or `SKEW` is not too much to believe), more is better."""
 
 
-class SharedTime:
+class SharedClock:
     """What a worker knows of the shared clock; `near` is how far ahead of that its own is believed at first."""
 
     def __init__(self, clock: Clock, near: int = NEAR) -> None:

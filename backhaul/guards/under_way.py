@@ -11,13 +11,13 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class UnderWay(Generic[T]):
+class SingleFlight(Generic[T]):
     """The calls under way, by key; may be used by many threads."""
 
     def __init__(self) -> None:
         self._calls: dict[str, Future[T]] = {}
         self._given_up: set[str] = set()
-        self._go = 0
+        self._generation = 0
         self._lock = threading.Lock()
 
     def begin(self) -> int:
@@ -27,17 +27,17 @@ class UnderWay(Generic[T]):
         """
         with self._lock:
             self._given_up |= {key for key, call in self._calls.items() if not call.done()}
-            self._go += 1
-            return self._go
+            self._generation += 1
+            return self._generation
 
-    def once(self, key: str, call: Callable[[], T], *, go: int, seconds: float) -> T | None:
+    def once(self, key: str, call: Callable[[], T], *, generation: int, seconds: float) -> T | None:
         """Return what `call` returns, or what a call of this key does that is under way or was when it was given up.
 
         None if that takes too long, or if another go has begun. Raises what the call raises.
         """
         ours: Future[T] = Future()
         with self._lock:
-            if key not in self._calls and go != self._go:
+            if key not in self._calls and generation != self._generation:
                 return None
             first = self._calls.setdefault(key, ours)
         if first is not ours:

@@ -11,7 +11,7 @@ import msgspec
 from backhaul import keys
 from backhaul.errors import MalformedMessage
 from backhaul.job import JobRef
-from backhaul.letter import FailedChunkLetter
+from backhaul.letter import ChunkDeadLetter
 from backhaul.stages.dispatch import Upload, uploads_in
 from backhaul.store.stream import Stretch
 
@@ -46,7 +46,7 @@ class Malformed:
     why: str
 
 
-Content = Uploads | FailedChunkLetter | LostBatch | Malformed
+Content = Uploads | ChunkDeadLetter | LostBatch | Malformed
 
 
 def read(queue: Queue, body: str) -> Content:
@@ -60,8 +60,8 @@ def read(queue: Queue, body: str) -> Content:
 
 
 def job_of(content: Content) -> JobRef | None:
-    """Return the job that a letter is about; of several uploads the first one's."""
-    if isinstance(content, FailedChunkLetter):
+    """Return the job that a dead letter is about; of several uploads the first one's."""
+    if isinstance(content, ChunkDeadLetter):
         return JobRef(content.tenant, content.job_id)
     return content.uploads[0].job if isinstance(content, Uploads) else None
 
@@ -74,11 +74,13 @@ def _uploads(body: str) -> Content:
 
 
 def _failed_chunk(body: str) -> Content:
-    letter = msgspec.json.decode(body, type=FailedChunkLetter)
-    if letter.schema_version != 1:
-        raise MalformedMessage(f"The letter has version {letter.schema_version}; this command reads version 1.")
-    keys.job_of_input(keys.input_key(JobRef(letter.tenant, letter.job_id)))  # IDs of our form, or it raises
-    return letter
+    dead_letter = msgspec.json.decode(body, type=ChunkDeadLetter)
+    if dead_letter.schema_version != 1:
+        raise MalformedMessage(
+            f"The dead letter has version {dead_letter.schema_version}; this command reads version 1."
+        )
+    keys.job_of_input(keys.input_key(JobRef(dead_letter.tenant, dead_letter.job_id)))  # IDs of our form, or it raises
+    return dead_letter
 
 
 class _BatchInfo(msgspec.Struct, rename="camel"):

@@ -7,19 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from backhaul.errors import InvalidRequest, JobNotFound, LetterNotFound, UnreadableRecord
+from backhaul.errors import DeadLetterNotFound, InvalidRequest, JobNotFound, UnreadableRecord
 from backhaul.job import Job, JobRef
-from backhaul.letter import FailedChunkLetter
+from backhaul.letter import ChunkDeadLetter
 from backhaul.operations.contents import Content, LostBatch, Malformed, Queue, Uploads, job_of, read
 from backhaul.operations.holding import Held
-from backhaul.operations.reasons import MEANINGS, Reason, Standing, classify
+from backhaul.operations.reasons import MEANINGS, DeadLetterReason, Standing, classify
 from backhaul.store import JobStore, ShardStore
 from backhaul.store.queues import Message
 
 SHORTEST_ID = 8
 """Characters of a message's ID that a list shows at least ..."""
 SHORTEST_NAME = 4
-"""... and that name a letter at least, if no other begins with them."""
+"""... and that name a dead letter at least, if no other begins with them."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class DeadLetter:
 
     queue: Queue
     content: Content
-    reason: Reason
+    reason: DeadLetterReason
     copies: tuple[Message, ...]
     standing: Job | None
     """The job that it is about, if that exists."""
 
     @property
     def oldest(self) -> Message:
-        """The copy that was sent first; its ID is the letter's."""
+        """The copy that was sent first; its ID is the dead letter's."""
         return min(self.copies, key=lambda copy: (copy.sent_at, copy.message_id))
 
     @property
@@ -44,14 +44,14 @@ class DeadLetter:
         return job_of(self.content)
 
     @property
-    def chunk(self) -> FailedChunkLetter | None:
+    def chunk(self) -> ChunkDeadLetter | None:
         """The failed chunk that it tells of."""
-        return self.content if isinstance(self.content, FailedChunkLetter) else None
+        return self.content if isinstance(self.content, ChunkDeadLetter) else None
 
     @property
-    def letter_id(self) -> str | None:
+    def dead_letter_id(self) -> str | None:
         """The ID that its sender gave it; the same for every copy."""
-        return self.chunk.letter_id if self.chunk else None
+        return self.chunk.dead_letter_id if self.chunk else None
 
     @property
     def sent_at(self) -> datetime:
@@ -71,23 +71,23 @@ class DeadLetter:
         return f"{MEANINGS[self.reason].capitalize()}{state}."
 
     def is_called(self, name: str) -> bool:
-        """Whether this is its letter ID, or the beginning of one of its messages' IDs."""
-        return name == self.letter_id or any(copy.message_id.startswith(name) for copy in self.copies)
+        """Whether this is its dead letter ID, or the beginning of one of its messages' IDs."""
+        return name == self.dead_letter_id or any(copy.message_id.startswith(name) for copy in self.copies)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which letters a command is about."""
+    """Which dead letters a command is about."""
 
     ids: tuple[str, ...] = ()
     queues: tuple[Queue, ...] = tuple(Queue)
-    reason: Reason | None = None
+    reason: DeadLetterReason | None = None
     job: str | None = None
     tenant: str | None = None
     limit: int | None = None
 
     def may_fit(self, content: Content) -> bool:
-        """Whether a letter with this content is wanted, as far as one can tell without asking the store."""
+        """Whether a dead letter with this content is wanted, as far as one can tell without asking the store."""
         job = job_of(content)
         return (self.job is None or (job is not None and job.job_id == self.job)) and (
             self.tenant is None or (job is not None and job.tenant == self.tenant)
@@ -96,23 +96,23 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """The letters that were found, whether these are all, and the IDs that none of them has."""
+    """The dead letters that were found, whether these are all, and the IDs that none of them has."""
 
-    letters: tuple[DeadLetter, ...]
+    dead_letters: tuple[DeadLetter, ...]
     complete: bool = True
     missing: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Raise `LetterNotFound` for the IDs that no letter has."""
+        """Raise `DeadLetterNotFound` for the IDs that no dead letter has."""
         if self.missing:
             names = ", ".join(map(repr, self.missing))
-            raise LetterNotFound(
+            raise DeadLetterNotFound(
                 f"No dead letter has the ID {names}. It is gone, or another command holds it: look again in 5 minutes."
             )
 
 
 def find(wanted: Wanted, held: Held, *, jobs: JobStore, shards: ShardStore) -> Found:
-    """Return the letters that are wanted, in the order of their queues; what was received stays held.
+    """Return the dead letters that are wanted, in the order of their queues; what was received stays held.
 
     The queues are looked through at the same time: it takes seconds to be sure that one of them holds no more.
     """
@@ -120,21 +120,21 @@ def find(wanted: Wanted, held: Held, *, jobs: JobStore, shards: ShardStore) -> F
         try:
             searches = [_Search(queue, wanted, held, _Standings(jobs, shards)) for queue in wanted.queues]
             # Not map: the exception of one thread, or Ctrl-C, must stop the others before they are waited for.
-            running = [threads.submit(search.letters) for search in searches]
-            letters = [letter for each in running for letter in each.result()]
+            running = [threads.submit(search.dead_letters) for search in searches]
+            dead_letters = [dead_letter for each in running for dead_letter in each.result()]
         except BaseException:
             held.stop()
             raise
     if wanted.ids:
-        return _chosen(letters, wanted)
-    complete = len(letters) <= (wanted.limit or len(letters))
-    return Found(tuple(letters[: wanted.limit]), complete)
+        return _chosen(dead_letters, wanted)
+    complete = len(dead_letters) <= (wanted.limit or len(dead_letters))
+    return Found(tuple(dead_letters[: wanted.limit]), complete)
 
 
 @dataclass
 class _Copies:
     content: Content
-    reason: Reason
+    reason: DeadLetterReason
     messages: list[Message] = field(default_factory=list)
 
 
@@ -145,14 +145,14 @@ class _Search:
     held: Held
     standings: _Standings
 
-    def letters(self) -> list[DeadLetter]:
-        """Return the queue's letters that are wanted: one more than the limit, if there is one more."""
+    def dead_letters(self) -> list[DeadLetter]:
+        """Return the queue's dead letters that are wanted: one more than the limit, if there is one more."""
         found: dict[str, _Copies] = {}
         for message in self.held.receive(self.queue):
             self._sort(message, found)
             if self.wanted.limit and not self.wanted.ids and len(found) > self.wanted.limit:
                 break
-        return [self._letter(each) for each in found.values()]
+        return [self._dead_letter(each) for each in found.values()]
 
     def _sort(self, message: Message, found: dict[str, _Copies]) -> None:
         content = read(self.queue, message.body)
@@ -166,7 +166,7 @@ class _Search:
             found[key] = _Copies(content, reason)
         found[key].messages.append(message)
 
-    def _letter(self, each: _Copies) -> DeadLetter:
+    def _dead_letter(self, each: _Copies) -> DeadLetter:
         job = self.standings.job(job_of(each.content))
         return DeadLetter(self.queue, each.content, each.reason, tuple(each.messages), job)
 
@@ -176,9 +176,9 @@ def done_chunks(job: JobRef, shards: ShardStore) -> frozenset[int]:
     return frozenset[int]().union(*(record.done() for record in shards.all(job)))
 
 
-def short_ids(letters: Iterable[DeadLetter]) -> dict[str, str]:
-    """Return the beginning of each letter's ID that is its alone, at least eight characters of it."""
-    known = sorted(copy.message_id for letter in letters for copy in letter.copies)
+def short_ids(dead_letters: Iterable[DeadLetter]) -> dict[str, str]:
+    """Return the beginning of each dead letter's ID that is its alone, at least eight characters of it."""
+    known = sorted(copy.message_id for dead_letter in dead_letters for copy in dead_letter.copies)
     return {each: _shortest(each, known[max(at - 1, 0) : at + 2]) for at, each in enumerate(known)}
 
 
@@ -190,20 +190,20 @@ def _shortest(name: str, neighbours: list[str]) -> str:
 
 
 def _identity(content: Content, message: Message) -> str:
-    if isinstance(content, FailedChunkLetter):
-        return f"{content.tenant}/{content.letter_id}"
+    if isinstance(content, ChunkDeadLetter):
+        return f"{content.tenant}/{content.dead_letter_id}"
     return message.body
 
 
-def _chosen(letters: list[DeadLetter], wanted: Wanted) -> Found:
+def _chosen(dead_letters: list[DeadLetter], wanted: Wanted) -> Found:
     chosen: dict[str, DeadLetter] = {}
     missing = []
     for name in dict.fromkeys(wanted.ids):
         if len(name) < SHORTEST_NAME:
             raise InvalidRequest(f"{name!r} is too short for an ID. Write at least {SHORTEST_NAME} characters of it.")
-        called = [letter for letter in letters if letter.is_called(name)]
+        called = [dead_letter for dead_letter in dead_letters if dead_letter.is_called(name)]
         if len(called) > 1:
-            fits = ", ".join(letter.oldest.message_id for letter in called[:5])
+            fits = ", ".join(dead_letter.oldest.message_id for dead_letter in called[:5])
             raise InvalidRequest(f"The ID {name!r} fits {len(called)} dead letters. Write more of it: {fits}.")
         if called:
             chosen[called[0].oldest.message_id] = called[0]
@@ -243,7 +243,7 @@ class _Standings:
                 self._known[ref] = self._jobs.get(ref)
             except JobNotFound:
                 self._known[ref] = None
-            except UnreadableRecord:  # one odd job must not hide all letters
+            except UnreadableRecord:  # one odd job must not hide all dead letters
                 self._known[ref] = None
                 self._unreadable.add(ref)
         return self._known[ref]

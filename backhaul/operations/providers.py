@@ -53,7 +53,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Settled:
+class ProviderUpdate:
     """What setting a provider came to; without changes nothing was written."""
 
     provider: Provider
@@ -78,7 +78,7 @@ def look(operations: Operations, name: str) -> Listed:
     return Listed(stored, operations.store.breakers.get(name, consistent=True))
 
 
-def change(operations: Operations, name: str, given: Mapping[str, str], reason: str) -> Settled:
+def change(operations: Operations, name: str, given: Mapping[str, str], reason: str) -> ProviderUpdate:
     """Set fields, each to what its text says, and to its default where that is empty; all others stay as they are.
 
     A provider that is not there is made. Raises `InvalidProvider`, and `ProviderConflict` if somebody else was faster.
@@ -99,7 +99,7 @@ def change(operations: Operations, name: str, given: Mapping[str, str], reason: 
     return _put(operations, stored.provider, stored.version, provider, reason)
 
 
-def replace(operations: Operations, name: str, document: Mapping[str, Any], reason: str) -> Settled:
+def replace(operations: Operations, name: str, document: Mapping[str, Any], reason: str) -> ProviderUpdate:
     """Make the provider what a document says, whatever it was before, or make it; `as_document` writes such a document.
 
     Where the document has a `version`, the provider must still be of it. Raises as `change` does.
@@ -154,9 +154,11 @@ def _current(operations: Operations, name: str) -> tuple[Provider | None, str | 
     return stored.provider, stored.version
 
 
-def _put(operations: Operations, before: Provider | None, version: str | None, after: Provider, reason: str) -> Settled:
+def _put(
+    operations: Operations, before: Provider | None, version: str | None, after: Provider, reason: str
+) -> ProviderUpdate:
     if version is not None and after == before:
-        return Settled(after, version, ())
+        return ProviderUpdate(after, version, ())
     store, changes = operations.store, tuple(_changes(before, after))
     told = [{"field": each.field, "before": text_of(each.before), "after": text_of(each.after)} for each in changes]
     begun = store.audit.begin(_record(operations, "set", after.name, reason, {"changes": told}))
@@ -166,7 +168,7 @@ def _put(operations: Operations, before: Provider | None, version: str | None, a
         store.audit.close(begun, "conflict")
         raise
     store.audit.close(begun, "made" if version is None else "changed")
-    return Settled(after, following, changes, is_new=version is None)
+    return ProviderUpdate(after, following, changes, is_new=version is None)
 
 
 def _changes(before: Provider | None, after: Provider) -> Iterator[Change]:

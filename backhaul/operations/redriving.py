@@ -1,4 +1,4 @@
-"""Redriving dead letters: each queue's letters go where they can be handled after all."""
+"""Redriving dead letters: each queue's dead letters go where they can be handled after all."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from backhaul.job import JobRef, JobState
 from backhaul.operations.connection import Operations
 from backhaul.operations.contents import LostBatch, Queue
 from backhaul.operations.deadletters import DeadLetter, done_chunks
-from backhaul.operations.reasons import Reason
-from backhaul.operations.settling import LETTERS_MOST, Fate, Outcome, Unit
+from backhaul.operations.reasons import DeadLetterReason
+from backhaul.operations.settling import MAX_DEAD_LETTERS, ActResult, Fate, Unit
 from backhaul.stages.announce import Change, announce
 from backhaul.stages.command import Redriven, redrive
 from backhaul.store import ChangeStream, EventBus, JobStore, MessageQueue, ShardStore
 
-_OBSTACLES: Mapping[Reason, str] = {
-    Reason.MALFORMED: "Nobody can understand it, so it would come back. Look at it with `dlq show`, then discard it.",
-    Reason.UNKNOWN_JOB: "Its job does not exist any more. Discard it.",
+_OBSTACLES: Mapping[DeadLetterReason, str] = {
+    DeadLetterReason.MALFORMED: "It cannot be read and would come back. Look at it with `dlq show`, then discard it.",
+    DeadLetterReason.UNKNOWN_JOB: "Its job does not exist any more. Discard it.",
 }
 _FORESEEN: Mapping[Queue, str] = {
     Queue.INTAKE: "Sent to the intake queue again.",
@@ -29,7 +29,7 @@ _FORESEEN: Mapping[Queue, str] = {
 }
 _TRIMMED = (
     "The stream keeps changes for 24 hours and has these no more, so they cannot be announced. "
-    "How the jobs stand is in the jobs table; discard the letter when whoever waits for the events knows."
+    "How the jobs stand is in the jobs table; discard the dead letter when whoever waits for the events knows."
 )
 
 
@@ -42,7 +42,7 @@ class RedriveJob(Protocol):
 
 @dataclass(frozen=True)
 class Redrive:
-    """Give letters their way through the pipeline again."""
+    """Give dead letters their way through the pipeline again."""
 
     intake: MessageQueue
     redrive_job: RedriveJob
@@ -54,32 +54,36 @@ class Redrive:
     name: str = "redrive"
     keeps_body: bool = False
 
-    def units(self, letters: Iterable[DeadLetter]) -> Iterator[Unit]:
-        """Yield the failed chunks of a job and run together, and every other letter on its own."""
+    def units(self, dead_letters: Iterable[DeadLetter]) -> Iterator[Unit]:
+        """Yield the failed chunks of a job and run together, and every other dead letter on its own."""
         together: dict[object, list[DeadLetter]] = {}
         # What was never tried goes first: the run that is ordered for it does what was tried as well.
-        for letter in sorted(letters, key=_was_tried):
-            key = (letter.job, letter.chunk.run, _standing_in_the_way(letter)) if letter.chunk else letter.oldest
-            together.setdefault(key, []).append(letter)
+        for dead_letter in sorted(dead_letters, key=_was_tried):
+            key = (
+                (dead_letter.job, dead_letter.chunk.run, _standing_in_the_way(dead_letter))
+                if dead_letter.chunk
+                else dead_letter.oldest
+            )
+            together.setdefault(key, []).append(dead_letter)
         for each in together.values():
-            for first in range(0, len(each), LETTERS_MOST):
-                yield Unit(tuple(each[first : first + LETTERS_MOST]))
+            for first in range(0, len(each), MAX_DEAD_LETTERS):
+                yield Unit(tuple(each[first : first + MAX_DEAD_LETTERS]))
 
-    def foresee(self, unit: Unit) -> Outcome:
-        """Return what redriving would come to, as far as the letters tell."""
-        reason = _standing_in_the_way(unit.letters[0])
+    def foresee(self, unit: Unit) -> ActResult:
+        """Return what redriving would come to, as far as the dead letters tell."""
+        reason = _standing_in_the_way(unit.dead_letters[0])
         if reason is None:
-            return Outcome(Fate.REDRIVEN, _FORESEEN[unit.queue])
-        if reason is Reason.RESOLVED:
-            return Outcome(Fate.RESOLVED, "The work has been done since.")
-        return Outcome(Fate.KEPT, _OBSTACLES[reason])
+            return ActResult(Fate.REDRIVEN, _FORESEEN[unit.queue])
+        if reason is DeadLetterReason.RESOLVED:
+            return ActResult(Fate.RESOLVED, "The work has been done since.")
+        return ActResult(Fate.KEPT, _OBSTACLES[reason])
 
-    def __call__(self, unit: Unit) -> Outcome:
-        """Give the letters their new home."""
+    def __call__(self, unit: Unit) -> ActResult:
+        """Give the dead letters their new home."""
         foreseen = self.foresee(unit)
         if foreseen.fate is not Fate.REDRIVEN:
             return foreseen
-        first = unit.letters[0]
+        first = unit.dead_letters[0]
         if isinstance(first.content, LostBatch):
             return self._announce(first.content)
         if first.chunk is not None:
@@ -87,9 +91,9 @@ class Redrive:
         self.intake.send(first.oldest.body)
         return foreseen
 
-    def _run(self, job: JobRef, run: int, unit: Unit) -> Outcome:
+    def _run(self, job: JobRef, run: int, unit: Unit) -> ActResult:
         try:
-            tried = all(map(_was_tried, unit.letters))
+            tried = all(map(_was_tried, unit.dead_letters))
             redriven = self.redrive_job(job, only_failed=tried)
             missing = not redriven.started and self._is_missing(job, unit)
             if missing and tried:  # a later run took the chunks up and did not come to try them
@@ -97,39 +101,43 @@ class Redrive:
         except JobNotEnded as refused:
             current = self.jobs.get(job).run
             if run < current:
-                return Outcome(Fate.REDRIVEN, f"Run {current} of the job, which has not ended, does what is missing.")
-            return Outcome(Fate.KEPT, str(refused))
+                return ActResult(Fate.REDRIVEN, f"Run {current} of the job, which has not ended, does what is missing.")
+            return ActResult(Fate.KEPT, str(refused))
         if redriven.started:
-            return Outcome(Fate.REDRIVEN, f"Run {redriven.job.run} of the job does what is missing.")
+            return ActResult(Fate.REDRIVEN, f"Run {redriven.job.run} of the job does what is missing.")
         if missing:
-            return Outcome(Fate.KEPT, "The chunk is missing, but the job finds nothing to run again.")
-        return Outcome(Fate.RESOLVED, "Nothing of it is missing any more.")
+            return ActResult(Fate.KEPT, "The chunk is missing, but the job finds nothing to run again.")
+        return ActResult(Fate.RESOLVED, "Nothing of it is missing any more.")
 
     def _is_missing(self, job: JobRef, unit: Unit) -> bool:
         if self.jobs.get(job).state is JobState.SUCCEEDED:
             return False
         done = done_chunks(job, self.shards)
-        return any(letter.chunk and letter.chunk.chunk not in done for letter in unit.letters)
+        return any(dead_letter.chunk and dead_letter.chunk.chunk not in done for dead_letter in unit.dead_letters)
 
-    def _announce(self, batch: LostBatch) -> Outcome:
+    def _announce(self, batch: LostBatch) -> ActResult:
         images = self.changes.read(batch.stretch)
         if images is None:
-            return Outcome(Fate.KEPT, _TRIMMED)
+            return ActResult(Fate.KEPT, _TRIMMED)
         if announce(map(Change.of, images), bus=self.bus, bucket=self.bucket) is not None:
-            return Outcome(Fate.KEPT, "The event bus refused an event. Try again later.")
-        return Outcome(Fate.REDRIVEN, "The changes were announced again.")
+            return ActResult(Fate.KEPT, "The event bus refused an event. Try again later.")
+        return ActResult(Fate.REDRIVEN, "The changes were announced again.")
 
 
-def _standing_in_the_way(letter: DeadLetter) -> Reason | None:
-    return letter.reason if letter.reason is Reason.RESOLVED or letter.reason in _OBSTACLES else None
+def _standing_in_the_way(dead_letter: DeadLetter) -> DeadLetterReason | None:
+    return (
+        dead_letter.reason
+        if dead_letter.reason is DeadLetterReason.RESOLVED or dead_letter.reason in _OBSTACLES
+        else None
+    )
 
 
-def _was_tried(letter: DeadLetter) -> bool:
-    return letter.chunk is not None and bool(letter.chunk.attempts)
+def _was_tried(dead_letter: DeadLetter) -> bool:
+    return dead_letter.chunk is not None and bool(dead_letter.chunk.tries)
 
 
 def redrive_of(operations: Operations) -> Redrive:
-    """Return what redrives the letters of a deployment."""
+    """Return what redrives the dead letters of a deployment."""
     store = operations.store
     return Redrive(
         intake=operations.intake(),

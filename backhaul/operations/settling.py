@@ -16,17 +16,17 @@ from backhaul.operations.holding import Held
 from backhaul.store import AuditLog
 from backhaul.store.audit import AuditRecord
 
-LETTERS_MOST = 100
-"""Letters of one job that one act, and one audit record, is about."""
-BODY_MOST = 100_000
+MAX_DEAD_LETTERS = 100
+"""Dead letters of one job that one act, and one audit record, is about."""
+MAX_BODY = 100_000
 """Bytes of a discarded body that the audit trail keeps; DynamoDB takes 400 KB for an item."""
-_NAMES_MOST = 20
-"""Copies of one letter that an audit record names; it counts the others."""
+_MAX_NAMES = 20
+"""Copies of one dead letter that an audit record names; it counts the others."""
 _NAP_SECONDS = 10.0
 
 
 class Fate(StrEnum):
-    """What became of a letter."""
+    """What became of a dead letter."""
 
     REDRIVEN = "redriven"
     RESOLVED = "resolved"
@@ -35,7 +35,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ActResult:
     """What an act came to; whatever is not kept may be deleted."""
 
     fate: Fate
@@ -44,22 +44,22 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Unit:
-    """The letters that one act is about: of one queue, one job and one run."""
+    """The dead letters that one act is about: of one queue, one job and one run."""
 
-    letters: tuple[DeadLetter, ...]
+    dead_letters: tuple[DeadLetter, ...]
 
     @property
     def queue(self) -> Queue:
-        """Where the letters lie."""
-        return self.letters[0].queue
+        """Where the dead letters lie."""
+        return self.dead_letters[0].queue
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettledUnit:
     """A unit and what became of it."""
 
     unit: Unit
-    outcome: Outcome
+    outcome: ActResult
 
 
 class Act(Protocol):
@@ -73,14 +73,14 @@ class Act(Protocol):
     def keeps_body(self) -> bool:
         """Whether the audit trail must keep the body, because nothing else will."""
 
-    def units(self, letters: Iterable[DeadLetter]) -> Iterator[Unit]:
-        """Yield the letters as they are to be acted on."""
+    def units(self, dead_letters: Iterable[DeadLetter]) -> Iterator[Unit]:
+        """Yield the dead letters as they are to be acted on."""
 
-    def foresee(self, unit: Unit) -> Outcome:
-        """Return what the act would come to, as far as the letters tell; it changes nothing."""
+    def foresee(self, unit: Unit) -> ActResult:
+        """Return what the act would come to, as far as the dead letters tell; it changes nothing."""
 
-    def __call__(self, unit: Unit) -> Outcome:
-        """Give the letters their new home; again after an interruption it comes to the same."""
+    def __call__(self, unit: Unit) -> ActResult:
+        """Give the dead letters their new home; again after an interruption it comes to the same."""
 
 
 @dataclass
@@ -115,66 +115,66 @@ class Settlement:
     who: str
     why: str
 
-    def settle(self, letters: Iterable[DeadLetter]) -> Iterator[Settled]:
-        """Act on the letters, unit after unit, and yield what became of each."""
-        for unit in self.act.units(letters):
-            yield Settled(unit, self._settle(unit))
+    def settle(self, dead_letters: Iterable[DeadLetter]) -> Iterator[SettledUnit]:
+        """Act on the dead letters, unit after unit, and yield what became of each."""
+        for unit in self.act.units(dead_letters):
+            yield SettledUnit(unit, self._settle(unit))
 
-    def _settle(self, unit: Unit) -> Outcome:
+    def _settle(self, unit: Unit) -> ActResult:
         foreseen = self.act.foresee(unit)
         if foreseen.fate is Fate.KEPT:
             return foreseen
         self.pace.wait(self.held.renew)
         self.held.renew()
-        copies = [copy for letter in unit.letters for copy in letter.copies]
+        copies = [copy for dead_letter in unit.dead_letters for copy in dead_letter.copies]
         if not self.held.claim(unit.queue, copies):
-            return Outcome(Fate.KEPT, "Another command holds it now.")
-        begun = self.audit.begin(self._record(unit), unit.letters[0].standing)
+            return ActResult(Fate.KEPT, "Another command holds it now.")
+        begun = self.audit.begin(self._record(unit), unit.dead_letters[0].standing)
         try:
             outcome = self.act(unit)
         except BackhaulError as error:
-            outcome = Outcome(Fate.KEPT, str(error))
+            outcome = ActResult(Fate.KEPT, str(error))
         self.audit.close(begun, f"{outcome.fate}: {outcome.said}")
         if outcome.fate is not Fate.KEPT and not self.held.delete(unit.queue, copies):
-            return Outcome(Fate.KEPT, f"{outcome.said} SQS did not delete the letter; do it again.")
+            return ActResult(Fate.KEPT, f"{outcome.said} SQS did not delete the dead letter; do it again.")
         return outcome
 
     def _record(self, unit: Unit) -> AuditRecord:
-        first = unit.letters[0]
+        first = unit.dead_letters[0]
         body = first.oldest.body if self.act.keeps_body else None
         return AuditRecord(
             action=f"dlq {self.act.name}",
             who=self.who,
             why=self.why,
             job=f"{first.job.tenant}/{first.job.job_id}" if first.job else None,
-            what={"queue": unit.queue, "letters": [_named(letter) for letter in unit.letters]},
-            body=body if body is not None and len(body.encode()) < BODY_MOST else None,
+            what={"queue": unit.queue, "dead_letters": [_named(dead_letter) for dead_letter in unit.dead_letters]},
+            body=body if body is not None and len(body.encode()) < MAX_BODY else None,
         )
 
 
 class Discard:
-    """Throw letters away."""
+    """Throw dead letters away."""
 
     name = "discard"
     keeps_body = True
 
-    def units(self, letters: Iterable[DeadLetter]) -> Iterator[Unit]:
-        """Yield each letter on its own, so that the audit trail has room for its body."""
-        return (Unit((letter,)) for letter in letters)
+    def units(self, dead_letters: Iterable[DeadLetter]) -> Iterator[Unit]:
+        """Yield each dead letter on its own, so that the audit trail has room for its body."""
+        return (Unit((dead_letter,)) for dead_letter in dead_letters)
 
-    def foresee(self, _unit: Unit) -> Outcome:
+    def foresee(self, _unit: Unit) -> ActResult:
         """Return that it is thrown away."""
-        return Outcome(Fate.DISCARDED, "Thrown away.")
+        return ActResult(Fate.DISCARDED, "Thrown away.")
 
-    def __call__(self, unit: Unit) -> Outcome:
-        """Do nothing: without its letter nothing is left to do."""
+    def __call__(self, unit: Unit) -> ActResult:
+        """Do nothing: without its dead letter nothing is left to do."""
         return self.foresee(unit)
 
 
-def _named(letter: DeadLetter) -> dict[str, object]:
+def _named(dead_letter: DeadLetter) -> dict[str, object]:
     return {
-        "message_ids": [copy.message_id for copy in letter.copies[:_NAMES_MOST]],
-        "copies": len(letter.copies),
-        "letter_id": letter.letter_id,
-        "reason": letter.reason,
+        "message_ids": [copy.message_id for copy in dead_letter.copies[:_MAX_NAMES]],
+        "copies": len(dead_letter.copies),
+        "dead_letter_id": dead_letter.dead_letter_id,
+        "reason": dead_letter.reason,
     }

@@ -151,7 +151,7 @@ class Prompt(ConcurrentProcessor):
             calls=len(groups),
             input_tokens=sum(estimate_input(self._chat(several)) for several in groups),
             output_tokens=sum(min(len(several) * one, options.max_tokens) for several in groups),
-            output_tokens_most=len(groups) * options.max_tokens * (1 + options.repairs if mended else 1),
+            max_output_tokens=len(groups) * options.max_tokens * (1 + options.repairs if mended else 1),
         )
 
     def _ask(self, records: Sequence[Any], read: Callable[[str], T], ctx: Context) -> tuple[T, list[Usage], str]:

@@ -151,7 +151,7 @@ _PHONE_TRUNK = re.compile(
 _PHONE_TRUNK_AREA = re.compile(rf"\((?=(?P<run>0[1-9][0-9]{{0,4}}\) ?[0-9]{{2,8}}+(?:{_GAP}[0-9]{{2,8}}+){{0,4}}))")
 _EXTENSION = re.compile(r" ?(?:x|ext\.?) ?[0-9]{1,6}+")
 _DIGITS = re.compile(r"[0-9]+")
-_LETTER_OR_DIGIT = re.compile(r"[0-9A-Za-z_]")
+_DEAD_LETTER_OR_DIGIT = re.compile(r"[0-9A-Za-z_]")
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 
 
@@ -232,7 +232,7 @@ def _longest(
 
 
 def _stands_apart(line: str, end: int) -> bool:
-    return not _LETTER_OR_DIGIT.match(line, end) or _EXTENSION.match(line, end) is not None
+    return not _DEAD_LETTER_OR_DIGIT.match(line, end) or _EXTENSION.match(line, end) is not None
 
 
 _BUILT_IN: dict[Kind, _Type] = {

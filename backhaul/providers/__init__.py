@@ -21,7 +21,7 @@ from backhaul.providers.calls import (
     Request,
     Usage,
     estimate_input,
-    estimate_most,
+    max_estimate,
 )
 from backhaul.providers.errors import (
     InvalidProvider,
@@ -65,8 +65,8 @@ __all__ = [
     "UnknownProvider",
     "Usage",
     "estimate_input",
-    "estimate_most",
     "estimate_tokens",
+    "max_estimate",
     "open_provider",
     "parse_provider",
 ]
@@ -75,7 +75,7 @@ __all__ = [
 class Adapter(Protocol):
     """Asks one model of one provider; may be used by many threads."""
 
-    texts_most: int
+    max_texts: int
     """How many texts one `Embed` may hold; 0 where there are no vectors."""
 
     def call(self, request: Request, *, key: str | None = None, timeout: float | None = None) -> Answer:

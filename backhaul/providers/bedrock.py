@@ -22,7 +22,7 @@ _FINISH = {"end_turn": "stop", "tool_use": "stop", "stop_sequence": "stop", "max
 _INPUT_TOKENS = "x-amzn-bedrock-input-token-count"
 _TITAN = re.compile(r"\bamazon\.titan-embed-text-v2\b")
 _COHERE = re.compile(r"\bcohere\.embed-(?:v(?P<new>[0-9]+)|[a-z-]+-v3)\b")
-_COHERE_TEXTS_MOST = 96
+_MAX_COHERE_TEXTS = 96
 
 
 class Models(Protocol):
@@ -41,7 +41,7 @@ class BedrockAdapter:
     def __init__(self, provider: Provider, models: Models) -> None:
         self._provider = provider
         self._models = models
-        self.texts_most = 1 if _TITAN.search(provider.model) else _COHERE_TEXTS_MOST
+        self.max_texts = 1 if _TITAN.search(provider.model) else _MAX_COHERE_TEXTS
 
     def call(self, request: Request, *, key: str | None = None, timeout: float | None = None) -> Answer:  # noqa: ARG002
         """Make one call and return its answer; raises the errors of `backhaul.providers.errors`."""
@@ -88,8 +88,8 @@ class BedrockAdapter:
 
     def _embed(self, request: Embed) -> Answer:
         name = self._provider.name
-        if len(request.texts) > self.texts_most:
-            raise ProviderRejected(f"{name} takes {self.texts_most} texts a call at most; send fewer.")
+        if len(request.texts) > self.max_texts:
+            raise ProviderRejected(f"{name} takes {self.max_texts} texts a call at most; send fewer.")
         body = msgspec.json.encode(self._embed_body(request))
         answer, headers = self._models.invoke(name, self._provider.model, body)
         try:

@@ -12,8 +12,8 @@ from backhaul.providers.failures import http_failure
 from backhaul.providers.limits import read_limits
 from backhaul.providers.provider import Provider
 
-_KEY_LONGEST = 255
-_SECONDS_LEAST = 0.05
+_MAX_KEY = 255
+_MIN_SECONDS = 0.05
 
 
 class Secrets(Protocol):
@@ -60,7 +60,7 @@ class HttpCaller:
     ) -> tuple[Any, RateLimits | None]:
         provider, longest = self.provider, self.provider.timeout_seconds
         url = provider.base_url.rstrip("/") + path
-        seconds = longest if timeout is None else min(longest, max(timeout, _SECONDS_LEAST))
+        seconds = longest if timeout is None else min(longest, max(timeout, _MIN_SECONDS))
         reply = post(provider.name, url, body, headers, seconds)
         if not 200 <= reply.status < 300:
             raise http_failure(provider.name, reply.status, reply.headers, reply.body, self._clock.now())
@@ -77,6 +77,6 @@ class HttpCaller:
 
 
 def _checked(key: str) -> str:
-    if not 1 <= len(key) <= _KEY_LONGEST or not key.isascii() or not key.isprintable():
-        raise ValueError(f"An idempotency key is 1 to {_KEY_LONGEST} printable ASCII characters, such as a hash.")
+    if not 1 <= len(key) <= _MAX_KEY or not key.isascii() or not key.isprintable():
+        raise ValueError(f"An idempotency key is 1 to {_MAX_KEY} printable ASCII characters, such as a hash.")
     return key

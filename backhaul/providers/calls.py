@@ -103,9 +103,9 @@ class Usage(Struct, frozen=True, omit_defaults=True):
 class RateLimits(Struct, frozen=True, omit_defaults=True):
     """What a provider told of its limits with an answer; None where it did not tell."""
 
-    requests_most: int | None = None
+    requests_limit: int | None = None
     """What may be left at the most: the limit."""
-    tokens_most: int | None = None
+    tokens_limit: int | None = None
     requests_left: int | None = None
     tokens_left: int | None = None
     requests_reset: float | None = None
@@ -135,7 +135,7 @@ def estimate_input(request: Request) -> int:
     return estimate_tokens(_json(request.body))
 
 
-def estimate_most(request: Request) -> Usage:
+def max_estimate(request: Request) -> Usage:
     """Return what a call takes at most, as far as its request tells."""
     output = (request.max_tokens or OUTPUT_TOKENS) if isinstance(request, Chat) else 0
     return Usage(estimate_input(request), output)

@@ -14,7 +14,7 @@ import urllib3
 
 from backhaul.providers.errors import ProviderDown, ProviderRejected
 
-ANSWER_LARGEST = 32 * 1024 * 1024
+MAX_ANSWER = 32 * 1024 * 1024
 CONNECT_SECONDS = 5.0
 _PIECE = 64 * 1024
 _CONNECTIONS = 64
@@ -101,8 +101,8 @@ def _body_of(response: urllib3.BaseHTTPResponse, provider: str, end: float) -> b
             return b"".join(pieces)
         pieces.append(piece)
         size += len(piece)
-        if size > ANSWER_LARGEST:
-            raise ProviderRejected(f"{provider} answered with more than {ANSWER_LARGEST // 1024**2} MB; ask for less.")
+        if size > MAX_ANSWER:
+            raise ProviderRejected(f"{provider} answered with more than {MAX_ANSWER // 1024**2} MB; ask for less.")
         if time.monotonic() > end:
             raise ProviderDown(f"{provider} did not end its answer in time.", may_be_paid=True)
 

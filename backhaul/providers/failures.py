@@ -22,7 +22,7 @@ from backhaul.providers.limits import read_retry_after
 
 _CODE = re.compile(r"[a-z]+(_[a-z]+){0,5}|[A-Z][a-z]+([A-Z][a-z]+){0,5}")
 """What an error code looks like, and a key or a prompt does not."""
-_CODE_LONGEST = 48
+_MAX_CODE = 48
 _NO_CREDIT = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"}
 )
@@ -86,7 +86,7 @@ _AWS_DENIED = frozenset(
 def http_failure(provider: str, status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> WorkError:
     """Return what an HTTP answer that is no success is to us; header names are in lower case."""
     codes, said = _error_in(body)
-    shown = next((code for code in codes if len(code) <= _CODE_LONGEST and _CODE.fullmatch(code)), "")
+    shown = next((code for code in codes if len(code) <= _MAX_CODE and _CODE.fullmatch(code)), "")
     told = f"{provider} answered {status}{f' ({shown})' if shown else ''}"
     wait = read_retry_after(headers, now)
     if 400 <= status < 500 and status != 429 and (_FILTERED & {*codes} or _FILTERED_SAID.search(said)):
@@ -111,7 +111,7 @@ def aws_failure(
     provider: str, code: str, message: str, status: int, headers: Mapping[str, str], now: datetime
 ) -> WorkError:
     """Return what an error of AWS is to us; of its message only the kind is used."""
-    shown = code if len(code) <= _CODE_LONGEST and _CODE.fullmatch(code) else str(status)
+    shown = code if len(code) <= _MAX_CODE and _CODE.fullmatch(code) else str(status)
     told = f"{provider} answered {shown}"
     wait = read_retry_after(headers, now)
     if code in _AWS_DENIED:

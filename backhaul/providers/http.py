@@ -11,7 +11,7 @@ from backhaul.providers.openai import raw_answer
 class HttpAdapter:
     """Posts JSON to one API and returns the JSON that it answers."""
 
-    texts_most = 0
+    max_texts = 0
 
     def __init__(self, caller: HttpCaller) -> None:
         self._caller = caller

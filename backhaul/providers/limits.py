@@ -13,7 +13,7 @@ from backhaul.providers.calls import RateLimits
 
 T = TypeVar("T")
 
-WAIT_LONGEST = 24 * 3600.0
+MAX_WAIT = 24 * 3600.0
 """No header is believed that asks for more."""
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
@@ -28,8 +28,8 @@ def read_limits(headers: Mapping[str, str], now: datetime) -> RateLimits | None:
     """Return what the headers, whose names are in lower case, say of the limits; None if nothing."""
     names = {"requests": ("requests",), "tokens": ("tokens", "input-tokens")}
     limits = RateLimits(
-        requests_most=_first(_count(headers.get(each)) for each in _named(_MOST, names["requests"])),
-        tokens_most=_first(_count(headers.get(each)) for each in _named(_MOST, names["tokens"])),
+        requests_limit=_first(_count(headers.get(each)) for each in _named(_MOST, names["requests"])),
+        tokens_limit=_first(_count(headers.get(each)) for each in _named(_MOST, names["tokens"])),
         requests_left=_first(_count(headers.get(each)) for each in _named(_LEFT, names["requests"])),
         tokens_left=_first(_count(headers.get(each)) for each in _named(_LEFT, names["tokens"])),
         requests_reset=_first(_seconds(headers.get(each), now) for each in _named(_RESET, names["requests"])),
@@ -114,4 +114,4 @@ def _date(text: str) -> datetime | None:
 
 
 def _bounded(seconds: float) -> float:
-    return round(min(max(seconds, 0.0), WAIT_LONGEST), 6)
+    return round(min(max(seconds, 0.0), MAX_WAIT), 6)

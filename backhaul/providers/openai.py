@@ -11,7 +11,7 @@ from backhaul.providers.errors import ModelRefused, ProviderDown, ProviderReject
 from backhaul.providers.usage import read_usage
 from backhaul.providers.vectors import checked_vectors
 
-TEXTS_MOST = 2048
+MAX_TEXTS = 2048
 _NEW_NAMES = ("api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 """Hosts whose newer models refuse `max_tokens`; all others may know nothing else."""
 
@@ -19,7 +19,7 @@ _NEW_NAMES = ("api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.c
 class OpenAIAdapter:
     """Asks one model of an API in OpenAI's form."""
 
-    texts_most = TEXTS_MOST
+    max_texts = MAX_TEXTS
 
     def __init__(self, caller: HttpCaller) -> None:
         self._caller = caller
@@ -52,8 +52,8 @@ class OpenAIAdapter:
         return body
 
     def _embed_body(self, request: Embed) -> dict[str, Any]:
-        if len(request.texts) > TEXTS_MOST:
-            raise ProviderRejected(f"{self._provider.name} takes {TEXTS_MOST} texts a call at most; send fewer.")
+        if len(request.texts) > MAX_TEXTS:
+            raise ProviderRejected(f"{self._provider.name} takes {MAX_TEXTS} texts a call at most; send fewer.")
         body: dict[str, Any] = {"model": self._provider.model, "input": list(request.texts)}
         return body if request.dimensions is None else body | {"dimensions": request.dimensions}
 

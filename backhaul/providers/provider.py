@@ -15,7 +15,7 @@ from backhaul.providers import address
 from backhaul.providers.calls import Usage
 from backhaul.providers.errors import InvalidProvider
 
-TIMEOUT_LONGEST = 900.0
+MAX_TIMEOUT = 900.0
 _KINDS = ("openai", "bedrock", "http")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MODEL = re.compile(r"[!-~]{1,2048}")
@@ -23,7 +23,7 @@ _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]{1,2}")
 _SECRET = re.compile(r"(secretsmanager|ssm):[A-Za-z0-9/_+=.@:-]{1,1011}(#[^\s#]{1,128})?")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _OURS = frozenset({"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"})
-_DECIMALS_MOST = 9
+_MAX_DECIMALS = 9
 
 
 class Breaker(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -156,8 +156,8 @@ def _reach_problems(given: Provider) -> Iterator[str]:
         yield "Set model to the name by which the provider knows the model."
     if given.model and not _MODEL.fullmatch(given.model):
         yield "model must be one word without spaces, as the provider writes it."
-    if not 0.1 <= given.timeout_seconds <= TIMEOUT_LONGEST:
-        yield f"timeout_seconds must be from 0.1 to {TIMEOUT_LONGEST:.0f}: no function of ours runs for longer."
+    if not 0.1 <= given.timeout_seconds <= MAX_TIMEOUT:
+        yield f"timeout_seconds must be from 0.1 to {MAX_TIMEOUT:.0f}: no function of ours runs for longer."
 
 
 def _secret_problems(given: Provider) -> Iterator[str]:
@@ -210,5 +210,5 @@ def _price_problems(name: str, price: Decimal) -> Iterator[str]:
         yield f"{name} must be from 0 to 100,000: US dollars for a million tokens."
         return
     exponent = price.normalize().as_tuple().exponent
-    if isinstance(exponent, int) and -exponent > _DECIMALS_MOST:
-        yield f"{name} must have {_DECIMALS_MOST} decimals at most."
+    if isinstance(exponent, int) and -exponent > _MAX_DECIMALS:
+        yield f"{name} must have {_MAX_DECIMALS} decimals at most."

@@ -9,9 +9,9 @@ import msgspec
 
 from backhaul.providers.calls import Request, Usage, estimate_input, estimate_output
 
-_OVERHEAD_MOST = 4096
+_MAX_OVERHEAD = 4096
 """Tokens that a provider may put around a request: its template, its words on tools and forms."""
-_OUTPUT_MOST = 2_000_000
+_MAX_OUTPUT = 2_000_000
 _INPUT = ("prompt_tokens", "input_tokens", "inputTokens")
 _OUTPUT = ("completion_tokens", "output_tokens", "outputTokens")
 
@@ -25,8 +25,8 @@ def read_usage(said: Any, request: Request, content: Any) -> Usage:
     values = said if isinstance(said, dict) else {}
     # Vectors are no output that anybody counts.
     expected = estimate_output(content)
-    input_tokens = _count(values, _INPUT, 1, len(msgspec.json.encode(request)) + _OVERHEAD_MOST)
-    output_tokens = _count(values, _OUTPUT, 1 if expected else 0, _OUTPUT_MOST)
+    input_tokens = _count(values, _INPUT, 1, len(msgspec.json.encode(request)) + _MAX_OVERHEAD)
+    output_tokens = _count(values, _OUTPUT, 1 if expected else 0, _MAX_OUTPUT)
     if output_tokens is None and not expected:
         output_tokens = 0
     return Usage(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LOOKAHEAD = 64 * 1024
 """Bytes requested beyond the end, for the record that crosses it."""
 _BUFFER = 256 * 1024
-_JUMP_LARGEST = 1024 * 1024
+_MAX_JUMP = 1024 * 1024
 """Up to here a gap costs less to read through than a new request."""
 
 
@@ -37,7 +37,7 @@ class Window:
     def seek(self, position: int) -> None:
         """Go to any position: a short way ahead by reading through, elsewhere by a new request."""
         gap = position - self.position
-        if self._stream is not None and 0 <= gap <= _JUMP_LARGEST:
+        if self._stream is not None and 0 <= gap <= _MAX_JUMP:
             self.read(gap)
         elif gap:
             self.close()

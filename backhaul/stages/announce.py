@@ -10,7 +10,7 @@ from typing import Any
 from backhaul.events import Event, event_of, event_of_breaker
 from backhaul.store import EventBus
 from backhaul.store.breakers import SORT_KEY, breaker_of
-from backhaul.store.bus import ENTRIES_MOST
+from backhaul.store.bus import MAX_ENTRIES
 from backhaul.store.job_item import job_of
 
 
@@ -35,7 +35,7 @@ def announce(changes: Iterable[Change], *, bus: EventBus, bucket: str) -> str | 
     An event that went out twice has the same event ID both times.
     """
     pending = iter((change, event) for change in changes if (event := _event_of(change, bucket)) is not None)
-    while batch := tuple(islice(pending, ENTRIES_MOST)):
+    while batch := tuple(islice(pending, MAX_ENTRIES)):
         refused = bus.publish([event for _, event in batch])
         if refused:
             return _first(batch, refused)

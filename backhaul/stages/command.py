@@ -11,7 +11,7 @@ from backhaul.clock import Clock
 from backhaul.cost import Cost
 from backhaul.errors import InvalidRequest, JobHasEnded, JobNotEnded, JobNotFound, NotRedrivable
 from backhaul.flow.admission import Admission
-from backhaul.flow.mending import Mender
+from backhaul.flow.mending import Reconciler
 from backhaul.flow.redoing import missing_shards
 from backhaul.guards.purse import cost_of
 from backhaul.job import BUDGET_EXHAUSTED, MOVES, Cause, Job, JobRef, JobState, Stop, StopKind
@@ -20,9 +20,9 @@ from backhaul.store import BudgetStore, JobStore, ObjectStore, RunStore, ShardSt
 from backhaul.store.budgets import BudgetKey
 
 _WAITING = (JobState.AWAITING_UPLOAD, JobState.QUEUED)
-_TURNS_MOST = 10
+_MAX_TURNS = 10
 """How often a job may change under our hands before we call that a fault."""
-_REASON_LONGEST = 200
+_MAX_REASON = 200
 """Characters of why a budget was raised: every write to it pays for them."""
 
 
@@ -57,7 +57,7 @@ def cancel(ref: JobRef, reason: str | None, *, jobs: JobStore, slots: SlotStore,
     """
     cause = Cause("cancelled", f"The job was cancelled: {reason}" if reason else "The job was cancelled.")
     job = _job(ref, jobs)
-    for _ in range(_TURNS_MOST):
+    for _ in range(_MAX_TURNS):
         if job.state is JobState.CANCELLED or _ends_soon(job):
             return job
         if job.state.is_terminal and job.state is not JobState.PAUSED:
@@ -68,7 +68,7 @@ def cancel(ref: JobRef, reason: str | None, *, jobs: JobStore, slots: SlotStore,
                 slots.drop(ref)
         else:
             job = jobs.request_stop(job, Stop(StopKind.CANCEL, cause, clock.now()))
-    raise RuntimeError(f"Job {ref.job_id} changed {_TURNS_MOST} times while it was to be cancelled.")
+    raise RuntimeError(f"Job {ref.job_id} changed {_MAX_TURNS} times while it was to be cancelled.")
 
 
 def redrive(
@@ -112,7 +112,7 @@ def redrive(
     slots.drop(ref)  # it takes its turn like any other, also if its last run's slot was not taken back yet
     queued = jobs.reopen(job, only_failed=only_failed, **admission.place(job))
     if queued is None:
-        Mender(jobs, objects, runs, slots, clock).hold_slot(ref)  # which may be the one that we dropped
+        Reconciler(jobs, objects, runs, slots, clock).hold_slot(ref)  # which may be the one that we dropped
         state = jobs.get(ref).state
         raise JobNotEnded(f"Job {ref.job_id} was {job.state} and became {state} just now; somebody else was quicker.")
     if admission.fill(queued, problems={}):  # what cannot be started now, the sweep starts
@@ -141,8 +141,8 @@ def raise_budget(
     cap, why = nanodollars(max_cost), (reason or "").encode(errors="replace").decode()
     if cap == 0:
         raise InvalidRequest("max_cost is 0, so that no call could be made; to end the job, cancel it.")
-    if len(why) > _REASON_LONGEST:
-        raise InvalidRequest(f"The reason has {len(why):,} characters; {_REASON_LONGEST} at most work.")
+    if len(why) > _MAX_REASON:
+        raise InvalidRequest(f"The reason has {len(why):,} characters; {_MAX_REASON} at most work.")
     job = _job(ref, jobs)
     if job.state.is_terminal and JobState.QUEUED not in MOVES[job.state]:
         raise JobHasEnded(f"Job {ref.job_id} is {job.state} already; no call of it is left to be paid for.")

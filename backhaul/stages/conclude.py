@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backhaul.flow.outage import told_apart
+from backhaul.flow.outage import outages_as_unavailable
 from backhaul.job import Cause, Job, JobState
 from backhaul.store import JobStore, ShardStore
 from backhaul.task import RunTask, ShardTask
@@ -13,7 +13,7 @@ def cause_of(error: str, cause: str) -> Cause:
     return Cause("run_failed", f"The run ended with {error or 'unknown error'}.", detail=cause or None)
 
 
-@told_apart
+@outages_as_unavailable
 def conclude_shard(task: ShardTask, error: str, cause: str, *, jobs: JobStore, shards: ShardStore) -> None:
     """Record why the workers of a shard kept dying; the rest of the job goes on."""
     kind = error or "unknown error"
@@ -22,7 +22,7 @@ def conclude_shard(task: ShardTask, error: str, cause: str, *, jobs: JobStore, s
     shards.note_crash(task.job, task.shard, task.run, died, expires_at=jobs.get(task.job).expires_at)
 
 
-@told_apart
+@outages_as_unavailable
 def conclude_run(task: RunTask, cause: Cause, *, jobs: JobStore) -> Job | None:
     """End the job as FAILED and return it; None if it had ended already or begun another run."""
     job = jobs.get(task.job)

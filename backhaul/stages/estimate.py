@@ -12,7 +12,7 @@ from backhaul import ConcurrentProcessor
 from backhaul.clock import Clock
 from backhaul.errors import CannotEstimate, InvalidRequest
 from backhaul.estimate import Estimate, Sampled, Workforce, extrapolate
-from backhaul.flow.interrupt import Interrupted, Interrupter, Reason
+from backhaul.flow.interrupt import Interrupted, Interrupter, InterruptReason
 from backhaul.guards.channels import rate_of
 from backhaul.limit import Rate
 from backhaul.processor import Expected, Processor
@@ -20,12 +20,12 @@ from backhaul.providers import Provider, UnknownProvider
 from backhaul.registry import Registry
 from backhaul.sampling import LARGEST, Look, TextSource, look_at, look_at_beginning, problem_of
 from backhaul.settings import Settings
-from backhaul.shard import CHUNKS_MAX, KIB, check_size, choose_chunk_bytes
+from backhaul.shard import KIB, MAX_CHUNKS, check_size, choose_chunk_bytes
 from backhaul.store.providers import ProviderStore
 
 T = TypeVar("T")
 
-SAMPLE_LARGEST = 256 * KIB
+MAX_SAMPLE = 256 * KIB
 """Bytes of text, as UTF-8, that an estimate may be asked for with."""
 ESTIMATE_SECONDS = 5.0
 """How long a processor may take to say what it expects of that."""
@@ -36,7 +36,7 @@ class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     bytes: Annotated[int, Meta(ge=1)]
     records: Annotated[int, Meta(ge=0)]
-    chunks: Annotated[int, Meta(ge=1, le=CHUNKS_MAX)]
+    chunks: Annotated[int, Meta(ge=1, le=MAX_CHUNKS)]
     calls: Annotated[tuple[Expected, ...], Meta(max_length=100)] = ()
     error: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
@@ -97,9 +97,9 @@ def estimate(
 
 def _look_at_sample(request: EstimateRequest, registry: Registry, clock: Clock) -> Look:
     text = (request.sample or "").encode()
-    if not 0 < len(text) <= min(SAMPLE_LARGEST, request.size):
+    if not 0 < len(text) <= min(MAX_SAMPLE, request.size):
         raise InvalidRequest(
-            f"sample has {len(text):,} bytes; it must have 1 to {SAMPLE_LARGEST:,}, and no more than size."
+            f"sample has {len(text):,} bytes; it must have 1 to {MAX_SAMPLE:,}, and no more than size."
         )
 
     def create() -> Processor:
@@ -117,7 +117,7 @@ def _look_at_sample(request: EstimateRequest, registry: Registry, clock: Clock) 
 def _in_time(look: Callable[[], T], clock: Clock) -> T:
     """Return what is found in time; the processor's code may hang."""
     end = clock.monotonic() + ESTIMATE_SECONDS
-    interrupter = Interrupter(lambda: Reason.TOO_SLOW if clock.monotonic() >= end else None)
+    interrupter = Interrupter(lambda: InterruptReason.TOO_SLOW if clock.monotonic() >= end else None)
     with interrupter.installed():
         interrupter.arm()
         try:
@@ -133,7 +133,7 @@ def _in_time(look: Callable[[], T], clock: Clock) -> T:
 def _providers(look: Look, size: int, store: ProviderStore) -> dict[str, tuple[Provider, Rate | None]]:
     found = {}
     for each in look.sampled.calls:
-        if max(each.calls, each.input_tokens, each.output_tokens_most) * size / look.sampled.bytes > LARGEST:
+        if max(each.calls, each.input_tokens, each.max_output_tokens) * size / look.sampled.bytes > LARGEST:
             raise InvalidRequest(f"What is expected of {each.provider} is more than any job could ask for.")
         try:
             provider = store.get(each.provider)

@@ -20,11 +20,11 @@ from backhaul.settings import Settings
 from backhaul.store import BudgetStore, JobStore, ObjectStore, Page, ShardStore, SlotStore
 from backhaul.store.budgets import BudgetKey
 
-PAGE_LARGEST = 100
-DAYS_MOST = 92
+MAX_PAGE = 100
+MAX_DAYS = 92
 """A quarter: each day is a read."""
 DAYS = 30
-WAITS_MOST = 5
+MAX_WAITS = 5
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def waiting_for(job: Job, slots: SlotStore) -> str:
 
 def list_jobs(tenant: str, *, state: str | None, after: str | None, limit: int, jobs: JobStore) -> Page:
     """Return a page of the tenant's jobs, newest first; raises `InvalidRequest`."""
-    if not 1 <= limit <= PAGE_LARGEST:
-        raise InvalidRequest(f"limit must be 1 to {PAGE_LARGEST}.")
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidRequest(f"limit must be 1 to {MAX_PAGE}.")
     if state is not None and state not in JobState.__members__:
         raise InvalidRequest(f"There is no state {state!r}. Use one of: {', '.join(JobState)}.")
     if after is not None and not keys.is_job_id(after):
@@ -110,8 +110,8 @@ def usage_by_day(
     start = _day("from", first) if first is not None else date.fromordinal(max(1, end.toordinal() - DAYS + 1))
     if start > end:
         raise InvalidRequest(f"from is {start}, which is after {end}. Ask for days in their order.")
-    if (end - start).days >= DAYS_MOST:
-        raise InvalidRequest(f"From {start} to {end} are more than {DAYS_MOST} days; ask for fewer at a time.")
+    if (end - start).days >= MAX_DAYS:
+        raise InvalidRequest(f"From {start} to {end} are more than {MAX_DAYS} days; ask for fewer at a time.")
     found = by_day(budgets, lambda day: BudgetKey.of_tenant(tenant, day), start, end)
     return tuple(DayUsage(day, usage) for day, usage in found.items())
 
@@ -141,8 +141,8 @@ def _waits(records: Sequence[ShardRecord], now: datetime) -> tuple[str, ...]:
     for wait in filter(None, (record.waits_for() for record in records)):
         soonest[wait.what] = min(wait.until, soonest.get(wait.what, wait.until))
     waits = sorted(soonest.items(), key=lambda each: each[1])
-    told = [f"{what}; goes on {_when(until, now)}" for what, until in waits[:WAITS_MOST]]
-    return (*told, *([f"and {len(waits) - WAITS_MOST} more"] if len(waits) > WAITS_MOST else []))
+    told = [f"{what}; goes on {_when(until, now)}" for what, until in waits[:MAX_WAITS]]
+    return (*told, *([f"and {len(waits) - MAX_WAITS} more"] if len(waits) > MAX_WAITS else []))
 
 
 def _when(until: datetime, now: datetime) -> str:

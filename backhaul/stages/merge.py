@@ -13,26 +13,26 @@ from backhaul import keys
 from backhaul.clock import Clock
 from backhaul.errors import StoreUnavailable
 from backhaul.flow.failure import Watched, only_bytes, processor_cause
-from backhaul.flow.outage import told_apart
+from backhaul.flow.outage import outages_as_unavailable
 from backhaul.flow.redoing import planned_shards
 from backhaul.guards.purse import close_books, cost_of
 from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef, StopKind
-from backhaul.letter import letter_of
+from backhaul.letter import dead_letter_of
 from backhaul.processor import Context, Processor
 from backhaul.progress import FailedChunk, ShardRecord, pieces_of
 from backhaul.receipt import Verdict, judge, receipt_of
 from backhaul.registry import Registry
 from backhaul.shard import Shard
-from backhaul.store import BudgetStore, JobStore, LetterBox, ObjectStore, OutputWriter, ShardStore, StepStore
+from backhaul.store import BudgetStore, DeadLetterQueue, JobStore, ObjectStore, OutputWriter, ShardStore, StepStore
 from backhaul.task import RunTask
 
-MERGE_LONGEST = timedelta(minutes=20)
+MAX_MERGE = timedelta(minutes=20)
 """When the sweep asks whether a merge still lives: longer than its function may run."""
 READ_BYTES = 16 * 1024**2
 """Results that a reduction is given from one request to S3."""
 
 
-@told_apart
+@outages_as_unavailable
 def merge(
     task: RunTask,
     *,
@@ -40,7 +40,7 @@ def merge(
     shards: ShardStore,
     steps: StepStore,
     objects: ObjectStore,
-    letters: LetterBox,
+    dead_letters: DeadLetterQueue,
     budgets: BudgetStore,
     registry: Registry,
     clock: Clock,
@@ -54,7 +54,7 @@ def merge(
     job = jobs.get(task.job)
     if job.run != task.run or job.state.is_terminal:
         return job
-    job = jobs.move(job, JobState.MERGING, due_at=clock.now() + MERGE_LONGEST)
+    job = jobs.move(job, JobState.MERGING, due_at=clock.now() + MAX_MERGE)
     sent: dict[int, str] = {}
     while job.run == task.run and job.state is JobState.MERGING:
         # Asked to stop meanwhile, it is still MERGING, and is judged again.
@@ -62,7 +62,7 @@ def merge(
         # First: where the books cannot be closed, nothing was written that the next try would write again.
         cost = cost_of(close_books(job, plan, budgets=budgets, steps=steps, clock=clock), job.policy.cap)
         verdict, own = judge(job, plan, records), secrets.token_hex(4)
-        verdict = replace(verdict, missing=_with_letters(job, plan, verdict.missing, letters, clock, sent))
+        verdict = replace(verdict, missing=_with_dead_letters(job, plan, verdict.missing, dead_letters, clock, sent))
         output, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects, own)
         receipt = receipt_of(job, verdict, output, clock.now(), cost)
         key = keys.receipt_key(job.ref, job.run, own)
@@ -81,25 +81,25 @@ def _plan_of(job: Job, objects: ObjectStore) -> list[Shard]:
     return plan
 
 
-def _with_letters(
+def _with_dead_letters(
     job: Job,
     plan: list[Shard],
     missing: tuple[FailedChunk, ...],
-    letters: LetterBox,
+    dead_letters: DeadLetterQueue,
     clock: Clock,
     sent: dict[int, str],
 ) -> tuple[FailedChunk, ...]:
-    """Send the letters that no worker of this run has sent: of chunks whose workers died, or that it did not come to.
+    """Send the dead letters that no worker of this run has sent: when workers died or the run did not reach a chunk.
 
-    The letter of an earlier run is no letter of this one: whoever redrove it has deleted it. `sent` keeps the message
-    of each chunk, for when the job is judged again.
+    A dead letter of an earlier run does not count: whoever redrove it has deleted it. `sent` keeps the
+    message of each chunk, for when the job is judged again.
     """
     shard_of = {chunk.index: shard.index for shard in plan for chunk in shard.chunks}
     for chunk in missing if job.stop is None or job.stop.kind is not StopKind.CANCEL else ():
-        # What nobody tried because the job was to stop is no letter of its own: the receipt names it.
-        is_news = chunk.attempts or job.stop is None or job.stop.kind is StopKind.LOST
+        # What nobody tried because the job was to stop is no dead letter of its own: the receipt names it.
+        is_news = chunk.tries or job.stop is None or job.stop.kind is StopKind.LOST
         if is_news and not (chunk.message_id and chunk.run == job.run) and chunk.index not in sent:
-            sent[chunk.index] = letters.send(letter_of(job, shard_of[chunk.index], chunk, (), clock.now()))
+            sent[chunk.index] = dead_letters.send(dead_letter_of(job, shard_of[chunk.index], chunk, (), clock.now()))
     return tuple(replace(chunk, message_id=sent.get(chunk.index, chunk.message_id)) for chunk in missing)
 
 

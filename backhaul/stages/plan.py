@@ -9,13 +9,13 @@ from typing import Literal
 from backhaul import keys
 from backhaul.errors import StoreError
 from backhaul.flow.failure import processor_cause
-from backhaul.flow.outage import told_apart
+from backhaul.flow.outage import outages_as_unavailable
 from backhaul.flow.redoing import missing_shards
 from backhaul.job import Cause, Counts, Job, JobState, ObjectRef
 from backhaul.processor import Processor
 from backhaul.reading import Chunk, Source
 from backhaul.registry import Registry
-from backhaul.shard import CHUNKS_MAX, Shard, check_chunks, choose_chunk_bytes, plan_shards
+from backhaul.shard import MAX_CHUNKS, Shard, check_chunks, choose_chunk_bytes, plan_shards
 from backhaul.store import JobStore, ObjectStore, S3Source, ShardStore
 from backhaul.task import RunTask
 
@@ -30,7 +30,7 @@ class Planned:
     chunks: int = 0
 
 
-@told_apart
+@outages_as_unavailable
 def plan(task: RunTask, *, jobs: JobStore, shards: ShardStore, objects: ObjectStore, registry: Registry) -> Planned:
     """Write the run's plan; a file that the processor cannot read ends the job as FAILED.
 
@@ -66,7 +66,7 @@ def _damage(job: Job, objects: ObjectStore) -> Cause | None:
 def _split(processor: Processor, source: Source) -> list[Chunk] | Cause:
     chunk_bytes = processor.options.chunk_bytes or choose_chunk_bytes(source.size)
     try:
-        chunks = list(islice(processor.split(source, chunk_bytes), CHUNKS_MAX + 1))
+        chunks = list(islice(processor.split(source, chunk_bytes), MAX_CHUNKS + 1))
     except StoreError:
         raise
     except (Exception, SystemExit) as error:  # the processor's own code may raise anything

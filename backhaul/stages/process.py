@@ -11,10 +11,10 @@ from typing import Literal
 from backhaul.clock import Clock
 from backhaul.errors import Superseded
 from backhaul.flow.commit import GroupCommit, Tools
-from backhaul.flow.outage import is_outage, told_apart
+from backhaul.flow.outage import is_outage, outages_as_unavailable
 from backhaul.flow.retry import delay_before
-from backhaul.flow.shard_run import End, Left, ShardRun
-from backhaul.flow.watch import Watch
+from backhaul.flow.shard_run import AttemptEnd, End, ShardRun
+from backhaul.flow.watch import Watchdog
 from backhaul.guards.allowance import Caps
 from backhaul.guards.answer_cache import AnswerCache
 from backhaul.guards.channels import Channels
@@ -25,7 +25,16 @@ from backhaul.policy import time_for_work
 from backhaul.progress import ShardRecord, Wait
 from backhaul.registry import Registry
 from backhaul.settings import Settings
-from backhaul.store import AnswerStore, BudgetStore, JobStore, LetterBox, ObjectStore, S3Source, ShardStore, StepStore
+from backhaul.store import (
+    AnswerStore,
+    BudgetStore,
+    DeadLetterQueue,
+    JobStore,
+    ObjectStore,
+    S3Source,
+    ShardStore,
+    StepStore,
+)
 from backhaul.task import ShardTask
 
 OUTAGE_TRIES = 6
@@ -81,7 +90,7 @@ class Outcome:
         }
 
 
-@told_apart
+@outages_as_unavailable
 def process(
     task: ShardTask,
     *,
@@ -89,7 +98,7 @@ def process(
     shards: ShardStore,
     steps: StepStore,
     objects: ObjectStore,
-    letters: LetterBox,
+    dead_letters: DeadLetterQueue,
     channels: Channels,
     budgets: BudgetStore,
     answers: AnswerStore,
@@ -119,8 +128,8 @@ def process(
         return Outcome("done", Work(job.processor, before.attempt))
     if before.finished:
         return Outcome("done", Work(job.processor, before.attempt))
-    commit = GroupCommit(job, before, Tools(shards, objects, letters, clock))
-    watch = Watch(job, before, jobs=jobs, shards=shards, clock=clock, end=end)
+    commit = GroupCommit(job, before, Tools(shards, objects, dead_letters, clock))
+    watchdog = Watchdog(job, before, jobs=jobs, shards=shards, clock=clock, end=end)
     caps = Caps(job.policy.cap, settings.cap_per_tenant, settings.cap)
     calls = PaidCalls(
         channels,
@@ -131,13 +140,13 @@ def process(
         pause=lambda spent: jobs.request_stop(job, stop_for(job, spent, clock.now())),
     )
     if claimed.handed_over == claimed.attempt - 1:  # one that died, or could not write, may have used them
-        calls.take_up(before.turns)
+        calls.take_up(before.reservations)
     run = ShardRun(
         job,
         task.shard,
         S3Source(objects, job.input),
         commit=commit,
-        watch=watch,
+        watchdog=watchdog,
         steps=steps,
         calls=calls,
         registry=registry,
@@ -145,7 +154,7 @@ def process(
         end=end,
     )
     try:
-        with watch.running():
+        with watchdog.running():
             left = run.run()
             commit.put_off(calls.keep() if left.end is not End.DONE else {}, _wait(left, clock))
             calls.leave()
@@ -166,7 +175,7 @@ def process(
     return Outcome(left.end.value, _work(job, claimed, before, after, calls), left.seconds, waits_for=left.what)
 
 
-def _wait(left: Left, clock: Clock) -> Wait | None:
+def _wait(left: AttemptEnd, clock: Clock) -> Wait | None:
     return Wait(left.what, clock.now() + timedelta(seconds=left.seconds)) if left.what else None
 
 
@@ -203,6 +212,6 @@ def _work(job: Job, claimed: ShardRecord, before: ShardRecord, after: ShardRecor
         bytes=after.bytes_done - before.bytes_done,
         rework=before.rework - claimed.rework,
         calls=calls.made,
-        slept=round(calls.turns.slept, 3),
-        longest_sleep=round(calls.turns.longest_sleep, 3),
+        slept=round(calls.reservations.slept, 3),
+        longest_sleep=round(calls.reservations.longest_sleep, 3),
     )

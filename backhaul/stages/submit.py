@@ -21,8 +21,8 @@ from backhaul.shard import check_size
 from backhaul.store import JobStore, ObjectStore, PresignedUpload
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_FILE_NAME_LONGEST = 255
-_OPTIONS_LARGEST = 16 * 1024
+_MAX_FILE_NAME = 255
+_MAX_OPTIONS = 16 * 1024
 """Every read of a job carries its options, and a job has to fit into one DynamoDB item."""
 QUEUE_DAYS = 1
 """What a job's upload, and its turn, may take of the time for which the job is kept."""
@@ -57,7 +57,7 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: Policy = DEFAULT
 
     def checked(self) -> Submission:
-        if not 0 < len(self.file_name) <= _FILE_NAME_LONGEST or not self.file_name.isprintable():
+        if not 0 < len(self.file_name) <= _MAX_FILE_NAME or not self.file_name.isprintable():
             raise InvalidRequest("file_name must be 1 to 255 printable characters; it is only shown, never a path.")
         if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
             raise InvalidRequest("sha256 must be 64 hexadecimal digits in lower case.")
@@ -125,7 +125,7 @@ def _check_times(policy: Policy, settings: Settings) -> None:
 
 def _checked_options(processor: Processor) -> dict[str, Any]:
     size = len(msgspec.json.encode(processor.options))
-    if size > _OPTIONS_LARGEST:
-        raise InvalidOption(f"The options take {size:,} bytes as JSON; {_OPTIONS_LARGEST:,} at most work.")
+    if size > _MAX_OPTIONS:
+        raise InvalidOption(f"The options take {size:,} bytes as JSON; {_MAX_OPTIONS:,} at most work.")
     options: dict[str, Any] = msgspec.to_builtins(processor.options)
     return options

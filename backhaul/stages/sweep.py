@@ -10,20 +10,20 @@ from datetime import timedelta
 
 from backhaul.clock import Clock
 from backhaul.flow.admission import CHECK_EVERY
-from backhaul.flow.mending import ORPHANED_AFTER, STOP_LONGEST, Mender, ignores_stop, is_past_deadline, lost
+from backhaul.flow.mending import MAX_STOP, ORPHANED_AFTER, Reconciler, ignores_stop, is_past_deadline, lost
 from backhaul.flow.salvage import salvage
 from backhaul.job import Job, JobRef, JobState
 from backhaul.store import JobStore, ObjectStore, RunStatus, RunStore, ShardStore, SlotStore
 from backhaul.store.job_index import Problems
 from backhaul.task import RunTask
 
-JOBS_MOST = 100
+MAX_JOBS = 100
 """Jobs of one state that one sweep looks at; the next sweep takes the rest."""
 
 
-LATE_AFTER = STOP_LONGEST + timedelta(minutes=10)
+LATE_AFTER = MAX_STOP + timedelta(minutes=10)
 """How long after its deadline a job still runs only if something is wrong: by then its execution was ended."""
-LOOKED_LONGEST = 30.0
+MAX_LOOKED = 30.0
 """Seconds after which a sweep looks at no further running job, so that it ends within its function's time."""
 
 
@@ -55,29 +55,29 @@ def sweep(
 
     A job that cannot be mended keeps no other from it: `raise_problems` of the answer tells.
     """
-    mender, swept = Mender(jobs, objects, runs, slots, clock), Swept()
+    reconciler, swept = Reconciler(jobs, objects, runs, slots, clock), Swept()
     problems, began = swept.problems, clock.monotonic()
     failed: Problems = {}
     for state, mend in _MENDED.items():
-        for job in jobs.due(state, JOBS_MOST, failed):
+        for job in jobs.due(state, MAX_JOBS, failed):
             with _noted(job.ref, problems):
-                swept.note(mend(mender, job))
+                swept.note(mend(reconciler, job))
     for member in slots.get().members:
         with _noted(member, problems):
-            swept.note(mender.settle_slot(member))
-    swept.mended["started"] += mender.admission.fill(problems=failed)
+            swept.note(reconciler.settle_slot(member))
+    swept.mended["started"] += reconciler.admission.fill(problems=failed)
     for orphan in objects.orphans(clock.now() - ORPHANED_AFTER):
         objects.abort(orphan)
         swept.note("aborted_upload")
     # Last, because it reads the most: what there is no time for, the next sweep sees.
     members = slots.get().members
     for job in jobs.open(JobState.RUNNING, failed):
-        if clock.monotonic() - began > LOOKED_LONGEST:
+        if clock.monotonic() - began > MAX_LOOKED:
             break
         with _noted(job.ref, problems):
-            _look_at_running(job, mender, shards, swept)
+            _look_at_running(job, reconciler, shards, swept)
             if job.ref not in members:
-                swept.note(mender.hold_slot(job.ref))
+                swept.note(reconciler.hold_slot(job.ref))
     problems += failed.values()
     swept.mended = +swept.mended
     return swept
@@ -103,28 +103,28 @@ def _noted(ref: JobRef, problems: list[Exception]) -> Iterator[None]:
         problems.append(problem)
 
 
-def _wait(mender: Mender, job: Job) -> str:
+def _wait(reconciler: Reconciler, job: Job) -> str:
     """Look again later: what can start is started at the end of every sweep."""
-    later = {"due_at": mender.clock.now() + CHECK_EVERY}
+    later = {"due_at": reconciler.clock.now() + CHECK_EVERY}
     # A job that an older version queued has no place yet.
-    mender.jobs.note(job, **(later if job.turn else mender.admission.place(job)))
+    reconciler.jobs.note(job, **(later if job.turn else reconciler.admission.place(job)))
     return ""
 
 
-def _look_at_running(job: Job, mender: Mender, shards: ShardStore, swept: Swept) -> None:
-    now = mender.clock.now()
+def _look_at_running(job: Job, reconciler: Reconciler, shards: ShardStore, swept: Swept) -> None:
+    now = reconciler.clock.now()
     swept.stalled_shards += sum(record.is_stalled(now) for record in shards.all(job.ref, consistent=False))
     swept.past_deadline += is_past_deadline(job, now - LATE_AFTER)
     if is_past_deadline(job, now) and job.stop is None:
-        job = mender.keep_deadline(job)
+        job = reconciler.keep_deadline(job)
         swept.note("stopped")
     if ignores_stop(job, now):
-        swept.note(mender.enforce_stop(job))
+        swept.note(reconciler.enforce_stop(job))
 
 
-_MENDED: Mapping[JobState, Callable[[Mender, Job], str]] = {
-    JobState.AWAITING_UPLOAD: Mender.settle_upload,
+_MENDED: Mapping[JobState, Callable[[Reconciler, Job], str]] = {
+    JobState.AWAITING_UPLOAD: Reconciler.settle_upload,
     JobState.QUEUED: _wait,
-    JobState.RUNNING: Mender.see_to_run,
-    JobState.MERGING: Mender.see_to_run,
+    JobState.RUNNING: Reconciler.see_to_run,
+    JobState.MERGING: Reconciler.see_to_run,
 }

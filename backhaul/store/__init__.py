@@ -1,4 +1,4 @@
-"""The one place that talks to AWS: records in DynamoDB, objects in S3, runs, letters, the event bus, keys, models."""
+"""The one place that talks to AWS: records in DynamoDB, objects in S3, runs, dead letters, events, keys, models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backhaul.store.budgets import BudgetStore
 from backhaul.store.bus import EventBus
 from backhaul.store.job_index import Page
 from backhaul.store.jobs import JobStore
-from backhaul.store.letters import LetterBox
+from backhaul.store.letters import DeadLetterQueue
 from backhaul.store.limits import LimitStore
 from backhaul.store.objects import ObjectStore, PresignedUpload, S3Source
 from backhaul.store.output import OutputWriter
@@ -43,9 +43,9 @@ __all__ = [
     "BreakerStore",
     "BudgetStore",
     "ChangeStream",
+    "DeadLetterQueue",
     "EventBus",
     "JobStore",
-    "LetterBox",
     "LimitStore",
     "MessageQueue",
     "ObjectStore",
@@ -143,9 +143,9 @@ class Store:
         return BudgetStore(self._guards, self._settings.require("flow_table").flow_table, self._clock)
 
     @cached_property
-    def letters(self) -> LetterBox:
+    def dead_letters(self) -> DeadLetterQueue:
         """The queue of failed chunks."""
-        return LetterBox(self._sqs, self._settings.require("failed_chunks_url").failed_chunks_url)
+        return DeadLetterQueue(self._sqs, self._settings.require("failed_chunks_url").failed_chunks_url)
 
     @cached_property
     def objects(self) -> ObjectStore:

@@ -14,7 +14,7 @@ from backhaul.transience import is_transient
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-_BREAKS_MOST = 5
+_MAX_BREAKS = 5
 
 
 class ResumingBody(io.RawIOBase):
@@ -71,7 +71,7 @@ class ResumingBody(io.RawIOBase):
             except (BotoCoreError, OSError) as error:
                 self._body = None
                 self._breaks += 1
-                if self._breaks >= _BREAKS_MOST:
+                if self._breaks >= _MAX_BREAKS:
                     raise StoreUnavailable(f"Reading broke off {self._breaks} times: {error}") from error
             else:
                 self._breaks = 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SORT_KEY = "BREAKER"
 _PREFIX = "BREAKER#"
 _FIELDS = tuple(item.name for item in fields(BreakerState) if item.name not in {"provider", "counts"})
-_GONE_MOST = 60
+_MAX_GONE = 60
 
 
 class BreakerStore:
@@ -44,7 +44,7 @@ class BreakerStore:
                 names[f"#{letter}{place}"] = f"{letter}{bucket}"
                 values[f":{letter}{place}"] = number
                 sets.append(f"counts.#{letter}{place} = if_not_exists(counts.#{letter}{place}, :z) + :{letter}{place}")
-        gone = [f"{letter}{bucket}" for bucket in stale if bucket not in counts for letter in "cf"][:_GONE_MOST]
+        gone = [f"{letter}{bucket}" for bucket in stale if bucket not in counts for letter in "cf"][:_MAX_GONE]
         names |= {f"#g{place}": name for place, name in enumerate(gone)}
         removing_counts = " REMOVE " + ", ".join(f"counts.#g{place}" for place in range(len(gone))) if gone else ""
         try:

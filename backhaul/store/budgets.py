@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from backhaul.clock import Clock
-from backhaul.cost import Usage as Usage
+from backhaul.cost import ProviderUsage as ProviderUsage
 from backhaul.job import JobRef
 from backhaul.money import check
 from backhaul.store.codec import Item, from_item, to_item
@@ -26,7 +26,7 @@ _COUNTERS = "cions"
 """Of a provider: calls, tokens in, tokens out, nanodollars, nanodollars saved."""
 
 
-class Scope(StrEnum):
+class BudgetScope(StrEnum):
     """Whose budget it is."""
 
     JOB = "job"
@@ -38,7 +38,7 @@ class Scope(StrEnum):
 class BudgetKey:
     """Which budget: a job's, or that of a tenant or of the deployment on one day (UTC)."""
 
-    scope: Scope
+    scope: BudgetScope
     owner: str = ""
     """`<tenant>#<job>`, or the tenant."""
     day: date | None = None
@@ -46,17 +46,17 @@ class BudgetKey:
     @classmethod
     def of_job(cls, job: JobRef) -> BudgetKey:
         """Return the key of a job's budget."""
-        return cls(Scope.JOB, f"{job.tenant}#{job.job_id}")
+        return cls(BudgetScope.JOB, f"{job.tenant}#{job.job_id}")
 
     @classmethod
     def of_tenant(cls, tenant: str, day: date) -> BudgetKey:
         """Return the key of a tenant's budget of a day."""
-        return cls(Scope.TENANT, tenant, day)
+        return cls(BudgetScope.TENANT, tenant, day)
 
     @classmethod
     def of_stack(cls, day: date) -> BudgetKey:
         """Return the key of the deployment's budget of a day."""
-        return cls(Scope.STACK, day=day)
+        return cls(BudgetScope.STACK, day=day)
 
     def to_item(self) -> Item:
         """Return the key of the item."""
@@ -106,7 +106,7 @@ class Posting:
     after: Entry | None
     held: int = 0
     used: int = 0
-    usage: Mapping[str, Usage] = field(default_factory=dict)
+    usage: Mapping[str, ProviderUsage] = field(default_factory=dict)
     limit: Limit | None = None
     expires_at: int | None = None
 
@@ -121,7 +121,7 @@ class BudgetState:
     held: int = 0
     cap_by: str | None = None
     cap_why: str | None = None
-    usage: Mapping[str, Usage] = field(default_factory=dict)
+    usage: Mapping[str, ProviderUsage] = field(default_factory=dict)
     entries: Mapping[str, Entry] = field(default_factory=dict)
 
     @property
@@ -248,7 +248,7 @@ def _state_of(item: Item) -> BudgetState:
         held=values.get("held", 0),
         cap_by=values.get("cap_by"),
         cap_why=values.get("cap_why"),
-        usage={name: Usage(*(counts.get(letter, 0) for letter in _COUNTERS)) for name, counts in usage.items()},
+        usage={name: ProviderUsage(*(counts.get(letter, 0) for letter in _COUNTERS)) for name, counts in usage.items()},
         entries={
             name.removeprefix(_ENTRY): Entry.from_text(values[name]) for name in values if name.startswith(_ENTRY)
         },

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
-ENTRIES_MOST = 10
+MAX_ENTRIES = 10
 """EventBridge takes no more in one request."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from backhaul.store.codec import Item, from_item
 from backhaul.store.objects import ObjectStore
 
-ANSWER_LARGEST = 8 * 1024
+MAX_ANSWER = 8 * 1024
 """Bytes of an answer that go into an item. To write more of it costs more than an object of S3, whatever that one's
 size; and all records of a job together may take 1,000 KB a second."""
 
@@ -20,7 +20,7 @@ class ClaimCheck:
 
     def values_of(self, answer: bytes, key: Callable[[], str]) -> dict[str, object]:
         """Return what an item holds of an answer; one that is too large is stored under the key first."""
-        if len(answer) <= ANSWER_LARGEST:
+        if len(answer) <= MAX_ANSWER:
             return {"answer": answer.decode()}
         there = key()
         self._objects.put(there, answer, content_type="application/json")

@@ -31,7 +31,7 @@ Problems = dict[JobRef, Exception]
 
 _QUEUED_FIRST = 25
 
-LOOKED_AT_MOST = 1000
+MAX_LOOKED_AT = 1000
 """Jobs that one page looks through for those in the state it wants."""
 
 
@@ -59,7 +59,7 @@ class JobIndex:
         found: list[Job] = []
         last: str | None = None
         for looked_at, job in enumerate(self._newest_first(tenant, after)):
-            if len(found) == limit or looked_at == LOOKED_AT_MOST:
+            if len(found) == limit or looked_at == MAX_LOOKED_AT:
                 return Page(tuple(found), last)
             if state is None or job.state is state:
                 found.append(job)

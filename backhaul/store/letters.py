@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backhaul.letter import FailedChunkLetter
+from backhaul.letter import ChunkDeadLetter
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 
-class LetterBox:
+class DeadLetterQueue:
     """The queue of failed chunks of one deployment."""
 
     def __init__(self, client: SQSClient, queue_url: str) -> None:
         self._client = client
         self._queue_url = queue_url
 
-    def send(self, letter: FailedChunkLetter) -> str:
-        """Send a letter and return its message ID; a letter sent twice has the same letter ID both times."""
-        return self._client.send_message(QueueUrl=self._queue_url, MessageBody=letter.to_json())["MessageId"]
+    def send(self, dead_letter: ChunkDeadLetter) -> str:
+        """Send a dead letter and return its message ID; sent twice, it has the same dead letter ID both times."""
+        return self._client.send_message(QueueUrl=self._queue_url, MessageBody=dead_letter.to_json())["MessageId"]

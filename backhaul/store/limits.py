@@ -8,7 +8,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from backhaul.limit import SECOND, Answer, LimitState, Update
+from backhaul.limit import SECOND, LimitState, Update, UpdateResult
 from backhaul.store.codec import Item, convert, from_item, to_item
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class LimitStore:
         found = self._client.get_item(TableName=self._table, Key=_key(provider), ConsistentRead=True)
         return _state_of(found.get("Item", {}))
 
-    def update(self, provider: str, update: Update) -> Answer:
+    def update(self, provider: str, update: Update) -> UpdateResult:
         """Apply the update if its conditions hold; the answer has the item as it was before, and the store's time."""
         values: dict[str, int] = {}
         sets = [
@@ -54,8 +54,8 @@ class LimitStore:
             )
         except self._client.exceptions.ConditionalCheckFailedException as refused:
             response: Any = refused.response
-            return Answer(False, _state_of(response.get("Item", {})), _time_of(response))
-        return Answer(True, _state_of(answer.get("Attributes", {})), _time_of(answer))
+            return UpdateResult(False, _state_of(response.get("Item", {})), _time_of(response))
+        return UpdateResult(True, _state_of(answer.get("Attributes", {})), _time_of(answer))
 
 
 def _value(value: int, values: dict[str, int]) -> str:

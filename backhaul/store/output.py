@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 MIB = 1024**2
-PART_SMALLEST = 5 * MIB
+MIN_PART = 5 * MIB
 """S3 takes no smaller part, but for the last."""
 PART_WRITTEN = 8 * MIB
 """Bytes gathered before they are written as a part."""
-PART_COPIED_LARGEST = 5 * 1024 * MIB
+MAX_PART_COPIED = 5 * 1024 * MIB
 COPY_GAIN = 8 * MIB
 """Below this a copy saves too little to be worth a part of its own."""
 
@@ -61,7 +61,7 @@ class OutputWriter:
 
     def append(self, key: str, start: int, length: int) -> None:
         """Append part of another object, inside S3 where its size allows it."""
-        missing = PART_SMALLEST - len(self._buffer) if self._buffer else 0
+        missing = MIN_PART - len(self._buffer) if self._buffer else 0
         head = max(missing, 0)
         if length - head < COPY_GAIN:
             self._write_from(key, start, length)
@@ -89,8 +89,8 @@ class OutputWriter:
 
     def _copy(self, key: str, start: int, length: int) -> None:
         # A final piece of less than 5 MiB would end as a part that S3 refuses, so it goes through the buffer.
-        while length >= PART_SMALLEST:
-            size = min(length, PART_COPIED_LARGEST)
+        while length >= MIN_PART:
+            size = min(length, MAX_PART_COPIED)
             number = len(self._parts) + 1
             answer = self._s3.upload_part_copy(
                 Bucket=self._objects.bucket,

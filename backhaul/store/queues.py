@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-MESSAGES_MOST = 10
+MAX_MESSAGES = 10
 """SQS takes, and gives, no more in one request."""
 WAIT_SECONDS = 1
 """How long an empty queue may think about it: a request that does not wait asks only some of SQS's servers."""
@@ -43,7 +43,7 @@ class MessageQueue:
         """Return up to ten messages and hide them for so long; none says little of what the queue holds."""
         answer = self._client.receive_message(
             QueueUrl=self._url,
-            MaxNumberOfMessages=MESSAGES_MOST,
+            MaxNumberOfMessages=MAX_MESSAGES,
             WaitTimeSeconds=WAIT_SECONDS,
             VisibilityTimeout=hide_seconds,
             MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
@@ -99,7 +99,7 @@ class MessageQueue:
 
 
 def _pages(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-    return (messages[first : first + MESSAGES_MOST] for first in range(0, len(messages), MESSAGES_MOST))
+    return (messages[first : first + MAX_MESSAGES] for first in range(0, len(messages), MAX_MESSAGES))
 
 
 def _message(received: Any) -> Message:

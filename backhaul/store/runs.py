@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 
-_CAUSE_LONGEST = 1000
+_MAX_CAUSE = 1000
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class RunStore:
         """End the job's current run at once; one that has ended stays as it is."""
         try:
             self._client.stop_execution(
-                executionArn=self._execution(job), error=cause.code, cause=cause.message[:_CAUSE_LONGEST]
+                executionArn=self._execution(job), error=cause.code, cause=cause.message[:_MAX_CAUSE]
             )
         except self._client.exceptions.ExecutionDoesNotExist:
             return

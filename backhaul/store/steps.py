@@ -40,13 +40,13 @@ class StepStore:
 
         Those of the chunk as a whole, whose scope is its `start`, are among them.
         """
-        first, last = keys.step_prefix(chunk, position), keys.step_prefix(chunk, keys.SCOPE_LARGEST)
+        first, last = keys.step_prefix(chunk, position), keys.step_prefix(chunk, keys.MAX_SCOPE)
         found = self._answers(ref, first, last)
         return found if position == start else found | self._answers(ref, *[keys.step_prefix(chunk, start)] * 2)
 
     def prices(self, ref: JobRef, first: int, last: int, attempt: int) -> list[Price]:
         """Return what the answers cost that an attempt has paid for in these chunks, the last included."""
-        items = self._items(ref, keys.step_prefix(first, 0), keys.step_prefix(last, keys.SCOPE_LARGEST))
+        items = self._items(ref, keys.step_prefix(first, 0), keys.step_prefix(last, keys.MAX_SCOPE))
         paid = (from_item(item) for item in items if "estimate" in item)
         found = (Price(item["attempt"], item["cost"], item["estimate"]) for item in paid)
         return [price for price in found if price.attempt == attempt]

@@ -8,7 +8,7 @@ from typing import Any
 
 from backhaul.errors import StoreUnavailable
 
-_EMPTY_MOST = 50
+_MAX_EMPTY = 50
 """Answers in a row without a record, after which the stream counts as silent: it may skip a stretch in each."""
 
 
@@ -59,6 +59,6 @@ class ChangeStream:
             answer = self._client.get_records(ShardIterator=iterator)
             yield from (record["dynamodb"] for record in answer["Records"])
             empty = 0 if answer["Records"] else empty + 1
-            if empty == _EMPTY_MOST:
+            if empty == _MAX_EMPTY:
                 raise StoreUnavailable(f"The stream gave nothing up to its record {stretch.last}. Try again.")
             iterator = answer.get("NextShardIterator")

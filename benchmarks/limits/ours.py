@@ -9,7 +9,7 @@ from unittest.mock import patch
 from backhaul.guards import limits
 from backhaul.guards.limits import Limiter
 from backhaul.guards.shared_time import NEAR
-from backhaul.limit import Go, Rate, StayAway
+from backhaul.limit import Rate, Refusal, Reservation
 from benchmarks.limits.world import (
     Gate,
     MemoryLimits,
@@ -115,9 +115,9 @@ def _thread(
                 yield back
                 update = steps.send(answer)
         except StopIteration as end:
-            said: Go | StayAway = end.value
+            said: Reservation | Refusal = end.value
         gate.free()
-        if isinstance(said, StayAway):
+        if isinstance(said, Refusal):
             yield said.seconds
             continue
         yield limiter.seconds_until(said)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from backhaul.limit import SECOND, Answer, LimitState, Update
+from backhaul.limit import SECOND, LimitState, Update, UpdateResult
 
 BEGAN = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -104,14 +104,14 @@ class MemoryLimits:
         self.state: LimitState | None = None
         self.writes = 0
 
-    def update(self, provider: str, update: Update) -> Answer:  # noqa: ARG002  # there is one
+    def update(self, provider: str, update: Update) -> UpdateResult:  # noqa: ARG002  # there is one
         """Apply the update if its conditions hold."""
         self.writes += 1
         before, after = self.state, update.apply(self.state)
         if after:
             self.state = after
         seconds = int(BEGAN.timestamp() + self._now())
-        return Answer(after is not None, before, seconds * SECOND if self._witness else None)
+        return UpdateResult(after is not None, before, seconds * SECOND if self._witness else None)
 
 
 @dataclass

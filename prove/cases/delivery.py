@@ -7,7 +7,7 @@ from typing import Any
 
 from prove.faults import Fault, at
 from prove.functions import Invocation
-from prove.messages import RECEIVES_MOST
+from prove.messages import MAX_RECEIVES
 from prove.registry import Trial, case
 from prove.work import RECORD_BYTES, lines
 from prove.world import World, notification
@@ -154,7 +154,7 @@ MALFORMED: tuple[Any, ...] = (
 def malformed_answer(trial: Trial) -> None:
     with trial.world() as world:
         seconds, handler = world.functions.handlers["dispatch"]
-        left = [trial.random.choice(MALFORMED) for _ in range(trial.random.randrange(1, RECEIVES_MOST))]
+        left = [trial.random.choice(MALFORMED) for _ in range(trial.random.randrange(1, MAX_RECEIVES))]
         batches = len(left) + 1
 
         def misunderstood(invocation: Invocation, world: World) -> Any:

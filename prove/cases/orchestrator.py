@@ -47,7 +47,7 @@ def map_fails(trial: Trial) -> None:
 
 @case("F26", "A child reaches the longest history that Step Functions keeps; the rest of the job is unharmed.")
 def long_history(trial: Trial) -> None:
-    with mock.patch.object(orchestrator, "EVENTS_MOST", 10), trial.world() as world:
+    with mock.patch.object(orchestrator, "MAX_EVENTS", 10), trial.world() as world:
         job = world.submit(lines(trial.random, RECORDS), options={"seconds": 80.0})
         settle(trial, world)
         trial.check(world, job, ends="PARTIAL", rework_records=None)

@@ -20,7 +20,7 @@ from prove.strict import Strict, strict
 WIDTH = 24
 """Bytes of a record, its line break included."""
 CONCURRENCY = 8
-TOKENS_MOST = 20
+MAX_TOKENS = 20
 """What an answer may have; the provider's have a quarter of it."""
 DOLLARS_PER_TOKEN = 1e-6
 
@@ -50,7 +50,7 @@ class Asking:
             "provider": self.name,
             "prompt": "{{record}}",
             "format": "lines",
-            "max_tokens": TOKENS_MOST,
+            "max_tokens": MAX_TOKENS,
             "concurrency": CONCURRENCY,
             "chunk_bytes": math.ceil(records / shards) * WIDTH,
         }
@@ -190,7 +190,7 @@ def pace(
 def outage(trial: Trial, site: Site, records: int = 160, dead: float = 25.0, cooldown: float = 5.0) -> None:
     with asking(site, limit=600, latency_ms=100) as it:
         it.set(breaker__cooldown_seconds=cooldown, breaker__calls=5)
-        job = it.submit(records, attempts=1)
+        job = it.submit(records, max_tries=1)
         eventually(lambda: it.fake.counts()["answered"] >= records // 4)
         began = time.monotonic()
         it.fake.control(outage="unavailable", seconds=dead)
@@ -216,7 +216,7 @@ def budget(trial: Trial, site: Site, records: int = 200, cap: float = 1.0) -> No
         it = known_as(replace(one, name=f"{one.name}-dear"), None, price)
         job = it.submit(records, max_cost=cap)
         job.settled(trial, ends="PAUSED")
-        spent, largest = it.costs(price), (TOKENS_MOST + 40) * price * DOLLARS_PER_TOKEN
+        spent, largest = it.costs(price), (MAX_TOKENS + 40) * price * DOLLARS_PER_TOKEN
         allowed = cap + 4 * CONCURRENCY * largest
         trial.expect(
             spent <= allowed, f"${spent:.3f} were spent of ${cap:.2f}; ${allowed:.3f} may be with what is in flight"

@@ -41,23 +41,24 @@ def poisoned(random: Random, records: int, ways: Mapping[int, str]) -> bytes:
 
 
 @real(
-    "F37.every-way", "Chunks fail always, each in another way: all are quarantined, their siblings done, letters sent."
+    "F37.every-way",
+    "Chunks fail always, each in another way: all are quarantined, their siblings done, dead letters sent.",
 )
 def every_way(trial: Trial, site: Site, chosen: Sequence[str] = tuple(WAYS), siblings: int = len(WAYS)) -> None:
     records = siblings + len(chosen)
     ways = dict(zip(trial.random.sample(range(records), len(chosen)), chosen, strict=True))
-    attempts = trial.random.choice([2, 3])
+    max_tries = trial.random.choice([2, 3])
     data = poisoned(trial.random, records, ways)
-    job = site.job(data, "poison", {"chunk_bytes": LINE_BYTES}, {"record_seconds": 1, "attempts": attempts})
+    job = site.job(data, "poison", {"chunk_bytes": LINE_BYTES}, {"record_seconds": 1, "max_tries": max_tries})
     settle(trial, job, ends="PARTIAL", record_bytes=LINE_BYTES)
     causes = {each["index"]: each["cause"]["code"] for each in job.receipt()["missing"]}
     wanted = {number: WAYS[way] for number, way in ways.items()}
     for number in causes.keys() | wanted.keys():
         found, due = causes.get(number), wanted.get(number)
         trial.expect(found == due, f"chunk {number} ({ways.get(number, 'fine')}) is {found}, not {due}")
-    letters = [each for each in site.deployed.letters if each["job_id"] == job.id]
-    told = {each["chunk"]: each["cause"]["code"] for each in letters}
-    trial.expect(told == wanted, f"the letters say {told}")
+    dead_letters = [each for each in site.deployed.dead_letters if each["job_id"] == job.id]
+    told = {each["chunk"]: each["cause"]["code"] for each in dead_letters}
+    trial.expect(told == wanted, f"the dead letters say {told}")
 
 
 @real("F3.time-out", "A record is stuck in code that looks at no signal, until its function's time is over.")
@@ -68,7 +69,7 @@ def time_out(trial: Trial, site: Site) -> None:
     # Long enough that on a busy machine no other record runs out of time.
     usual = site.deployed.change("workersprocess", Timeout=8)
     try:
-        job = site.job(data, "poison", {"chunk_bytes": LINE_BYTES}, {"record_seconds": 4, "attempts": 1})
+        job = site.job(data, "poison", {"chunk_bytes": LINE_BYTES}, {"record_seconds": 4, "max_tries": 1})
         settle(trial, job, ends="PARTIAL", record_bytes=LINE_BYTES)
     finally:
         site.deployed.change("workersprocess", **usual)
@@ -83,7 +84,7 @@ def redrive(trial: Trial, site: Site) -> None:
     with tempfile.TemporaryDirectory() as folder:
         mended = Path(folder) / "mended"
         options = {"chunk_bytes": LINE_BYTES, "mended": str(mended)}
-        job = site.job(data, "poison", options, {"attempts": 1})
+        job = site.job(data, "poison", options, {"max_tries": 1})
         settle(trial, job, ends="PARTIAL", record_bytes=LINE_BYTES)
         missing = {each["index"] for each in job.receipt()["missing"]}
         trial.expect(missing == set(ways), f"the receipt names {missing}, not {set(ways)}")

@@ -171,7 +171,7 @@ def leftovers(trial: Trial, site: Site) -> None:
             secret = b"secret-%08x" % trial.random.getrandbits(32)
             data = b"%s\n%s last\n" % (secret, secret)
             client = owner or site.deployed.client
-            job_id = site.deployed.submit(data, "leftover", {"dies": dies}, {"attempts": 1}, client=client)
+            job_id = site.deployed.submit(data, "leftover", {"dies": dies}, {"max_tries": 1}, client=client)
             job = eventually(partial(client.job, job_id), lambda each: each.state.is_terminal)
             trial.expect(job.state == ("FAILED" if dies else "SUCCEEDED"), f"the job is {job.state}: {job.cause}")
             if dies:

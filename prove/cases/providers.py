@@ -14,7 +14,7 @@ from prove.vendor import Trouble
 from prove.world import World
 
 COOLDOWN_SECONDS = 15.0
-ONE_TRY = {"attempts": 1}
+ONE_TRY = {"max_tries": 1}
 """With this policy a job fails as soon as a record loses an attempt."""
 LIMITED = {"requests_per_minute": 114}
 """95 % of what the provider takes where it is limited."""
@@ -163,7 +163,7 @@ def denied(trial: Trial) -> None:
 )
 def goes_down(trial: Trial) -> None:
     with market(trial) as world:
-        job = submit(trial, world, policy={"attempts": 1})
+        job = submit(trial, world, policy={"max_tries": 1})
         after = trial.random.randrange(1, RECORDS)
         world.simulation.run(lambda: len(asked(world)) >= after, longest=60.0)
         begins = world.simulation.time

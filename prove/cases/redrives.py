@@ -18,7 +18,7 @@ SLOW_SECONDS = 4.0
 """What a record takes longer in the first run, so that the cancel finds the second chunk in its middle."""
 
 
-def _mending(bad: set[str]) -> type[Mark]:
+def _reconciler(bad: set[str]) -> type[Mark]:
     class Mending(Mark):
         """A processor that is slow, and fails at the bad records, as long as there are any."""
 
@@ -44,7 +44,7 @@ def _leave_open(trial: Trial, world: World, records: int) -> tuple[JobRef, dict[
     """Cancel a job in the second chunk of a shard whose first has failed; return that shard's record and number."""
     shard = trial.random.randrange(SHARDS)
     bad = {f"record {2 * shard * records + trial.random.randrange(records):05d}"}
-    world.processors["mending"] = _mending(bad)
+    world.processors["mending"] = _reconciler(bad)
     job = world.submit(
         lines(trial.random, 2 * SHARDS * records),
         processor="mending",
@@ -103,14 +103,16 @@ def open_chunk_and_deaths(trial: Trial) -> None:
         )
 
 
-@case("F23.letters", "A redrive's workers die before they come to the failed chunk: it has a letter of that run too.")
-def letters_again(trial: Trial) -> None:
+@case(
+    "F23.letters", "A redrive's workers die before they come to the failed chunk: it has a dead letter of that run too."
+)
+def dead_letters_again(trial: Trial) -> None:
     records = 4
     shard = trial.random.randrange(SHARDS)
     bad = {f"record {shard * records + trial.random.randrange(records):05d}"}
     with trial.world() as world:
         world.functions.noticed_late = 0.0
-        world.processors["mending"] = _mending(bad)
+        world.processors["mending"] = _reconciler(bad)
         data, options = lines(trial.random, SHARDS * records), {"chunk_bytes": records * RECORD_BYTES}
         job = world.submit(data, processor="mending", options=options)
         trial.expect(world.run(), "the job does not settle")
@@ -122,6 +124,8 @@ def letters_again(trial: Trial) -> None:
         done = _redrive(trial, world, job)
         trial.check(world, job, ends="PARTIAL")
         trial.expect(not done, f"records {done} were done")
-        causes = {letter["run"]: letter["cause"]["code"] for letter in map(json.loads, world.letters)}
+        causes = {
+            dead_letter["run"]: dead_letter["cause"]["code"] for dead_letter in map(json.loads, world.dead_letters)
+        }
         wanted = {1: "processor_error", 2: "worker_died"}
-        trial.expect(causes == wanted, f"the letters say {causes}, and not {wanted}")
+        trial.expect(causes == wanted, f"the dead letters say {causes}, and not {wanted}")

@@ -78,9 +78,9 @@ def _stored_at(call: Call) -> tuple[Step, float]:
 
 def _run(trial: Trial, *faults: Fault, large: bool, again: int) -> None:
     """Run a job of steps; so many calls may be made again at most, and none whose answer was stored."""
-    limit = 1 if large else claim_check.ANSWER_LARGEST
+    limit = 1 if large else claim_check.MAX_ANSWER
     asked: list[Asked] = []
-    with mock.patch.object(claim_check, "ANSWER_LARGEST", limit), trial.world(*faults) as world:
+    with mock.patch.object(claim_check, "MAX_ANSWER", limit), trial.world(*faults) as world:
         world.processors["asking"] = _asking(world, asked)
         job = world.submit(lines(trial.random, RECORDS), processor="asking")
         settle(trial, world)

@@ -24,7 +24,7 @@ RULES: dict[str, Rule] = {
     "slots are held by running jobs only": states.slots_match,
     "the output is the fault-free one": output.output_is_right,
     "every missing chunk is named": output.missing_is_named,
-    "every missing chunk has its letter": output.letters_are_sent,
+    "every missing chunk has its dead letter": output.dead_letters_are_sent,
     "counts are true": output.counts_are_true,
     "the input is pinned": output.input_is_pinned,
     "one event ID for each change": events.one_id_for_each_change,

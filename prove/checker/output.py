@@ -49,24 +49,24 @@ def missing_is_named(evidence: Evidence) -> Iterator[str]:
         yield f"the job is {state} with {len(named)} chunks missing"
 
 
-def letters_are_sent(evidence: Evidence) -> Iterator[str]:
-    """Each missing chunk has a letter of the last run in the queue of failed chunks; copies of a letter have one ID.
+def dead_letters_are_sent(evidence: Evidence) -> Iterator[str]:
+    """Each missing chunk has a dead letter of the last run; copies of a dead letter have one ID.
 
-    Those of earlier runs do not count: whoever redrives a letter deletes it. What nobody tried has none where the job
-    was to stop.
+    Those of earlier runs do not count: whoever redrives a dead letter deletes it. Where the job was to stop, a chunk
+    that nobody tried has none.
     """
     receipt = evidence.receipt
     if receipt is None or evidence.job.get("state") == "CANCELLED":
         return
-    letters = [json.loads(body) for body in evidence.final.queues.get("letters", ())]
-    known = {each["letter_id"] for each in letters}
+    dead_letters = [json.loads(body) for body in evidence.final.queues.get("dead_letters", ())]
+    known = {each["dead_letter_id"] for each in dead_letters}
     for each in receipt["missing"]:
-        if evidence.job.get("state") == "PAUSED" and not each.get("attempts"):
+        if evidence.job.get("state") == "PAUSED" and not each.get("tries"):
             continue
         if not each.get("message_id"):
             yield f"the receipt names no message for chunk {each['index']}"
         if f"{evidence.expected.job_id}.r{receipt['run']}.c{each['index']}" not in known:
-            yield f"there is no letter of run {receipt['run']} for chunk {each['index']}"
+            yield f"there is no dead letter of run {receipt['run']} for chunk {each['index']}"
 
 
 def counts_are_true(evidence: Evidence) -> Iterator[str]:

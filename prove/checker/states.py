@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from prove.checker.evidence import TERMINAL, Evidence
 
-ITEM_LARGEST = 400 * 1024
+MAX_ITEM = 400 * 1024
 LEGAL = {
     None: {"AWAITING_UPLOAD"},
     "AWAITING_UPLOAD": {"QUEUED", "EXPIRED", "FAILED", "CANCELLED"},
@@ -73,7 +73,7 @@ def nothing_is_left(evidence: Evidence) -> Iterator[str]:
 def items_stay_small(evidence: Evidence) -> Iterator[str]:
     """No item comes near DynamoDB's limit."""
     for _, change in evidence.writes:
-        if change.after is not None and len(json.dumps(change.after, default=str)) > ITEM_LARGEST:
+        if change.after is not None and len(json.dumps(change.after, default=str)) > MAX_ITEM:
             yield f"{change.sk} has {len(json.dumps(change.after, default=str)):,} bytes"
 
 

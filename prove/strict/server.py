@@ -15,7 +15,7 @@ from prove.strict.answers import content_hash
 from prove.strict.books import OUTAGES, Books, Counts, Given, Outage
 from prove.strict.work import Bad, Paid, read_call, served
 
-_HANG_LONGEST = 600.0
+_MAX_HANG = 600.0
 _PATIENCE = 300.0
 
 
@@ -196,7 +196,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(503, {"error": {"message": "Overloaded.", "type": "server_error"}}, headers)
             return
         if outage.kind == "hang":
-            time.sleep(min(max(outage.until - time.monotonic(), 0), _HANG_LONGEST))
+            time.sleep(min(max(outage.until - time.monotonic(), 0), _MAX_HANG))
         self.close_connection = True
 
     def _bad(self, bad: Bad) -> None:

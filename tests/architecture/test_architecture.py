@@ -10,7 +10,7 @@ import pytest
 import backhaul
 
 PROJECT = Path(__file__).resolve().parents[2]
-MODULE_LINES_MOST = 260
+MAX_MODULE_LINES = 400
 STAGES = {path.stem for path in (PROJECT / "backhaul/stages").glob("*.py")} - {"__init__"}
 _FOLDERS = ("backhaul", "lambdas", "prove", "stacks")
 SOURCES = sorted(path for folder in _FOLDERS for path in (PROJECT / folder).rglob("*.py"))
@@ -85,7 +85,7 @@ def test_nothing_knows_of_the_emulator_but_the_local_cloud():
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_module_is_no_longer_than_one_can_read_at_once(path):
-    assert len(path.read_text().splitlines()) <= MODULE_LINES_MOST
+    assert len(path.read_text().splitlines()) <= MAX_MODULE_LINES
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

@@ -30,7 +30,7 @@ class Ran(NamedTuple):
     said: str
 
 
-class Desk:
+class OperatorSeat:
     """An operator's command line, and what root sees of it in the queues and in the audit trail."""
 
     def __init__(self, cloud, cloud_home) -> None:
@@ -52,15 +52,15 @@ class Desk:
         return Ran(done.returncode, json.loads(done.stdout or "null"), done.stderr)
 
     def put(self, queue: str, body: str) -> str:
-        """Put a letter into a queue; returns its ID."""
+        """Put a dead letter into a queue; returns its ID."""
         return self.sqs.send_message(QueueUrl=self.outputs[QUEUES[queue]], MessageBody=body)["MessageId"]
 
     def counts(self) -> dict[str, int]:
-        """Return how many letters each queue holds, hidden ones included."""
+        """Return how many dead letters each queue holds, hidden ones included."""
         return {queue: sum(self.waiting(queue)) for queue in QUEUES}
 
     def waiting(self, queue: str) -> tuple[int, int]:
-        """Return how many letters of a queue can be seen, and how many are hidden."""
+        """Return how many dead letters of a queue can be seen, and how many are hidden."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         url = self.outputs[QUEUES[queue]]
         found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
@@ -72,8 +72,8 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(cloud, cloud_home) -> Desk:
-    return Desk(cloud, cloud_home)
+def operator(cloud, cloud_home) -> OperatorSeat:
+    return OperatorSeat(cloud, cloud_home)
 
 
 @pytest.fixture
@@ -103,7 +103,9 @@ def readable_stream(cloud) -> Iterator[None]:
     iam.delete_user_policy(UserName=OPERATOR, PolicyName="streams")
 
 
-def test_poisoned_chunks_are_listed_and_shown_and_one_run_does_them_once_they_are_mended(cloud, client, desk, tmp_path):
+def test_poisoned_chunks_are_listed_and_shown_and_one_run_does_them_once_they_are_mended(
+    cloud, client, operator, tmp_path
+):
     path, mended = tmp_path / "input", tmp_path / "mended"
     words = ["fine", "poison:raise", "fine", "poison:raise", "fine"]
     path.write_text("".join(f"{word:<{LINE_BYTES - 1}}\n" for word in words))
@@ -111,52 +113,52 @@ def test_poisoned_chunks_are_listed_and_shown_and_one_run_does_them_once_they_ar
     job, _ = run_job(client, path, "poison", options, ends=JobState.PARTIAL)
     ids = [f"{job.job_id}.r1.c{chunk}" for chunk in (1, 3)]
 
-    listed = desk.dlq("list", "--job", job.job_id)
+    listed = operator.dlq("list", "--job", job.job_id)
     assert (listed.code, listed.value["complete"]) == (Exit.SUCCEEDED, True), listed.said
-    letters = {each["chunk"]["letter_id"]: each for each in listed.value["letters"]}
-    assert sorted(letters) == ids
-    told = {(each["queue"], each["reason"], each["tenant"], each["job_state"]) for each in letters.values()}
-    assert told == {("failed-chunks", "poison", desk.tenant, "PARTIAL")}
+    dead_letters = {each["chunk"]["dead_letter_id"]: each for each in listed.value["dead_letters"]}
+    assert sorted(dead_letters) == ids
+    told = {(each["queue"], each["reason"], each["tenant"], each["job_state"]) for each in dead_letters.values()}
+    assert told == {("failed-chunks", "poison", operator.tenant, "PARTIAL")}
 
-    shown = desk.dlq("show", ids[0])
+    shown = operator.dlq("show", ids[0])
     body = json.loads(shown.value["body"])
-    assert (shown.code, shown.value["id"]) == (Exit.SUCCEEDED, letters[ids[0]]["id"])
+    assert (shown.code, shown.value["id"]) == (Exit.SUCCEEDED, dead_letters[ids[0]]["id"])
     assert (body["chunk"], body["start"], body["end"]) == (1, LINE_BYTES, 2 * LINE_BYTES)
-    assert (body["cause"]["code"], body["attempts"][0]["code"]) == ("processor_error", "processor_error")
+    assert (body["cause"]["code"], body["tries"][0]["code"]) == ("processor_error", "processor_error")
 
     mended.touch()
-    before = desk.counts(), desk.audited(), client.job(job.job_id)
-    foreseen = desk.dlq("redrive", "--job", job.job_id, "--dry-run")
+    before = operator.counts(), operator.audited(), client.job(job.job_id)
+    foreseen = operator.dlq("redrive", "--job", job.job_id, "--dry-run")
     assert (foreseen.code, foreseen.value["dry_run"]) == (Exit.SUCCEEDED, True), foreseen.said
     assert fates(foreseen) == dict.fromkeys(ids, "redriven")
-    assert (desk.counts(), desk.audited(), client.job(job.job_id)) == before
-    visible, hidden = desk.waiting("failed-chunks")
+    assert (operator.counts(), operator.audited(), client.job(job.job_id)) == before
+    visible, hidden = operator.waiting("failed-chunks")
     assert (visible >= len(ids), hidden) == (True, 0)
 
-    redriven = desk.dlq("redrive", "--job", job.job_id, "--why", "the processor is mended")
+    redriven = operator.dlq("redrive", "--job", job.job_id, "--why", "the processor is mended")
     assert (redriven.code, fates(redriven)) == (Exit.SUCCEEDED, dict.fromkeys(ids, "redriven")), redriven.said
     ended = eventually(lambda: client.job(job.job_id), lambda job: job.state.is_terminal and job.run == 2)
     assert ended.state is JobState.SUCCEEDED
     assert output_of(client, ended) == path.read_bytes().upper()
-    assert planned(cloud, desk, job.job_id, run=2) == {1, 3}
-    assert desk.waiting("failed-chunks") == (visible - len(ids), 0)
-    (record,) = desk.audited(job.job_id)
+    assert planned(cloud, operator, job.job_id, run=2) == {1, 3}
+    assert operator.waiting("failed-chunks") == (visible - len(ids), 0)
+    (record,) = operator.audited(job.job_id)
     assert (record.action, record.why) == ("dlq redrive", "the processor is mended")
     assert record.outcome == "redriven: Run 2 of the job does what is missing."
 
 
-def test_what_nobody_understands_stays_when_redriven_and_leaves_its_body_when_discarded(desk):
-    before, others = desk.audited(), desk.counts()
-    letter = desk.put("intake", "an operator understands it no better")
-    redriven = desk.dlq("redrive", letter, "--why", "try it")
-    assert (redriven.code, fates(redriven)) == (Exit.PARTIAL, {letter: "kept"})
-    assert desk.audited() == before
+def test_what_nobody_understands_stays_when_redriven_and_leaves_its_body_when_discarded(operator):
+    before, others = operator.audited(), operator.counts()
+    dead_letter = operator.put("intake", "an operator understands it no better")
+    redriven = operator.dlq("redrive", dead_letter, "--why", "try it")
+    assert (redriven.code, fates(redriven)) == (Exit.PARTIAL, {dead_letter: "kept"})
+    assert operator.audited() == before
 
-    aimless = desk.dlq("discard", "--why", "it is in the way")
+    aimless = operator.dlq("discard", "--why", "it is in the way")
     assert (aimless.code, aimless.value) == (Exit.USAGE, None)
-    discarded = desk.dlq("discard", letter, "--reason", "malformed", "--why", "a test sent it")
-    assert (discarded.code, fates(discarded)) == (Exit.SUCCEEDED, {letter: "discarded"}), discarded.said
-    record, *earlier = desk.audited()
+    discarded = operator.dlq("discard", dead_letter, "--reason", "malformed", "--why", "a test sent it")
+    assert (discarded.code, fates(discarded)) == (Exit.SUCCEEDED, {dead_letter: "discarded"}), discarded.said
+    record, *earlier = operator.audited()
     assert earlier == before
     assert (record.action, record.why, record.body) == (
         "dlq discard",
@@ -164,59 +166,61 @@ def test_what_nobody_understands_stays_when_redriven_and_leaves_its_body_when_di
         "an operator understands it no better",
     )
     assert record.who == f"arn:aws:iam::000000000000:user/{OPERATOR}"
-    assert record.what["letters"][0]["message_ids"] == [letter]
+    assert record.what["dead_letters"][0]["message_ids"] == [dead_letter]
     assert record.outcome.startswith("discarded:")
-    assert desk.counts() == others
+    assert operator.counts() == others
 
 
-def test_an_upload_that_dispatch_never_got_is_redriven_to_the_intake_queue(client, desk, let_in, tmp_path):
+def test_an_upload_that_dispatch_never_got_is_redriven_to_the_intake_queue(client, operator, let_in, tmp_path):
     path = tmp_path / "input"
     path.write_bytes(b"one two three\n")
     job_id = client.submit(path, "text-stats").job_id
-    letter = desk.put("intake", taken_from_intake(desk, job_id))
+    dead_letter = operator.put("intake", taken_from_intake(operator, job_id))
     let_in()
     assert client.job(job_id).state is JobState.AWAITING_UPLOAD
 
-    redriven = desk.dlq("redrive", "--queue", "intake", "--job", job_id, "--why", "dispatch works again")
-    assert (redriven.code, fates(redriven)) == (Exit.SUCCEEDED, {letter: "redriven"}), redriven.said
+    redriven = operator.dlq("redrive", "--queue", "intake", "--job", job_id, "--why", "dispatch works again")
+    assert (redriven.code, fates(redriven)) == (Exit.SUCCEEDED, {dead_letter: "redriven"}), redriven.said
     ended = eventually(lambda: client.job(job_id), lambda job: job.state.is_terminal)
     assert (ended.state, ended.run) == (JobState.SUCCEEDED, 1)
-    (record,) = desk.audited(job_id)
-    assert record.what["letters"][0]["reason"] == "stuck-upload"
+    (record,) = operator.audited(job_id)
+    assert record.what["dead_letters"][0]["reason"] == "stuck-upload"
 
 
-def test_changes_that_were_not_announced_are_read_from_the_stream_again(cloud, client, desk, readable_stream, tmp_path):
+def test_changes_that_were_not_announced_are_read_from_the_stream_again(
+    cloud, client, operator, readable_stream, tmp_path
+):
     path = tmp_path / "input"
     path.write_bytes(b"one two three\n")
     job, _ = run_job(client, path, "text-stats")
-    letter = desk.put("announce", json.dumps(batch_of_end(cloud, job.job_id)))
+    dead_letter = operator.put("announce", json.dumps(batch_of_end(cloud, job.job_id)))
     with subscription(cloud, seconds=20) as events:
-        redriven = desk.dlq("redrive", letter, "--why", "the bus works again")
-        assert (redriven.code, fates(redriven)) == (Exit.SUCCEEDED, {letter: "redriven"}), redriven.said
+        redriven = operator.dlq("redrive", dead_letter, "--why", "the bus works again")
+        assert (redriven.code, fates(redriven)) == (Exit.SUCCEEDED, {dead_letter: "redriven"}), redriven.said
         told = next(event["detail"] for event in events if event["detail"]["job_id"] == job.job_id)
     assert told["state"] == "SUCCEEDED"
 
 
 def fates(ran: Ran) -> dict[str, str]:
-    """Return what became of each letter, by the ID that its sender gave it or else by its message's."""
-    return {each["letter_id"] or each["id"]: each["outcome"] for each in ran.value["letters"]}
+    """Return what became of each dead letter, by the ID that its sender gave it or else by its message's."""
+    return {each["dead_letter_id"] or each["id"]: each["outcome"] for each in ran.value["dead_letters"]}
 
 
-def planned(cloud, desk: Desk, job_id: str, run: int) -> set[int]:
+def planned(cloud, operator: OperatorSeat, job_id: str, run: int) -> set[int]:
     """Return the chunks that a run of a job was to do."""
-    key = keys.plan_key(JobRef(desk.tenant, job_id), run)
-    body = admin_client(cloud, "s3").get_object(Bucket=desk.outputs["DataBucketName"], Key=key)["Body"].read()
+    key = keys.plan_key(JobRef(operator.tenant, job_id), run)
+    body = admin_client(cloud, "s3").get_object(Bucket=operator.outputs["DataBucketName"], Key=key)["Body"].read()
     shards = [json.loads(line) for line in body.splitlines()]
     ranges = [(shard["first_chunk"], len(shard["bounds"]) - 1, shard["skip"]) for shard in shards]
     return {chunk for first, count, skip in ranges for chunk in range(first, first + count) if chunk not in skip}
 
 
-def taken_from_intake(desk: Desk, job_id: str) -> str:
+def taken_from_intake(operator: OperatorSeat, job_id: str) -> str:
     """Take the event about a job's upload out of the intake queue; returns its body."""
-    url = desk.outputs["IntakeQueueUrl"]
+    url = operator.outputs["IntakeQueueUrl"]
     ask = {"QueueUrl": url, "WaitTimeSeconds": 1, "MaxNumberOfMessages": 1}
-    (message,) = eventually(lambda: desk.sqs.receive_message(**ask).get("Messages", []), bool, seconds=20)
-    desk.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    (message,) = eventually(lambda: operator.sqs.receive_message(**ask).get("Messages", []), bool, seconds=20)
+    operator.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     assert job_id in message["Body"]
     return message["Body"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prove.functions import FunctionFailed
-from prove.orchestrator import PAYLOAD_LARGEST
+from prove.orchestrator import MAX_PAYLOAD
 
 State = dict[str, Any]
 
@@ -85,7 +85,7 @@ class Machine:
             try:
                 began, self.time = self.time, self.time + self.call_seconds
                 answer = self.call(name, state, began)
-                if len(json.dumps(answer)) > PAYLOAD_LARGEST:
+                if len(json.dumps(answer)) > MAX_PAYLOAD:
                     raise FunctionFailed("States.DataLimitExceeded", f"the answer of {name} is too large")
             except FunctionFailed as failed:
                 number = next((at for at, each in enumerate(found["Retry"]) if _matches(each, failed)), None)

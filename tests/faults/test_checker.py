@@ -156,9 +156,9 @@ def test_a_success_with_something_missing_is_found():
     assert "every missing chunk is named" in ended(whole(), missing=missing).verdicts()
 
 
-def test_a_missing_chunk_without_a_letter_is_found():
+def test_a_missing_chunk_without_a_dead_letter_is_found():
     missing = [{"index": 3, "start": 39, "end": 52, "cause": {"code": "x"}, "message_id": None}]
-    assert "every missing chunk has its letter" in ended(whole(), missing=missing).verdicts()
+    assert "every missing chunk has its dead letter" in ended(whole(), missing=missing).verdicts()
 
 
 def test_counts_that_disagree_are_found():

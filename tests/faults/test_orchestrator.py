@@ -20,7 +20,7 @@ from backhaul.task import RunTask
 from prove import orchestrator
 from prove.functions import FunctionFailed
 from prove.history import Call
-from prove.orchestrator import PAYLOAD_LARGEST, Orchestrator
+from prove.orchestrator import MAX_PAYLOAD, Orchestrator
 from prove.scheduler import Simulation
 from tests.faults.machine import Machine, State
 from tests.infra.conftest import synthesized
@@ -28,12 +28,12 @@ from tests.infra.conftest import synthesized
 ORDER = {"tenant": "TENANT", "job_id": "JOB", "run": 1}
 CRASH = FunctionFailed("Runtime.ExitError", "exited without an answer")
 THROTTLED = FunctionFailed("Lambda.TooManyRequestsException", "Rate Exceeded.")
-TOO_LARGE = {"outcome": "done", "story": "x" * PAYLOAD_LARGEST}
+TOO_LARGE = {"outcome": "done", "story": "x" * MAX_PAYLOAD}
 PLANNED = {"outcome": "planned", "plan_key": "plan"}
 SHARDS = [{"shard": 0}, {"shard": 1}]
 MANY = 100
 """More than any retries but those after throttling."""
-LONGEST_SECONDS = 10 * 86400.0
+MAX_SECONDS = 10 * 86400.0
 
 Said = tuple[float, str, object]
 """When a function was called, in seconds since the run began, which one, and what it read of its input."""
@@ -113,7 +113,7 @@ def by_the_model(story: Story) -> Course:
     request = {"name": "run", "input": json.dumps(ORDER | story.order)}
     model.answer(Call(0, 0.0, "", "", "StartExecution", "run", "", "", request))
     (execution,) = model.executions.values()
-    simulation.run(lambda: execution.status != "RUNNING", longest=LONGEST_SECONDS)
+    simulation.run(lambda: execution.status != "RUNNING", longest=MAX_SECONDS)
     simulation.close()
     return Course(calls, (execution.status, execution.error, execution.cause))
 

@@ -19,7 +19,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_lambda as lambda_
 
 from stacks.pipeline import Pipeline
-from stacks.stage import StageSettings
+from stacks.stage import DeploymentSettings
 from tests.infra.template import Template
 
 CONTEXT = json.loads((toolchain.PROJECT / "cdk.json").read_text())["context"]
@@ -29,7 +29,7 @@ def build(**settings: Any) -> tuple[cdk.App, Pipeline]:
     """Return an app with one pipeline in it, not yet synthesized."""
     # The CDK's own validation costs three seconds; cfn-lint looks at the same template in its own test.
     app = cdk.App(context=CONTEXT, builtin_cloud_formation_validation=False)
-    stage = StageSettings.from_context(settings.get)
+    stage = DeploymentSettings.from_context(settings.get)
     return app, Pipeline(app, stage=stage, code=lambda_.Code.from_inline("placeholder"))
 
 

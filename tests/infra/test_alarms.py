@@ -13,15 +13,15 @@ from aws_cdk.assertions import Annotations, Match
 from tests.infra.conftest import build
 from tests.infra.template import Template, text
 
-LETTERS = ("AWS/SQS", "Maximum ApproximateNumberOfMessagesVisible")
+DEAD_LETTERS = ("AWS/SQS", "Maximum ApproximateNumberOfMessagesVisible")
 FIVE_MINUTES, A_DAY, A_QUARTER = (1, 300), (24, 3600), (3, 300)
 WATCHED = [
-    ("alarmsintakewaiting", *LETTERS, "<intakedeadletters.QueueName>", "> 0", FIVE_MINUTES),
-    ("alarmsintakeold", *LETTERS, "<intakedeadletters.QueueName>", "> 0", A_DAY),
-    ("alarmsfailedchunkswaiting", *LETTERS, "<workersfailedchunks.QueueName>", "> 0", FIVE_MINUTES),
-    ("alarmsfailedchunksold", *LETTERS, "<workersfailedchunks.QueueName>", "> 0", A_DAY),
-    ("alarmsannouncewaiting", *LETTERS, "<announcementsdeadletters.QueueName>", "> 0", FIVE_MINUTES),
-    ("alarmsannounceold", *LETTERS, "<announcementsdeadletters.QueueName>", "> 0", A_DAY),
+    ("alarmsintakewaiting", *DEAD_LETTERS, "<intakedeadletters.QueueName>", "> 0", FIVE_MINUTES),
+    ("alarmsintakeold", *DEAD_LETTERS, "<intakedeadletters.QueueName>", "> 0", A_DAY),
+    ("alarmsfailedchunkswaiting", *DEAD_LETTERS, "<workersfailedchunks.QueueName>", "> 0", FIVE_MINUTES),
+    ("alarmsfailedchunksold", *DEAD_LETTERS, "<workersfailedchunks.QueueName>", "> 0", A_DAY),
+    ("alarmsannouncewaiting", *DEAD_LETTERS, "<announcementsdeadletters.QueueName>", "> 0", FIVE_MINUTES),
+    ("alarmsannounceold", *DEAD_LETTERS, "<announcementsdeadletters.QueueName>", "> 0", A_DAY),
     ("alarmsstalledshards", "Backhaul", "Maximum StalledShards", "Backhaul-dev", "> 0", FIVE_MINUTES),
     ("alarmsjobspastdeadline", "Backhaul", "Maximum JobsPastDeadline", "Backhaul-dev", "> 0", FIVE_MINUTES),
     ("alarmssweepfailing", "AWS/Lambda", "Sum Errors", "<recoverysweep>", "> 6", FIVE_MINUTES),

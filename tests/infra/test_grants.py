@@ -141,7 +141,7 @@ def test_a_model_whose_version_has_a_dot_is_no_inference_profile(synthesize: Cal
     }
 
 
-def test_only_what_gives_chunks_up_may_write_letters_about_them(template: Template):
+def test_only_what_gives_chunks_up_may_write_dead_letters_about_them(template: Template):
     assert holders(template, "sqs:SendMessage", "<workersfailedchunks.Arn>") == {"process", "merge"}
 
 

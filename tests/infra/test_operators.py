@@ -10,11 +10,11 @@ from backhaul import keys
 from tests.infra.template import Grant, Template, grant
 from tests.infra.test_grants import JOB
 
-POLICY_LARGEST = 6144
+MAX_POLICY = 6144
 """Characters that IAM takes for a managed policy, without white space."""
 
 JOBS, FLOW = "<storagejobs.Arn>", "<storageflow.Arn>"
-LETTERS = ("<intakedeadletters.Arn>", "<workersfailedchunks.Arn>", "<announcementsdeadletters.Arn>")
+DEAD_LETTERS = ("<intakedeadletters.Arn>", "<workersfailedchunks.Arn>", "<announcementsdeadletters.Arn>")
 ITEMS = {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query"}
 STREAM = {"dynamodb:GetRecords", "dynamodb:GetShardIterator"}
 TAKE = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"}
@@ -30,12 +30,12 @@ def on(granted: list[Grant], resource: str) -> set[str]:
 
 
 def test_an_operator_may_take_dead_letters_of_each_queue_and_hand_uploads_in_again(granted: list[Grant]):
-    for queue in LETTERS:
+    for queue in DEAD_LETTERS:
         assert on(granted, queue) == TAKE
     assert on(granted, "<intakequeue.Arn>") == {"sqs:SendMessage"}
 
 
-def test_an_operator_may_read_and_mend_records_and_read_what_a_letter_of_the_stream_is_about(granted: list[Grant]):
+def test_an_operator_may_read_and_mend_records_and_read_what_a_dead_letter_of_the_stream_is_about(granted: list[Grant]):
     assert on(granted, JOBS) == ITEMS
     for index in ("by-tenant", "due", "queued"):
         assert on(granted, f"{JOBS}/index/{index}") == {"dynamodb:Query"}
@@ -75,4 +75,4 @@ def test_an_operator_finds_the_deployment_and_who_hears_its_alarms(granted: list
 def test_the_policy_is_small_enough_for_iam_however_long_the_names_are(granted: list[Grant]):
     # A reference becomes an ARN; none is longer than a hundred characters more than its name here.
     references = sum(len(resources) for _, resources in granted)
-    assert len(json.dumps(granted).replace(" ", "")) + 100 * references <= POLICY_LARGEST
+    assert len(json.dumps(granted).replace(" ", "")) + 100 * references <= MAX_POLICY

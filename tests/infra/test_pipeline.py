@@ -18,7 +18,7 @@ from backhaul.store import breakers
 from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from tests.infra.template import Template, listed, text
 
-RESOURCES_MOST = 110
+MAX_RESOURCES = 110
 """Of the 500 that CloudFormation takes. Who passes this has added a construct without looking at what it brings."""
 STATEFUL = ("S3::Bucket", "DynamoDB::Table", "Logs::LogGroup")
 JOB = JobRef("AIDAEXAMPLE", "01jd0000000000000000000000")
@@ -26,7 +26,7 @@ JOB = JobRef("AIDAEXAMPLE", "01jd0000000000000000000000")
 
 def test_there_are_few_resources_and_no_custom_ones(template: Template):
     kinds = [each["Type"] for each in template.document["Resources"].values()]
-    assert len(kinds) <= RESOURCES_MOST
+    assert len(kinds) <= MAX_RESOURCES
     assert not [kind for kind in kinds if kind.startswith("Custom::") or "CustomResource" in kind]
 
 

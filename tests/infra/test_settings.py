@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from backhaul.settings import Settings
-from stacks.stage import InvalidContext, StageSettings
+from stacks.stage import DeploymentSettings, InvalidContext
 
 
-def settings(**context: object) -> StageSettings:
-    return StageSettings.from_context(context.get)
+def settings(**context: object) -> DeploymentSettings:
+    return DeploymentSettings.from_context(context.get)
 
 
 def test_without_context_it_is_a_development_stage():
-    assert settings() == StageSettings()
+    assert settings() == DeploymentSettings()
     assert settings().stack_name == "Backhaul-dev"
 
 

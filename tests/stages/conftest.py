@@ -183,7 +183,7 @@ class Deployment:
             clock=self.clock,
         )
 
-    def letters(self) -> list[dict[str, Any]]:
+    def dead_letters(self) -> list[dict[str, Any]]:
         """The bodies of all messages in the queue of failed chunks, with their message IDs."""
         sqs, found = boto3.client("sqs"), []
         while messages := sqs.receive_message(
@@ -239,7 +239,7 @@ class Deployment:
             "shards": store.shards,
             "steps": store.steps,
             "objects": store.objects,
-            "letters": store.letters,
+            "dead_letters": store.dead_letters,
             "channels": self.channels,
             "budgets": store.budgets,
             "answers": store.answers,
@@ -260,7 +260,7 @@ class Deployment:
             shards=store.shards,
             steps=store.steps,
             objects=store.objects,
-            letters=store.letters,
+            dead_letters=store.dead_letters,
             budgets=store.budgets,
             registry=self.registry,
             clock=self.clock,

@@ -1,4 +1,4 @@
-"""A deployment's queues of dead letters, and letters to put into them."""
+"""A deployment's queues of dead letters, and dead letters to put into them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from botocore.client import BaseClient
 from moto.backends import get_backend
 
 from backhaul.job import Cause, JobRef, JobState
-from backhaul.letter import FailedChunkLetter
+from backhaul.letter import ChunkDeadLetter
 from backhaul.operations.connection import NO_CAP, Operations, Outputs
 from backhaul.operations.contents import Queue
 from backhaul.operations.deadletters import DeadLetter, Found, Wanted, find
 from backhaul.operations.holding import Held
 from backhaul.operations.redriving import Redrive, redrive_of
-from backhaul.operations.settling import Act, Pace, Settled, Settlement
+from backhaul.operations.settling import Act, Pace, SettledUnit, Settlement
 from backhaul.progress import Part, Try
 from backhaul.shard import Shard
 from backhaul.stages.command import Redriven
@@ -31,7 +31,7 @@ WHO = "arn:aws:iam::123456789012:user/operator"
 
 
 @dataclass
-class Desk:
+class OperatorSeat:
     """An operator's desk: the deployment, its queues, and what the operator does with them."""
 
     deployment: Any
@@ -55,10 +55,10 @@ class Desk:
         url = self.url(urls[queue])
         return [self.sqs.send_message(QueueUrl=url, MessageBody=body)["MessageId"] for _ in range(copies)]
 
-    def put_chunk(self, job: JobRef, chunk: int = 0, copies: int = 1, **changes: Any) -> FailedChunkLetter:
-        letter = letter_of(job, chunk, **changes)
-        self.put(Queue.FAILED_CHUNKS, msgspec.json.encode(letter).decode(), copies)
-        return letter
+    def put_chunk(self, job: JobRef, chunk: int = 0, copies: int = 1, **changes: Any) -> ChunkDeadLetter:
+        dead_letter = dead_letter_of(job, chunk, **changes)
+        self.put(Queue.FAILED_CHUNKS, msgspec.json.encode(dead_letter).decode(), copies)
+        return dead_letter
 
     def put_upload(self, copies: int = 1) -> JobRef:
         """A job whose upload arrived and was never claimed."""
@@ -75,13 +75,13 @@ class Desk:
         return batch
 
     def ended_job(self) -> JobRef:
-        """A job whose first run has ended with all chunks but the last one missing; its own letters are gone."""
+        """A job whose first run has ended with all chunks but the last one missing; its own dead letters are gone."""
         task = self.deployment.start("text-stats", b"one\ntwo\nsix\n", options={"chunk_bytes": 4})
         self.deployment.plan(task)
         *_, last = self.deployment.shard_tasks(task)
         self.deployment.process(last)
         assert self.deployment.merge(task).state is JobState.PARTIAL
-        self._drop_letters_of(task.job)
+        self._drop_dead_letters_of(task.job)
         return task.job
 
     def failed_job(self) -> JobRef:
@@ -92,10 +92,10 @@ class Desk:
         slots.drop(task.job)
         return task.job
 
-    def _drop_letters_of(self, job: JobRef) -> None:
+    def _drop_dead_letters_of(self, job: JobRef) -> None:
         with self.held() as held:
             for message in held.receive(Queue.FAILED_CHUNKS):
-                if job.job_id in message.body and '"attempts":[]' in message.body:
+                if job.job_id in message.body and '"tries":[]' in message.body:
                     held.delete(Queue.FAILED_CHUNKS, [message])
 
     def commit(self, job: JobRef, *chunks: int) -> None:
@@ -132,16 +132,16 @@ class Desk:
         with self.held() as held:
             return self._find(held, Wanted(**wanted))
 
-    def letters(self, **wanted: Any) -> tuple[DeadLetter, ...]:
-        return self.look(**wanted).letters
+    def dead_letters(self, **wanted: Any) -> tuple[DeadLetter, ...]:
+        return self.look(**wanted).dead_letters
 
-    def redrive(self, rate: float | None = None, **wanted: Any) -> list[Settled]:
+    def redrive(self, rate: float | None = None, **wanted: Any) -> list[SettledUnit]:
         return self.settle(self.redriver(), rate, **wanted)
 
     def redriver(self) -> Redrive:
         return replace(redrive_of(self.operations), redrive_job=self.redrive_job)
 
-    def settle(self, act: Act, rate: float | None = None, **wanted: Any) -> list[Settled]:
+    def settle(self, act: Act, rate: float | None = None, **wanted: Any) -> list[SettledUnit]:
         clock = self.deployment.clock
 
         def sleep(seconds: float) -> None:
@@ -153,7 +153,7 @@ class Desk:
             pace = Pace(rate, clock, sleep)
             store = self.operations.store
             settlement = Settlement(act, held, store.audit, pace, WHO, "tests")
-            return list(settlement.settle(found.letters))
+            return list(settlement.settle(found.dead_letters))
 
     def redrive_job(self, ref: JobRef, *, only_failed: bool = False) -> Redriven:
         """The pipeline's own redrive, and a note of each run that it ordered."""
@@ -167,12 +167,12 @@ class Desk:
         return find(wanted, held, jobs=store.jobs, shards=store.shards)
 
 
-def letter_of(job: JobRef, chunk: int = 0, *, run: int = 1, code: str = "processor_error", **changes: Any) -> Any:
-    """The letter of a failed chunk."""
+def dead_letter_of(job: JobRef, chunk: int = 0, *, run: int = 1, code: str = "processor_error", **changes: Any) -> Any:
+    """The dead letter of a failed chunk."""
     at = datetime(2026, 11, 22, 11, 59, tzinfo=UTC)
     values: dict[str, Any] = {
         "schema_version": 1,
-        "letter_id": f"{job.job_id}.r{run}.c{chunk}",
+        "dead_letter_id": f"{job.job_id}.r{run}.c{chunk}",
         "tenant": job.tenant,
         "job_id": job.job_id,
         "run": run,
@@ -183,11 +183,11 @@ def letter_of(job: JobRef, chunk: int = 0, *, run: int = 1, code: str = "process
         "end": 4,
         "record": 2,
         "cause": Cause(code, "The processor raised ValueError at p.py:3. It may again."),
-        "attempts": (Try(1, at, code, "The processor raised ValueError at p.py:3."),),
+        "tries": (Try(1, at, code, "The processor raised ValueError at p.py:3."),),
         "input": None,
         "failed_at": at,
     }
-    return FailedChunkLetter(**(values | changes))
+    return ChunkDeadLetter(**(values | changes))
 
 
 def batch_of(first: str, last: str) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def killed_at(call: int, *, after: bool, monkeypatch: pytest.MonkeyPatch) -> Ite
             yield lambda: dead
 
 
-def make_desk(deployment: Any) -> Desk:
+def make_operator(deployment: Any) -> OperatorSeat:
     """The desk of a deployment's operator."""
     sqs = boto3.client("sqs")
     names = ("IntakeQueueUrl", "IntakeDeadLettersUrl", "AnnounceDeadLettersUrl")
@@ -268,4 +268,4 @@ def make_desk(deployment: Any) -> Desk:
         "EventBusName": settings.event_bus,
     }
     outputs = Outputs("The stack", values)
-    return Desk(deployment, Operations(outputs, outputs.settings(), deployment.store, deployment.clock, WHO))
+    return OperatorSeat(deployment, Operations(outputs, outputs.settings(), deployment.store, deployment.clock, WHO))

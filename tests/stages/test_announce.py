@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from backhaul.events import DETAIL_TYPES
 from backhaul.guards.breaker import Breaker
-from backhaul.guards.breaker_rule import BreakerRule, Go, Outcome, Probe, Result
+from backhaul.guards.breaker_rule import BreakerRule, CallReport, CallResult, Permit, Probe
 from backhaul.job import Cause, JobState, Stop, StopKind
 from backhaul.stages.announce import Change, announce
 from backhaul.store import EventBus
@@ -298,18 +298,18 @@ def breaker_changes(deployment: Any) -> list[Change]:
 def failing(deployment: Any) -> Breaker:
     """A breaker that enough failures have opened."""
     breaker = Breaker("acme", BreakerRule(), deployment.store.breakers, deployment.clock)
-    while isinstance(permit := breaker.may_call(), Go):
-        breaker.report(Outcome(permit, Result.FAILED))
+    while isinstance(permit := breaker.may_call(), Permit):
+        breaker.report(CallReport(permit, CallResult.FAILED))
         deployment.clock.advance(seconds=0.5)
     return breaker
 
 
 def test_a_breaker_that_opens_and_closes_is_announced_once_each_whatever_its_probes_find(deployment, monkeypatch):
     breaker = failing(deployment)
-    for result in (Result.FAILED, Result.FAILED, Result.OK):
+    for result in (CallResult.FAILED, CallResult.FAILED, CallResult.OK):
         while not isinstance(permit := breaker.may_call(), Probe):
             deployment.clock.advance(seconds=1)
-        breaker.report(Outcome(permit, result))
+        breaker.report(CallReport(permit, result))
     changes = breaker_changes(deployment)
     bus = Bus()
     assert announce(changes, bus=bus, bucket="data") is None

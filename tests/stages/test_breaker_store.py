@@ -11,11 +11,11 @@ from backhaul.breaker import BreakerState, Count, Phase
 from backhaul.guards.breaker import Breaker
 from backhaul.guards.breaker_rule import (
     BreakerRule,
-    Go,
-    Outcome,
+    CallReport,
+    CallResult,
+    OpenBreaker,
+    Permit,
     Probe,
-    Result,
-    StayAway,
     closed,
     half_opened,
     opened,
@@ -133,9 +133,9 @@ def test_a_change_from_an_epoch_that_is_over_changes_nothing(deployment, store):
     assert store.get(NAME) == second
 
 
-def fail(breaker, times, result=Result.FAILED):
+def fail(breaker, times, result=CallResult.FAILED):
     for _ in range(times):
-        breaker.report(Outcome(breaker.may_call(), result))
+        breaker.report(CallReport(breaker.may_call(), result))
 
 
 def test_workers_that_fail_open_it_together_within_five_seconds(deployment):
@@ -147,7 +147,7 @@ def test_workers_that_fail_open_it_together_within_five_seconds(deployment):
     for _ in range(5):
         deployment.clock.advance(seconds=1)
         said = [each.may_call() for each in workers]
-    assert all(isinstance(each, StayAway) for each in said)
+    assert all(isinstance(each, OpenBreaker) for each in said)
     assert [change.state for change in changes] == [OPEN]
     assert changes[0] == deployment.store.breakers.get(NAME)
 
@@ -157,7 +157,7 @@ def test_while_all_is_well_nothing_is_written_and_little_is_read(deployment, sto
     reads, writes = calls_of(store, "get_item"), calls_of(store, "update_item")
     for _ in range(10):
         for _ in range(20):
-            breaker.report(Outcome(breaker.may_call(), Result.OK))
+            breaker.report(CallReport(breaker.may_call(), CallResult.OK))
         deployment.clock.advance(seconds=1)
     assert not writes
     assert len(reads) == 10
@@ -166,7 +166,7 @@ def test_while_all_is_well_nothing_is_written_and_little_is_read(deployment, sto
 
 def test_while_calls_fail_a_worker_writes_once_a_second_at_most(deployment, store):
     breaker = worker(deployment, BreakerRule(share=1.0))
-    fail(breaker, 1, Result.OK)
+    fail(breaker, 1, CallResult.OK)
     writes = calls_of(store, "update_item")
     for _ in range(10):
         fail(breaker, 20)
@@ -176,19 +176,19 @@ def test_while_calls_fail_a_worker_writes_once_a_second_at_most(deployment, stor
 
 def test_who_has_not_failed_reports_once_it_hears_that_others_have(deployment, store):
     well, ill = worker(deployment), worker(deployment)
-    fail(well, 30, Result.OK)
+    fail(well, 30, CallResult.OK)
     fail(ill, 12)
     for _ in range(5):
         deployment.clock.advance(seconds=1)
-        assert isinstance(well.may_call(), Go)
-        assert isinstance(ill.may_call(), Go)
+        assert isinstance(well.may_call(), Permit)
+        assert isinstance(ill.may_call(), Permit)
     total = sum(recent(store.get(NAME), RULE, deployment.clock.now()).values(), Count())
     assert total == Count(42, 12)
 
 
 def opened_by(breaker, clock):
     """Let calls fail until the breaker is open."""
-    while isinstance(breaker.may_call(), Go):
+    while isinstance(breaker.may_call(), Permit):
         fail(breaker, 10)
         clock.advance(seconds=1)
 
@@ -200,29 +200,29 @@ def test_one_of_many_threads_and_workers_probes_and_its_success_closes(deploymen
     turns = iter(workers * 2)
     said = in_threads(8, lambda: next(turns).may_call())
     (probe,) = [each for each in said if isinstance(each, Probe)]
-    assert all(isinstance(each, StayAway) for each in said if each is not probe)
+    assert all(isinstance(each, OpenBreaker) for each in said if each is not probe)
     (holder,) = [each for each in workers if each.state.epoch == probe.epoch and each.state.state is HALF_OPEN][:1]
-    holder.report(Outcome(probe, Result.OK))
+    holder.report(CallReport(probe, CallResult.OK))
     deployment.clock.advance(seconds=1)
-    assert all(isinstance(each.may_call(), Go) for each in workers)
+    assert all(isinstance(each.may_call(), Permit) for each in workers)
     assert deployment.store.breakers.get(NAME).state is CLOSED
 
 
 def test_a_person_opens_and_only_a_person_closes(deployment, store):
     operator, breaker = worker(deployment), worker(deployment)
-    assert isinstance(breaker.may_call(), Go)
+    assert isinstance(breaker.may_call(), Permit)
     state = operator.open("maintenance", by="ann", why="their status page")
     assert (state.by, state.why, state.next_probe_at) == ("ann", "their status page", None)
     assert operator.open("maintenance", by="bob", why="too") is None
     assert operator.open("credentials") is None
     for _ in range(3):
         deployment.clock.advance(hours=1)
-        assert isinstance(breaker.may_call(), StayAway)
+        assert isinstance(breaker.may_call(), OpenBreaker)
     assert "by ann: their status page" in breaker.may_call().reason
     assert operator.close(by="bob", why="over").by == "bob"
     assert operator.close(by="bob", why="over") is None
     deployment.clock.advance(seconds=1)
-    assert isinstance(breaker.may_call(), Go)
+    assert isinstance(breaker.may_call(), Permit)
 
 
 def throttled(**_):
@@ -231,10 +231,10 @@ def throttled(**_):
 
 def test_a_table_that_is_down_stops_the_probe_at_once_and_the_calls_in_ten_seconds(deployment, store, monkeypatch):
     breaker = worker(deployment)
-    assert isinstance(breaker.may_call(), Go)
+    assert isinstance(breaker.may_call(), Permit)
     monkeypatch.setattr(store._client, "get_item", throttled)
     deployment.clock.advance(seconds=10)
-    assert isinstance(breaker.may_call(), Go)
+    assert isinstance(breaker.may_call(), Permit)
     deployment.clock.advance(seconds=1)
     assert "cannot be read" in breaker.may_call().reason
     assert "cannot be read" in worker(deployment).may_call().reason
@@ -245,7 +245,7 @@ def test_a_probe_that_cannot_be_written_is_none(deployment, store, monkeypatch):
     opened_by(breaker, deployment.clock)
     deployment.clock.advance(seconds=16)
     monkeypatch.setattr(store._client, "update_item", throttled)
-    assert isinstance(breaker.may_call(), StayAway)
+    assert isinstance(breaker.may_call(), OpenBreaker)
     monkeypatch.undo()
     deployment.clock.advance(seconds=1)
     assert isinstance(breaker.may_call(), Probe)
@@ -259,10 +259,10 @@ def test_what_a_probe_found_is_written_once_the_table_is_back(deployment, store,
     probe = breaker.may_call()
     with monkeypatch.context() as patch:
         patch.setattr(store._client, "update_item", throttled)
-        breaker.report(Outcome(probe, Result.OK))
+        breaker.report(CallReport(probe, CallResult.OK))
     assert store.get(NAME).state is HALF_OPEN
     deployment.clock.advance(seconds=1)
-    assert isinstance(breaker.may_call(), Go)
+    assert isinstance(breaker.may_call(), Permit)
     assert [change.state for change in changes] == [OPEN, HALF_OPEN, CLOSED]
     assert store.get(NAME) == replace(changes[-1])
 

@@ -10,7 +10,7 @@ from backhaul.cli.app import run
 from backhaul.cli.exits import Exit
 from backhaul.errors import InvalidRequest
 from backhaul.guards.breaker import Breaker
-from backhaul.guards.breaker_rule import BreakerRule, Go, Outcome, Probe, Result, StayAway
+from backhaul.guards.breaker_rule import BreakerRule, CallReport, CallResult, OpenBreaker, Permit, Probe
 from backhaul.operations.breakers import close, hold_open
 from backhaul.operations.connection import Operations, Outputs
 from backhaul.operations.providers import change, look, remove
@@ -50,16 +50,16 @@ def rows(capsys):
 
 
 def test_what_a_person_opens_holds_all_calls_back_until_a_person_closes_it(operations, worker):
-    assert isinstance(worker.may_call(), Go)
+    assert isinstance(worker.may_call(), Permit)
     assert hold_open(operations, "small", "their status page").changed
     for _ in range(3):
         operations.clock.advance(hours=1)
-        assert isinstance(worker.may_call(), StayAway)
+        assert isinstance(worker.may_call(), OpenBreaker)
     assert f"by {WHO}: their status page" in worker.may_call().reason
     done = close(operations, "small", "they are back")
     assert (done.changed, done.before.why, done.state.why) == (True, "their status page", "they are back")
     operations.clock.advance(seconds=1)
-    assert isinstance(worker.may_call(), Go)
+    assert isinstance(worker.may_call(), Permit)
     what = {"provider": "small"}
     assert acts(operations) == [
         ("breakers close", WHO, "they are back", what, "closed"),
@@ -80,13 +80,13 @@ def test_doing_it_twice_is_doing_it_once(operations):
 
 
 def test_a_person_takes_over_what_opened_by_itself_and_closes_it_before_its_time(operations, worker):
-    worker.report(Outcome(worker.may_call(), Result.DENIED))
+    worker.report(CallReport(worker.may_call(), CallResult.DENIED))
     assert look(operations, "small").breaker.reason == "credentials"
     assert hold_open(operations, "small", "the key is being replaced").changed
     assert look(operations, "small").breaker.is_held_open
     assert close(operations, "small", "it is replaced").changed
     operations.clock.advance(seconds=1)
-    worker.report(Outcome(worker.may_call(), Result.DENIED))
+    worker.report(CallReport(worker.may_call(), CallResult.DENIED))
     assert look(operations, "small").breaker.state is Phase.OPEN
     assert close(operations, "small", "now it is").before.reason == "credentials"
 
@@ -153,7 +153,7 @@ def test_whoever_acts_says_why(operations, capsys, command):
 def test_the_list_shows_each_way_in_which_a_breaker_may_stand(operations, worker, capsys):
     assert run(["breakers", "list"]) == 0
     assert rows(capsys)[0].split() == ["small", "closed", "-", "-", "-"]
-    worker.report(Outcome(worker.may_call(), Result.DENIED))
+    worker.report(CallReport(worker.may_call(), CallResult.DENIED))
     operations.clock.advance(seconds=20)
     assert run(["breakers", "list"]) == 0
     assert rows(capsys)[0].split() == ["small", "open", "20", "s", "credentials", "in", "40", "s"]
@@ -174,7 +174,7 @@ def test_the_list_shows_each_way_in_which_a_breaker_may_stand(operations, worker
 
 
 def test_providers_show_how_their_breaker_stands(operations, worker, capsys):
-    worker.report(Outcome(worker.may_call(), Result.DENIED))
+    worker.report(CallReport(worker.may_call(), CallResult.DENIED))
     assert run(["providers", "list"]) == 0
     assert capsys.readouterr().out.splitlines()[1].endswith("open, probe in 60 s")
     assert run(["providers", "show", "small"]) == 0

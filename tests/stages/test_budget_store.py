@@ -13,15 +13,15 @@ from backhaul.guards.allowance import (
     Caps,
     Exhausted,
     HeldByOthers,
+    Hold,
     Holder,
     OutOfReach,
-    Reservation,
     buried,
 )
 from backhaul.guards.budget import Budget
 from backhaul.job import JobRef
 from backhaul.money import DOLLAR
-from backhaul.store.budgets import BudgetKey, BudgetState, Entry, Limit, Posting, Usage, digest_of
+from backhaul.store.budgets import BudgetKey, BudgetState, Entry, Limit, Posting, ProviderUsage, digest_of
 from tests.stages.test_breaker_store import calls_of, lose_answers
 from tests.stages.test_dispatch import in_threads
 
@@ -64,8 +64,8 @@ def draw(entry, amount, *, before=None, cap=None, most=None):
 
 def pay(worker, estimate=CENT, cost=CENT, **usage):
     made = worker.reserve(estimate)
-    assert isinstance(made, Reservation)
-    worker.settle(made, MODEL, Usage(1, nanodollars=cost, **usage))
+    assert isinstance(made, Hold)
+    worker.settle(made, MODEL, ProviderUsage(1, nanodollars=cost, **usage))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_keys(key, pk):
 
 
 def test_a_posting_is_stored_whole(store):
-    entry, usage = Entry(1, 1, 5, 3, 4, 7), {MODEL: Usage(1, 2, 3, 4, 5), "b": Usage(calls=1)}
+    entry, usage = Entry(1, 1, 5, 3, 4, 7), {MODEL: ProviderUsage(1, 2, 3, 4, 5), "b": ProviderUsage(calls=1)}
     posted = store.post(Posting(KEY, "0", None, entry, 5, 8, usage))
     assert posted.done
     assert posted.state == store.get(KEY) == BudgetState(None, 3, 5, usage=usage, entries={"0": entry})
@@ -150,23 +150,23 @@ def test_a_call_is_reserved_in_all_three_and_settled_in_all_three(deployment, st
     worker = of(deployment)
     made = worker.reserve(CENT)
     assert amounts(store) == [(0, 8 * CENT)] * 3
-    worker.settle(made, MODEL, Usage(1, 100, 20, CENT // 2))
-    worker.settle(made, MODEL, Usage(1, 100, 20, CENT // 2))
+    worker.settle(made, MODEL, ProviderUsage(1, 100, 20, CENT // 2))
+    worker.settle(made, MODEL, ProviderUsage(1, 100, 20, CENT // 2))
     worker.give_back(made)
-    worker.count(MODEL, Usage(saved=CENT))
+    worker.count(MODEL, ProviderUsage(saved=CENT))
     worker.leave()
     assert amounts(store) == [(CENT // 2, 0)] * 3
     for key in keys_of():
         state = store.get(key)
-        assert state.usage == {MODEL: Usage(1, 100, 20, CENT // 2, CENT)}
+        assert state.usage == {MODEL: ProviderUsage(1, 100, 20, CENT // 2, CENT)}
         assert not state.entries
 
 
 def test_what_is_counted_only_is_counted_once_and_leaves_no_entry(deployment, store):
     worker = of(deployment)
-    worker.count(MODEL, Usage(saved=5))
+    worker.count(MODEL, ProviderUsage(saved=5))
     worker.leave()
-    assert store.get(KEY) == BudgetState(usage={MODEL: Usage(saved=5)})
+    assert store.get(KEY) == BudgetState(usage={MODEL: ProviderUsage(saved=5)})
 
 
 def test_writes_for_each_call_are_few(deployment, store):
@@ -188,7 +188,7 @@ def test_the_cap_of_a_job_is_spent_and_not_a_nanodollar_more(deployment, store):
     assert (
         worker.reserve(CENT).describe() == "the job's budget of $0.10 has $0.000000005 left, and a call may cost $0.010"
     )
-    assert isinstance(worker.reserve(5), Reservation)
+    assert isinstance(worker.reserve(5), Hold)
     worker.leave()
     assert amounts(store, KEY) == [(10 * CENT + 5, 0)]
 
@@ -200,10 +200,10 @@ def test_what_others_hold_is_not_spent(deployment, store):
     assert isinstance(said, HeldByOthers)
     assert (said.scope, said.cap, said.spent, said.held, said.asked) == ("tenant", 2 * CENT, 0, 2 * CENT, CENT)
     assert 2 <= said.seconds <= 4
-    one.settle(first, MODEL, Usage(1, nanodollars=1))
+    one.settle(first, MODEL, ProviderUsage(1, nanodollars=1))
     one.give_back(second)
     flush(one)
-    assert isinstance(two.reserve(CENT), Reservation)
+    assert isinstance(two.reserve(CENT), Hold)
 
 
 @pytest.mark.parametrize(("caps", "scope"), [({"tenant": CENT - 1}, "tenant"), ({"stack": CENT - 1}, "stack")])
@@ -217,7 +217,7 @@ def test_what_the_first_gave_goes_back_if_another_refuses(deployment, store, cap
 
 def test_near_the_cap_allowances_are_small(deployment, store):
     workers = [of(deployment, shard, job=20 * CENT) for shard in range(10)]
-    assert all(isinstance(worker.reserve(CENT), Reservation) for worker in workers for _ in range(2))
+    assert all(isinstance(worker.reserve(CENT), Hold) for worker in workers for _ in range(2))
 
 
 def test_many_threads_of_many_workers_never_pass_the_cap(deployment, store):
@@ -228,8 +228,8 @@ def test_many_threads_of_many_workers_never_pass_the_cap(deployment, store):
         worker, paid = next(turns), 0
         for _ in range(30):
             made = worker.reserve(CENT)
-            if isinstance(made, Reservation):
-                worker.settle(made, MODEL, Usage(1, nanodollars=CENT))
+            if isinstance(made, Hold):
+                worker.settle(made, MODEL, ProviderUsage(1, nanodollars=CENT))
                 paid += 1
         return paid
 
@@ -238,7 +238,7 @@ def test_many_threads_of_many_workers_never_pass_the_cap(deployment, store):
         worker.leave()
     assert amounts(store, KEY) == [(paid * CENT, 0)]
     assert 30 <= paid <= 40
-    assert store.get(KEY).usage == {MODEL: Usage(paid, nanodollars=paid * CENT)}
+    assert store.get(KEY).usage == {MODEL: ProviderUsage(paid, nanodollars=paid * CENT)}
 
 
 def test_a_call_that_costs_more_than_its_estimate_is_counted_whole(deployment, store):
@@ -274,7 +274,7 @@ def test_what_was_drawn_before_midnight_is_settled_against_that_day(deployment, 
     late = worker.reserve(CENT)
     deployment.clock.advance(seconds=4)
     pay(worker, cost=2)
-    worker.settle(late, MODEL, Usage(1, nanodollars=1))
+    worker.settle(late, MODEL, ProviderUsage(1, nanodollars=1))
     worker.leave()
     assert amounts(store) == [(3, 0), (1, 0), (1, 0)]
     assert amounts(store, *keys_of(day=tomorrow)) == [(3, 0), (2, 0), (2, 0)]
@@ -284,7 +284,7 @@ def test_what_was_drawn_before_midnight_is_settled_against_that_day(deployment, 
 def test_what_the_dead_held_is_settled_by_who_follows(deployment, store):
     dead = of(deployment)
     stored = dead.reserve(CENT)
-    dead.settle(stored, MODEL, Usage(1, nanodollars=CENT // 4))
+    dead.settle(stored, MODEL, ProviderUsage(1, nanodollars=CENT // 4))
     flush(dead)
     pay(dead, cost=CENT // 4)
     dead.reserve(CENT)
@@ -292,7 +292,7 @@ def test_what_the_dead_held_is_settled_by_who_follows(deployment, store):
     for _ in range(2):
         after.take_over(Holder(JOB, 0, 1), spent=CENT // 2, estimated=2 * CENT)
     assert amounts(store) == [(CENT // 2 + 14 * CENT, 0)] * 3
-    assert store.get(KEY).usage[TAKEN_OVER] == Usage(nanodollars=CENT // 4 + 14 * CENT)
+    assert store.get(KEY).usage[TAKEN_OVER] == ProviderUsage(nanodollars=CENT // 4 + 14 * CENT)
     assert not store.get(BudgetKey.of_stack(DAY)).entries
     with pytest.raises(Superseded):
         flush(dead)
@@ -316,7 +316,7 @@ def test_the_dead_of_yesterday_is_settled_there(deployment, store):
 def test_a_predecessor_that_nobody_spoke_of_is_settled_at_its_estimates(deployment, store):
     of(deployment).reserve(CENT)
     after = of(deployment, attempt=3)
-    assert isinstance(after.reserve(CENT), Reservation)
+    assert isinstance(after.reserve(CENT), Hold)
     assert amounts(store) == [(8 * CENT, 8 * CENT)] * 3
     with pytest.raises(Superseded):
         of(deployment, attempt=2).reserve(CENT)
@@ -349,7 +349,7 @@ def test_a_table_that_throttles_lets_nothing_through(deployment, store, monkeypa
         assert not tries
     assert store.get(KEY) == BudgetState()
     deployment.clock.advance(seconds=2)
-    assert isinstance(worker.reserve(CENT), Reservation)
+    assert isinstance(worker.reserve(CENT), Hold)
     worker.leave()
     assert amounts(store) == [(CENT, 0)] * 3
 
@@ -362,7 +362,7 @@ def test_a_write_whose_answer_never_came_is_recognised_later(deployment, store, 
     deployment.clock.advance(seconds=2)
     made = worker.reserve(CENT)
     assert amounts(store) == [(0, 8 * CENT)] * 3
-    worker.settle(made, MODEL, Usage(1, nanodollars=1))
+    worker.settle(made, MODEL, ProviderUsage(1, nanodollars=1))
     worker.leave()
     assert amounts(store) == [(1, 0)] * 3
 
@@ -373,7 +373,7 @@ def test_settling_raises_nothing_while_the_table_is_down(deployment, store, monk
     deployment.clock.advance(seconds=ALLOWANCE_SECONDS + 1)
     with monkeypatch.context() as patch:
         patch.setattr(store._client, "update_item", throttled)
-        worker.settle(made[0], MODEL, Usage(1, nanodollars=1))
+        worker.settle(made[0], MODEL, ProviderUsage(1, nanodollars=1))
         with pytest.raises(ClientError):
             worker.leave()
     worker.leave()

@@ -14,7 +14,7 @@ from backhaul.errors import StoreUnavailable
 from backhaul.flow import commit as commits
 from backhaul.flow import shard_run
 from backhaul.guards import channels as channel_module
-from backhaul.guards.allowance import CALLS_MOST
+from backhaul.guards.allowance import MAX_CALLS
 from backhaul.guards.limits import Limiter
 from backhaul.job import JobState
 from backhaul.money import DOLLAR
@@ -44,7 +44,7 @@ LARGEST = (20 * 100 + 20 * 1000) * 1000
 class Model:
     """A paid model that writes in capitals, knows what it was asked, and does what a test tells it to."""
 
-    texts_most = 0
+    max_texts = 0
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -151,7 +151,7 @@ def test_what_was_answered_before_a_death_is_not_paid_for_again(asking, model, m
     # What the dead worker had stored is counted at its cost. What else it held may have been spent.
     spent, held = books(asking, job.ref)
     assert held == 0
-    assert 40 * COST <= spent <= 40 * COST + CALLS_MOST * LARGEST
+    assert 40 * COST <= spent <= 40 * COST + MAX_CALLS * LARGEST
 
 
 def test_a_worker_that_finds_all_answers_stored_settles_what_the_dead_one_held(asking, model, monkeypatch):
@@ -173,7 +173,7 @@ def test_a_worker_that_finds_all_answers_stored_settles_what_the_dead_one_held(a
     assert not model.twice()
     spent, held = books(asking, task.job)
     assert held == 0
-    assert 40 * COST <= spent <= 40 * COST + CALLS_MOST * LARGEST
+    assert 40 * COST <= spent <= 40 * COST + MAX_CALLS * LARGEST
 
 
 def test_the_same_call_has_the_same_key_on_every_attempt(asking, model):
@@ -187,7 +187,7 @@ def test_the_same_call_has_the_same_key_on_every_attempt(asking, model):
 def test_a_provider_that_is_down_costs_no_record_an_attempt(asking, model, name):
     down = [ProviderDown("Out.", retry_after=20.0)] * 30
     model.trouble = {f"line {number:04d}": list(down) for number in range(40)}
-    task, shard = begun(asking, name, attempts=1)
+    task, shard = begun(asking, name, max_tries=1)
     waits = []
     while (outcome := asking.process(shard)).outcome != "done":
         waits.append(outcome)
@@ -252,7 +252,7 @@ def test_an_unknown_provider_is_the_cause_of_each_chunk_and_nothing_is_tried_aga
 
 def test_credentials_that_are_denied_open_the_breaker_and_the_job_waits(asking, model):
     model.trouble = {f"line {number:04d}": [ProviderDenied("401")] * 9 for number in range(40)}
-    task, shard = begun(asking, "ask-many", attempts=1)
+    task, shard = begun(asking, "ask-many", max_tries=1)
     for _ in range(3):
         outcome = asking.process(shard)
         assert outcome.outcome == "wait"
@@ -279,14 +279,14 @@ def test_a_turn_that_is_reserved_for_later_is_used_by_the_next_attempt(deploymen
 def test_a_worker_that_died_leaves_no_turns_because_it_may_have_used_them(deployment, model, monkeypatch):
     asking, task, shard = limited(deployment, 6)
     outcome = asking.process(shard)
-    kept = asking.store.shards.get(task.job, 0).turns
+    kept = asking.store.shards.get(task.job, 0).reservations
     assert kept
     asking.clock.advance(seconds=outcome.seconds)
     crash_once(monkeypatch, type(asking.store.shards), "commit", after=False)
     with pytest.raises(Crash):
         asking.process(shard)
     asked = sum(model.asked.values())
-    assert asking.store.shards.get(task.job, 0).turns == kept
+    assert asking.store.shards.get(task.job, 0).reservations == kept
     assert asking.process(shard).outcome == "wait"
     assert sum(model.asked.values()) == asked
 
@@ -296,7 +296,7 @@ def test_a_worker_that_leaves_because_of_a_store_settles_and_its_turns_are_not_u
 ):
     asking, task, shard = limited(deployment, 6)
     outcome = asking.process(shard)
-    kept = asking.store.shards.get(task.job, 0).turns
+    kept = asking.store.shards.get(task.job, 0).reservations
     assert kept
     asking.clock.advance(seconds=outcome.seconds)
     real = type(asking.store.shards).commit
@@ -310,7 +310,7 @@ def test_a_worker_that_leaves_because_of_a_store_settles_and_its_turns_are_not_u
     outcome = asking.process(shard)
     asked = sum(model.asked.values())
     assert (outcome.outcome, asked) == ("wait", 2)  # one in each attempt
-    assert asking.store.shards.get(task.job, 0).turns == kept
+    assert asking.store.shards.get(task.job, 0).reservations == kept
     assert books(asking, task.job) == (2 * COST, 0)
     # It said that it left: it did not die, and who comes next at once finds the same turns.
     assert asking.process(replace(shard, left=outcome.work.attempt)).outcome == "wait"

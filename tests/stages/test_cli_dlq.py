@@ -12,14 +12,14 @@ from backhaul.cli.exits import Exit
 from backhaul.operations.contents import Queue
 from backhaul.operations.redriving import Redrive
 from backhaul.store import queues
-from tests.stages.desk import make_desk
+from tests.stages.desk import make_operator
 
 HOSTILE = "\x85\x9b31m\u202e[bold]evil[/bold] \u200b" + "x" * 100
 
 
 @pytest.fixture
-def desk(deployment, monkeypatch):
-    made = make_desk(deployment)
+def operator(deployment, monkeypatch):
+    made = make_operator(deployment)
     monkeypatch.setattr(queues, "WAIT_SECONDS", 0)
     monkeypatch.setattr("backhaul.cli.dlq.operate", lambda _: made.operations)
     monkeypatch.setattr("backhaul.cli.dlq.redrive_of", lambda _: made.redriver())
@@ -32,10 +32,10 @@ def document(capsys):
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_list_has_a_line_for_each_letter(desk, capsys):
-    job = desk.ended_job()
-    desk.put_chunk(job, 17, copies=2)
-    desk.put(Queue.INTAKE, "nonsense")
+def test_a_list_has_a_line_for_each_dead_letter(operator, capsys):
+    job = operator.ended_job()
+    operator.put_chunk(job, 17, copies=2)
+    operator.put(Queue.INTAKE, "nonsense")
     assert run(["dlq", "list"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split() == ["QUEUE", "ID", "REASON", "AGE", "JOB", "CHUNK", "COPIES", "SAYS"]
@@ -44,8 +44,8 @@ def test_a_list_has_a_line_for_each_letter(desk, capsys):
     assert re.match(rf"failed-chunks +[0-9a-f]{{8}} +poison +\d+ s +{job.job_id} +17 +2 +The proc.*:3\. *$", lines[1])
 
 
-def test_a_list_without_copies_and_chunks_has_no_columns_for_them(desk, capsys):
-    desk.put_upload()
+def test_a_list_without_copies_and_chunks_has_no_columns_for_them(operator, capsys):
+    operator.put_upload()
     assert run(["dlq", "list"]) == 0
     head, line = capsys.readouterr().out.splitlines()
     assert head.split() == ["QUEUE", "ID", "REASON", "AGE", "JOB", "SAYS"]
@@ -59,10 +59,10 @@ def in_a_terminal(monkeypatch, capsys, columns):
     return re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
 
 
-def test_a_list_in_a_narrow_terminal_cuts_no_id(desk, capsys, monkeypatch):
-    job = desk.ended_job()
-    desk.put_chunk(job, 17, copies=2)
-    desk.put(Queue.INTAKE, f"[bold]\x9b{'x' * 200}")
+def test_a_list_in_a_narrow_terminal_cuts_no_id(operator, capsys, monkeypatch):
+    job = operator.ended_job()
+    operator.put_chunk(job, 17, copies=2)
+    operator.put(Queue.INTAKE, f"[bold]\x9b{'x' * 200}")
     head, first, says, second, below = in_a_terminal(monkeypatch, capsys, 80)
     assert head.split() == ["QUEUE", "ID", "REASON", "AGE", "JOB"]
     assert (first.split()[0], says.startswith("  The message is not JSON")) == ("intake", True)
@@ -73,46 +73,46 @@ def test_a_list_in_a_narrow_terminal_cuts_no_id(desk, capsys, monkeypatch):
     assert narrow[4].endswith("…")
 
 
-def test_a_list_in_a_wide_terminal_has_a_line_for_each_letter(desk, capsys, monkeypatch):
-    desk.put_chunk(desk.ended_job(), 17, copies=2)
+def test_a_list_in_a_wide_terminal_has_a_line_for_each_dead_letter(operator, capsys, monkeypatch):
+    operator.put_chunk(operator.ended_job(), 17, copies=2)
     lines = in_a_terminal(monkeypatch, capsys, 120)
     assert len(lines) == 2
     assert lines[1].rstrip().endswith("…")
 
 
-def test_a_list_for_programs_is_one_document(desk, capsys):
-    job = desk.ended_job()
-    letter = desk.put_chunk(job, 17, copies=2)
+def test_a_list_for_programs_is_one_document(operator, capsys):
+    job = operator.ended_job()
+    dead_letter = operator.put_chunk(job, 17, copies=2)
     assert run(["dlq", "list", "--json"]) == 0
     found = document(capsys)
     assert found["complete"]
-    (only,) = found["letters"]
+    (only,) = found["dead_letters"]
     assert (only["queue"], only["reason"], only["copies"]) == ("failed-chunks", "poison", 2)
-    assert (only["job_id"], only["chunk"]["letter_id"]) == (job.job_id, letter.letter_id)
+    assert (only["job_id"], only["chunk"]["dead_letter_id"]) == (job.job_id, dead_letter.dead_letter_id)
     assert "body" not in only
 
 
-def test_nothing_found_is_said_and_is_no_failure(desk, capsys):
+def test_nothing_found_is_said_and_is_no_failure(operator, capsys):
     for command in (["list"], ["redrive", "--why", "x"], ["discard", "--all", "--why", "x"]):
         assert run(["dlq", *command]) == 0
         said = capsys.readouterr()
         assert (said.out, said.err) == ("", "No dead letters were found.\n")
     assert run(["dlq", "list", "--json"]) == 0
-    assert document(capsys) == {"letters": [], "complete": True}
+    assert document(capsys) == {"dead_letters": [], "complete": True}
 
 
-def test_a_list_says_that_there_are_more(desk, capsys):
+def test_a_list_says_that_there_are_more(operator, capsys):
     for _ in range(2):
-        desk.put_upload()
+        operator.put_upload()
     assert run(["dlq", "list", "--limit", "1"]) == 0
     assert "--limit" in capsys.readouterr().err
 
 
-def test_the_filters_of_the_command_line_are_those_of_the_search(desk, capsys):
-    job = desk.ended_job()
-    desk.put_chunk(job)
-    desk.put_chunk(desk.ended_job(), code="transient")
-    desk.put_upload()
+def test_the_filters_of_the_command_line_are_those_of_the_search(operator, capsys):
+    job = operator.ended_job()
+    operator.put_chunk(job)
+    operator.put_chunk(operator.ended_job(), code="transient")
+    operator.put_upload()
     for filters, amount in (
         (["--queue", "failed-chunks"], 2),
         (["--reason", "transient"], 1),
@@ -121,25 +121,25 @@ def test_the_filters_of_the_command_line_are_those_of_the_search(desk, capsys):
         (["--tenant", "OTHER"], 0),
     ):
         assert run(["dlq", "list", "--json", *filters]) == 0
-        assert len(document(capsys)["letters"]) == amount, filters
+        assert len(document(capsys)["dead_letters"]) == amount, filters
 
 
-def test_a_letter_is_shown_in_full(desk, capsys):
-    job = desk.ended_job()
-    letter = desk.put_chunk(job, 17, copies=2)
-    assert run(["dlq", "show", letter.letter_id]) == 0
+def test_a_dead_letter_is_shown_in_full(operator, capsys):
+    job = operator.ended_job()
+    dead_letter = operator.put_chunk(job, 17, copies=2)
+    assert run(["dlq", "show", dead_letter.dead_letter_id]) == 0
     shown = capsys.readouterr().out
     for part in (job.job_id, job.tenant, "PARTIAL", "chunk 17", "fails at byte 2", "attempt 1", "2 copies", "poison"):
         assert part in shown, part
     assert '  "schema_version": 1,' in shown
-    assert run(["dlq", "show", letter.letter_id, "--json"]) == 0
-    assert json.loads(document(capsys)["body"])["letter_id"] == letter.letter_id
+    assert run(["dlq", "show", dead_letter.dead_letter_id, "--json"]) == 0
+    assert json.loads(document(capsys)["body"])["dead_letter_id"] == dead_letter.dead_letter_id
 
 
 @pytest.mark.parametrize("queue", list(Queue))
 @pytest.mark.parametrize("body", [HOSTILE, json.dumps({"a": HOSTILE}), "[" * 5000, "x" * 300_000, '"\\u001b[2J"'])
-def test_a_hostile_body_is_shown_and_does_nothing(desk, capsys, queue, body):
-    (message_id,) = desk.put(queue, body)
+def test_a_hostile_body_is_shown_and_does_nothing(operator, capsys, queue, body):
+    (message_id,) = operator.put(queue, body)
     assert run(["dlq", "list"]) == 0
     assert run(["dlq", "show", message_id]) == 0
     shown = capsys.readouterr().out
@@ -149,58 +149,58 @@ def test_a_hostile_body_is_shown_and_does_nothing(desk, capsys, queue, body):
     assert document(capsys)["body"] == body
 
 
-def test_hostile_words_in_a_letter_are_shown_and_do_nothing(desk, capsys):
-    job = desk.ended_job()
+def test_hostile_words_in_a_dead_letter_are_shown_and_do_nothing(operator, capsys):
+    job = operator.ended_job()
     cause = {"code": "processor_error", "message": f"{HOSTILE}\n\x1b[2J", "detail": HOSTILE}
-    letter = desk.put_chunk(job, 1, cause=cause, processor=HOSTILE, letter_id=f"{HOSTILE}1")
+    dead_letter = operator.put_chunk(job, 1, cause=cause, processor=HOSTILE, dead_letter_id=f"{HOSTILE}1")
     assert run(["dlq", "list"]) == 0
-    assert run(["dlq", "show", letter.letter_id]) == 0
+    assert run(["dlq", "show", dead_letter.dead_letter_id]) == 0
     shown = capsys.readouterr().out
     assert "[bold]evil[/bold]" in shown
     assert all(each.isprintable() or each == "\n" for each in shown)
 
 
-def test_a_letter_that_is_not_there_is_said(desk, capsys):
+def test_a_dead_letter_that_is_not_there_is_said(operator, capsys):
     assert run(["dlq", "show", "no-such-letter"]) == Exit.REFUSED
     assert "no-such-letter" in capsys.readouterr().err
-    desk.put_upload()
-    message_id = desk.letters()[0].oldest.message_id
+    operator.put_upload()
+    message_id = operator.dead_letters()[0].oldest.message_id
     assert run(["dlq", "redrive", message_id, "no-such-letter", "--why", "x"]) == Exit.REFUSED
     assert "no-such-letter" in capsys.readouterr().err
-    assert desk.left("IntakeQueueUrl") == 1
+    assert operator.left("IntakeQueueUrl") == 1
 
 
-def everything(desk):
+def everything(operator):
     """All that a dry run must leave as it is."""
     names = ("IntakeQueueUrl", "IntakeDeadLettersUrl", "FailedChunksUrl", "AnnounceDeadLettersUrl")
     items = boto3.client("dynamodb").scan(TableName="jobs")["Items"]
-    return [desk.attributes(name) for name in names], sorted(map(str, items))
+    return [operator.attributes(name) for name in names], sorted(map(str, items))
 
 
 @pytest.mark.parametrize("command", ["redrive", "discard"])
-def test_a_dry_run_tells_everything_and_changes_nothing(desk, capsys, command):
-    job = desk.ended_job()
-    desk.put_batch()
-    desk.put_upload()
-    desk.put(Queue.INTAKE, "nonsense")
+def test_a_dry_run_tells_everything_and_changes_nothing(operator, capsys, command):
+    job = operator.ended_job()
+    operator.put_batch()
+    operator.put_upload()
+    operator.put(Queue.INTAKE, "nonsense")
     for chunk in range(3):
-        desk.put_chunk(job, chunk)
-    before = everything(desk)
+        operator.put_chunk(job, chunk)
+    before = everything(operator)
     assert run(["dlq", command, "--dry-run", "--tenant", job.tenant, "--json"]) == 0
     found = document(capsys)
     assert found["dry_run"]
-    assert len(found["letters"]) == 4
+    assert len(found["dead_letters"]) == 4
     assert run(["dlq", command, "--dry-run", *(["--all"] if command == "discard" else [])]) == 0
     assert "Nothing was changed." in capsys.readouterr().err
-    assert everything(desk) == before
-    assert desk.runs_started == []
+    assert everything(operator) == before
+    assert operator.runs_started == []
 
 
-def test_a_redrive_says_what_became_of_each_letter(desk, capsys):
-    job = desk.ended_job()
+def test_a_redrive_says_what_became_of_each_dead_letter(operator, capsys):
+    job = operator.ended_job()
     for chunk in (0, 1, 17):
-        desk.put_chunk(job, chunk)
-    desk.put(Queue.INTAKE, "nonsense")
+        operator.put_chunk(job, chunk)
+    operator.put(Queue.INTAKE, "nonsense")
     assert run(["dlq", "redrive", "--why", "the bug is mended"]) == Exit.PARTIAL
     said = capsys.readouterr()
     head, *lines = said.out.splitlines()
@@ -208,42 +208,42 @@ def test_a_redrive_says_what_became_of_each_letter(desk, capsys):
     assert "kept" in lines[0]
     assert re.search(r" 3 +redriven +Run 2 of the job does what is missing\.", lines[1])
     assert said.err == "1 kept, 3 redriven.\n"
-    (record,) = desk.operations.store.audit.newest()
-    assert (record.why, record.who) == ("the bug is mended", desk.operations.who)
+    (record,) = operator.operations.store.audit.newest()
+    assert (record.why, record.who) == ("the bug is mended", operator.operations.who)
 
 
-def test_a_redrive_takes_no_more_letters_than_it_is_told_to(desk, capsys):
+def test_a_redrive_takes_no_more_dead_letters_than_it_is_told_to(operator, capsys):
     for _ in range(3):
-        desk.put_upload()
+        operator.put_upload()
     assert run(["dlq", "redrive", "--limit", "2", "--why", "x", "--json"]) == 0
     said = capsys.readouterr()
-    assert len(json.loads(said.out)["letters"]) == 2
+    assert len(json.loads(said.out)["dead_letters"]) == 2
     assert "There are more" in said.err
-    assert (desk.left("IntakeDeadLettersUrl"), desk.left("IntakeQueueUrl")) == (1, 2)
+    assert (operator.left("IntakeDeadLettersUrl"), operator.left("IntakeQueueUrl")) == (1, 2)
 
 
 @pytest.mark.parametrize("command", [["redrive"], ["discard", "--all"], ["redrive", "--why", " "]])
-def test_whoever_acts_says_why(desk, capsys, command):
-    desk.put_upload()
+def test_whoever_acts_says_why(operator, capsys, command):
+    operator.put_upload()
     assert run(["dlq", *command]) == Exit.USAGE
     assert "--why" in capsys.readouterr().err
-    assert desk.left("IntakeDeadLettersUrl") == 1
+    assert operator.left("IntakeDeadLettersUrl") == 1
 
 
-def test_a_discard_of_everything_must_be_asked_for(desk, capsys):
-    desk.put_upload()
+def test_a_discard_of_everything_must_be_asked_for(operator, capsys):
+    operator.put_upload()
     assert run(["dlq", "discard", "--why", "x"]) == Exit.USAGE
     assert run(["dlq", "discard", "--why", "x", "--limit", "1"]) == Exit.USAGE
     assert "--all" in capsys.readouterr().err
     assert run(["dlq", "discard", "--why", "x", "--queue", "announce"]) == 0
-    assert desk.left("IntakeDeadLettersUrl") == 1
+    assert operator.left("IntakeDeadLettersUrl") == 1
     assert run(["dlq", "discard", "--why", "x", "--all"]) == 0
-    assert desk.left("IntakeDeadLettersUrl") == 0
+    assert operator.left("IntakeDeadLettersUrl") == 0
 
 
-def test_an_interrupted_redrive_tells_what_it_has_done_and_lets_go_of_the_rest(desk, capsys, monkeypatch):
+def test_an_interrupted_redrive_tells_what_it_has_done_and_lets_go_of_the_rest(operator, capsys, monkeypatch):
     for _ in range(3):
-        desk.put_upload()
+        operator.put_upload()
     real, calls = Redrive.__call__, []
 
     def interrupted(self, unit):
@@ -257,10 +257,10 @@ def test_an_interrupted_redrive_tells_what_it_has_done_and_lets_go_of_the_rest(d
     said = capsys.readouterr()
     assert "1 redriven." in said.err
     assert len(said.out.splitlines()) == 2
-    assert desk.attributes("IntakeDeadLettersUrl") == (2, 0)
+    assert operator.attributes("IntakeDeadLettersUrl") == (2, 0)
 
 
-def test_what_aws_refuses_is_said_in_a_sentence(desk, capsys, monkeypatch):
+def test_what_aws_refuses_is_said_in_a_sentence(operator, capsys, monkeypatch):
     refusal = ClientError({"Error": {"Code": "AccessDenied", "Message": "not you"}}, "ReceiveMessage")
 
     def refuse(*_):

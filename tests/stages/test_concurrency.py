@@ -9,7 +9,7 @@ import pytest
 from backhaul import ConcurrentProcessor, Lines, Transient
 from backhaul.flow import commit as commits
 from backhaul.flow import watch
-from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.flow.interrupt import Interrupted, InterruptReason
 from backhaul.job import JobState
 from backhaul.policy import Policy
 from tests.stages.test_crashes import Crash, crash_once
@@ -138,10 +138,10 @@ def test_a_failure_that_passes_is_tried_again_and_the_others_are_not_asked_again
 
 def test_a_record_that_waits_for_something_outside_loses_no_attempt(asking, provider):
     def wait():
-        raise Interrupted(Reason.WAIT, 6.5)
+        raise Interrupted(InterruptReason.WAIT, 6.5)
 
     provider.trouble["line 0020"] = wait
-    task, shard = begun(asking, policy=Policy(attempts=1))
+    task, shard = begun(asking, policy=Policy(max_tries=1))
     for _ in range(5):
         outcome = asking.process(shard)
         assert (outcome.outcome, outcome.seconds) == ("wait", 7)
@@ -161,7 +161,7 @@ def test_a_record_that_takes_too_long_ends_alone(asking, provider, monkeypatch):
             asking.clock.advance(seconds=0.5)
 
     provider.trouble["line 0005"] = hang
-    task, shard = begun(asking, policy=Policy(attempts=1, record_seconds=5))
+    task, shard = begun(asking, policy=Policy(max_tries=1, record_seconds=5))
     outcome = asking.process(shard)
     stuck.set()
     assert outcome.outcome == "done"

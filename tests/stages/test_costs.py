@@ -31,9 +31,9 @@ from backhaul.providers import Answer, Provider
 from backhaul.providers import Usage as Taken
 from backhaul.stages import command
 from backhaul.stages.command import raise_budget
-from backhaul.stages.inquire import DAYS_MOST, job_status, usage_by_day
+from backhaul.stages.inquire import MAX_DAYS, job_status, usage_by_day
 from backhaul.store import BudgetStore
-from backhaul.store.budgets import BudgetKey, Scope, Usage
+from backhaul.store.budgets import BudgetKey, BudgetScope, ProviderUsage
 from backhaul.store.steps import Price
 from backhaul.task import RunTask
 from tests.stages.test_announce import SCHEMA
@@ -49,7 +49,7 @@ WHO = "arn:aws:iam::123456789012:user/operator"
 class Model:
     """A paid model that writes in capitals and counts what it was asked."""
 
-    texts_most = 0
+    max_texts = 0
 
     def __init__(self):
         self.asked = []
@@ -333,7 +333,7 @@ def test_another_tenants_job_is_no_job(asking, paused):
 # --- a day's budget
 
 
-@pytest.mark.parametrize(("scope", "whose"), [(Scope.TENANT, "tenant's"), (Scope.STACK, "stack's")])
+@pytest.mark.parametrize(("scope", "whose"), [(BudgetScope.TENANT, "tenant's"), (BudgetScope.STACK, "stack's")])
 def test_a_days_budget_is_named_with_what_to_do(asking, paused, scope, whose):
     cause = stop_for(paused, Exhausted(scope, DOLLAR, DOLLAR, 1), asking.clock.now()).cause
     assert cause.code == "day_budget_exhausted"
@@ -560,7 +560,7 @@ def spend(deployment, tenant, provider, dollars, *, calls=1, saved=0):
     holder = Holder(JobRef(tenant, "0" * 26), calls, 1)
     worker = Budget(holder, Caps(), deployment.store.budgets, deployment.clock)
     amount = int(dollars * DOLLAR)
-    worker.settle(worker.reserve(amount), provider, Usage(calls, 100, 10, amount, saved))
+    worker.settle(worker.reserve(amount), provider, ProviderUsage(calls, 100, 10, amount, saved))
     worker.leave()
 
 
@@ -591,7 +591,7 @@ def test_so_many_days_are_so_many_reads_and_no_more(deployment, monkeypatch):
     real, read = BudgetStore.get, []
     monkeypatch.setattr(BudgetStore, "get", lambda self, key, **how: read.append(key.day) or real(self, key, **how))
     used(deployment, first="2026-08-23", last="2026-11-22")
-    assert len(set(read)) == len(read) == DAYS_MOST
+    assert len(set(read)) == len(read) == MAX_DAYS
 
 
 @pytest.mark.parametrize(

@@ -10,122 +10,125 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
 from backhaul import Processor
-from backhaul.errors import InvalidRequest, LetterNotFound, MalformedMessage, StoreUnavailable
+from backhaul.errors import DeadLetterNotFound, InvalidRequest, MalformedMessage, StoreUnavailable
 from backhaul.job import JobRef, JobState
 from backhaul.operations import settling
 from backhaul.operations.contents import Malformed, Queue
 from backhaul.operations.deadletters import short_ids
-from backhaul.operations.reasons import Reason
-from backhaul.operations.settling import Discard, Fate, Outcome
+from backhaul.operations.reasons import DeadLetterReason
+from backhaul.operations.settling import ActResult, Discard, Fate
 from backhaul.stages.command import Redriven
 from backhaul.stages.dispatch import uploads_in
 from backhaul.store import ChangeStream, queues
 from backhaul.store.stream import Stretch
 from backhaul.task import RunTask
-from tests.stages.desk import killed_at, letter_of, make_desk
+from tests.stages.desk import dead_letter_of, killed_at, make_operator
 
 NOBODY = JobRef("AIDAEXAMPLE", "01kb3x5s0qf8m2v9d7c6t4h1zn")
 
 
 @pytest.fixture
-def desk(deployment, monkeypatch):
+def operator(deployment, monkeypatch):
     monkeypatch.setattr(queues, "WAIT_SECONDS", 0)
-    return make_desk(deployment)
+    return make_operator(deployment)
 
 
-def reasons(desk, **wanted):
-    return [letter.reason for letter in desk.letters(**wanted)]
+def reasons(operator, **wanted):
+    return [dead_letter.reason for dead_letter in operator.dead_letters(**wanted)]
 
 
-# --- why a letter is dead
+# --- why a dead letter is dead
 
 
-def test_what_is_no_s3_event_is_malformed(desk):
+def test_what_is_no_s3_event_is_malformed(operator):
     for body in ("not json", "[]", '{"Records": 1}', '{"Event": "s3:TestEvent"}', '{"Records": []}', "[" * 5000):
-        desk.put(Queue.INTAKE, body)
-    assert set(reasons(desk)) == {Reason.MALFORMED}
+        operator.put(Queue.INTAKE, body)
+    assert set(reasons(operator)) == {DeadLetterReason.MALFORMED}
 
 
 @pytest.mark.parametrize(
     "body", ["{}", "null", '{"DDBStreamBatchInfo": {}}', '"\\ud800"', "[" * 5000, "\u202eevil\x85"]
 )
 @pytest.mark.parametrize("queue", [Queue.FAILED_CHUNKS, Queue.ANNOUNCE])
-def test_what_another_queue_would_hold_is_malformed(desk, queue, body):
-    desk.put(queue, body)
-    (letter,) = desk.letters()
-    assert letter.reason is Reason.MALFORMED
-    assert isinstance(letter.content, Malformed)
+def test_what_another_queue_would_hold_is_malformed(operator, queue, body):
+    operator.put(queue, body)
+    (dead_letter,) = operator.dead_letters()
+    assert dead_letter.reason is DeadLetterReason.MALFORMED
+    assert isinstance(dead_letter.content, Malformed)
 
 
 @pytest.mark.parametrize("change", [{"schema_version": 2}, {"tenant": "a#b"}, {"job_id": "../x"}])
-def test_a_letter_of_another_form_is_malformed(desk, change):
-    desk.put_chunk(NOBODY, **change)
-    assert reasons(desk) == [Reason.MALFORMED]
+def test_a_dead_letter_of_another_form_is_malformed(operator, change):
+    operator.put_chunk(NOBODY, **change)
+    assert reasons(operator) == [DeadLetterReason.MALFORMED]
 
 
-def test_a_batch_that_ends_before_it_begins_is_malformed(desk):
-    desk.ended_job()
-    batch = desk.put_batch()
+def test_a_batch_that_ends_before_it_begins_is_malformed(operator):
+    operator.ended_job()
+    batch = operator.put_batch()
     batch["DDBStreamBatchInfo"] |= {"startSequenceNumber": "9", "endSequenceNumber": "1"}
-    desk.put(Queue.ANNOUNCE, json.dumps(batch))
-    assert reasons(desk) == [Reason.UNANNOUNCED, Reason.MALFORMED]
+    operator.put(Queue.ANNOUNCE, json.dumps(batch))
+    assert reasons(operator) == [DeadLetterReason.UNANNOUNCED, DeadLetterReason.MALFORMED]
 
 
-def test_an_upload_that_was_never_claimed_is_stuck_until_it_is(desk):
-    job = desk.put_upload()
-    assert reasons(desk) == [Reason.STUCK_UPLOAD]
-    desk.deployment.receive(desk.letters()[0].oldest.body)
-    assert desk.deployment.job(job).state is JobState.RUNNING
-    assert reasons(desk) == [Reason.RESOLVED]
+def test_an_upload_that_was_never_claimed_is_stuck_until_it_is(operator):
+    job = operator.put_upload()
+    assert reasons(operator) == [DeadLetterReason.STUCK_UPLOAD]
+    operator.deployment.receive(operator.dead_letters()[0].oldest.body)
+    assert operator.deployment.job(job).state is JobState.RUNNING
+    assert reasons(operator) == [DeadLetterReason.RESOLVED]
 
 
-def test_a_job_that_is_gone_is_unknown(desk):
-    desk.put_chunk(NOBODY)
-    job = desk.put_upload()
+def test_a_job_that_is_gone_is_unknown(operator):
+    operator.put_chunk(NOBODY)
+    job = operator.put_upload()
     boto3.client("dynamodb").delete_item(
         TableName="jobs", Key={"pk": {"S": f"T#{job.tenant}#J#{job.job_id}"}, "sk": {"S": "JOB"}}
     )
-    assert reasons(desk) == [Reason.UNKNOWN_JOB, Reason.UNKNOWN_JOB]
+    assert reasons(operator) == [DeadLetterReason.UNKNOWN_JOB, DeadLetterReason.UNKNOWN_JOB]
 
 
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("processor_error", Reason.POISON),
-        ("record_timeout", Reason.POISON),
-        ("a_code_of_tomorrow", Reason.POISON),
-        ("worker_died", Reason.CRASH),
-        ("not_processed", Reason.CRASH),
-        ("transient", Reason.TRANSIENT),
-        ("provider_busy", Reason.TRANSIENT),
-        ("provider_down", Reason.TRANSIENT),
-        ("unsuitable_input", Reason.UNSUITABLE),
+        ("processor_error", DeadLetterReason.POISON),
+        ("record_timeout", DeadLetterReason.POISON),
+        ("a_code_of_tomorrow", DeadLetterReason.POISON),
+        ("worker_died", DeadLetterReason.CRASH),
+        ("not_processed", DeadLetterReason.CRASH),
+        ("transient", DeadLetterReason.TRANSIENT),
+        ("provider_busy", DeadLetterReason.TRANSIENT),
+        ("provider_down", DeadLetterReason.TRANSIENT),
+        ("unsuitable_input", DeadLetterReason.UNSUITABLE),
     ],
 )
-def test_a_failed_chunk_is_classed_by_its_cause(desk, code, reason):
-    desk.put_chunk(desk.ended_job(), code=code)
-    assert reasons(desk) == [reason]
+def test_a_failed_chunk_is_classed_by_its_cause(operator, code, reason):
+    operator.put_chunk(operator.ended_job(), code=code)
+    assert reasons(operator) == [reason]
 
 
-def test_a_chunk_that_has_a_result_by_now_is_resolved_and_its_neighbour_is_not(desk):
-    job = desk.ended_job()
-    desk.put_chunk(job, 0)
-    desk.put_chunk(job, 1)
-    desk.commit(job, 1)
-    assert {letter.chunk.chunk: letter.reason for letter in desk.letters()} == {0: Reason.POISON, 1: Reason.RESOLVED}
+def test_a_chunk_that_has_a_result_by_now_is_resolved_and_its_neighbour_is_not(operator):
+    job = operator.ended_job()
+    operator.put_chunk(job, 0)
+    operator.put_chunk(job, 1)
+    operator.commit(job, 1)
+    assert {dead_letter.chunk.chunk: dead_letter.reason for dead_letter in operator.dead_letters()} == {
+        0: DeadLetterReason.POISON,
+        1: DeadLetterReason.RESOLVED,
+    }
 
 
-def test_a_job_that_succeeded_in_a_later_run_has_resolved_its_letters(desk):
-    job = desk.deployment.run("text-stats", b"one\n")
-    desk.put_chunk(job.ref, 7, run=job.run)
-    assert reasons(desk) == [Reason.POISON]
-    desk.put_chunk(job.ref, 7, run=job.run - 1)
-    assert sorted(reasons(desk)) == [Reason.POISON, Reason.RESOLVED]
+def test_a_job_that_succeeded_in_a_later_run_has_resolved_its_dead_letters(operator):
+    job = operator.deployment.run("text-stats", b"one\n")
+    operator.put_chunk(job.ref, 7, run=job.run)
+    assert reasons(operator) == [DeadLetterReason.POISON]
+    operator.put_chunk(job.ref, 7, run=job.run - 1)
+    assert sorted(reasons(operator)) == [DeadLetterReason.POISON, DeadLetterReason.RESOLVED]
 
 
-def test_a_job_whose_record_cannot_be_read_hides_no_letter_and_is_not_taken_for_gone(desk):
-    job = desk.put_upload()
-    desk.put_chunk(job)
+def test_a_job_whose_record_cannot_be_read_hides_no_dead_letter_and_is_not_taken_for_gone(operator):
+    job = operator.put_upload()
+    operator.put_chunk(job)
     boto3.client("dynamodb").update_item(
         TableName="jobs",
         Key={"pk": {"S": f"T#{job.tenant}#J#{job.job_id}"}, "sk": {"S": "JOB"}},
@@ -133,113 +136,116 @@ def test_a_job_whose_record_cannot_be_read_hides_no_letter_and_is_not_taken_for_
         ExpressionAttributeNames={"#state": "state"},
         ExpressionAttributeValues={":odd": {"S": "OF_ANOTHER_VERSION"}},
     )
-    assert reasons(desk) == [Reason.STUCK_UPLOAD, Reason.POISON]
-    settled = {each.unit.queue: each.outcome.fate for each in desk.redrive()}
+    assert reasons(operator) == [DeadLetterReason.STUCK_UPLOAD, DeadLetterReason.POISON]
+    settled = {each.unit.queue: each.outcome.fate for each in operator.redrive()}
     assert settled == {Queue.INTAKE: Fate.REDRIVEN, Queue.FAILED_CHUNKS: Fate.KEPT}
 
 
 # --- finding
 
 
-def test_everything_is_found_though_sqs_gives_ten_at_a_time_and_nothing_now_and_then(desk, monkeypatch):
-    job = desk.ended_job()
+def test_everything_is_found_though_sqs_gives_ten_at_a_time_and_nothing_now_and_then(operator, monkeypatch):
+    job = operator.ended_job()
     for chunk in range(23):
-        desk.put_chunk(job, chunk)
+        operator.put_chunk(job, chunk)
     real, empty = queues.MessageQueue.receive, count()
 
     def patchy(self, seconds):
         return () if next(empty) % 2 == 0 else real(self, seconds)
 
     monkeypatch.setattr(queues.MessageQueue, "receive", patchy)
-    assert len(desk.letters(queues=(Queue.FAILED_CHUNKS,))) == 23
+    assert len(operator.dead_letters(queues=(Queue.FAILED_CHUNKS,))) == 23
 
 
-def test_copies_of_a_letter_are_one_letter(desk):
-    job = desk.ended_job()
-    desk.put_chunk(job, 3, copies=2)
-    desk.put_chunk(job, 3, failed_at=letter_of(job).failed_at.replace(hour=13))
-    desk.put_upload(copies=2)
-    desk.put(Queue.ANNOUNCE, "nonsense", copies=2)
-    assert [(letter.queue, len(letter.copies)) for letter in desk.letters()] == [
+def test_copies_of_a_dead_letter_are_one_dead_letter(operator):
+    job = operator.ended_job()
+    operator.put_chunk(job, 3, copies=2)
+    operator.put_chunk(job, 3, failed_at=dead_letter_of(job).failed_at.replace(hour=13))
+    operator.put_upload(copies=2)
+    operator.put(Queue.ANNOUNCE, "nonsense", copies=2)
+    assert [(dead_letter.queue, len(dead_letter.copies)) for dead_letter in operator.dead_letters()] == [
         (Queue.INTAKE, 2),
         (Queue.FAILED_CHUNKS, 3),
         (Queue.ANNOUNCE, 2),
     ]
 
 
-def test_filters_narrow_what_is_found(desk):
-    one, two = desk.ended_job(), desk.ended_job()
-    desk.put_chunk(one, 0)
-    desk.put_chunk(two, 0, code="worker_died")
-    desk.put_upload()
-    desk.put(Queue.ANNOUNCE, "nonsense")
-    assert reasons(desk, queues=(Queue.ANNOUNCE,)) == [Reason.MALFORMED]
-    assert [letter.job for letter in desk.letters(job=two.job_id)] == [two]
-    assert [letter.job for letter in desk.letters(reason=Reason.CRASH)] == [two]
-    assert reasons(desk, tenant=one.tenant, queues=(Queue.FAILED_CHUNKS,)) == [Reason.POISON, Reason.CRASH]
-    assert reasons(desk, tenant="SOMEBODYELSE") == []
+def test_filters_narrow_what_is_found(operator):
+    one, two = operator.ended_job(), operator.ended_job()
+    operator.put_chunk(one, 0)
+    operator.put_chunk(two, 0, code="worker_died")
+    operator.put_upload()
+    operator.put(Queue.ANNOUNCE, "nonsense")
+    assert reasons(operator, queues=(Queue.ANNOUNCE,)) == [DeadLetterReason.MALFORMED]
+    assert [dead_letter.job for dead_letter in operator.dead_letters(job=two.job_id)] == [two]
+    assert [dead_letter.job for dead_letter in operator.dead_letters(reason=DeadLetterReason.CRASH)] == [two]
+    assert reasons(operator, tenant=one.tenant, queues=(Queue.FAILED_CHUNKS,)) == [
+        DeadLetterReason.POISON,
+        DeadLetterReason.CRASH,
+    ]
+    assert reasons(operator, tenant="SOMEBODYELSE") == []
 
 
-def test_a_limit_tells_whether_there_are_more(desk):
-    job = desk.ended_job()
+def test_a_limit_tells_whether_there_are_more(operator):
+    job = operator.ended_job()
     for chunk in range(3):
-        desk.put_chunk(job, chunk)
+        operator.put_chunk(job, chunk)
     for limit, complete in ((2, False), (3, True), (4, True)):
-        found = desk.look(limit=limit)
-        assert (len(found.letters), found.complete) == (min(limit, 3), complete)
+        found = operator.look(limit=limit)
+        assert (len(found.dead_letters), found.complete) == (min(limit, 3), complete)
 
 
-def test_a_letter_is_called_by_its_id_or_a_beginning_of_it_or_its_letter_id(desk):
-    job = desk.ended_job()
-    letter = desk.put_chunk(job, 5)
-    desk.put_chunk(job, 6)
-    (found,) = desk.letters(ids=(letter.letter_id,))
-    assert found.chunk == letter
-    name = short_ids(desk.letters())[found.oldest.message_id]
+def test_a_dead_letter_is_called_by_its_id_or_a_beginning_of_it_or_its_dead_letter_id(operator):
+    job = operator.ended_job()
+    dead_letter = operator.put_chunk(job, 5)
+    operator.put_chunk(job, 6)
+    (found,) = operator.dead_letters(ids=(dead_letter.dead_letter_id,))
+    assert found.chunk == dead_letter
+    name = short_ids(operator.dead_letters())[found.oldest.message_id]
     assert len(name) == 8
-    for ids in ((name,), (found.oldest.message_id, letter.letter_id)):
-        assert [each.chunk.chunk for each in desk.letters(ids=ids)] == [5]
+    for ids in ((name,), (found.oldest.message_id, dead_letter.dead_letter_id)):
+        assert [each.chunk.chunk for each in operator.dead_letters(ids=ids)] == [5]
 
 
-def test_an_id_that_fits_none_or_several_says_so(desk, monkeypatch):
-    job = desk.ended_job()
+def test_an_id_that_fits_none_or_several_says_so(operator, monkeypatch):
+    job = operator.ended_job()
     for chunk in range(2):
-        desk.put_chunk(job, chunk)
-    with pytest.raises(LetterNotFound, match="'nobody'"):
-        desk.look(ids=("nobody",)).check()
+        operator.put_chunk(job, chunk)
+    with pytest.raises(DeadLetterNotFound, match="'nobody'"):
+        operator.look(ids=("nobody",)).check()
     with pytest.raises(InvalidRequest, match="too short"):
-        desk.look(ids=("",))
+        operator.look(ids=("",))
     monkeypatch.setattr("backhaul.operations.deadletters.DeadLetter.is_called", lambda *_: True)
     with pytest.raises(InvalidRequest, match="fits 2 dead letters"):
-        desk.look(ids=("abcd",))
+        operator.look(ids=("abcd",))
 
 
-def test_looking_changes_nothing_and_lets_go_at_once(desk):
-    desk.put_chunk(desk.ended_job(), copies=2)
-    desk.put(Queue.ANNOUNCE, "nonsense")
-    assert len(desk.letters()) == 2
-    assert desk.attributes("FailedChunksUrl") == (2, 0)
-    assert desk.attributes("AnnounceDeadLettersUrl") == (1, 0)
+def test_looking_changes_nothing_and_lets_go_at_once(operator):
+    operator.put_chunk(operator.ended_job(), copies=2)
+    operator.put(Queue.ANNOUNCE, "nonsense")
+    assert len(operator.dead_letters()) == 2
+    assert operator.attributes("FailedChunksUrl") == (2, 0)
+    assert operator.attributes("AnnounceDeadLettersUrl") == (1, 0)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_what_was_received_is_let_go_after_an_error_too(desk, monkeypatch, error):
-    desk.put_chunk(desk.ended_job())
+def test_what_was_received_is_let_go_after_an_error_too(operator, monkeypatch, error):
+    operator.put_chunk(operator.ended_job())
 
     def broken(*_):
         raise error
 
     monkeypatch.setattr("backhaul.operations.deadletters.classify", broken)
     with pytest.raises(error):
-        desk.look()
-    assert desk.attributes("FailedChunksUrl") == (1, 0)
+        operator.look()
+    assert operator.attributes("FailedChunksUrl") == (1, 0)
 
 
-def test_ctrl_c_stops_every_search_at_once(desk, monkeypatch):
+def test_ctrl_c_stops_every_search_at_once(operator, monkeypatch):
     endless = count()
 
     def receive(self, _seconds):
-        message = queues.Message(f"m{next(endless)}", "receipt", "nonsense", desk.deployment.clock.now(), 1)
+        message = queues.Message(f"m{next(endless)}", "receipt", "nonsense", operator.deployment.clock.now(), 1)
         return (message,)
 
     def interrupted(*_):
@@ -249,21 +255,21 @@ def test_ctrl_c_stops_every_search_at_once(desk, monkeypatch):
     monkeypatch.setattr(queues.MessageQueue, "release", lambda *_: None)
     monkeypatch.setattr("concurrent.futures.Future.result", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        desk.look()
+        operator.look()
 
 
-def test_aws_failing_while_letting_go_hides_no_other_error(desk, monkeypatch):
-    desk.put_chunk(desk.ended_job())
+def test_aws_failing_while_letting_go_hides_no_other_error(operator, monkeypatch):
+    operator.put_chunk(operator.ended_job())
     refusal = ClientError({"Error": {"Code": "Throttling"}}, "ChangeMessageVisibilityBatch")
 
     def refuse(*_):
         raise refusal
 
     monkeypatch.setattr(queues.MessageQueue, "hide", refuse)
-    assert len(desk.letters()) == 1
+    assert len(operator.dead_letters()) == 1
 
 
-def test_a_right_to_single_calls_is_enough_where_batches_need_their_own(desk, monkeypatch):
+def test_a_right_to_single_calls_is_enough_where_batches_need_their_own(operator, monkeypatch):
     real = BaseClient._make_api_call
 
     def picky(self, operation, arguments):
@@ -272,18 +278,18 @@ def test_a_right_to_single_calls_is_enough_where_batches_need_their_own(desk, mo
         return real(self, operation, arguments)
 
     monkeypatch.setattr(BaseClient, "_make_api_call", picky)
-    desk.put_upload(copies=2)
-    desk.look()
-    assert desk.attributes("IntakeDeadLettersUrl") == (2, 0)
-    desk.redrive()
-    assert (desk.left("IntakeDeadLettersUrl"), desk.left("IntakeQueueUrl")) == (0, 1)
-    queue = desk.operations.dead_letters()[Queue.INTAKE]
-    gone = queues.Message("gone", "no receipt of anything", "", desk.deployment.clock.now(), 1)
+    operator.put_upload(copies=2)
+    operator.look()
+    assert operator.attributes("IntakeDeadLettersUrl") == (2, 0)
+    operator.redrive()
+    assert (operator.left("IntakeDeadLettersUrl"), operator.left("IntakeQueueUrl")) == (0, 1)
+    queue = operator.operations.dead_letters()[Queue.INTAKE]
+    gone = queues.Message("gone", "no receipt of anything", "", operator.deployment.clock.now(), 1)
     assert queue.hide([gone], 9) == {"gone"}
 
 
-def test_a_right_that_is_missing_altogether_is_an_error(desk, monkeypatch):
-    desk.put_upload()
+def test_a_right_that_is_missing_altogether_is_an_error(operator, monkeypatch):
+    operator.put_upload()
     real = BaseClient._make_api_call
 
     def denied(self, operation, arguments):
@@ -293,115 +299,115 @@ def test_a_right_that_is_missing_altogether_is_an_error(desk, monkeypatch):
 
     monkeypatch.setattr(BaseClient, "_make_api_call", denied)
     with pytest.raises(ClientError, match="ChangeMessageVisibility operation"):
-        desk.redrive()
+        operator.redrive()
 
 
-def test_what_is_looked_at_for_long_stays_hidden(desk):
+def test_what_is_looked_at_for_long_stays_hidden(operator):
     for chunk in range(2):
-        desk.put_chunk(desk.ended_job(), chunk)
-    with desk.held() as held:
+        operator.put_chunk(operator.ended_job(), chunk)
+    with operator.held() as held:
         messages = list(held.receive(Queue.FAILED_CHUNKS))
-        desk.time_passes()
-        desk.deployment.clock.advance(seconds=149)
+        operator.time_passes()
+        operator.deployment.clock.advance(seconds=149)
         held.renew()
-        assert desk.attributes("FailedChunksUrl") == (2, 0)
-        desk.deployment.clock.advance(seconds=1)
+        assert operator.attributes("FailedChunksUrl") == (2, 0)
+        operator.deployment.clock.advance(seconds=1)
         held.renew()
-        assert desk.attributes("FailedChunksUrl") == (0, 2)
+        assert operator.attributes("FailedChunksUrl") == (0, 2)
         assert held.claim(Queue.FAILED_CHUNKS, messages)
 
 
 # --- redriving
 
 
-def test_an_upload_goes_back_to_the_intake_queue_once_however_many_copies_there_are(desk):
-    job = desk.put_upload(copies=3)
-    (settled,) = desk.redrive()
+def test_an_upload_goes_back_to_the_intake_queue_once_however_many_copies_there_are(operator):
+    job = operator.put_upload(copies=3)
+    (settled,) = operator.redrive()
     assert settled.outcome.fate is Fate.REDRIVEN
-    assert (desk.left("IntakeDeadLettersUrl"), desk.left("IntakeQueueUrl")) == (0, 1)
-    (message,) = desk.operations.intake().receive(30)
+    assert (operator.left("IntakeDeadLettersUrl"), operator.left("IntakeQueueUrl")) == (0, 1)
+    (message,) = operator.operations.intake().receive(30)
     assert [upload.job for upload in uploads_in(message.body)] == [job]
 
 
-def test_failed_chunks_of_a_job_start_one_run(desk):
-    one, two = desk.ended_job(), desk.ended_job()
+def test_failed_chunks_of_a_job_start_one_run(operator):
+    one, two = operator.ended_job(), operator.ended_job()
     for job, chunk in ((one, 0), (two, 0), (one, 1)):
-        desk.put_chunk(job, chunk, copies=2)
-    settled = desk.redrive()
-    assert [len(each.unit.letters) for each in settled] == [2, 1]
-    assert desk.runs_started == [one, two]
-    assert desk.left("FailedChunksUrl") == 0
+        operator.put_chunk(job, chunk, copies=2)
+    settled = operator.redrive()
+    assert [len(each.unit.dead_letters) for each in settled] == [2, 1]
+    assert operator.runs_started == [one, two]
+    assert operator.left("FailedChunksUrl") == 0
 
 
-def test_so_many_letters_of_a_job_that_they_take_several_acts_start_one_run(desk, monkeypatch):
-    monkeypatch.setattr("backhaul.operations.redriving.LETTERS_MOST", 2)
-    job = desk.ended_job()
+def test_so_many_dead_letters_of_a_job_that_they_take_several_acts_start_one_run(operator, monkeypatch):
+    monkeypatch.setattr("backhaul.operations.redriving.MAX_DEAD_LETTERS", 2)
+    job = operator.ended_job()
     for chunk in (0, 1, 17, 18, 19):
-        desk.put_chunk(job, chunk)
-    settled = desk.redrive()
+        operator.put_chunk(job, chunk)
+    settled = operator.redrive()
     assert [each.outcome.fate for each in settled] == [Fate.REDRIVEN] * 3
     assert "which has not ended" in settled[-1].outcome.said
-    assert desk.runs_started == [job]
-    assert desk.left("FailedChunksUrl") == 0
+    assert operator.runs_started == [job]
+    assert operator.left("FailedChunksUrl") == 0
 
 
-def test_a_letter_of_the_run_that_is_at_work_stays(desk):
-    job = desk.ended_job()
-    desk.redrive_job(job)
-    desk.put_chunk(job, run=2)
-    (settled,) = desk.redrive()
+def test_a_dead_letter_of_the_run_that_is_at_work_stays(operator):
+    job = operator.ended_job()
+    operator.redrive_job(job)
+    operator.put_chunk(job, run=2)
+    (settled,) = operator.redrive()
     assert settled.outcome.fate is Fate.KEPT
     assert "is RUNNING" in settled.outcome.said
-    assert desk.attributes("FailedChunksUrl") == (1, 0)
+    assert operator.attributes("FailedChunksUrl") == (1, 0)
 
 
-def test_a_job_of_which_nothing_is_missing_has_resolved_its_letters(desk, monkeypatch):
-    job = desk.ended_job()
-    desk.put_chunk(job, 0)
-    real = desk.redrive_job
+def test_a_job_of_which_nothing_is_missing_has_resolved_its_dead_letters(operator, monkeypatch):
+    job = operator.ended_job()
+    operator.put_chunk(job, 0)
+    real = operator.redrive_job
 
     def mended_meanwhile(ref, *, only_failed):
-        monkeypatch.setattr(desk, "redrive_job", real)
-        desk.commit(job, 0)
-        return Redriven(desk.deployment.job(ref))
+        monkeypatch.setattr(operator, "redrive_job", real)
+        operator.commit(job, 0)
+        return Redriven(operator.deployment.job(ref))
 
-    monkeypatch.setattr(desk, "redrive_job", mended_meanwhile)
-    (settled,) = desk.redrive()
+    monkeypatch.setattr(operator, "redrive_job", mended_meanwhile)
+    (settled,) = operator.redrive()
     assert settled.outcome.fate is Fate.RESOLVED
-    assert desk.left("FailedChunksUrl") == 0
+    assert operator.left("FailedChunksUrl") == 0
 
 
-def test_a_chunk_that_is_missing_keeps_its_letter_though_the_job_finds_nothing_to_run(desk, monkeypatch):
-    desk.put_chunk(desk.ended_job(), 0)
+def test_a_chunk_that_is_missing_keeps_its_dead_letter_though_the_job_finds_nothing_to_run(operator, monkeypatch):
+    operator.put_chunk(operator.ended_job(), 0)
     asked = []
 
     def nothing(ref, *, only_failed):
         asked.append(only_failed)
-        return Redriven(desk.deployment.job(ref))
+        return Redriven(operator.deployment.job(ref))
 
-    monkeypatch.setattr(desk, "redrive_job", nothing)
-    (settled,) = desk.redrive()
+    monkeypatch.setattr(operator, "redrive_job", nothing)
+    (settled,) = operator.redrive()
     assert settled.outcome.fate is Fate.KEPT
     assert asked == [True, False]
-    assert desk.attributes("FailedChunksUrl") == (1, 0)
+    assert operator.attributes("FailedChunksUrl") == (1, 0)
 
 
-def test_what_was_never_tried_is_redriven_too_and_before_what_was(desk, monkeypatch):
-    monkeypatch.setattr("backhaul.operations.redriving.LETTERS_MOST", 1)
-    job = desk.ended_job()
+def test_what_was_never_tried_is_redriven_too_and_before_what_was(operator, monkeypatch):
+    monkeypatch.setattr("backhaul.operations.redriving.MAX_DEAD_LETTERS", 1)
+    job = operator.ended_job()
     asked = []
-    real = desk.redrive_job
+    real = operator.redrive_job
 
     def noted(ref, *, only_failed):
         asked.append(only_failed)
         return real(ref, only_failed=only_failed)
 
-    monkeypatch.setattr(desk, "redrive_job", noted)
-    desk.put_chunk(job, 0)
-    desk.put_chunk(job, 1, code="worker_died", attempts=())
-    assert [each.outcome.fate for each in desk.redrive()] == [Fate.REDRIVEN] * 2
+    monkeypatch.setattr(operator, "redrive_job", noted)
+    operator.put_chunk(job, 0)
+    operator.put_chunk(job, 1, code="worker_died", tries=())
+    assert [each.outcome.fate for each in operator.redrive()] == [Fate.REDRIVEN] * 2
     assert asked[0] is False
-    assert desk.runs_started == [job]
+    assert operator.runs_started == [job]
 
 
 class Picky(Processor):
@@ -416,44 +422,46 @@ class Picky(Processor):
         return record.upper()
 
 
-def test_a_poisoned_job_is_whole_once_its_processor_is_mended_and_its_letters_are_redriven(desk, monkeypatch):
-    deployment = desk.deployment.with_processors(Picky)
-    monkeypatch.setattr(desk, "deployment", deployment)
+def test_a_poisoned_job_is_whole_once_its_processor_is_mended_and_its_dead_letters_are_redriven(operator, monkeypatch):
+    deployment = operator.deployment.with_processors(Picky)
+    monkeypatch.setattr(operator, "deployment", deployment)
     task = deployment.start("picky", b"good\nbad\nfine\n", options={"chunk_bytes": 5})
     assert deployment.finish(task).state is JobState.PARTIAL
-    (letter,) = desk.letters()
-    assert letter.reason is Reason.POISON
-    assert letter.chunk.attempts
+    (dead_letter,) = operator.dead_letters()
+    assert dead_letter.reason is DeadLetterReason.POISON
+    assert dead_letter.chunk.tries
     monkeypatch.setattr(Picky, "mended", True)
-    (settled,) = desk.redrive()
-    assert settled.outcome == Outcome(Fate.REDRIVEN, "Run 2 of the job does what is missing.")
-    assert desk.letters() == ()
+    (settled,) = operator.redrive()
+    assert settled.outcome == ActResult(Fate.REDRIVEN, "Run 2 of the job does what is missing.")
+    assert operator.dead_letters() == ()
     ended = deployment.finish(RunTask(task.job, 2))
     assert ended.state is JobState.SUCCEEDED
     assert deployment.read(ended.output).split() == [b"GOOD", b"BAD", b"FINE"]
 
 
-def test_resolved_letters_are_deleted_and_start_nothing(desk):
-    job = desk.ended_job()
-    desk.put_chunk(job, 0)
-    desk.commit(job, 0)
-    upload = desk.put_upload()
-    desk.deployment.receive(desk.letters(queues=(Queue.INTAKE,))[0].oldest.body)
-    assert [each.outcome.fate for each in desk.redrive()] == [Fate.RESOLVED, Fate.RESOLVED]
-    assert desk.runs_started == []
-    assert desk.left("FailedChunksUrl") + desk.left("IntakeDeadLettersUrl") + desk.left("IntakeQueueUrl") == 0
-    assert [record.job for record in desk.operations.store.audit.newest(upload)] == [f"AIDAEXAMPLE/{upload.job_id}"]
+def test_resolved_dead_letters_are_deleted_and_start_nothing(operator):
+    job = operator.ended_job()
+    operator.put_chunk(job, 0)
+    operator.commit(job, 0)
+    upload = operator.put_upload()
+    operator.deployment.receive(operator.dead_letters(queues=(Queue.INTAKE,))[0].oldest.body)
+    assert [each.outcome.fate for each in operator.redrive()] == [Fate.RESOLVED, Fate.RESOLVED]
+    assert operator.runs_started == []
+    assert (
+        operator.left("FailedChunksUrl") + operator.left("IntakeDeadLettersUrl") + operator.left("IntakeQueueUrl") == 0
+    )
+    assert [record.job for record in operator.operations.store.audit.newest(upload)] == [f"AIDAEXAMPLE/{upload.job_id}"]
 
 
-def test_what_would_only_come_back_stays_and_leaves_no_trace(desk):
-    desk.put(Queue.INTAKE, "nonsense")
-    desk.put_chunk(NOBODY)
-    assert [each.outcome.fate for each in desk.redrive()] == [Fate.KEPT, Fate.KEPT]
-    assert (desk.left("IntakeDeadLettersUrl"), desk.left("FailedChunksUrl")) == (1, 1)
-    assert list(desk.operations.store.audit.newest()) == []
+def test_what_would_only_come_back_stays_and_leaves_no_trace(operator):
+    operator.put(Queue.INTAKE, "nonsense")
+    operator.put_chunk(NOBODY)
+    assert [each.outcome.fate for each in operator.redrive()] == [Fate.KEPT, Fate.KEPT]
+    assert (operator.left("IntakeDeadLettersUrl"), operator.left("FailedChunksUrl")) == (1, 1)
+    assert list(operator.operations.store.audit.newest()) == []
 
 
-def heard(desk, monkeypatch, refuse=False):
+def heard(operator, monkeypatch, refuse=False):
     """Let the bus remember what it is told."""
     events = []
 
@@ -465,50 +473,52 @@ def heard(desk, monkeypatch, refuse=False):
     return events
 
 
-def test_changes_that_were_not_announced_are_read_from_the_stream_again(desk, monkeypatch):
-    events = heard(desk, monkeypatch)
-    job = desk.deployment.run("text-stats", b"one\n")
-    desk.deployment.submit("text-stats", b"one\n")
-    everything = [record["dynamodb"] for record in desk.deployment.stream()]
-    desk.put_batch(len(everything))
-    desk.put_upload()  # the stream goes on
-    (settled,) = desk.redrive(queues=(Queue.ANNOUNCE,))
+def test_changes_that_were_not_announced_are_read_from_the_stream_again(operator, monkeypatch):
+    events = heard(operator, monkeypatch)
+    job = operator.deployment.run("text-stats", b"one\n")
+    operator.deployment.submit("text-stats", b"one\n")
+    everything = [record["dynamodb"] for record in operator.deployment.stream()]
+    operator.put_batch(len(everything))
+    operator.put_upload()  # the stream goes on
+    (settled,) = operator.redrive(queues=(Queue.ANNOUNCE,))
     assert settled.outcome.fate is Fate.REDRIVEN
     assert {event.partition(".")[0] for event in events} == {job.ref.job_id}
     assert len(set(events)) == 3  # queued, started, succeeded
-    assert desk.left("AnnounceDeadLettersUrl") == 0
+    assert operator.left("AnnounceDeadLettersUrl") == 0
 
 
-def test_a_batch_begins_and_ends_where_the_letter_says(desk, monkeypatch):
-    events = heard(desk, monkeypatch)
-    first, second = desk.ended_job(), desk.ended_job()
-    desk.put_batch(2)
-    third = desk.ended_job()
-    desk.redrive()
+def test_a_batch_begins_and_ends_where_the_dead_letter_says(operator, monkeypatch):
+    events = heard(operator, monkeypatch)
+    first, second = operator.ended_job(), operator.ended_job()
+    operator.put_batch(2)
+    third = operator.ended_job()
+    operator.redrive()
     assert {event.partition(".")[0] for event in events} == {second.job_id}
     assert first.job_id != third.job_id
 
 
-def test_a_bus_that_refuses_leaves_the_letter(desk, monkeypatch):
-    heard(desk, monkeypatch, refuse=True)
-    desk.ended_job()
-    desk.put_batch()
-    (settled,) = desk.redrive()
+def test_a_bus_that_refuses_leaves_the_dead_letter(operator, monkeypatch):
+    heard(operator, monkeypatch, refuse=True)
+    operator.ended_job()
+    operator.put_batch()
+    (settled,) = operator.redrive()
     assert settled.outcome.fate is Fate.KEPT
     assert "refused" in settled.outcome.said
-    assert desk.attributes("AnnounceDeadLettersUrl") == (1, 0)
+    assert operator.attributes("AnnounceDeadLettersUrl") == (1, 0)
 
 
 @pytest.mark.parametrize("item", [{"moves": {"N": "1"}}, {"moves": {"N": "1"}, "tenant": {"S": "T"}}])
-def test_a_change_that_nobody_can_read_keeps_its_letter_and_keeps_no_other_from_its_new_home(desk, monkeypatch, item):
-    events = heard(desk, monkeypatch)
+def test_a_change_that_nobody_can_read_keeps_its_dead_letter_and_keeps_no_other_from_its_new_home(
+    operator, monkeypatch, item
+):
+    events = heard(operator, monkeypatch)
     boto3.client("dynamodb").put_item(TableName="jobs", Item={"pk": {"S": "T#T#J#x"}, "sk": {"S": "JOB"}} | item)
-    desk.put_batch(1)
-    desk.failed_job()
-    desk.put_batch(1)
-    assert sorted(each.outcome.fate for each in desk.redrive()) == [Fate.KEPT, Fate.REDRIVEN]
+    operator.put_batch(1)
+    operator.failed_job()
+    operator.put_batch(1)
+    assert sorted(each.outcome.fate for each in operator.redrive()) == [Fate.KEPT, Fate.REDRIVEN]
     assert len(events) == 1
-    assert desk.attributes("AnnounceDeadLettersUrl") == (1, 0)
+    assert operator.attributes("AnnounceDeadLettersUrl") == (1, 0)
 
 
 class Stream:
@@ -547,15 +557,15 @@ STRETCH = Stretch("arn", "shard", "5", "10")
         [([], None)],
     ],
 )
-def test_a_stream_that_has_forgotten_says_so_plainly_and_leaves_the_letter(desk, monkeypatch, answers):
+def test_a_stream_that_has_forgotten_says_so_plainly_and_leaves_the_dead_letter(operator, monkeypatch, answers):
     assert ChangeStream(Stream(*answers)).read(STRETCH) is None
-    desk.ended_job()
-    desk.put_batch()
+    operator.ended_job()
+    operator.put_batch()
     monkeypatch.setattr(ChangeStream, "read", lambda *_: None)
-    (settled,) = desk.redrive()
+    (settled,) = operator.redrive()
     assert settled.outcome.fate is Fate.KEPT
     assert "24 hours" in settled.outcome.said
-    assert desk.attributes("AnnounceDeadLettersUrl") == (1, 0)
+    assert operator.attributes("AnnounceDeadLettersUrl") == (1, 0)
 
 
 def test_a_stream_is_read_over_empty_answers_to_the_last_record_and_no_further():
@@ -568,152 +578,156 @@ def test_a_stream_that_is_silent_is_not_waited_for_for_ever():
         ChangeStream(Stream((["5"], "i"), *[([], "i")] * 60)).read(STRETCH)
 
 
-def test_an_error_about_one_letter_keeps_no_other_from_its_new_home(desk, monkeypatch):
-    one, two = desk.ended_job(), desk.ended_job()
-    desk.put_chunk(one)
-    desk.put_chunk(two)
-    real = desk.redrive_job
+def test_an_error_about_one_dead_letter_keeps_no_other_from_its_new_home(operator, monkeypatch):
+    one, two = operator.ended_job(), operator.ended_job()
+    operator.put_chunk(one)
+    operator.put_chunk(two)
+    real = operator.redrive_job
 
     def sometimes(ref, *, only_failed):
         if ref == one:
             raise MalformedMessage("The plan is gone.")
         return real(ref, only_failed=only_failed)
 
-    monkeypatch.setattr(desk, "redrive_job", sometimes)
-    assert [each.outcome.fate for each in desk.redrive()] == [Fate.KEPT, Fate.REDRIVEN]
-    (letter,) = desk.letters()
-    assert letter.job == one
-    assert [record.outcome for record in desk.operations.store.audit.newest(one)] == ["kept: The plan is gone."]
+    monkeypatch.setattr(operator, "redrive_job", sometimes)
+    assert [each.outcome.fate for each in operator.redrive()] == [Fate.KEPT, Fate.REDRIVEN]
+    (dead_letter,) = operator.dead_letters()
+    assert dead_letter.job == one
+    assert [record.outcome for record in operator.operations.store.audit.newest(one)] == ["kept: The plan is gone."]
 
 
-def test_a_letter_that_another_command_took_meanwhile_is_left_to_it(desk, monkeypatch):
-    desk.put_chunk(desk.ended_job())
+def test_a_dead_letter_that_another_command_took_meanwhile_is_left_to_it(operator, monkeypatch):
+    operator.put_chunk(operator.ended_job())
     monkeypatch.setattr(queues.MessageQueue, "hide", lambda _self, messages, _: {each.message_id for each in messages})
-    (settled,) = desk.redrive()
+    (settled,) = operator.redrive()
     assert settled.outcome.fate is Fate.KEPT
     assert "Another command" in settled.outcome.said
-    assert desk.runs_started == []
+    assert operator.runs_started == []
 
 
-def test_a_letter_that_sqs_does_not_delete_is_told_of(desk, monkeypatch):
-    desk.put_upload()
+def test_a_dead_letter_that_sqs_does_not_delete_is_told_of(operator, monkeypatch):
+    operator.put_upload()
     monkeypatch.setattr(
         queues.MessageQueue, "delete", lambda _self, messages: frozenset(each.message_id for each in messages)
     )
-    (settled,) = desk.redrive()
+    (settled,) = operator.redrive()
     assert settled.outcome.fate is Fate.KEPT
     assert "did not delete" in settled.outcome.said
 
 
-def test_a_rate_spreads_acts_over_time_and_keeps_the_letters_hidden(desk):
-    job = desk.ended_job()
+def test_a_rate_spreads_acts_over_time_and_keeps_the_dead_letters_hidden(operator):
+    job = operator.ended_job()
     for _ in range(4):
-        desk.put_upload()
-    desk.put_chunk(job)
-    desk.redrive(rate=0.05)
-    assert sum(desk.slept) == pytest.approx(4 * 20)
-    assert max(desk.slept) <= 10
+        operator.put_upload()
+    operator.put_chunk(job)
+    operator.redrive(rate=0.05)
+    assert sum(operator.slept) == pytest.approx(4 * 20)
+    assert max(operator.slept) <= 10
 
 
-def test_no_rate_is_no_wait(desk):
+def test_no_rate_is_no_wait(operator):
     for _ in range(3):
-        desk.put_upload()
-    desk.redrive()
-    assert desk.slept == []
+        operator.put_upload()
+    operator.redrive()
+    assert operator.slept == []
 
 
 # --- discarding, and the audit trail
 
 
-def test_a_discard_keeps_the_body_in_the_audit_trail_unless_it_is_large(desk):
-    desk.put(Queue.INTAKE, "small")
-    desk.put(Queue.INTAKE, "é" * (settling.BODY_MOST // 2))
-    assert [each.outcome.fate for each in desk.settle(Discard())] == [Fate.DISCARDED] * 2
-    assert desk.left("IntakeDeadLettersUrl") == 0
-    records = list(desk.operations.store.audit.newest())
+def test_a_discard_keeps_the_body_in_the_audit_trail_unless_it_is_large(operator):
+    operator.put(Queue.INTAKE, "small")
+    operator.put(Queue.INTAKE, "é" * (settling.MAX_BODY // 2))
+    assert [each.outcome.fate for each in operator.settle(Discard())] == [Fate.DISCARDED] * 2
+    assert operator.left("IntakeDeadLettersUrl") == 0
+    records = list(operator.operations.store.audit.newest())
     assert {record.body for record in records} == {"small", None}
     assert {record.action for record in records} == {"dlq discard"}
 
 
-def test_the_audit_trail_says_who_did_what_to_which_letter_and_why(desk):
-    job = desk.ended_job()
-    letter = desk.put_chunk(job, 4, copies=2)
-    (found,) = desk.letters()
-    desk.redrive()
-    (record,) = desk.operations.store.audit.newest()
+def test_the_audit_trail_says_who_did_what_to_which_dead_letter_and_why(operator):
+    job = operator.ended_job()
+    dead_letter = operator.put_chunk(job, 4, copies=2)
+    (found,) = operator.dead_letters()
+    operator.redrive()
+    (record,) = operator.operations.store.audit.newest()
     assert (record.action, record.why) == ("dlq redrive", "tests")
     assert record.who.startswith("arn:aws:iam::")
     assert record.job == f"{job.tenant}/{job.job_id}"
     assert record.what["queue"] == Queue.FAILED_CHUNKS
-    (named,) = record.what["letters"]
+    (named,) = record.what["dead_letters"]
     assert set(named["message_ids"]) == {copy.message_id for copy in found.copies}
-    assert (named["letter_id"], named["reason"], named["copies"]) == (letter.letter_id, Reason.POISON, 2)
+    assert (named["dead_letter_id"], named["reason"], named["copies"]) == (
+        dead_letter.dead_letter_id,
+        DeadLetterReason.POISON,
+        2,
+    )
     assert record.outcome == "redriven: Run 2 of the job does what is missing."
     assert record.body is None
-    assert list(desk.operations.store.audit.newest(job)) == [record]
+    assert list(operator.operations.store.audit.newest(job)) == [record]
 
 
-def test_an_audit_record_is_no_job_in_any_list(desk):
-    job = desk.put_upload()
-    desk.redrive()
-    assert [each.ref for each in desk.operations.store.jobs.list(job.tenant, state=None, after=None, limit=9).jobs] == [
-        job
-    ]
-    assert desk.deployment.announce(desk.deployment.changes()) is None
+def test_an_audit_record_is_no_job_in_any_list(operator):
+    job = operator.put_upload()
+    operator.redrive()
+    assert [
+        each.ref for each in operator.operations.store.jobs.list(job.tenant, state=None, after=None, limit=9).jobs
+    ] == [job]
+    assert operator.deployment.announce(operator.deployment.changes()) is None
 
 
-def test_looking_writes_nothing_down(desk):
-    desk.put_upload()
-    desk.look()
-    assert list(desk.operations.store.audit.newest()) == []
+def test_looking_writes_nothing_down(operator):
+    operator.put_upload()
+    operator.look()
+    assert list(operator.operations.store.audit.newest()) == []
 
 
 # --- killed at any moment
 
 
-def upload(desk):
-    job = desk.put_upload(copies=2)
+def upload(operator):
+    job = operator.put_upload(copies=2)
 
     def check(_):
-        for message in desk.operations.intake().receive(1):
-            desk.deployment.receive(message.body)
-            desk.operations.intake().delete([message])
-        assert desk.deployment.job(job).state is JobState.RUNNING
-        assert desk.deployment.job(job).run == 1
-        desk.operations.store.slots.drop(job)
+        for message in operator.operations.intake().receive(1):
+            operator.deployment.receive(message.body)
+            operator.operations.intake().delete([message])
+        assert operator.deployment.job(job).state is JobState.RUNNING
+        assert operator.deployment.job(job).run == 1
+        operator.operations.store.slots.drop(job)
 
-    return Queue.INTAKE, desk.redriver(), check
+    return Queue.INTAKE, operator.redriver(), check
 
 
-def chunks(desk):
-    job = desk.failed_job()
-    desk.put_chunk(job, 0, copies=2)
-    desk.put_chunk(job, 1)
+def chunks(operator):
+    job = operator.failed_job()
+    operator.put_chunk(job, 0, copies=2)
+    operator.put_chunk(job, 1)
 
     def check(_):
-        assert desk.deployment.job(job).run == 2
-        desk.operations.store.slots.drop(job)  # or the rounds of this test would soon fill all
+        assert operator.deployment.job(job).run == 2
+        operator.operations.store.slots.drop(job)  # or the rounds of this test would soon fill all
 
-    return Queue.FAILED_CHUNKS, desk.redriver(), check
+    return Queue.FAILED_CHUNKS, operator.redriver(), check
 
 
-def batch(desk):
-    job = desk.failed_job()
-    desk.put_batch(1)
+def batch(operator):
+    job = operator.failed_job()
+    operator.put_batch(1)
 
     def check(events):
         assert {event.partition(".")[0] for event in events} == {job.job_id}
         assert len(set(events)) == 1
 
-    return Queue.ANNOUNCE, desk.redriver(), check
+    return Queue.ANNOUNCE, operator.redriver(), check
 
 
-def thrown_away(desk):
-    body = f"nonsense {msgspec.json.encode(desk.ended_job()).decode()}"
-    desk.put(Queue.INTAKE, body)
+def thrown_away(operator):
+    body = f"nonsense {msgspec.json.encode(operator.ended_job()).decode()}"
+    operator.put(Queue.INTAKE, body)
 
     def check(_):
-        assert body in {record.body for record in desk.operations.store.audit.newest()}
+        assert body in {record.body for record in operator.operations.store.audit.newest()}
 
     return Queue.INTAKE, Discard(), check
 
@@ -728,22 +742,22 @@ DEAD = {
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("scene", [upload, chunks, batch, thrown_away])
 def test_a_command_that_is_killed_at_any_call_loses_nothing_and_its_next_run_doubles_nothing(
-    desk, monkeypatch, scene, after
+    operator, monkeypatch, scene, after
 ):
-    events = heard(desk, monkeypatch)
-    audit = desk.operations.store.audit
+    events = heard(operator, monkeypatch)
+    audit = operator.operations.store.audit
     for call in count():
         events.clear()
         written = len(list(audit.newest()))
-        queue, act, check = scene(desk)
+        queue, act, check = scene(operator)
         with killed_at(call, after=after, monkeypatch=monkeypatch) as was_killed:
-            desk.settle(act, queues=(queue,))
+            operator.settle(act, queues=(queue,))
         if was_killed():
-            desk.time_passes()
-            left = desk.left(DEAD[queue])
+            operator.time_passes()
+            left = operator.left(DEAD[queue])
             assert left or len(list(audit.newest())) > written
-            desk.settle(act, queues=(queue,))
-        assert desk.left(DEAD[queue]) == 0
+            operator.settle(act, queues=(queue,))
+        assert operator.left(DEAD[queue]) == 0
         check(events)
         assert len(list(audit.newest())) > written
         if not was_killed():
@@ -752,18 +766,18 @@ def test_a_command_that_is_killed_at_any_call_loses_nothing_and_its_next_run_dou
 
 
 @pytest.mark.parametrize("scene", [upload, chunks, batch, thrown_away])
-def test_ctrl_c_before_the_delete_lets_go_of_the_letters_and_the_next_run_finishes(desk, monkeypatch, scene):
-    heard(desk, monkeypatch)
+def test_ctrl_c_before_the_delete_lets_go_of_the_dead_letters_and_the_next_run_finishes(operator, monkeypatch, scene):
+    heard(operator, monkeypatch)
     real = queues.MessageQueue.delete
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    queue, act, _ = scene(desk)
+    queue, act, _ = scene(operator)
     monkeypatch.setattr(queues.MessageQueue, "delete", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        desk.settle(act, queues=(queue,))
-    assert desk.attributes(DEAD[queue])[1] == 0
+        operator.settle(act, queues=(queue,))
+    assert operator.attributes(DEAD[queue])[1] == 0
     monkeypatch.setattr(queues.MessageQueue, "delete", real)
-    desk.settle(act, queues=(queue,))
-    assert desk.left(DEAD[queue]) == 0
+    operator.settle(act, queues=(queue,))
+    assert operator.left(DEAD[queue]) == 0

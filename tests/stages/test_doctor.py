@@ -9,11 +9,11 @@ import pytest
 
 from backhaul import keys
 from backhaul.errors import Superseded
-from backhaul.flow.mending import Mender
+from backhaul.flow.mending import Reconciler
 from backhaul.job import Cause, JobRef, JobState, Stop, StopKind
-from backhaul.letter import FailedChunkLetter
+from backhaul.letter import ChunkDeadLetter
 from backhaul.operations.connection import LOCAL_CLOUD, Operations, Outputs
-from backhaul.operations.doctor import CHECKS, Scope, examine, treat
+from backhaul.operations.doctor import CHECKS, SurveyScope, examine, treat
 from backhaul.policy import Policy
 from backhaul.store import RunStatus, RunStore, SlotStore, queues
 from backhaul.task import RunTask
@@ -46,7 +46,7 @@ class Ward:
         self.deployment = deployment
         self.operations = operations
         self.store = deployment.store
-        self.scope = Scope()
+        self.scope = SurveyScope()
 
     @property
     def slots(self):
@@ -80,12 +80,12 @@ class Ward:
         """A job that waits although there are slots: whoever queued it was killed before it could start it."""
         job = self.deployment.submit("redact", DATA, options=OPTIONS, tenant=tenant).job
         upload = self.deployment.put_input(job.ref, DATA)
-        mender = self.mender()
-        return mender.admission.claim(job, upload.object)
+        reconciler = self.reconciler()
+        return reconciler.admission.claim(job, upload.object)
 
-    def mender(self):
+    def reconciler(self):
         store = self.store
-        return Mender(store.jobs, store.objects, store.runs, store.slots, self.deployment.clock)
+        return Reconciler(store.jobs, store.objects, store.runs, store.slots, self.deployment.clock)
 
     def put(self, ref, **values):
         """Write attributes of a job's record past every rule; None removes one."""
@@ -264,7 +264,7 @@ MENDED = {
     ("check", "damage"), [(check, damage) for check, damages in MENDED.items() for damage in damages]
 )
 def test_each_damage_is_found_by_its_check_alone_and_mended_once(ward, check, damage):
-    ward.scope = Scope(tenants=(TENANT,))
+    ward.scope = SurveyScope(tenants=(TENANT,))
     damage(ward)
     before = ward.examine()
     assert [found.check for found in before.findings] == [check]
@@ -287,7 +287,7 @@ def test_every_mendable_check_is_damaged_in_these_tests():
 
 def test_a_healthy_deployment_with_jobs_in_every_state_shows_nothing(ward):
     deployment = ward.deployment
-    ward.scope = Scope(tenants=(TENANT,))
+    ward.scope = SurveyScope(tenants=(TENANT,))
     deployment.submit("redact", DATA)  # AWAITING_UPLOAD
     ward.start()  # RUNNING, not planned
     ward.planned()
@@ -458,10 +458,10 @@ def test_what_is_true_only_between_two_reads_is_not_said(ward, monkeypatch):
         slots = get(store)
         looks.append(slots)
         if len(looks) == 1:
-            ward.mender().admission.fill(waiting)
+            ward.reconciler().admission.fill(waiting)
         return slots
 
-    ward.scope = Scope(tenants=(TENANT,))
+    ward.scope = SurveyScope(tenants=(TENANT,))
     monkeypatch.setattr(SlotStore, "get", late)
     assert ward.names() == []
     assert ward.deployment.job(waiting.ref).state is JobState.RUNNING
@@ -519,7 +519,7 @@ def test_an_output_or_receipt_that_is_gone_is_reported(ward, kind):
     lost = getattr(job, kind)
     ward.deployment.s3.delete_object(Bucket="data", Key=lost.key, VersionId=lost.version_id)
     assert ward.names() == []  # nobody knows the tenant: none of its jobs is open
-    ward.scope = Scope(tenants=(TENANT,))
+    ward.scope = SurveyScope(tenants=(TENANT,))
     (found,) = ward.examine().findings
     assert (found.check, found.ref, found.repair) == ("lost-output", job.ref, None)
     assert f"its {kind} is gone" in found.what
@@ -531,9 +531,9 @@ def test_jobs_that_ended_long_ago_are_looked_at_only_if_asked_for(ward):
     ward.advance(days=2)
     (job,) = ward.store.jobs.newest(TENANT)
     for scope, found in {
-        Scope(tenants=(TENANT,)): [],
-        Scope(tenants=(TENANT,), all_ended=True): ["wrong-counts"],
-        Scope(tenants=(TENANT,), job=job.ref): ["wrong-counts"],
+        SurveyScope(tenants=(TENANT,)): [],
+        SurveyScope(tenants=(TENANT,), all_ended=True): ["wrong-counts"],
+        SurveyScope(tenants=(TENANT,), job=job.ref): ["wrong-counts"],
     }.items():
         ward.scope = scope
         assert ward.names() == found
@@ -543,11 +543,11 @@ def test_old_dead_letters_are_reported_for_each_queue_with_the_command_for_them(
     job = ward.end_well(ward.start())
     cause = Cause("processor_error", "It failed.")
     at = ward.deployment.clock.now()
-    letter = FailedChunkLetter(
+    dead_letter = ChunkDeadLetter(
         1, f"{job.ref.job_id}.r1.c0", TENANT, job.ref.job_id, 1, "redact", 0, 0, 0, 4, 0, cause, (), job.input, at
     )
     sqs, url = boto3.client("sqs"), operations.outputs.get
-    sqs.send_message(QueueUrl=url("FailedChunksUrl"), MessageBody=msgspec.json.encode(letter).decode())
+    sqs.send_message(QueueUrl=url("FailedChunksUrl"), MessageBody=msgspec.json.encode(dead_letter).decode())
     sqs.send_message(QueueUrl=url("IntakeDeadLettersUrl"), MessageBody="nonsense")
     ward.deployment.clock.time = datetime.now(UTC)
     assert ward.names() == []
@@ -568,7 +568,7 @@ def test_alarms_that_nobody_hears_are_reported_and_a_stack_without_them_is_skipp
     assert "aws sns subscribe" in found.mends_by
     outputs = operations.outputs
     for other in (replace(outputs, stack=LOCAL_CLOUD), replace(outputs, values=without_topic(outputs.values))):
-        found = examine(replace(operations, outputs=other), Scope())
+        found = examine(replace(operations, outputs=other), SurveyScope())
         assert found.findings == ()
         assert "unheard-alarms" in found.skipped[0]
 

@@ -16,8 +16,8 @@ from backhaul import Lines, Permanent, Processor, Transient
 from backhaul.errors import InvalidProcessor, JobNotEnded, NotRedrivable, Superseded
 from backhaul.flow import commit as commits
 from backhaul.flow import retry, watch
-from backhaul.flow.interrupt import Interrupted, Reason
-from backhaul.flow.shard_run import DEATHS_MOST
+from backhaul.flow.interrupt import Interrupted, InterruptReason
+from backhaul.flow.shard_run import MAX_DEATHS
 from backhaul.job import Cause, Counts, JobState, Stop, StopKind
 from backhaul.policy import Policy
 from backhaul.progress import STALLED_AFTER
@@ -273,7 +273,7 @@ def test_long_work_leaves_few_parts_in_its_record(working):
 def test_a_record_that_passes_its_time_limit_is_ended_and_set_aside(working, provider):
     provider.trouble["line 0007"] = lambda _: signal.pause()
     working = working.with_real_watch()
-    task = begun(working, "plain", FOUR_CHUNKS, record_seconds=1, attempts=2)
+    task = begun(working, "plain", FOUR_CHUNKS, record_seconds=1, max_tries=2)
     job = ended(working, task)
     (missing,) = working.receipt(job)["missing"]
     assert (job.state, missing["cause"]["code"], missing["record"]) == (JobState.PARTIAL, "record_timeout", 70)
@@ -285,7 +285,7 @@ def test_a_record_that_passes_its_time_limit_is_ended_and_set_aside(working, pro
 def test_a_regular_expression_that_lets_no_other_thread_run_is_ended_too(working, provider):
     provider.trouble["line 0007"] = lambda _: re.match(r"(a+)+$", "a" * 64 + "b")
     working = working.with_real_watch()
-    job = ended(working, begun(working, "plain", FOUR_CHUNKS, record_seconds=1, attempts=1))
+    job = ended(working, begun(working, "plain", FOUR_CHUNKS, record_seconds=1, max_tries=1))
     (missing,) = working.receipt(job)["missing"]
     assert (missing["cause"]["code"], missing["record"]) == ("record_timeout", 70)
 
@@ -295,7 +295,7 @@ def test_each_attempt_at_a_slow_record_has_the_whole_time_limit(working, provide
     began = []
     provider.trouble["line 0007"] = lambda _: (began.append(time.monotonic()), signal.pause())
     working = working.with_real_watch()
-    ended(working, begun(working, "plain", FOUR_CHUNKS, record_seconds=1, attempts=3))
+    ended(working, begun(working, "plain", FOUR_CHUNKS, record_seconds=1, max_tries=3))
     assert len(began) == 3
     assert all(later - before >= 1 for before, later in pairwise(began))
 
@@ -349,16 +349,16 @@ def test_what_may_pass_is_tried_so_often_and_what_will_not_once(working, provide
         raise error
 
     provider.trouble["line 0012"] = fail
-    job = ended(working, begun(working, "plain", FOUR_CHUNKS, attempts=3))
+    job = ended(working, begun(working, "plain", FOUR_CHUNKS, max_tries=3))
     assert (job.state, provider.calls["line 0012"]) == (JobState.PARTIAL, calls)
     (missing,) = working.receipt(job)["missing"]
     assert (missing["index"], missing["start"], missing["end"], missing["record"]) == (1, 100, 200, 120)
-    assert (missing["cause"]["code"], missing["attempts"]) == (code, calls)
-    (letter,) = working.letters()
-    assert missing["message_id"] == letter["message_id"]
-    assert [letter[name] for name in ("chunk", "start", "end", "record")] == [1, 100, 200, 120]
-    assert len(letter["attempts"]) == calls
-    assert letter["input"]["key"] == job.input.key
+    assert (missing["cause"]["code"], missing["tries"]) == (code, calls)
+    (dead_letter,) = working.dead_letters()
+    assert missing["message_id"] == dead_letter["message_id"]
+    assert [dead_letter[name] for name in ("chunk", "start", "end", "record")] == [1, 100, 200, 120]
+    assert len(dead_letter["tries"]) == calls
+    assert dead_letter["input"]["key"] == job.input.key
     expected = b"".join(b"LINE %04d\n" % number for number in range(40) if not 10 <= number < 20)
     assert working.read(job.output) == expected
 
@@ -408,7 +408,7 @@ def test_a_chunk_that_kills_its_workers_is_set_aside_and_its_siblings_go_on(work
             except Crash:
                 deaths += 1
                 row += 1
-                assert row <= DEATHS_MOST + 1, "the state machine would have given the shard up"
+                assert row <= MAX_DEATHS + 1, "the state machine would have given the shard up"
                 continue
             row = 0
             if outcome == "done":
@@ -417,8 +417,8 @@ def test_a_chunk_that_kills_its_workers_is_set_aside_and_its_siblings_go_on(work
     missing = working.receipt(job)["missing"]
     assert [(chunk["index"], chunk["cause"]["code"]) for chunk in missing] == [(1, "worker_died"), (3, "worker_died")]
     assert job.counts.records == 20
-    assert deaths <= 2 * (DEATHS_MOST + 1)
-    assert {letter["chunk"] for letter in working.letters()} == {1, 3}
+    assert deaths <= 2 * (MAX_DEATHS + 1)
+    assert {dead_letter["chunk"] for dead_letter in working.dead_letters()} == {1, 3}
 
 
 def test_an_outage_of_the_table_blames_no_chunk_and_costs_what_was_not_committed(working, provider, monkeypatch):
@@ -435,7 +435,7 @@ def test_an_outage_of_the_table_blames_no_chunk_and_costs_what_was_not_committed
     real, refused = ShardStore.commit, []
 
     def out_of_order(store, ref, record):
-        if len(refused) < 2 * DEATHS_MOST and record.parts:
+        if len(refused) < 2 * MAX_DEATHS and record.parts:
             refused.append(record.attempt)
             raise outage()
         real(store, ref, record)
@@ -450,7 +450,7 @@ def test_an_outage_of_the_table_blames_no_chunk_and_costs_what_was_not_committed
         assert working.process(other).outcome == "done"
     job = working.merge(task)
     assert (job.state, working.read(job.output)) == (JobState.SUCCEEDED, DATA.upper())
-    assert refused == list(range(2, 2 + 2 * DEATHS_MOST))
+    assert refused == list(range(2, 2 + 2 * MAX_DEATHS))
     assert all(outcome.outcome == "wait" and 1 <= outcome.seconds <= 32 for outcome in outcomes[:-1])
     assert job.counts.retries == 1 + len(refused)
 
@@ -485,7 +485,7 @@ def test_a_chunk_that_can_never_be_done_in_a_workers_time_is_set_aside(deploymen
             type(self).tries += 1
             for _ in range(type(self).tries):
                 next(records)
-            raise Interrupted(Reason.TIME_UP)
+            raise Interrupted(InterruptReason.TIME_UP)
             yield b""
 
     working = deployment.with_processors(Endless)
@@ -549,7 +549,7 @@ def test_an_exception_of_any_making_costs_its_chunk_and_no_more(working, provide
     job = ended(working, begun(working, "plain", FOUR_CHUNKS))
     (missing,) = working.receipt(job)["missing"]
     assert (job.state, missing["index"], missing["cause"]["code"]) == (JobState.PARTIAL, 1, "processor_error")
-    assert len(working.letters()) == 1
+    assert len(working.dead_letters()) == 1
 
 
 def test_a_processor_that_cannot_be_made_fails_its_chunks_and_kills_no_worker(deployment):
@@ -787,24 +787,24 @@ def after_a_stop(working, task, kind):
     ],
     ids=["crash", "lost", "deadline", "budget"],
 )
-def test_a_chunk_that_a_redrive_did_not_come_to_has_a_letter_again(working, provider, left):
+def test_a_chunk_that_a_redrive_did_not_come_to_has_a_dead_letter_again(working, provider, left):
     def fail(_):
         raise ValueError("bad")
 
     provider.trouble["line 0012"] = fail
     job = ended(working, begun(working, "plain", FOUR_CHUNKS))
-    (first,) = working.letters()
+    (first,) = working.dead_letters()
     again = RunTask(job.ref, working.redrive(job.ref).job.run)
     working.plan(again)
     cause = left(working, again)
-    for _ in range(2):  # a merge that is called again sends a copy of its letter at most
+    for _ in range(2):  # a merge that is called again sends a copy of its dead letter at most
         job = working.merge(again)
     (missing,) = working.receipt(job)["missing"]
-    (second,) = working.letters()  # the first was received, and is hidden
-    assert (second["letter_id"], second["message_id"]) == (f"{job.ref.job_id}.r2.c1", missing["message_id"])
-    assert (first["letter_id"], first["cause"]["code"]) == (f"{job.ref.job_id}.r1.c1", "processor_error")
+    (second,) = working.dead_letters()  # the first was received, and is hidden
+    assert (second["dead_letter_id"], second["message_id"]) == (f"{job.ref.job_id}.r2.c1", missing["message_id"])
+    assert (first["dead_letter_id"], first["cause"]["code"]) == (f"{job.ref.job_id}.r1.c1", "processor_error")
     assert second["cause"]["code"] == missing["cause"]["code"] == cause
-    assert missing["attempts"] == 1
+    assert missing["tries"] == 1
 
 
 def test_who_redrives_in_the_moment_in_which_another_does_is_told_so(working, provider, monkeypatch):
@@ -862,7 +862,7 @@ def test_a_running_job_that_is_cancelled_stops_at_a_commit_and_keeps_what_was_do
     assert (job.state, job.cause.code) == (JobState.CANCELLED, "cancelled")
     assert working.cancel(task.job).state is JobState.CANCELLED
     assert working.receipt(job)["missing"][0]["cause"]["message"] == "The job was cancelled: enough"
-    assert working.letters() == []
+    assert working.dead_letters() == []
 
 
 def test_a_cancelled_jobs_finished_chunks_are_its_output(working, provider):
@@ -885,7 +885,7 @@ def test_a_job_whose_money_is_spent_is_paused_with_what_was_done_and_goes_on_in_
     job = working.merge(task)
     assert (job.state, job.cause.code) == (JobState.PAUSED, "budget_spent")
     assert working.read(job.output).startswith(DATA[:100].upper())
-    assert not working.letters()
+    assert not working.dead_letters()
     paid = sum(provider.calls.values())
     again = replace(task, run=working.redrive(task.job).job.run)
     working.plan(again)
@@ -919,7 +919,7 @@ def test_a_job_that_is_cancelled_while_it_stops_for_lack_of_money_is_not_paused(
 
     monkeypatch.setattr(ObjectStore, "put", cancelling)
     job = working.merge(task)
-    assert (job.state, job.cause.code, working.letters()) == (JobState.CANCELLED, "cancelled", [])
+    assert (job.state, job.cause.code, working.dead_letters()) == (JobState.CANCELLED, "cancelled", [])
     assert working.receipt(job)["state"] == "CANCELLED"
 
 
@@ -949,7 +949,7 @@ def test_a_cancel_that_comes_during_the_merge_is_kept(working, monkeypatch):
     assert (job.state, working.read(job.output)) == (JobState.CANCELLED, DATA.upper())
 
 
-def test_a_deadline_that_comes_during_the_merge_sends_no_letter_twice(working, monkeypatch):
+def test_a_deadline_that_comes_during_the_merge_sends_no_dead_letter_twice(working, monkeypatch):
     task = begun(working, "plain", FOUR_CHUNKS)
     (first, *_) = working.shard_tasks(task)
     working.process(first)
@@ -964,9 +964,9 @@ def test_a_deadline_that_comes_during_the_merge_sends_no_letter_twice(working, m
     monkeypatch.setattr(ObjectStore, "put", stopping)
     job = working.merge(task)
     assert job.state is JobState.PARTIAL
-    letters = [(letter["chunk"], letter["message_id"]) for letter in working.letters()]
+    dead_letters = [(dead_letter["chunk"], dead_letter["message_id"]) for dead_letter in working.dead_letters()]
     missing = [(chunk["index"], chunk["message_id"]) for chunk in working.receipt(job)["missing"]]
-    assert sorted(letters) == missing
+    assert sorted(dead_letters) == missing
     assert [index for index, _ in missing] == [1, 2, 3]
 
 

@@ -90,7 +90,7 @@ def batches(texts) -> Iterator[tuple[str, ...]]:
 class Model:
     """A provider that counts what it is asked, and makes of an input as many tokens as we would guess."""
 
-    texts_most = 2048
+    max_texts = 2048
 
     def __init__(self):
         self.counts = Counter()

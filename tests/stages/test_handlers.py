@@ -260,7 +260,7 @@ def test_the_processors_are_told_with_their_options(functions):
         (wanted(size=6 * 1024**3), "invalid_request", "5,368,709,120"),
         (wanted(sha256="x"), "invalid_request", "sha256"),
         (wanted(bucket="mine"), "invalid_request", "bucket"),
-        (wanted(policy={"attempts": 0}), "invalid_request", "$.policy.attempts"),
+        (wanted(policy={"max_tries": 0}), "invalid_request", "$.policy.max_tries"),
         (wanted(policy={"tolerate": "half"}), "invalid_request", "$.policy.tolerate"),
         (wanted(policy={"retries": 3}), "invalid_request", "retries"),
         ("{", "invalid_request", "POST /jobs"),

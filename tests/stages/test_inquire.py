@@ -93,7 +93,7 @@ def test_a_state_filters_and_pages_go_on_behind_it(deployment):
 
 
 def test_a_page_looks_through_so_many_jobs_and_the_next_goes_on(deployment, monkeypatch):
-    monkeypatch.setattr(job_records, "LOOKED_AT_MOST", 2)
+    monkeypatch.setattr(job_records, "MAX_LOOKED_AT", 2)
     refs = [submit(deployment) for _ in range(5)]
     deployment.store.jobs.move(deployment.job(refs[0]), JobState.CANCELLED)
     found, after, pages = [], None, 0

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backhaul.guards.limits import Limiter
-from backhaul.limit import SECOND, Condition, Go, Rate, StayAway, Sum, Update
+from backhaul.limit import SECOND, Condition, Rate, Refusal, Reservation, Sum, Update
 from backhaul.providers import RateLimits
 from backhaul.store.limits import LimitStore
 from benchmarks.limits.world import MemoryLimits
@@ -83,8 +83,8 @@ def test_a_limiter_says_the_same_over_dynamodb_as_over_the_benchmarks_store(depl
     for action, who, pause, number in events:
         deployment.clock.advance(seconds=pause)
         said = [act(limiter, action, number) for limiter in pairs[who]]
-        if isinstance(said[0], StayAway):
-            assert isinstance(said[1], StayAway)
+        if isinstance(said[0], Refusal):
+            assert isinstance(said[1], Refusal)
             for limiter in pairs[who]:  # whose pauses differ at random
                 limiter._away = 0
         else:
@@ -97,13 +97,13 @@ def act(limiter, action, number):
     if action == "ask":
         return limiter.ask(number)
     if action == "used":
-        return limiter.used(Go(0, 100), number // 10)
+        return limiter.used(Reservation(0, 100), number // 10)
     if action == "refused":
         return limiter.refused(number / 100)
     if action == "observe":
         left = {"requests_left": 0, "tokens_left": number // 10}
-        said = RateLimits(requests_most=10, tokens_most=1 + number, requests_reset=60.0, tokens_reset=60.0, **left)
-        return limiter.observe(said, Go(0, number))
+        said = RateLimits(requests_limit=10, tokens_limit=1 + number, requests_reset=60.0, tokens_reset=60.0, **left)
+        return limiter.observe(said, Reservation(0, number))
     return limiter.settle()
 
 
@@ -117,7 +117,7 @@ def test_the_item_has_whole_numbers_only_and_little_else(deployment, store):
 
 
 def test_providers_do_not_share_a_limit(deployment, store):
-    assert isinstance(Limiter("openai", RATE, store, deployment.clock).ask(), Go)
+    assert isinstance(Limiter("openai", RATE, store, deployment.clock).ask(), Reservation)
     assert store.get("anthropic") is None
 
 
@@ -163,7 +163,7 @@ def test_a_throttled_table_lets_nobody_call(deployment, store, monkeypatch, code
 
     monkeypatch.setattr(store._client, "update_item", throttled)
     said = Limiter("openai", RATE, store, deployment.clock).ask()
-    assert isinstance(said, StayAway)
+    assert isinstance(said, Refusal)
     assert 1 <= said.seconds <= 3
 
 

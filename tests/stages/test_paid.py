@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from backhaul.errors import OperatorError, Transient
-from backhaul.flow.interrupt import Interrupted, Reason
+from backhaul.flow.interrupt import Interrupted, InterruptReason
 from backhaul.guards import channels as channel_module
 from backhaul.guards.allowance import Caps, Holder, OutOfReach
 from backhaul.guards.breaker import Breaker
@@ -15,7 +15,7 @@ from backhaul.guards.channels import Channels, rate_of
 from backhaul.guards.limit_rule import LOOK
 from backhaul.guards.limits import Limiter
 from backhaul.guards.paid import PaidCalls
-from backhaul.guards.turns import SLEEP_LONGEST
+from backhaul.guards.turns import MAX_SLEEP
 from backhaul.job import JobRef
 from backhaul.limit import SECOND, Rate
 from backhaul.money import DOLLAR
@@ -34,10 +34,9 @@ from backhaul.providers import (
     RateLimits,
     UnknownProvider,
     Usage,
-    estimate_most,
+    max_estimate,
 )
-from backhaul.store.budgets import BudgetKey
-from backhaul.store.budgets import Usage as Spent
+from backhaul.store.budgets import BudgetKey, ProviderUsage
 
 JOB = JobRef("T1", "01kb3x5s0qf8m2v9d7c6t4h1zn")
 ASK = Chat(messages=(Message("user", "How are you?"),), max_tokens=100)
@@ -51,7 +50,7 @@ SECRET_KEY = "k-1"  # an idempotency key
 class Model:
     """An adapter that answers as a test tells it to, and knows what it was asked."""
 
-    texts_most = 16
+    max_texts = 16
 
     def __init__(self):
         self.asked = []
@@ -72,7 +71,7 @@ def model(monkeypatch):
     return made
 
 
-class Desk:
+class PaidWorker:
     """A worker: its channels, and the attempts that use them."""
 
     def __init__(self, deployment, **provider):
@@ -96,8 +95,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(deployment, model):
-    return Desk(deployment)
+def worker(deployment, model):
+    return PaidWorker(deployment)
 
 
 def ask(calls, request=ASK, *, key=SECRET_KEY, go=0, **changes):
@@ -107,204 +106,204 @@ def ask(calls, request=ASK, *, key=SECRET_KEY, go=0, **changes):
 def waits(calls, **changes):
     with pytest.raises(Interrupted) as told:
         ask(calls, **changes)
-    assert told.value.reason is Reason.WAIT
+    assert told.value.reason is InterruptReason.WAIT
     return told.value.seconds
 
 
 def fails_first(calls):
     with pytest.raises(Interrupted) as told:
         ask(calls)
-    assert told.value.reason is Reason.AGAIN
-    assert 0 < told.value.seconds <= SLEEP_LONGEST
+    assert told.value.reason is InterruptReason.AGAIN
+    assert 0 < told.value.seconds <= MAX_SLEEP
 
 
-def test_a_call_is_made_once_and_what_it_took_is_settled(desk, model):
-    calls = desk.attempt()
+def test_a_call_is_made_once_and_what_it_took_is_settled(worker, model):
+    calls = worker.attempt()
     assert ask(calls).content == "Fine."
     calls.leave()
     assert model.asked == [(ASK, SECRET_KEY, 60.0)]
-    assert desk.books() == (COST, 0)
-    usage = desk.deployment.store.budgets.get(BudgetKey.of_job(JOB)).usage["acme"]
+    assert worker.books() == (COST, 0)
+    usage = worker.deployment.store.budgets.get(BudgetKey.of_job(JOB)).usage["acme"]
     assert (usage.calls, usage.input_tokens, usage.output_tokens) == (1, 10, 20)
 
 
-def test_a_provider_that_is_not_there_is_named(desk):
+def test_a_provider_that_is_not_there_is_named(worker):
     with pytest.raises(UnknownProvider, match="nobody"):
-        desk.attempt().ask("nobody", ASK, key=SECRET_KEY, go=0, keep=lambda paid: paid)
+        worker.attempt().ask("nobody", ASK, key=SECRET_KEY, go=0, keep=lambda paid: paid)
 
 
-def test_a_change_of_the_settings_is_seen(desk, deployment, model):
-    first = desk.channels.to("acme")
+def test_a_change_of_the_settings_is_seen(worker, deployment, model):
+    first = worker.channels.to("acme")
     found = deployment.store.providers.find("acme")
     changed = Provider(name="acme", kind="openai", base_url="https://api.acme.example/v2", model="m")
     deployment.store.providers.put(changed, version=found.version, by="tests")
-    assert desk.channels.to("acme").provider.base_url.endswith("v2")
-    assert desk.channels.to("acme") is not first
+    assert worker.channels.to("acme").provider.base_url.endswith("v2")
+    assert worker.channels.to("acme") is not first
 
 
 def test_a_request_beyond_the_models_window_is_not_sent(deployment, model):
-    calls = Desk(deployment, context_tokens=5).attempt()
+    calls = PaidWorker(deployment, context_tokens=5).attempt()
     with pytest.raises(PromptTooLong, match="takes 5"):
         ask(calls, Chat(messages=(Message("user", "word " * 50),)))
     assert not model.asked
 
 
-def test_a_spent_budget_pauses_the_job_before_the_call(desk, model):
-    calls = desk.attempt(job=COST)
+def test_a_spent_budget_pauses_the_job_before_the_call(worker, model):
+    calls = worker.attempt(job=COST)
     with pytest.raises(Interrupted) as told:
         ask(calls)
-    assert told.value.reason is Reason.STOP
-    (spent,) = desk.paused
+    assert told.value.reason is InterruptReason.STOP
+    (spent,) = worker.paused
     assert (spent.scope, spent.cap) == ("job", COST)
     assert not model.asked
 
 
-def test_a_cap_is_kept_by_what_calls_may_take_and_settled_by_what_they_took(desk, model):
-    calls = desk.attempt(job=DOLLAR)
+def test_a_cap_is_kept_by_what_calls_may_take_and_settled_by_what_they_took(worker, model):
+    calls = worker.attempt(job=DOLLAR)
     made = 0
-    while not desk.paused:
+    while not worker.paused:
         try:
             ask(calls)
         except Interrupted as told:
-            assert told.reason in (Reason.STOP, Reason.WAIT)  # noqa: PT017  # either may come near the cap
-            if told.reason is Reason.WAIT:
+            assert told.reason in (InterruptReason.STOP, InterruptReason.WAIT)  # noqa: PT017  # either may come near the cap
+            if told.reason is InterruptReason.WAIT:
                 calls.leave()
-                desk.clock.advance(seconds=told.seconds)
-                calls = desk.attempt(number=2 + made, job=DOLLAR)
+                worker.clock.advance(seconds=told.seconds)
+                calls = worker.attempt(number=2 + made, job=DOLLAR)
             continue
         made += 1
     calls.leave()
-    spent, held = desk.books()
+    spent, held = worker.books()
     assert held == 0
     assert spent == made * COST <= DOLLAR
-    assert spent > 0.9 * DOLLAR - desk.channels.to("acme").provider.cost(estimate_most(ASK))
+    assert spent > 0.9 * DOLLAR - worker.channels.to("acme").provider.cost(max_estimate(ASK))
 
 
 def test_calls_keep_the_limit_and_short_waits_are_slept(deployment, model):
-    desk = Desk(deployment, requests_per_minute=60)
-    calls = desk.attempt()
-    before = desk.clock.monotonic()
+    worker = PaidWorker(deployment, requests_per_minute=60)
+    calls = worker.attempt()
+    before = worker.clock.monotonic()
     for _ in range(5):
         ask(calls)
-    assert desk.clock.monotonic() - before == pytest.approx(4.0, abs=1.1)
+    assert worker.clock.monotonic() - before == pytest.approx(4.0, abs=1.1)
 
 
 def test_a_long_wait_leaves_and_its_turn_is_kept_for_the_next_attempt(deployment, model):
-    desk = Desk(deployment, requests_per_minute=6)
-    calls = desk.attempt()
+    worker = PaidWorker(deployment, requests_per_minute=6)
+    calls = worker.attempt()
     ask(calls)
     seconds = waits(calls)
-    assert SLEEP_LONGEST < seconds < 10.1
+    assert MAX_SLEEP < seconds < 10.1
     kept = calls.keep()
     calls.leave()
     assert kept.keys() == {"acme"}
-    desk.clock.advance(seconds=seconds)
-    again = desk.attempt(number=2)
+    worker.clock.advance(seconds=seconds)
+    again = worker.attempt(number=2)
     again.take_up(kept)
-    before = desk.clock.monotonic()
+    before = worker.clock.monotonic()
     assert ask(again).content == "Fine."
-    assert desk.clock.monotonic() - before <= SLEEP_LONGEST
+    assert worker.clock.monotonic() - before <= MAX_SLEEP
     assert not again.keep()
     assert len(model.asked) == 2
 
 
 def test_what_is_left_of_a_lease_goes_to_the_next_attempt(deployment, model, monkeypatch):
-    desk = Desk(deployment, requests_per_minute=600)
-    calls = desk.attempt()
+    worker = PaidWorker(deployment, requests_per_minute=600)
+    calls = worker.attempt()
     ask(calls)
-    others = Limiter("acme", Rate(600), deployment.store.limits, desk.clock)
+    others = Limiter("acme", Rate(600), deployment.store.limits, worker.clock)
     for _ in range(50):  # a queue of five seconds
         others.ask()
-    desk.channels.to("acme").limiter.ask()  # now it knows of the queue
+    worker.channels.to("acme").limiter.ask()  # now it knows of the queue
     waits(calls)
-    lease = desk.channels.to("acme").limiter.lease
+    lease = worker.channels.to("acme").limiter.lease
     assert lease.calls > 5
     kept = calls.keep()
     calls.leave()
-    assert desk.channels.to("acme").limiter.lease is None
-    again = desk.attempt(number=2)
+    assert worker.channels.to("acme").limiter.lease is None
+    again = worker.attempt(number=2)
     again.take_up(kept)
-    desk.clock.advance(seconds=5)
-    monkeypatch.setattr(desk.channels.limits, "update", lambda *_: pytest.fail("it is reserved already"))
+    worker.clock.advance(seconds=5)
+    monkeypatch.setattr(worker.channels.limits, "update", lambda *_: pytest.fail("it is reserved already"))
     for _ in range(1 + lease.calls):
         ask(again)
 
 
 def test_a_turn_that_is_too_old_is_not_used(deployment, model):
-    desk = Desk(deployment, requests_per_minute=6)
-    calls = desk.attempt()
+    worker = PaidWorker(deployment, requests_per_minute=6)
+    calls = worker.attempt()
     ask(calls)
     waits(calls)
     kept = calls.keep()
     calls.leave()
-    desk.clock.advance(seconds=120)
-    again = desk.attempt(number=2)
+    worker.clock.advance(seconds=120)
+    again = worker.attempt(number=2)
     again.take_up(kept)
     ask(again)
     assert not again.keep()
 
 
 def test_who_oversleeps_takes_another_turn(deployment, model, monkeypatch):
-    desk = Desk(deployment, requests_per_minute=60)
-    calls = desk.attempt()
+    worker = PaidWorker(deployment, requests_per_minute=60)
+    calls = worker.attempt()
     ask(calls)
-    slept, sleep = [], desk.clock.sleep
+    slept, sleep = [], worker.clock.sleep
 
     def oversleep(seconds):
         slept.append(seconds)
         sleep(seconds + (3.0 if len(slept) == 1 else 0.0))
 
-    monkeypatch.setattr(desk.clock, "sleep", oversleep)
-    before = desk.clock.monotonic()
+    monkeypatch.setattr(worker.clock, "sleep", oversleep)
+    before = worker.clock.monotonic()
     ask(calls)
     assert len(slept) == 2
-    assert desk.clock.monotonic() - before > 4.0
+    assert worker.clock.monotonic() - before > 4.0
 
 
 def test_who_always_oversleeps_calls_all_the_same(deployment, model, monkeypatch):
-    desk = Desk(deployment, requests_per_minute=60)
-    calls = desk.attempt()
-    sleep = desk.clock.sleep
-    monkeypatch.setattr(desk.clock, "sleep", lambda seconds: sleep(seconds + 3.0))
+    worker = PaidWorker(deployment, requests_per_minute=60)
+    calls = worker.attempt()
+    sleep = worker.clock.sleep
+    monkeypatch.setattr(worker.clock, "sleep", lambda seconds: sleep(seconds + 3.0))
     ask(calls)
     assert len(model.asked) == 1
 
 
 def test_a_busy_provider_costs_no_attempt_and_closes_the_limit_for_everybody(deployment, model):
-    desk = Desk(deployment, requests_per_minute=600)
+    worker = PaidWorker(deployment, requests_per_minute=600)
     model.says = [ProviderBusy("busy", 7.0)]
-    calls = desk.attempt()
+    calls = worker.attempt()
     assert waits(calls) == 7.0
-    other = desk.attempt(shard=1)
+    other = worker.attempt(shard=1)
     assert waits(other) > 4.0
     assert len(model.asked) == 1
     calls.leave()
     other.leave()
-    assert desk.books() == (0, 0)
+    assert worker.books() == (0, 0)
 
 
 def test_an_answer_that_says_that_nothing_is_left_holds_everybody_back(deployment, model):
-    desk = Desk(deployment, requests_per_minute=600)
-    model.says = [Answer("Fine.", TAKEN, limits=RateLimits(requests_most=10, requests_left=0, requests_reset=60.0))]
-    calls = desk.attempt()
+    worker = PaidWorker(deployment, requests_per_minute=600)
+    model.says = [Answer("Fine.", TAKEN, limits=RateLimits(requests_limit=10, requests_left=0, requests_reset=60.0))]
+    calls = worker.attempt()
     ask(calls)
-    assert waits(desk.attempt(shard=1)) > 3.0
+    assert waits(worker.attempt(shard=1)) > 3.0
     assert len(model.asked) == 1
 
 
-def test_a_key_that_cannot_be_read_for_a_moment_is_no_probe_that_went_well(desk, model):
+def test_a_key_that_cannot_be_read_for_a_moment_is_no_probe_that_went_well(worker, model):
     model.says = [ProviderDenied("no")]
-    calls = desk.attempt()
+    calls = worker.attempt()
     waits(calls)
-    desk.clock.advance(seconds=120)
+    worker.clock.advance(seconds=120)
     model.says = [Transient("the secret store is busy")]
     waits(calls)
-    assert desk.channels.to("acme").breaker.state.state != "closed"
+    assert worker.channels.to("acme").breaker.state.state != "closed"
     calls.leave()
-    assert desk.books() == (0, 0)
+    assert worker.books() == (0, 0)
 
 
-def test_a_key_that_cannot_be_read_at_first_costs_no_attempt_either(desk, model, monkeypatch):
+def test_a_key_that_cannot_be_read_at_first_costs_no_attempt_either(worker, model, monkeypatch):
     tried = []
 
     def opening(*_, **__):
@@ -314,12 +313,12 @@ def test_a_key_that_cannot_be_read_at_first_costs_no_attempt_either(desk, model,
         return model
 
     monkeypatch.setattr(channel_module, "open_provider", opening)
-    calls = desk.attempt()
+    calls = worker.attempt()
     waits(calls)
     assert ask(calls).content == "Fine."
 
 
-def test_the_answer_to_a_call_that_was_given_up_is_not_paid_for_again(desk, model, monkeypatch):
+def test_the_answer_to_a_call_that_was_given_up_is_not_paid_for_again(worker, model, monkeypatch):
     begun, go, real = threading.Event(), threading.Event(), model.call
 
     def slow(*asked, **options):
@@ -328,7 +327,7 @@ def test_the_answer_to_a_call_that_was_given_up_is_not_paid_for_again(desk, mode
         return real(*asked, **options)
 
     monkeypatch.setattr(model, "call", slow)
-    calls = desk.attempt()
+    calls = worker.attempt()
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(ask, calls)
         assert begun.wait(10)
@@ -338,12 +337,12 @@ def test_the_answer_to_a_call_that_was_given_up_is_not_paid_for_again(desk, mode
     assert ask(calls, go=again).content == "Fine."
     assert len(model.asked) == 1
     calls.leave()
-    assert desk.books() == (COST, 0)
+    assert worker.books() == (COST, 0)
 
 
 @pytest.mark.parametrize("ends", ["begin", "keep", "leave"])
-def test_a_thread_that_was_given_up_asks_nothing_more_and_holds_no_money(desk, model, ends):
-    calls = desk.attempt()
+def test_a_thread_that_was_given_up_asks_nothing_more_and_holds_no_money(worker, model, ends):
+    calls = worker.attempt()
     ask(calls)
     getattr(calls, ends)()
     with pytest.raises(Interrupted):
@@ -351,12 +350,12 @@ def test_a_thread_that_was_given_up_asks_nothing_more_and_holds_no_money(desk, m
     calls.leave()
     calls.leave()
     assert len(model.asked) == 1
-    assert desk.books() == (COST, 0)
+    assert worker.books() == (COST, 0)
 
 
 def test_after_an_attempt_has_left_nothing_is_drawn_from_its_budget(deployment):
     budget = Budget(Holder(JOB, 0, 1), Caps(job=DOLLAR), deployment.store.budgets, deployment.clock)
-    budget.settle(budget.reserve(COST), "acme", Spent(1, 10, 20, COST))
+    budget.settle(budget.reserve(COST), "acme", ProviderUsage(1, 10, 20, COST))
     budget.leave()
     assert isinstance(budget.reserve(COST), OutOfReach)
     state = deployment.store.budgets.get(BudgetKey.of_job(JOB))
@@ -364,24 +363,24 @@ def test_after_an_attempt_has_left_nothing_is_drawn_from_its_budget(deployment):
 
 
 def test_what_was_kept_before_and_not_needed_yet_is_kept_again(deployment, model):
-    desk = Desk(deployment, requests_per_minute=6)
-    calls = desk.attempt()
+    worker = PaidWorker(deployment, requests_per_minute=6)
+    calls = worker.attempt()
     ask(calls)
     waits(calls)
     kept = calls.keep()
     assert kept
     calls.leave()
-    again = desk.attempt(number=2)
+    again = worker.attempt(number=2)
     again.take_up(kept)
     assert again.keep() == kept
     assert not again.keep()
 
 
-def test_what_goes_wrong_after_a_paid_call_does_not_lose_its_answer(desk, model, monkeypatch):
+def test_what_goes_wrong_after_a_paid_call_does_not_lose_its_answer(worker, model, monkeypatch):
     def denied(*_):
         raise PermissionError("no such table")
 
-    calls = desk.attempt()
+    calls = worker.attempt()
     for owner, name in ((Breaker, "report"), (Budget, "settle"), (Limiter, "used")):
         monkeypatch.setattr(owner, name, denied)
     assert ask(calls).content == "Fine."
@@ -389,9 +388,9 @@ def test_what_goes_wrong_after_a_paid_call_does_not_lose_its_answer(desk, model,
 
 @pytest.mark.parametrize(("may_be_paid", "taken"), [(True, 1000), (False, 0)])
 def test_of_a_call_that_may_have_been_made_all_its_tokens_count(deployment, model, may_be_paid, taken):
-    desk = Desk(deployment, tokens_per_minute=60_000)
+    worker = PaidWorker(deployment, tokens_per_minute=60_000)
     model.says = [ProviderDown("cut", may_be_paid=may_be_paid)]
-    calls = desk.attempt()
+    calls = worker.attempt()
     with pytest.raises(Interrupted):
         ask(calls, estimate=Usage(600, 400))
     calls.leave()
@@ -402,118 +401,118 @@ def test_of_a_call_that_may_have_been_made_all_its_tokens_count(deployment, mode
 OTHER_KEY = "k-2"  # another call's
 
 
-def test_a_first_failure_is_nobodys_and_soon_tried_again(desk, model):
-    calls = desk.attempt()
+def test_a_first_failure_is_nobodys_and_soon_tried_again(worker, model):
+    calls = worker.attempt()
     ask(calls)
     model.says = [ProviderDown("down")]
     fails_first(calls)
     assert ask(calls).content == "Fine."
 
 
-def test_in_an_outage_no_call_is_a_failure_of_its_record_however_often_it_is_made(desk, model):
-    calls = desk.attempt()
+def test_in_an_outage_no_call_is_a_failure_of_its_record_however_often_it_is_made(worker, model):
+    calls = worker.attempt()
     ask(calls)
     model.says = [ProviderDown("down") for _ in range(6)]
     fails_first(calls)
-    assert min(waits(calls) for _ in range(3)) > SLEEP_LONGEST
+    assert min(waits(calls) for _ in range(3)) > MAX_SLEEP
 
 
-def test_a_call_that_fails_again_while_others_are_answered_is_a_failure_of_its_record(desk, model):
-    calls = desk.attempt()
+def test_a_call_that_fails_again_while_others_are_answered_is_a_failure_of_its_record(worker, model):
+    calls = worker.attempt()
     model.says = [ProviderDown("down"), Answer("Fine.", TAKEN), ProviderDown("down")]
     fails_first(calls)
-    desk.clock.advance(seconds=1)
+    worker.clock.advance(seconds=1)
     ask(calls, key=OTHER_KEY)
     with pytest.raises(ProviderDown):
         ask(calls)
 
 
-def test_an_answer_to_a_call_that_began_before_the_failure_says_nothing_of_it(desk, model):
-    calls = desk.attempt()
-    channel = desk.channels.to("acme")
-    began = desk.clock.monotonic()
-    desk.clock.advance(seconds=1)
+def test_an_answer_to_a_call_that_began_before_the_failure_says_nothing_of_it(worker, model):
+    calls = worker.attempt()
+    channel = worker.channels.to("acme")
+    began = worker.clock.monotonic()
+    worker.clock.advance(seconds=1)
     model.says = [ProviderDown("down"), ProviderDown("down")]
     fails_first(calls)
     channel.note_answer(OTHER_KEY, began)  # it was under way
-    assert waits(calls) > SLEEP_LONGEST
+    assert waits(calls) > MAX_SLEEP
 
 
 @pytest.mark.parametrize(("may_be_paid", "spent"), [(True, True), (False, False)])
-def test_what_may_have_been_paid_is_spent(desk, model, may_be_paid, spent):
+def test_what_may_have_been_paid_is_spent(worker, model, may_be_paid, spent):
     model.says = [ProviderDown("down", may_be_paid=may_be_paid)]
-    calls = desk.attempt()
+    calls = worker.attempt()
     fails_first(calls)
     calls.leave()
-    estimate = desk.channels.to("acme").provider.cost(estimate_most(ASK))
-    assert desk.books() == (estimate if spent else 0, 0)
+    estimate = worker.channels.to("acme").provider.cost(max_estimate(ASK))
+    assert worker.books() == (estimate if spent else 0, 0)
 
 
-def test_an_outage_opens_the_breaker_and_nobody_calls_until_a_probe_is_let_through(desk, model):
+def test_an_outage_opens_the_breaker_and_nobody_calls_until_a_probe_is_let_through(worker, model):
     model.says = [ProviderDown("down") for _ in range(50)]
-    calls = desk.attempt(seconds=3000)
+    calls = worker.attempt(seconds=3000)
     fails_first(calls)
     for _ in range(30):
-        desk.clock.advance(seconds=waits(calls) and 0.5)
+        worker.clock.advance(seconds=waits(calls) and 0.5)
     made = len(model.asked)
     assert 10 <= made < 20
-    assert desk.channels.to("acme").breaker.state.state == "open"
+    assert worker.channels.to("acme").breaker.state.state == "open"
     model.says = []
-    desk.clock.advance(seconds=60)
+    worker.clock.advance(seconds=60)
     assert ask(calls).content == "Fine."
     assert len(model.asked) == made + 1
-    assert desk.channels.to("acme").breaker.state.state == "closed"
+    assert worker.channels.to("acme").breaker.state.state == "closed"
 
 
-def test_a_key_that_is_denied_opens_the_breaker_at_once(desk, model):
+def test_a_key_that_is_denied_opens_the_breaker_at_once(worker, model):
     model.says = [ProviderDenied("no")]
-    calls = desk.attempt()
+    calls = worker.attempt()
     waits(calls)
     waits(calls)
     assert len(model.asked) == 1
-    assert desk.channels.to("acme").breaker.state.reason == "credentials"
+    assert worker.channels.to("acme").breaker.state.reason == "credentials"
     calls.leave()
-    assert desk.books() == (0, 0)
+    assert worker.books() == (0, 0)
 
 
-def test_a_refusal_of_the_model_is_paid_for_and_is_the_records(desk, model):
+def test_a_refusal_of_the_model_is_paid_for_and_is_the_records(worker, model):
     model.says = [ModelRefused("no", input_tokens=10, output_tokens=20)]
-    calls = desk.attempt()
+    calls = worker.attempt()
     with pytest.raises(ModelRefused):
         ask(calls)
     calls.leave()
-    assert desk.books() == (COST, 0)
+    assert worker.books() == (COST, 0)
 
 
 @pytest.mark.parametrize("error", [ProviderRejected("no"), OperatorError("no key")])
-def test_what_was_never_done_costs_nothing(desk, model, error):
+def test_what_was_never_done_costs_nothing(worker, model, error):
     model.says = [error]
-    calls = desk.attempt()
+    calls = worker.attempt()
     with pytest.raises(type(error)):
         ask(calls)
     calls.leave()
-    assert desk.books() == (0, 0)
+    assert worker.books() == (0, 0)
 
 
-def test_a_call_that_is_cut_off_is_spent_at_its_estimate(desk, model):
-    model.says = [Interrupted(Reason.TOO_SLOW)]
-    calls = desk.attempt()
+def test_a_call_that_is_cut_off_is_spent_at_its_estimate(worker, model):
+    model.says = [Interrupted(InterruptReason.TOO_SLOW)]
+    calls = worker.attempt()
     with pytest.raises(Interrupted):
         ask(calls)
     calls.leave()
-    assert desk.books() == (desk.channels.to("acme").provider.cost(estimate_most(ASK)), 0)
+    assert worker.books() == (worker.channels.to("acme").provider.cost(max_estimate(ASK)), 0)
 
 
-def test_no_call_begins_that_may_be_cut_off_by_the_attempts_end(desk, model):
-    assert waits(desk.attempt(seconds=59.0)) == 0
+def test_no_call_begins_that_may_be_cut_off_by_the_attempts_end(worker, model):
+    assert waits(worker.attempt(seconds=59.0)) == 0
     assert not model.asked
-    assert ask(desk.attempt(number=2, seconds=61.0)).content == "Fine."
+    assert ask(worker.attempt(number=2, seconds=61.0)).content == "Fine."
 
 
 def test_estimates_are_of_what_a_call_takes_at_most():
-    assert estimate_most(ASK).output_tokens == 100
-    assert estimate_most(Chat(messages=ASK.messages)).output_tokens == 1024
-    assert estimate_most(Embed(texts=("a text",))).output_tokens == 0
+    assert max_estimate(ASK).output_tokens == 100
+    assert max_estimate(Chat(messages=ASK.messages)).output_tokens == 1024
+    assert max_estimate(Embed(texts=("a text",))).output_tokens == 0
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_research_answers_every_topic_in_three_calls(deployment, fake):
 class Model:
     """A paid model that obeys, and counts what it was asked by content."""
 
-    texts_most = 0
+    max_texts = 0
 
     def __init__(self):
         self.asked = Counter()

@@ -368,10 +368,10 @@ def test_a_setting_that_a_store_needs_and_lacks_is_named(deployment):
 @pytest.fixture
 def small_parts(monkeypatch):
     """S3's rules at a thousandth of their size: 5 KiB are the smallest part, 8 KiB are written."""
-    monkeypatch.setattr(output_rules, "PART_SMALLEST", 5 * 1024)
+    monkeypatch.setattr(output_rules, "MIN_PART", 5 * 1024)
     monkeypatch.setattr(output_rules, "PART_WRITTEN", 8 * 1024)
     monkeypatch.setattr(output_rules, "COPY_GAIN", 8 * 1024)
-    monkeypatch.setattr(output_rules, "PART_COPIED_LARGEST", 40 * 1024)
+    monkeypatch.setattr(output_rules, "MAX_PART_COPIED", 40 * 1024)
     monkeypatch.setattr("moto.settings.S3_UPLOAD_PART_MIN_SIZE", 5 * 1024, raising=False)
     monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 5 * 1024, raising=False)
 

@@ -141,7 +141,7 @@ def test_what_a_lost_run_had_committed_is_its_output_and_the_rest_is_named_with_
     job = deployment.merge(task)
     assert (job.state, deployment.read(job.output)) == (JobState.PARTIAL, data[:100].upper())
     assert {chunk["cause"]["code"] for chunk in deployment.receipt(job)["missing"]} == {"run_lost"}
-    assert len(deployment.letters()) == 3
+    assert len(deployment.dead_letters()) == 3
 
 
 def test_a_lost_run_of_which_all_was_committed_succeeds(deployment):
@@ -238,7 +238,7 @@ def test_a_job_that_neither_heeds_its_deadline_nor_can_be_ended_is_counted_half_
 
 @pytest.mark.parametrize("state", [JobState.AWAITING_UPLOAD, JobState.QUEUED, JobState.RUNNING, JobState.MERGING])
 def test_a_job_that_this_version_cannot_read_keeps_no_other_from_being_mended(deployment, monkeypatch, state):
-    monkeypatch.setattr(sweeping, "JOBS_MOST", 1)  # so that it fills a page by itself, the first one
+    monkeypatch.setattr(sweeping, "MAX_JOBS", 1)  # so that it fills a page by itself, the first one
     odd, *others = [deployment.submit("text-stats", DATA).job.ref for _ in range(3)]
     policy = "no policy" if state is JobState.MERGING else {"of_a_later_version": True}
     place = {"queue": "queued", "turn": "0#0000000001#x"} if state is JobState.QUEUED else {}
@@ -396,7 +396,7 @@ def test_sweeping_again_and_again_changes_nothing_more(deployment):
 
 
 def test_one_sweep_looks_at_so_many_jobs_of_a_state_and_the_next_at_the_rest(deployment, monkeypatch):
-    monkeypatch.setattr(sweeping, "JOBS_MOST", 3)
+    monkeypatch.setattr(sweeping, "MAX_JOBS", 3)
     for _ in range(5):
         deployment.submit("text-stats", DATA)
     deployment.clock.advance(hours=2)

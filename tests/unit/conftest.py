@@ -59,7 +59,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CannedAnswer:
     """What the server says; `cut` leaves out the last bytes, as a broken connection does."""
 
     status: int = 200
@@ -68,7 +68,7 @@ class Answer:
     cut: int = 0
 
     @classmethod
-    def of(cls, value: Any, status: int = 200) -> Answer:
+    def of(cls, value: Any, status: int = 200) -> CannedAnswer:
         return cls(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
 
@@ -78,17 +78,17 @@ class Server:
 
     url: str
     requests: list[Request] = field(default_factory=list)
-    routes: dict[tuple[str, str], Callable[[Request], Answer]] = field(default_factory=dict)
+    routes: dict[tuple[str, str], Callable[[Request], CannedAnswer]] = field(default_factory=dict)
 
-    def on(self, method: str, path: str, *answers: Answer) -> None:
+    def on(self, method: str, path: str, *answers: CannedAnswer) -> None:
         """Give these answers in turn, the last one for ever."""
         turns = list(answers)
         self.routes[method, path] = lambda _: turns.pop(0) if len(turns) > 1 else turns[0]
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> CannedAnswer:
         self.requests.append(request)
         route = self.routes.get((request.method, request.path))
-        return route(request) if route else Answer.of({"message": "Not Found"}, 404)
+        return route(request) if route else CannedAnswer.of({"message": "Not Found"}, 404)
 
     def asked(self, method: str, path: str) -> list[Request]:
         return [each for each in self.requests if (each.method, each.path) == (method, path)]
@@ -126,8 +126,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def answer() -> type[Answer]:
-    return Answer
+def answer() -> type[CannedAnswer]:
+    return CannedAnswer
 
 
 def view(state: str = "RUNNING", **changes: Any) -> dict[str, Any]:
@@ -172,8 +172,8 @@ def takes_uploads(server: Server) -> Server:
         "url": f"{server.url}/bucket",
         "fields": {"key": "t/T1/j/x/input/data", "policy": "e30=", "x-amz-date": "d"},
     }
-    server.on("POST", "/jobs", Answer.of({"job": view("AWAITING_UPLOAD"), "upload": form}, 202))
-    server.on("POST", "/bucket", Answer(204))
+    server.on("POST", "/jobs", CannedAnswer.of({"job": view("AWAITING_UPLOAD"), "upload": form}, 202))
+    server.on("POST", "/bucket", CannedAnswer(204))
     return server
 
 

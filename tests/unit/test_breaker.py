@@ -16,11 +16,11 @@ from backhaul.guards.breaker import KNOWN_SECONDS, Breaker
 from backhaul.guards.breaker_rule import (
     CREDENTIALS,
     BreakerRule,
-    Go,
-    Outcome,
+    CallReport,
+    CallResult,
+    OpenBreaker,
+    Permit,
     Probe,
-    Result,
-    StayAway,
     after_call,
     bucket_of,
     closed,
@@ -33,7 +33,7 @@ from backhaul.guards.breaker_rule import (
 RULE = BreakerRule()
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CLOSED, OPEN, HALF_OPEN = Phase.CLOSED, Phase.OPEN, Phase.HALF_OPEN
-OK, FAILED, DENIED, THROTTLED, NOT_MADE = Result
+OK, FAILED, DENIED, THROTTLED, NOT_MADE = CallResult
 
 
 @dataclass
@@ -143,12 +143,12 @@ def at(seconds):
 
 def call(worker, result):
     permit = worker.may_call()
-    assert isinstance(permit, Go | Probe)
-    worker.report(Outcome(permit, result))
+    assert isinstance(permit, Permit | Probe)
+    worker.report(CallReport(permit, result))
 
 
 def open_it(fleet, worker, result=FAILED):
-    while isinstance(worker.may_call(), Go):
+    while isinstance(worker.may_call(), Permit):
         for _ in range(10):
             call(worker, result)
         fleet.pass_(1)
@@ -212,8 +212,8 @@ def test_429_is_a_failure_only_where_it_is_said_to_be(counted, opens):
     for _ in range(6):
         for _ in range(20):
             permit = worker.may_call()
-            if isinstance(permit, Go):
-                worker.report(Outcome(permit, THROTTLED))
+            if isinstance(permit, Permit):
+                worker.report(CallReport(permit, THROTTLED))
         fleet.pass_(1)
     assert (fleet.store.item.state is OPEN) is opens
 
@@ -226,7 +226,7 @@ def test_denied_credentials_open_it_at_once_and_for_longer(fleet):
     assert (state.state, state.reason, state.cooldown_seconds) == (OPEN, CREDENTIALS, 60)
     assert state.describe() == "openai breaker open (credentials)"
     fleet.pass_(1)
-    assert isinstance(other.may_call(), StayAway)
+    assert isinstance(other.may_call(), OpenBreaker)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 10, 100])
@@ -237,9 +237,9 @@ def test_it_opens_within_five_seconds_of_its_threshold(fleet, workers, start):
     reached = None
     for turn in range(1000):
         permit = all_of_them[turn % workers].may_call()
-        if not isinstance(permit, Go):
+        if not isinstance(permit, Permit):
             break
-        all_of_them[turn % workers].report(Outcome(permit, FAILED))
+        all_of_them[turn % workers].report(CallReport(permit, FAILED))
         if turn + 1 == RULE.calls:
             reached = fleet.world.seconds
         fleet.pass_(max(0.1, 1.0 / workers))
@@ -252,7 +252,7 @@ def test_many_denials_at_once_open_it_once(fleet):
     workers = [fleet.worker() for _ in range(5)]
     permits = [worker.may_call() for worker in workers]
     for worker, permit in zip(workers, permits, strict=True):
-        worker.report(Outcome(permit, DENIED))
+        worker.report(CallReport(permit, DENIED))
     assert [state.state for state in fleet.told] == [OPEN]
     assert fleet.store.item.epoch == 1
 
@@ -263,17 +263,17 @@ def test_a_late_answer_of_a_call_from_before_changes_nothing(fleet):
     open_it(fleet, worker)
     state = fleet.store.item
     for permit in permits[:10]:
-        late.report(Outcome(permit, OK))
+        late.report(CallReport(permit, OK))
     assert fleet.store.item == state
     fleet.pass_(16)
     call(worker, OK)
     assert fleet.store.item.state is CLOSED
     fleet.pass_(1)
-    assert isinstance(late.may_call(), Go)
+    assert isinstance(late.may_call(), Permit)
     for permit in permits[10:]:
-        late.report(Outcome(permit, DENIED))
+        late.report(CallReport(permit, DENIED))
     fleet.pass_(5)
-    assert isinstance(late.may_call(), Go)
+    assert isinstance(late.may_call(), Permit)
     assert (fleet.store.item.state, fleet.store.item.counts) == (CLOSED, {})
 
 
@@ -286,13 +286,13 @@ def test_a_probe_that_was_replaced_decides_nothing(fleet):
     fleet.pass_(1)
     assert other.may_call().seconds <= 10  # it may be decided any moment
     fleet.pass_(RULE.probe_seconds - 1)
-    assert isinstance(other.may_call(), StayAway)
+    assert isinstance(other.may_call(), OpenBreaker)
     fleet.pass_(2)
     probe = other.may_call()
     assert isinstance(probe, Probe)
-    worker.report(Outcome(lost, OK))
+    worker.report(CallReport(lost, OK))
     assert fleet.store.item.state is HALF_OPEN
-    other.report(Outcome(probe, FAILED))
+    other.report(CallReport(probe, FAILED))
     assert (fleet.store.item.state, fleet.store.item.cooldown_seconds) == (OPEN, 30)
 
 
@@ -302,7 +302,7 @@ def test_a_clock_that_is_behind_or_jumps_back_keeps_nobody_away_for_longer_than_
     open_it(fleet, worker)
     worker._clock.off = off
     stays = []
-    while isinstance(said := worker.may_call(), StayAway):
+    while isinstance(said := worker.may_call(), OpenBreaker):
         stays.append(said.seconds)
         fleet.pass_(1)
     assert isinstance(said, Probe)
@@ -315,7 +315,7 @@ def test_a_clock_that_is_ahead_probes_no_earlier_than_it_is_ahead(fleet):
     open_it(fleet, worker)
     opened_at = fleet.store.item.since
     fleet.pass_(1)
-    while isinstance(ahead.may_call(), StayAway):
+    while isinstance(ahead.may_call(), OpenBreaker):
         fleet.pass_(0.5)
     assert fleet.now() - opened_at >= timedelta(seconds=10)
 
@@ -326,7 +326,7 @@ def test_two_clocks_ten_seconds_apart_do_not_make_two_probes(fleet):
     fleet.pass_(30)
     assert isinstance(behind.may_call(), Probe)
     fleet.pass_(RULE.probe_seconds - 1)
-    assert isinstance(ahead.may_call(), StayAway)
+    assert isinstance(ahead.may_call(), OpenBreaker)
     fleet.pass_(2)
     assert isinstance(ahead.may_call(), Probe)
 
@@ -356,12 +356,12 @@ def test_what_cannot_be_read_is_believed_for_ten_seconds(fleet):
     for _ in range(int(KNOWN_SECONDS)):
         fleet.pass_(1)
         fleet.store.faults = ["refused"]
-        assert isinstance(worker.may_call(), Go)
+        assert isinstance(worker.may_call(), Permit)
     fleet.pass_(1)
     fleet.store.faults = ["refused"]
-    assert isinstance(worker.may_call(), StayAway)
+    assert isinstance(worker.may_call(), OpenBreaker)
     fleet.pass_(1)
-    assert isinstance(worker.may_call(), Go)
+    assert isinstance(worker.may_call(), Permit)
 
 
 def test_who_leaves_writes_what_was_not_yet_due(fleet):
@@ -390,7 +390,7 @@ def test_a_read_that_is_older_than_what_the_worker_did_changes_nothing(fleet):
     call(worker, DENIED)
     fleet.world.seconds += 1
     assert fleet.store.get("openai").state is CLOSED
-    assert isinstance(worker.may_call(), StayAway)
+    assert isinstance(worker.may_call(), OpenBreaker)
 
 
 def test_counts_whose_answer_was_lost_are_sent_again_and_count_once(fleet):
@@ -435,7 +435,7 @@ MOVES = {(CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, HALF_OPEN), (HALF_OPEN, 
 ACTIONS = st.one_of(
     st.tuples(st.just("call"), st.integers(0, 3), st.sampled_from([OK, FAILED, FAILED, FAILED, DENIED])),
     st.tuples(st.just("begin"), st.integers(0, 3), st.none()),
-    st.tuples(st.just("answer"), st.integers(0, 9), st.sampled_from(list(Result))),
+    st.tuples(st.just("answer"), st.integers(0, 9), st.sampled_from(list(CallResult))),
     st.tuples(st.just("burst"), st.integers(0, 3), st.none()),
     st.tuples(st.just("pass"), st.sampled_from([0.3, 1.0, 3.0, 16.0, 57.0, 80.0]), st.none()),
     st.tuples(st.just("die"), st.integers(0, 3), st.none()),
@@ -473,7 +473,7 @@ class Simulation:
                 self.probes[permit.epoch] = self.only_probe_at()
             if action == "begin":
                 self.waiting.append((worker, permit))
-            elif not isinstance(permit, StayAway):
+            elif not isinstance(permit, OpenBreaker):
                 self.answer(worker, permit, result)
 
     def only_probe_at(self):
@@ -482,10 +482,10 @@ class Simulation:
         return now
 
     def answer(self, worker, permit, result):
-        if isinstance(permit, StayAway):
+        if isinstance(permit, OpenBreaker):
             return
         before = self.fleet.store.item
-        worker.report(Outcome(permit, result))
+        worker.report(CallReport(permit, result))
         if self.fleet.store.item.state is CLOSED and before.state is not CLOSED and not self.faults:
             assert isinstance(permit, Probe)
             assert permit.epoch == before.epoch

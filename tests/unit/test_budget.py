@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from backhaul.errors import InvalidRequest, Superseded
 from backhaul.guards.allowance import (
-    CALLS_LEAST,
-    CALLS_MOST,
+    MAX_CALLS,
+    MIN_CALLS,
     SHARE,
     TAKEN_OVER,
     Account,
@@ -22,8 +22,8 @@ from backhaul.guards.allowance import (
     Caps,
     Exhausted,
     HeldByOthers,
+    Hold,
     Holder,
-    Reservation,
     buried,
     calls_wanted,
     room_for,
@@ -31,7 +31,7 @@ from backhaul.guards.allowance import (
 from backhaul.guards.budget import Budget
 from backhaul.job import JobRef
 from backhaul.money import MOST
-from backhaul.store.budgets import BudgetKey, BudgetState, Entry, Posted, Scope, Usage
+from backhaul.store.budgets import BudgetKey, BudgetScope, BudgetState, Entry, Posted, ProviderUsage
 
 
 def flush(budget):
@@ -109,13 +109,13 @@ def account(cap=None, spent=0, held=0, own=None, entry=None):
         (account(cap=100), Batch(), 10, 10),
         (account(cap=100, own=50), Batch(), 10, 5),
         (account(cap=100, spent=50, held=45), Batch(), 5, 1),
-        (account(cap=100, spent=50, held=45), Batch(), 6, HeldByOthers(Scope.JOB, 0.0, 100, 50, 45, 6)),
+        (account(cap=100, spent=50, held=45), Batch(), 6, HeldByOthers(BudgetScope.JOB, 0.0, 100, 50, 45, 6)),
         (account(cap=100, spent=50, held=45), Batch(cost=2, estimated=20), 6, 3),
         (account(cap=100, spent=50, held=45), Batch(surplus=45), 50, 1),
-        (account(cap=100, spent=95, held=5), Batch(), 6, Exhausted(Scope.JOB, 100, 95, 6)),
-        (account(cap=100, spent=95, held=5), Batch(), 5, HeldByOthers(Scope.JOB, 0.0, 100, 95, 5, 5)),
-        (account(cap=100, spent=120), Batch(), 1, Exhausted(Scope.JOB, 100, 120, 1)),
-        (account(), Batch(), 10**12, CALLS_MOST * SHARE),
+        (account(cap=100, spent=95, held=5), Batch(), 6, Exhausted(BudgetScope.JOB, 100, 95, 6)),
+        (account(cap=100, spent=95, held=5), Batch(), 5, HeldByOthers(BudgetScope.JOB, 0.0, 100, 95, 5, 5)),
+        (account(cap=100, spent=120), Batch(), 1, Exhausted(BudgetScope.JOB, 100, 120, 1)),
+        (account(), Batch(), 10**12, MAX_CALLS * SHARE),
     ],
 )
 def test_what_is_held_is_told_from_what_is_spent(given_account, batch, estimate, room):
@@ -125,12 +125,12 @@ def test_what_is_held_is_told_from_what_is_spent(given_account, batch, estimate,
 @pytest.mark.parametrize(
     ("rate", "rooms", "calls"),
     [
-        (0, [10**6], CALLS_LEAST),
+        (0, [10**6], MIN_CALLS),
         (2.05, [10**6], 31),
-        (1000, [10**6], CALLS_MOST),
+        (1000, [10**6], MAX_CALLS),
         (1000, [10**6, 5 * SHARE], 5),
         (0, [3], 1),
-        (0, [Exhausted(Scope.JOB, 1, 1, 1)], CALLS_LEAST),
+        (0, [Exhausted(BudgetScope.JOB, 1, 1, 1)], MIN_CALLS),
     ],
 )
 def test_an_allowance_is_for_some_seconds_and_for_a_part_of_what_is_left(rate, rooms, calls):
@@ -138,7 +138,7 @@ def test_an_allowance_is_for_some_seconds_and_for_a_part_of_what_is_left(rate, r
 
 
 def test_an_exhausted_budget_says_what_is_left():
-    said = Exhausted(Scope.TENANT, 10**9, 10**9 - 3_100_000, 12_000_000).describe()
+    said = Exhausted(BudgetScope.TENANT, 10**9, 10**9 - 3_100_000, 12_000_000).describe()
     assert said == "the tenant's budget of $1.00 has $0.0031 left, and a call may cost $0.012"
 
 
@@ -166,9 +166,9 @@ def test_eight_threads_share_an_allowance(monkeypatch):
         paid = 0
         for number in range(100):
             made = worker.reserve(10)
-            assert isinstance(made, Reservation)
+            assert isinstance(made, Hold)
             if number % 10:
-                worker.settle(made, MODEL, Usage(1, 5, 2, 7))
+                worker.settle(made, MODEL, ProviderUsage(1, 5, 2, 7))
                 paid += 1
             else:
                 worker.give_back(made)
@@ -179,7 +179,7 @@ def test_eight_threads_share_an_allowance(monkeypatch):
     worker.leave()
     state = store.items[KEY]
     assert (state.spent, state.held, state.entries) == (7 * paid, 0, {})
-    assert state.usage == {MODEL: Usage(paid, 5 * paid, 2 * paid, 7 * paid)}
+    assert state.usage == {MODEL: ProviderUsage(paid, 5 * paid, 2 * paid, 7 * paid)}
     assert store.writes < 0.2 * 800
 
 
@@ -188,14 +188,14 @@ def test_writes_for_each_call_are_few(rate, most):
     store, clock = MemoryStore(), Clock()
     worker = budget(store, clock, job=10**9)
     for _ in range(1000):
-        worker.settle(worker.reserve(10), MODEL, Usage(1, nanodollars=8))
+        worker.settle(worker.reserve(10), MODEL, ProviderUsage(1, nanodollars=8))
         clock.seconds += 1 / rate
     assert store.writes / 1000 <= most
 
 
 def test_a_call_that_costs_nothing_needs_no_money():
     worker = budget(MemoryStore(), Clock(), job=1)
-    assert isinstance(worker.reserve(0), Reservation)
+    assert isinstance(worker.reserve(0), Hold)
 
 
 def test_a_cost_that_is_no_amount_is_refused():
@@ -203,8 +203,8 @@ def test_a_cost_that_is_no_amount_is_refused():
     made = worker.reserve(1)
     for cost in (-1, MOST + 1):
         with pytest.raises(InvalidRequest):
-            worker.settle(made, MODEL, Usage(1, nanodollars=cost))
-    worker.settle(made, MODEL, Usage(1, nanodollars=1))
+            worker.settle(made, MODEL, ProviderUsage(1, nanodollars=cost))
+    worker.settle(made, MODEL, ProviderUsage(1, nanodollars=1))
 
 
 @dataclass
@@ -256,7 +256,7 @@ class Simulation:
         with suppress(Superseded, ConnectionError):
             if action == "reserve":
                 made = worker.budget.reserve(amount)
-                if isinstance(made, Reservation):
+                if isinstance(made, Hold):
                     worker.calls.append(made)
             elif action == "flush":
                 flush(worker.budget)
@@ -269,7 +269,7 @@ class Simulation:
         self.overshoot += max(0, cost - call.estimate)
         worker.stored += cost
         worker.estimated += call.estimate
-        worker.budget.settle(call, MODEL, Usage(1, nanodollars=cost))
+        worker.budget.settle(call, MODEL, ProviderUsage(1, nanodollars=cost))
 
     def pay(self, day, cost):
         for key in self.keys(day):
@@ -317,9 +317,9 @@ class Simulation:
             assert sum(usage.nanodollars for usage in state.usage.values()) == state.spent
             if not had_dead:
                 assert state.spent == self.paid[key]
-            taken_over = state.usage.get(TAKEN_OVER, Usage()).nanodollars
+            taken_over = state.usage.get(TAKEN_OVER, ProviderUsage()).nanodollars
             assert state.spent - taken_over <= self.paid[key]
-        for scope in Scope:
+        for scope in BudgetScope:
             assert self.sum_of(scope, self.spent()) >= self.sum_of(scope, self.paid)
 
     def spent(self):
@@ -385,14 +385,14 @@ def test_who_dies_while_it_leaves_keeps_no_successor_from_the_days_books(write):
     """An attempt that only counted what a cache saved makes its entries and takes them away at the very end."""
     store, clock = MemoryStore(), Clock()
     first = Budget(Holder(JOB, 0, 1), Caps(job=MOST, tenant=MOST, stack=MOST), store, clock)
-    first.count(MODEL, Usage(saved=10))
+    first.count(MODEL, ProviderUsage(saved=10))
     store.faults = ["none"] * write + ["refused"] * 10
     store._fail = _failing(store)
     with suppress(ConnectionError):
         first.leave()
     store._fail = lambda _how: None
     second = Budget(Holder(JOB, 0, 2), Caps(job=MOST, tenant=MOST, stack=MOST), store, clock)
-    second.count(MODEL, Usage(saved=10))
+    second.count(MODEL, ProviderUsage(saved=10))
     second.leave()
     assert [each.entries for each in store.items.values() if each.entries] == []
 

@@ -8,7 +8,7 @@ import pytest
 from backhaul.cli.app import run
 from backhaul.cli.doctor import summary
 from backhaul.job import JobRef
-from backhaul.operations.doctor import Examination, Finding, Mended, Scope, Treatment
+from backhaul.operations.doctor import Examination, Finding, Mended, SurveyScope, Treatment
 
 REF = JobRef("AIDAEXAMPLE", "01k9xw3c7n8q2m5t4v6y0a1b2c")
 SLOT = Finding(
@@ -123,7 +123,7 @@ def test_what_was_skipped_is_said(clinic, capsys):
 
 def test_a_job_is_named_with_its_tenant(clinic, capsys):
     assert run(["doctor", "--job", REF.job_id, "--tenant", REF.tenant, "--all-ended"]) == 0
-    assert clinic.scopes == [Scope((REF.tenant,), REF, all_ended=True)]
+    assert clinic.scopes == [SurveyScope((REF.tenant,), REF, all_ended=True)]
     assert run(["doctor", "--job", REF.job_id]) == 2
     assert "--tenant" in capsys.readouterr().err
     assert run(["doctor", "--job", "nonsense", "--tenant", REF.tenant]) == 2

@@ -109,9 +109,7 @@ def test_only_counts_are_sent(paid):
             "records": 3,
             "chunks": 1,
             "error": 0,
-            "calls": [
-                {"provider": "acme", "calls": 3, "input_tokens": 30, "output_tokens": 3, "output_tokens_most": 6}
-            ],
+            "calls": [{"provider": "acme", "calls": 3, "input_tokens": 30, "output_tokens": 3, "max_output_tokens": 6}],
         },
     }
 

@@ -7,20 +7,20 @@ import pytest
 from backhaul.cli.letters import BODY_SHOWN, first_sentence, pretty
 from backhaul.operations.contents import Malformed, Queue
 from backhaul.operations.deadletters import DeadLetter, short_ids
-from backhaul.operations.reasons import Reason
+from backhaul.operations.reasons import DeadLetterReason
 from backhaul.store.queues import Message
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
-def letter(*message_ids):
+def dead_letter(*message_ids):
     copies = tuple(Message(each, "receipt", "body", NOW, 1) for each in message_ids)
-    return DeadLetter(Queue.INTAKE, Malformed("It is nothing."), Reason.MALFORMED, copies, None)
+    return DeadLetter(Queue.INTAKE, Malformed("It is nothing."), DeadLetterReason.MALFORMED, copies, None)
 
 
-def test_ids_are_as_short_as_no_other_letter_allows():
+def test_ids_are_as_short_as_no_other_dead_letter_allows():
     ids = ("aaaaaaaa-1", "aaaaaaaa-2", "aaaaaaab-1", "b" * 36, "c" * 8)
-    assert short_ids(letter(each) for each in ids) == {
+    assert short_ids(dead_letter(each) for each in ids) == {
         "aaaaaaaa-1": "aaaaaaaa-1",
         "aaaaaaaa-2": "aaaaaaaa-2",
         "aaaaaaab-1": "aaaaaaab",
@@ -29,8 +29,8 @@ def test_ids_are_as_short_as_no_other_letter_allows():
     }
 
 
-def test_the_copies_of_a_letter_count_as_others_too():
-    assert set(short_ids([letter("aaaaaaaa-1", "aaaaaaaa-2")]).values()) == {"aaaaaaaa-1", "aaaaaaaa-2"}
+def test_the_copies_of_a_dead_letter_count_as_others_too():
+    assert set(short_ids([dead_letter("aaaaaaaa-1", "aaaaaaaa-2")]).values()) == {"aaaaaaaa-1", "aaaaaaaa-2"}
 
 
 @pytest.mark.parametrize(
@@ -62,5 +62,5 @@ def test_a_large_body_is_cut_and_says_so():
 
 
 def test_neither_a_body_nor_a_receipt_is_part_of_what_a_message_shows_of_itself():
-    assert "body" not in repr(letter("a").oldest)
-    assert "receipt" not in repr(letter("a").oldest)
+    assert "body" not in repr(dead_letter("a").oldest)
+    assert "receipt" not in repr(dead_letter("a").oldest)

@@ -36,7 +36,7 @@ def test_without_a_word_on_it_no_policy_is_sent(takes_uploads):
         (["--tolerate", "0.125%"], {"tolerate": "0.125%"}),
         (["--tolerate", "100%"], {"tolerate": "100%"}),
         (["--fail-fast"], {"fail_fast": True}),
-        (["--attempts", "1"], {"attempts": 1}),
+        (["--max-tries", "1"], {"max_tries": 1}),
         (["--record-timeout", "600"], {"record_seconds": 600}),
         (["--deadline", "90m"], {"deadline_seconds": 5400}),
         (["--deadline", "2h"], {"deadline_seconds": 7200}),
@@ -76,8 +76,8 @@ def test_what_was_given_is_sent_and_the_deployment_takes_it(takes_uploads, argum
         (["--deadline", "8d"], "'8d' is not between 1m and 7d"),
         (["--priority", "12"], "--priority"),
         (["--priority", "high"], "--priority"),
-        (["--attempts", "0"], "--attempts"),
-        (["--attempts", "11"], "--attempts"),
+        (["--max-tries", "0"], "--max-tries"),
+        (["--max-tries", "11"], "--max-tries"),
         (["--record-timeout", "601"], "--record-timeout"),
         (["--max-cost", "0"], "With $0 no call could be made"),
         (["--max-cost", "-1"], "cannot be negative"),
@@ -100,7 +100,7 @@ def test_what_is_no_policy_is_refused_before_any_request_and_names_the_option(se
 FIELDS = {
     "tolerate": "tolerate",
     "fail_fast": "fail_fast",
-    "attempts": "attempts",
+    "max_tries": "max_tries",
     "record_timeout": "record_seconds",
     "deadline": "deadline_seconds",
     "priority": "priority",
@@ -125,7 +125,7 @@ def test_every_field_of_a_policy_has_an_option_with_help_in_a_panel_of_its_own()
 @pytest.mark.parametrize(
     ("option", "field"),
     [
-        (policy.Attempts, "attempts"),
+        (policy.MaxTries, "max_tries"),
         (policy.RecordTimeout, "record_seconds"),
         (policy.Priority, "priority"),
     ],

@@ -116,7 +116,7 @@ def test_a_submission_says_what_the_file_is(takes_uploads, client, tmp_path):
         (None, {}),
         ({}, {}),
         (Policy(), {}),
-        (Policy(tolerate="5%", attempts=1), {"policy": {"tolerate": "5%", "attempts": 1}}),
+        (Policy(tolerate="5%", max_tries=1), {"policy": {"tolerate": "5%", "max_tries": 1}}),
         ({"priority": 9}, {"policy": {"priority": 9}}),
     ],
 )

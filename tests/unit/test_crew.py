@@ -7,7 +7,7 @@ from threading import Event, Lock
 
 import pytest
 
-from backhaul.crew import AHEAD, Crew
+from backhaul.crew import AHEAD, OrderedThreads
 
 LONG = 10.0
 
@@ -51,8 +51,8 @@ def test_results_come_in_order_whatever_ends_first(work):
     gate = work.gates[0] = Event()
     work.gates[5] = Event()
     work.gates[5].set()
-    crew = Crew(3, work)
-    done = crew.in_order(range(8), ignored)
+    threads = OrderedThreads(3, work)
+    done = threads.in_order(range(8), ignored)
     threading.Timer(0.05, gate.set).start()
     assert list(done) == [(task, task * 10) for task in range(8)]
     assert work.most <= 3
@@ -64,7 +64,7 @@ def test_no_more_is_in_work_than_the_crew_is_large(work):
     results = []
 
     def consume():
-        results.extend(Crew(4, work).in_order(range(20), ignored))
+        results.extend(OrderedThreads(4, work).in_order(range(20), ignored))
 
     consumer = threading.Thread(target=consume)
     consumer.start()
@@ -85,7 +85,7 @@ def test_one_that_takes_long_holds_up_no_others_but_bounds_what_is_begun(work):
         if len(work.begun) == 2 * AHEAD and work.now == 1:
             gate.set()
 
-    with closing(Crew(2, work).in_order(given, released)) as done:
+    with closing(OrderedThreads(2, work).in_order(given, released)) as done:
         assert next(done) == (0, 0)
     assert set(waited_for) == {0}
     assert sorted(work.begun) == list(range(2 * AHEAD))
@@ -97,7 +97,7 @@ def test_a_failure_is_raised_in_its_turn_and_nothing_new_is_begun_after_it(work)
     work.gates[3] = slow = Event()
     threading.Timer(0.05, gate.set).start()
     threading.Timer(0.1, slow.set).start()
-    done = Crew(4, work).in_order(range(100), ignored)
+    done = OrderedThreads(4, work).in_order(range(100), ignored)
     assert [next(done)[0], next(done)[0]] == [0, 1]
     with pytest.raises(ValueError, match="bad"):
         next(done)
@@ -109,7 +109,7 @@ def test_an_interruption_gives_up_what_is_waited_for_and_waits_for_the_others(wo
     stuck = work.gates[0] = Event()
     slow = work.gates[1] = Event()
     threading.Timer(0.2, slow.set).start()
-    crew = Crew(2, work)
+    threads = OrderedThreads(2, work)
     asked = []
 
     def interrupting(task):
@@ -118,7 +118,7 @@ def test_an_interruption_gives_up_what_is_waited_for_and_waits_for_the_others(wo
             raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        list(crew.in_order(range(2), interrupting))
+        list(threads.in_order(range(2), interrupting))
     assert set(asked) == {0, 1}
     assert work.now == 1, "the one that was given up"
     stuck.set()
@@ -127,7 +127,7 @@ def test_an_interruption_gives_up_what_is_waited_for_and_waits_for_the_others(wo
 def test_a_consumer_that_stops_early_waits_for_what_is_in_work(work):
     slow = work.gates[1] = Event()
     threading.Timer(0.1, slow.set).start()
-    with closing(Crew(2, work).in_order(range(10), ignored)) as done:
+    with closing(OrderedThreads(2, work).in_order(range(10), ignored)) as done:
         next(done)
     assert work.now == 0
 
@@ -138,11 +138,11 @@ def test_what_the_tasks_themselves_raise_passes(work):
         raise LookupError
 
     with pytest.raises(LookupError):
-        list(Crew(2, work).in_order(tasks(), ignored))
+        list(OrderedThreads(2, work).in_order(tasks(), ignored))
     assert work.now == 0
 
 
 def test_an_exit_in_a_thread_is_the_callers(work):
     work.gates[0] = SystemExit(3)
     with pytest.raises(SystemExit):
-        list(Crew(1, work).in_order([0], ignored))
+        list(OrderedThreads(1, work).in_order([0], ignored))

@@ -49,7 +49,7 @@ def test_exactly_these_errors_exist():
         "JobHasEnded",
         "JobNotEnded",
         "JobNotFound",
-        "LetterNotFound",
+        "DeadLetterNotFound",
         "LocalCloudError",
         "MalformedMessage",
         "NotRedrivable",

@@ -11,7 +11,7 @@ from backhaul import prices
 from backhaul.estimate import CALL_SECONDS, Range, Sampled, Workforce, extrapolate, sampling_error, together
 from backhaul.flow import commit
 from backhaul.guards.channels import rate_of
-from backhaul.guards.turns import SLEEP_LONGEST
+from backhaul.guards.turns import MAX_SLEEP
 from backhaul.prices import MIB, AwsUse, JobShape, aws_use
 from backhaul.processor import Expected
 from backhaul.providers import Provider
@@ -121,7 +121,7 @@ def test_calls_that_are_put_together_are_as_many_as_before(calls):
     merged = together(calls)
     assert len({each.provider for each in merged}) == len(merged)
     assert sum(each.calls for each in merged) == pytest.approx(sum(each.calls for each in calls))
-    assert all(each.output_tokens_most >= each.output_tokens for each in merged)
+    assert all(each.max_output_tokens >= each.output_tokens for each in merged)
 
 
 def test_the_error_of_a_sample_is_two_standard_errors():
@@ -180,4 +180,4 @@ def test_workers_that_wait_outside_cost_transitions_and_not_time():
 def test_the_model_of_costs_goes_by_what_the_pipeline_does():
     assert (prices.COMMIT_BYTES, prices.COMMIT_SECONDS) == (commit.COMMIT_BYTES, commit.COMMIT_SECONDS)
     assert prices.WORKER_GB == WHOLE_CPU / 1024
-    assert rules.STAY_SECONDS == SLEEP_LONGEST
+    assert rules.STAY_SECONDS == MAX_SLEEP

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backhaul.errors import StoreUnavailable
-from backhaul.guards.limit_rule import CATCH_UP_MOST, CLOSED_LONGEST, TRIES
+from backhaul.guards.limit_rule import MAX_CATCH_UP, MAX_CLOSED, TRIES
 from backhaul.guards.limits import Limiter
-from backhaul.limit import HEAD_START, MINUTE, SECOND, Answer, Go, Lease, LimitState, Rate, StayAway
+from backhaul.limit import HEAD_START, MINUTE, SECOND, Lease, LimitState, Rate, Refusal, Reservation, UpdateResult
 from backhaul.providers.calls import RateLimits
 from benchmarks.limits.__main__ import broken
 from benchmarks.limits.ours import Setting, simulate
@@ -75,7 +75,7 @@ def machine():
 def asked(limiter, times, tokens=0):
     """Ask so often and return when the calls may start, in microseconds after the beginning."""
     found = [limiter.ask(tokens) for _ in range(times)]
-    assert all(isinstance(each, Go) for each in found)
+    assert all(isinstance(each, Reservation) for each in found)
     return [each.at - START for each in found]
 
 
@@ -132,7 +132,7 @@ def test_whatever_the_interleaving_no_window_has_more_than_the_rate_and_the_burs
     for who, pause, used in events:
         machine.advance(pause)
         said = limiters[who].ask(used)
-        if isinstance(said, Go):
+        if isinstance(said, Reservation):
             starts.append((said.at, used))
         if before and machine.state:
             assert machine.state.requests >= before.requests
@@ -214,7 +214,7 @@ def test_one_worker_with_an_absurd_clock_neither_frees_nor_stalls_anybody(skew, 
     assert at == 20 * STEP + HEAD_START
     assert asked(limiter, 2) == [at + STEP, at + 2 * STEP]
     assert abs(machine.state.clock - START) < SECOND
-    assert absurd.seconds_until(Go(START + SECOND)) == pytest.approx(1)
+    assert absurd.seconds_until(Reservation(START + SECOND)) == pytest.approx(1)
 
 
 def test_an_absurd_clock_does_not_become_that_of_the_item_either(machine):
@@ -248,7 +248,7 @@ def test_beyond_the_horizon_nothing_is_reserved_and_callers_are_spread(machine):
     others = [machine.limiter(rate) for _ in range(10)]
     before = machine.state
     said = [other.ask() for other in others]
-    assert all(isinstance(each, StayAway) for each in said)
+    assert all(isinstance(each, Refusal) for each in said)
     assert len({each.seconds for each in said}) == 10
     assert all(0 < each.seconds < 6 for each in said)
     assert machine.state == before
@@ -256,13 +256,13 @@ def test_beyond_the_horizon_nothing_is_reserved_and_callers_are_spread(machine):
 
 def test_who_knows_to_stay_away_asks_nobody(machine):
     limiter = machine.limiter(Rate(requests=600, horizon=2 * SECOND))
-    while isinstance(limiter.ask(), Go):
+    while isinstance(limiter.ask(), Reservation):
         pass
     before = machine.store.writes
-    assert isinstance(limiter.ask(), StayAway)
+    assert isinstance(limiter.ask(), Refusal)
     assert machine.store.writes == before
     machine.advance(5)
-    assert isinstance(limiter.ask(), Go)
+    assert isinstance(limiter.ask(), Reservation)
 
 
 class Broken:
@@ -278,7 +278,7 @@ class Broken:
 def test_when_the_store_is_throttled_the_answer_is_to_stay_away(machine):
     limiter = machine.limiter(store=Broken(StoreUnavailable("ThrottlingException")))
     said = [limiter.ask() for _ in range(5)]
-    assert all(isinstance(each, StayAway) and 1 <= each.seconds <= 3 for each in said)
+    assert all(isinstance(each, Refusal) and 1 <= each.seconds <= 3 for each in said)
     assert len({each.seconds for each in said}) == 5
     limiter.refused(10)
     limiter.settle()
@@ -291,12 +291,12 @@ def test_an_error_of_ours_is_no_outage(machine):
 
 def test_after_an_outage_what_is_owed_is_still_owed_but_no_credit_is_taken_twice(machine):
     limiter = machine.limiter(Rate(600, 6000))
-    go = limiter.ask(100)
-    limiter.used(go, 150)
+    reservation = limiter.ask(100)
+    limiter.used(reservation, 150)
     limiter._store = Broken(TimeoutError())
-    assert isinstance(limiter.ask(100), StayAway)
+    assert isinstance(limiter.ask(100), Refusal)
     assert limiter._debt == 50
-    limiter.used(go, 0)
+    limiter.used(reservation, 0)
     limiter.ask(100)
     assert limiter._debt == 0
 
@@ -309,11 +309,11 @@ def test_who_loses_every_race_stays_away_instead_of_writing_for_ever(machine):
 
         def update(self, provider, update):
             self.writes += 1
-            return Answer(False, machine.state)
+            return UpdateResult(False, machine.state)
 
     unlucky = Unlucky()
     limiter = machine.limiter(store=unlucky)
-    assert isinstance(limiter.ask(), StayAway)
+    assert isinstance(limiter.ask(), Refusal)
     limiter.refused(10)
     limiter.settle()
     assert unlucky.writes == 2 * TRIES
@@ -342,9 +342,9 @@ def test_a_refusal_without_a_retry_after_closes_for_a_moment_and_none_for_ever(m
     limiter.refused()
     assert asked(limiter, 1) == [SECOND]
     limiter.refused(1e9)
-    assert machine.state.requests == START + CLOSED_LONGEST
+    assert machine.state.requests == START + MAX_CLOSED
     limiter.refused(-5)
-    assert machine.state.requests == START + CLOSED_LONGEST
+    assert machine.state.requests == START + MAX_CLOSED
 
 
 def test_a_refusal_moves_the_calls_of_the_lease(machine):
@@ -364,23 +364,27 @@ def test_a_refusal_may_be_the_first_that_a_worker_tells(machine):
 @pytest.mark.parametrize(
     ("said", "requests", "tokens"),
     [
-        ({"tokens_left": 400, "tokens_most": 6000, "tokens_reset": 56.0}, 0, 6),  # 600 more, at 100 a second
-        ({"tokens_left": 1000, "tokens_most": 6000, "tokens_reset": 50.0}, 0, 0),  # enough for one more
-        ({"tokens_left": 0, "tokens_most": 500, "tokens_reset": 5.0}, 0, 5),  # a call that needs more than there can be
-        ({"requests_left": 0, "requests_most": 10, "requests_reset": 60.0}, 6, 0),
-        ({"requests_left": 0, "requests_most": 600, "requests_reset": 60.0}, 0, 0),  # a tenth of a second is nothing
-        ({"requests_left": 0, "requests_most": 1, "requests_reset": 86400.0}, 300, 0),
+        ({"tokens_left": 400, "tokens_limit": 6000, "tokens_reset": 56.0}, 0, 6),  # 600 more, at 100 a second
+        ({"tokens_left": 1000, "tokens_limit": 6000, "tokens_reset": 50.0}, 0, 0),  # enough for one more
+        (
+            {"tokens_left": 0, "tokens_limit": 500, "tokens_reset": 5.0},
+            0,
+            5,
+        ),  # a call that needs more than there can be
+        ({"requests_left": 0, "requests_limit": 10, "requests_reset": 60.0}, 6, 0),
+        ({"requests_left": 0, "requests_limit": 600, "requests_reset": 60.0}, 0, 0),  # a tenth of a second is nothing
+        ({"requests_left": 0, "requests_limit": 1, "requests_reset": 86400.0}, 300, 0),
         ({"requests_left": 0, "requests_reset": 60.0}, 0, 0),  # nobody knows what that is of
-        ({"requests_left": 5, "requests_most": 5, "requests_reset": 60.0}, 0, 0),
-        ({"requests_left": 0, "requests_most": 0, "requests_reset": 60.0}, 0, 0),
+        ({"requests_left": 5, "requests_limit": 5, "requests_reset": 60.0}, 0, 0),
+        ({"requests_left": 0, "requests_limit": 0, "requests_reset": 60.0}, 0, 0),
         ({}, 0, 0),
     ],
 )
 def test_what_a_provider_says_is_left_holds_everybody_back_until_there_is_room(machine, said, requests, tokens):
     limiter = machine.limiter(Rate(600, 600_000))
-    go = limiter.ask(1000)
+    reservation = limiter.ask(1000)
     before = machine.state
-    limiter.observe(RateLimits(**said), go)
+    limiter.observe(RateLimits(**said), reservation)
     assert machine.state.requests == (START + requests * SECOND if requests else before.requests)
     assert machine.state.tokens == (START + tokens * SECOND if tokens else before.tokens)
 
@@ -395,9 +399,9 @@ def test_tokens_hold_calls_back_like_requests(machine):
 
 def test_what_was_really_used_goes_into_the_next_reservation(machine):
     limiter = machine.limiter(Rate(requests=600, tokens=6000))
-    go = limiter.ask(50)
+    reservation = limiter.ask(50)
     before = machine.store.writes
-    limiter.used(go, 150)
+    limiter.used(reservation, 150)
     assert machine.store.writes == before
     limiter.ask(50)
     assert machine.store.writes == before + 1
@@ -511,7 +515,7 @@ def test_calls_of_a_lease_that_would_be_made_in_others_time_are_not_made(machine
     drive(machine, limiter.asking(waiting=10))
     lease, now = limiter.lease, limiter.time.now()
     lost = lease.calls - 2
-    late = max(CATCH_UP_MOST, lease.requests_step)
+    late = max(MAX_CATCH_UP, lease.requests_step)
     machine.advance((lease.at - now + late + lost * lease.requests_step) / SECOND)
     asked(limiter, 1)
     assert limiter.lease.calls == 1
@@ -522,15 +526,15 @@ def test_nothing_is_handed_out_of_a_lease_whose_last_call_is_too_late(machine):
     drive(machine, limiter.asking(waiting=10))
     lease = limiter.lease
     machine.advance(30)
-    go = limiter.ask()
-    assert go.at > lease.at + 29 * SECOND
+    reservation = limiter.ask()
+    assert reservation.at > lease.at + 29 * SECOND
     assert limiter.lease is None
 
 
 # --- leaving and coming back
 
 
-@pytest.mark.parametrize("value", [Go(START, 10), StayAway(1.5), Lease(START, START, STEP, 0, 3, 10)])
+@pytest.mark.parametrize("value", [Reservation(START, 10), Refusal(1.5), Lease(START, START, STEP, 0, 3, 10)])
 def test_answers_and_leases_are_values_that_json_keeps(value):
     text = msgspec.json.encode(value)
     assert msgspec.json.decode(text, type=type(value)) == value
@@ -540,33 +544,33 @@ def test_answers_and_leases_are_values_that_json_keeps(value):
 def test_another_process_may_use_a_reservation_and_a_lease_late_but_not_too_late(machine):
     limiter = machine.limiter()
     asked(limiter, 30)
-    go = drive(machine, limiter.asking(waiting=5))
+    reservation = drive(machine, limiter.asking(waiting=5))
     lease = limiter.lease
-    assert limiter.seconds_until(go) == pytest.approx(3, abs=0.1)
-    machine.advance(limiter.seconds_until(go) + 0.4)
+    assert limiter.seconds_until(reservation) == pytest.approx(3, abs=0.1)
+    machine.advance(limiter.seconds_until(reservation) + 0.4)
     successor = machine.limiter()
     successor.lease = lease
-    assert successor.seconds_until(go) == 0
-    assert not successor.is_void(go)
-    assert isinstance(successor.ask(), Go)
-    machine.advance(CATCH_UP_MOST / SECOND)
-    assert successor.is_void(go)
+    assert successor.seconds_until(reservation) == 0
+    assert not successor.is_void(reservation)
+    assert isinstance(successor.ask(), Reservation)
+    machine.advance(MAX_CATCH_UP / SECOND)
+    assert successor.is_void(reservation)
 
 
 def test_of_a_slow_limit_a_reservation_may_be_used_until_the_next_ones_turn(machine):
     limiter = machine.limiter(Rate(requests=6))
-    go = limiter.ask()
+    reservation = limiter.ask()
     machine.advance(9.9)
-    assert not limiter.is_void(go)
+    assert not limiter.is_void(reservation)
     machine.advance(0.2)
-    assert limiter.is_void(go)
+    assert limiter.is_void(reservation)
 
 
 @pytest.mark.parametrize("skew", [3600.0, -3600.0])
 def test_with_an_absurd_clock_a_reservation_is_made_anew_instead_of_waited_for(machine, skew):
-    go = machine.limiter().ask()
+    reservation = machine.limiter().ask()
     successor = machine.limiter(skew=skew)
-    assert successor.is_void(go)
+    assert successor.is_void(reservation)
     again = successor.ask()
     assert not successor.is_void(again)
     assert successor.seconds_until(again) < 1

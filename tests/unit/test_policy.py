@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backhaul.policy import DEADLINE_LONGEST, DEFAULT, Policy
+from backhaul.policy import DEFAULT, MAX_DEADLINE, Policy
 
 
 def read(**fields) -> Policy:
@@ -18,7 +18,7 @@ def test_every_field_has_a_default_and_the_default_policy_is_an_empty_document()
 
 
 def test_a_policy_comes_back_as_it_went_out():
-    policy = Policy(tolerate="2.5%", fail_fast=True, attempts=1, record_seconds=600, deadline_seconds=60, priority=9)
+    policy = Policy(tolerate="2.5%", fail_fast=True, max_tries=1, record_seconds=600, deadline_seconds=60, priority=9)
     assert msgspec.json.decode(msgspec.json.encode(policy), type=Policy) == policy
     assert msgspec.convert(msgspec.to_builtins(policy), Policy) == policy
 
@@ -26,13 +26,13 @@ def test_a_policy_comes_back_as_it_went_out():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"attempts": 0},
-        {"attempts": 11},
-        {"attempts": "3"},
+        {"max_tries": 0},
+        {"max_tries": 11},
+        {"max_tries": "3"},
         {"record_seconds": 0},
         {"record_seconds": 601},
         {"deadline_seconds": 59},
-        {"deadline_seconds": DEADLINE_LONGEST + 1},
+        {"deadline_seconds": MAX_DEADLINE + 1},
         {"priority": -1},
         {"priority": 10},
         {"fail_fast": "yes"},

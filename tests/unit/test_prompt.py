@@ -422,14 +422,14 @@ def test_prompt_expects_its_calls():
     (expected,) = create("prompt", prompt="Say {{a}}", max_tokens=500).expect(records)
     assert (expected.provider, expected.calls) == ("acme", 3)
     assert expected.input_tokens == 3 * (tokens("Say one") + 4)
-    assert (expected.output_tokens, expected.output_tokens_most) == (600, 1500)
+    assert (expected.output_tokens, expected.max_output_tokens) == (600, 1500)
     (expected,) = create("prompt", expect_tokens=7).expect(records)
     assert expected.output_tokens == 21
     (expected,) = create("prompt", schema=SCHEMA, repairs=2, max_tokens=100).expect(records)
     assert 0 < expected.output_tokens < 300
-    assert expected.output_tokens_most == 900
+    assert expected.max_output_tokens == 900
     (expected,) = create("prompt", group=2, max_tokens=100).expect(records)
-    assert (expected.calls, expected.output_tokens, expected.output_tokens_most) == (2, 200, 400)
+    assert (expected.calls, expected.output_tokens, expected.max_output_tokens) == (2, 200, 400)
 
 
 def test_embed_expects_its_calls():
@@ -438,7 +438,7 @@ def test_embed_expects_its_calls():
     assert expected.input_tokens == tokens("one word") + tokens("two words")
     (expected,) = create("embed", batch=2, split_tokens=32).expect([{"text": PROSE}])
     assert expected.calls >= 5
-    assert (expected.output_tokens, expected.output_tokens_most) == (0, 0)
+    assert (expected.output_tokens, expected.max_output_tokens) == (0, 0)
 
 
 def test_a_group_whose_results_are_too_few_breaks_the_contract():

@@ -257,7 +257,7 @@ def test_what_botocore_itself_refuses_is_not_quoted():
 
 def test_titan_embeds_one_text():
     bedrock = Bedrock(TITAN)
-    assert bedrock.adapter.texts_most == 1
+    assert bedrock.adapter.max_texts == 1
     bedrock.invokes(
         {"embedding": [0.5, -0.5], "inputTextTokenCount": 3},
         {"inputText": "some text", "normalize": True, "dimensions": 2},

@@ -414,7 +414,7 @@ def test_vectors_are_put_in_order(scripted):
 def test_too_many_texts_are_refused_before_anybody_is_asked():
     provider = adapter("http://127.0.0.1:9")
     with pytest.raises(ProviderRejected, match="2048"):
-        provider.call(Embed(texts=("a",) * (provider.texts_most + 1)))
+        provider.call(Embed(texts=("a",) * (provider.max_texts + 1)))
 
 
 def chunked(*chunks: bytes, whole: bool = True) -> Script:
@@ -467,7 +467,7 @@ def test_a_redirect_is_not_followed(scripted):
 
 
 def test_an_answer_without_end_is_cut_off(scripted, monkeypatch):
-    monkeypatch.setattr(connection, "ANSWER_LARGEST", 1024**2)
+    monkeypatch.setattr(connection, "MAX_ANSWER", 1024**2)
 
     def endless(client: socket.socket) -> None:
         client.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
@@ -541,4 +541,4 @@ def test_the_clock_is_an_argument():
             return datetime(2026, 1, 1, tzinfo=UTC)
 
     provider = Provider(name="a", kind="http", base_url="http://127.0.0.1:9")
-    assert open_provider(provider, secrets=Keys("k"), models=None, clock=Clock()).texts_most == 0  # type: ignore[arg-type]
+    assert open_provider(provider, secrets=Keys("k"), models=None, clock=Clock()).max_texts == 0  # type: ignore[arg-type]

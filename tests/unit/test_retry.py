@@ -19,7 +19,7 @@ import urllib3
 from backhaul import Permanent, Transient, UnsuitableInput
 from backhaul.errors import BackhaulError, InvalidProcessor
 from backhaul.flow import retry
-from backhaul.flow.retry import BACKOFF_LONGEST, WAIT_LONGEST, delay_before
+from backhaul.flow.retry import MAX_BACKOFF, MAX_WAIT, delay_before
 from backhaul.transience import is_transient
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -211,7 +211,7 @@ def longest(monkeypatch):
 
 def test_waits_double_until_a_minute(longest):
     waits = [delay_before(tries, ValueError(), NOW) for tries in range(1, 11)]
-    assert waits == [1, 2, 4, 8, 16, 32, BACKOFF_LONGEST, BACKOFF_LONGEST, BACKOFF_LONGEST, BACKOFF_LONGEST]
+    assert waits == [1, 2, 4, 8, 16, 32, MAX_BACKOFF, MAX_BACKOFF, MAX_BACKOFF, MAX_BACKOFF]
 
 
 def test_jitter_is_full():
@@ -230,9 +230,9 @@ def test_jitter_is_full():
         ("1.5", 1.5),
         (format_datetime(NOW + timedelta(seconds=45), usegmt=True), 45),
         (format_datetime(NOW - timedelta(seconds=45), usegmt=True), 0),
-        (format_datetime(NOW + timedelta(days=3), usegmt=True), WAIT_LONGEST),
-        ("86400", WAIT_LONGEST),
-        ("inf", WAIT_LONGEST),
+        (format_datetime(NOW + timedelta(days=3), usegmt=True), MAX_WAIT),
+        ("86400", MAX_WAIT),
+        ("inf", MAX_WAIT),
         ("-5", 0),
         ("nan", 0),
         ("soon", 0),
@@ -250,7 +250,7 @@ def test_aws_may_ask_too(monkeypatch):
     assert delay_before(1, aws("SlowDown", 503, {"retry-after": "7"}), NOW) == 7
 
 
-@pytest.mark.parametrize(("asked", "seconds"), [(None, 0), (12, 12), (0.25, 0.25), (10**9, WAIT_LONGEST), (-1, 0)])
+@pytest.mark.parametrize(("asked", "seconds"), [(None, 0), (12, 12), (0.25, 0.25), (10**9, MAX_WAIT), (-1, 0)])
 def test_a_processor_may_say_how_long_to_wait(monkeypatch, asked, seconds):
     monkeypatch.setattr(retry, "_random", SimpleNamespace(uniform=lambda *_: 0.0))
     assert delay_before(1, Transient("busy", retry_after=asked), NOW) == seconds

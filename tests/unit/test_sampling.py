@@ -191,7 +191,7 @@ def test_only_who_says_what_it_expects_calls_anybody():
 
 def test_what_is_sent_of_a_file_is_counts():
     sent = looked(Counting, b"one\ntwo\n").to_json()
-    nothing = {"output_tokens": 0, "output_tokens_most": 0}
+    nothing = {"output_tokens": 0, "max_output_tokens": 0}
     assert json.loads(msgspec.json.encode(sent)) == {
         "bytes": 8,
         "records": 2,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from backhaul.reading import Chunk
 from backhaul.shard import (
-    CHUNKS_MAX,
+    MAX_CHUNKS,
     MIB,
     Shard,
     check_chunks,
@@ -35,7 +35,7 @@ def test_a_plan_read_back_is_the_plan_that_was_written(sizes, quoted):
 
 @pytest.mark.parametrize(
     ("count", "shards"),
-    [(1, 1), (2, 2), (16, 16), (17, 9), (64, 16), (1024, 16), (1025, 17), (CHUNKS_MAX, 1563)],
+    [(1, 1), (2, 2), (16, 16), (17, 9), (64, 16), (1024, 16), (1025, 17), (MAX_CHUNKS, 1563)],
 )
 def test_a_job_has_about_16_shards_until_they_would_hold_more_than_64_chunks(count, shards):
     planned = list(plan_shards(chunks([1] * count)))

@@ -3,7 +3,7 @@
 import pytest
 
 from backhaul import Context
-from backhaul.tallies import OTHER, TALLIES_MOST, sum_tallies
+from backhaul.tallies import MAX_TALLIES, OTHER, sum_tallies
 
 
 def test_tallies_are_summed_by_name_in_order():
@@ -12,7 +12,7 @@ def test_tallies_are_summed_by_name_in_order():
 
 def test_past_a_hundred_names_the_rest_count_together():
     total = sum_tallies([{f"{number:04d}": 1} for number in range(1000)])
-    assert len(total) == TALLIES_MOST + 1
+    assert len(total) == MAX_TALLIES + 1
     assert sum(total.values()) == 1000
     assert total[OTHER] == 900
     assert sum_tallies([total, {"0000": 1, "new": 1}]) == total | {"0000": 2, OTHER: 901}
@@ -20,7 +20,7 @@ def test_past_a_hundred_names_the_rest_count_together():
 
 def test_a_chunk_has_room_for_a_hundred_tallies():
     ctx = Context()
-    for number in range(TALLIES_MOST):
+    for number in range(MAX_TALLIES):
         ctx.tally(str(number))
     ctx.tally("0")
     with pytest.raises(ValueError, match="room for 100"):

@@ -39,7 +39,7 @@ def written(tmp_path):
 class Adapter:
     """Writes in capitals, and knows with which settings it was opened."""
 
-    texts_most = 0
+    max_texts = 0
 
     def __init__(self, provider, secrets, models):
         self.provider = provider

@@ -1,6 +1,6 @@
 """The doctor: checks what must always be true of a deployment, says what is wrong, and mends what can be mended."""
 
-from backhaul.operations.doctor.finding import Finding, Scope
+from backhaul.operations.doctor.finding import Finding, SurveyScope
 from backhaul.operations.doctor.rounds import CHECKS, Examination, Mended, Treatment, examine, treat
 
-__all__ = ["CHECKS", "Examination", "Finding", "Mended", "Scope", "Treatment", "examine", "treat"]
+__all__ = ["CHECKS", "Examination", "Finding", "Mended", "SurveyScope", "Treatment", "examine", "treat"]

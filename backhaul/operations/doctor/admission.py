@@ -22,7 +22,7 @@ def idle_slots(survey: Survey) -> Iterator[Finding]:
         if may_hold_slot(job) or _ended_just_now(job, survey):
             continue
         held_by = f"a job that is {job.state}" if job else "a job that does not exist"
-        repair = partial(survey.mender.free_slot, ref)
+        repair = partial(survey.reconciler.free_slot, ref)
         yield Finding(
             f"a slot is held by {held_by}", "frees the slot", ref, job.ended_at if job else None, repair=repair
         )
@@ -32,7 +32,7 @@ def missing_slots(survey: Survey) -> Iterator[Finding]:
     """Find jobs that run without a slot."""
     for job in survey.within(JobState.RUNNING, JobState.MERGING):
         if job.ref not in survey.slots.members:
-            repair = partial(survey.mender.hold_slot, job.ref)
+            repair = partial(survey.reconciler.hold_slot, job.ref)
             what = f"{job.state} without a slot, so that too many may run"
             yield Finding(what, "counts the job among those that run", job.ref, job.started_at, repair=repair)
 
@@ -71,14 +71,14 @@ def _ended_just_now(job: Job | None, survey: Survey) -> bool:
 
 def _start(survey: Survey, ref: JobRef) -> str:
     if ref in survey.store.slots.get().members:
-        return survey.mender.settle_slot(ref)
+        return survey.reconciler.settle_slot(ref)
     failed: Problems = {}
-    started = survey.mender.admission.fill(problems=failed)
+    started = survey.reconciler.admission.fill(problems=failed)
     if ref in failed:
         raise failed[ref]
     return f"started {started} jobs" if started else ""
 
 
 def _place(survey: Survey, job: Job) -> str:
-    placed = survey.store.jobs.note(job, **survey.mender.admission.place(job))
+    placed = survey.store.jobs.note(job, **survey.reconciler.admission.place(job))
     return "placed" if placed.state is JobState.QUEUED and placed.run == job.run else ""

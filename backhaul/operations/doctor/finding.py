@@ -44,7 +44,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Scope:
+class SurveyScope:
     """Which jobs the doctor looks at, besides all that are open."""
 
     tenants: tuple[str, ...] = ()

@@ -81,8 +81,8 @@ def _recount(survey: Survey, job: Job, counts: Counts) -> str:
 
 
 def _settle(survey: Survey, job: Job) -> str:
-    settled = survey.mender.settle_upload(job)
-    survey.mender.admission.fill(problems={})  # what cannot be started now, the sweep tries again
+    settled = survey.reconciler.settle_upload(job)
+    survey.reconciler.admission.fill(problems={})  # what cannot be started now, the sweep tries again
     return settled
 
 

@@ -9,7 +9,7 @@ from backhaul.errors import JobNotFound
 from backhaul.job import Job, JobRef
 from backhaul.operations.connection import Operations
 from backhaul.operations.doctor import admission, files, records, runs, surroundings
-from backhaul.operations.doctor.finding import Check, Finding, Scope
+from backhaul.operations.doctor.finding import Check, Finding, SurveyScope
 from backhaul.operations.doctor.survey import Survey
 from backhaul.store.audit import AuditRecord
 
@@ -33,7 +33,7 @@ CHECKS = (
     Check("dead-letters", surroundings.dead_letters),
     Check("unheard-alarms", surroundings.unheard_alarms),
 )
-ROUNDS_MOST = 3
+MAX_ROUNDS = 3
 """How often repairs are followed by others that they made possible, such as a start by a slot that came free."""
 
 UNCHECKED = "unchecked"
@@ -72,7 +72,7 @@ class Treatment:
     left: Examination
 
 
-def examine(operations: Operations, scope: Scope) -> Examination:
+def examine(operations: Operations, scope: SurveyScope) -> Examination:
     """Run every check and return what is wrong.
 
     What concerns a job is found only if a second look confirms it: between reading the slots and reading a job, the
@@ -86,12 +86,12 @@ def examine(operations: Operations, scope: Scope) -> Examination:
     return Examination(tuple(found), tuple(survey.skipped))
 
 
-def treat(operations: Operations, scope: Scope, before: Examination | None = None) -> Treatment:
+def treat(operations: Operations, scope: SurveyScope, before: Examination | None = None) -> Treatment:
     """Mend what can be mended, each act written down first, and examine again."""
     first = left = before or examine(operations, scope)
     mended: list[Mended] = []
     tried: set[tuple[str, JobRef | None, str]] = set()
-    for _ in range(ROUNDS_MOST):
+    for _ in range(MAX_ROUNDS):
         todo = [each for each in left.mendable if each.identity not in tried]
         if not todo:
             break

@@ -20,14 +20,14 @@ def lost(survey: Survey) -> Iterator[Finding]:
         if _never_began(job, survey) or survey.lives(job):
             continue
         what = f"{job.state}, but its run {job.run} is {status} and nothing salvages it"
-        yield Finding(what, _SALVAGES, job.ref, job.updated_at, repair=partial(survey.mender.see_to_run, job))
+        yield Finding(what, _SALVAGES, job.ref, job.updated_at, repair=partial(survey.reconciler.see_to_run, job))
 
 
 def unbegun(survey: Survey) -> Iterator[Finding]:
     """Find jobs whose run was ordered and does not exist."""
     for job in survey.within(JobState.RUNNING):
         if _never_began(job, survey) and survey.now - job.updated_at > SWEPT_AFTER:
-            repair = partial(survey.mender.see_to_run, job)
+            repair = partial(survey.reconciler.see_to_run, job)
             yield Finding(f"its run {job.run} never began", "starts the run", job.ref, job.updated_at, repair=repair)
 
 
@@ -52,7 +52,7 @@ def disobedient(survey: Survey) -> Iterator[Finding]:
         if job.stop is None or not ignores_stop(job, survey.now) or not survey.status(job).is_live:
             continue
         what = f"asked to stop ({job.stop.kind}) and still at work"
-        repair = partial(survey.mender.enforce_stop, job)
+        repair = partial(survey.reconciler.enforce_stop, job)
         yield Finding(what, "stops the execution; what was committed is merged", job.ref, job.stop.at, repair=repair)
 
 
@@ -70,5 +70,5 @@ def _never_began(job: Job, survey: Survey) -> bool:
 
 
 def _stop(survey: Survey, job: Job) -> str:
-    stopped = survey.mender.keep_deadline(job)
+    stopped = survey.reconciler.keep_deadline(job)
     return "asked to stop" if stopped.run == job.run and stopped.stop is not None else ""

@@ -11,12 +11,12 @@ from backhaul.operations.deadletters import DeadLetter, Wanted, find
 from backhaul.operations.doctor.finding import Finding
 from backhaul.operations.doctor.survey import Survey
 from backhaul.operations.holding import LOOKING_SECONDS, Held
-from backhaul.operations.reasons import Reason
+from backhaul.operations.reasons import DeadLetterReason
 
-LETTERS_OLD = timedelta(days=1)
+DEAD_LETTERS_OLD = timedelta(days=1)
 """A dead letter that has waited for so long waits for somebody who does not come."""
-LETTERS_MOST = 1000
-"""Letters of a queue that the doctor looks at."""
+MAX_DEAD_LETTERS = 1000
+"""Dead letters of a queue that the doctor looks at."""
 _TOPIC = "AlarmTopicArn"
 
 
@@ -24,16 +24,16 @@ def dead_letters(survey: Survey) -> Iterator[Finding]:
     """Find queues with dead letters that are older than a day."""
     operations, store = survey.operations, survey.store
     with Held(operations.dead_letters(), LOOKING_SECONDS, operations.clock) as held:
-        letters = find(Wanted(limit=LETTERS_MOST), held, jobs=store.jobs, shards=store.shards).letters
-    old = [letter for letter in letters if survey.now - letter.sent_at > LETTERS_OLD]
+        dead_letters = find(Wanted(limit=MAX_DEAD_LETTERS), held, jobs=store.jobs, shards=store.shards).dead_letters
+    old = [dead_letter for dead_letter in dead_letters if survey.now - dead_letter.sent_at > DEAD_LETTERS_OLD]
     for queue in Queue:
-        resolved = [each for each in old if each.queue is queue and each.reason is Reason.RESOLVED]
-        others = [each for each in old if each.queue is queue and each.reason is not Reason.RESOLVED]
+        resolved = [each for each in old if each.queue is queue and each.reason is DeadLetterReason.RESOLVED]
+        others = [each for each in old if each.queue is queue and each.reason is not DeadLetterReason.RESOLVED]
         if others:
-            yield _letters(queue, others, f"a person: backhaul dlq list --queue {queue}", "")
+            yield _dead_letters(queue, others, f"a person: backhaul dlq list --queue {queue}", "")
         if resolved:
-            command = f"backhaul dlq discard --queue {queue} --reason {Reason.RESOLVED} --why resolved"
-            yield _letters(queue, resolved, f"a person: {command}", "-resolved")
+            command = f"backhaul dlq discard --queue {queue} --reason {DeadLetterReason.RESOLVED} --why resolved"
+            yield _dead_letters(queue, resolved, f"a person: {command}", "-resolved")
 
 
 def unheard_alarms(survey: Survey) -> Iterator[Finding]:
@@ -50,8 +50,8 @@ def unheard_alarms(survey: Survey) -> Iterator[Finding]:
         yield Finding("nobody hears the alarms", mends_by, key=arn)
 
 
-def _letters(queue: Queue, letters: list[DeadLetter], mends_by: str, kind: str) -> Finding:
-    reasons = Counter(letter.reason for letter in letters)
+def _dead_letters(queue: Queue, dead_letters: list[DeadLetter], mends_by: str, kind: str) -> Finding:
+    reasons = Counter(dead_letter.reason for dead_letter in dead_letters)
     counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
     what = f"{queue} holds dead letters that are older than a day: {counts}"
-    return Finding(what, mends_by, since=min(letter.sent_at for letter in letters), key=f"{queue}{kind}")
+    return Finding(what, mends_by, since=min(dead_letter.sent_at for dead_letter in dead_letters), key=f"{queue}{kind}")

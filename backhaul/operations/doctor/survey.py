@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from backhaul.errors import JobNotFound, UnreadableRecord
-from backhaul.flow.mending import Mender
+from backhaul.flow.mending import Reconciler
 from backhaul.flow.redoing import planned_shards
 from backhaul.job import Job, JobRef, JobState
 from backhaul.operations.connection import Operations
-from backhaul.operations.doctor.finding import Scope
+from backhaul.operations.doctor.finding import SurveyScope
 from backhaul.progress import ShardRecord
 from backhaul.shard import Shard
 from backhaul.store import RunStatus, Slots, Store
@@ -26,7 +26,7 @@ SWEPT_AFTER = timedelta(minutes=2)
 class Survey:
     """One look at the deployment; with `only`, at these jobs of it."""
 
-    def __init__(self, operations: Operations, scope: Scope, only: frozenset[JobRef] | None = None) -> None:
+    def __init__(self, operations: Operations, scope: SurveyScope, only: frozenset[JobRef] | None = None) -> None:
         self.operations = operations
         self._scope = scope
         self._only = only
@@ -42,10 +42,10 @@ class Survey:
         return self.operations.store
 
     @cached_property
-    def mender(self) -> Mender:
+    def reconciler(self) -> Reconciler:
         """What mends that which the sweep would."""
         store = self.store
-        return Mender(store.jobs, store.objects, store.runs, store.slots, self.operations.clock)
+        return Reconciler(store.jobs, store.objects, store.runs, store.slots, self.operations.clock)
 
     @cached_property
     def slots(self) -> Slots:
