@@ -1,9 +1,9 @@
 """Backhaul: background file processing for AI agents; this is what a processor file imports."""
 
-from backhaul.answers import AnswerSchema, InvalidAnswer
-from backhaul.concurrent import ConcurrentProcessor
-from backhaul.errors import Permanent, Transient, UnsuitableInput
-from backhaul.processor import Context, Expected, Processor
+from backhaul.model.errors import Permanent, Transient, UnsuitableInput
+from backhaul.plugin.answer_schema import AnswerSchema, InvalidAnswer
+from backhaul.plugin.concurrency import ConcurrentProcessor
+from backhaul.plugin.processor import Context, Expected, Processor
 from backhaul.providers import (
     Answer,
     Chat,

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from backhaul.model.shard import choose_chunk_bytes, plan_shards
 from backhaul.reading import FileSource, Lines
-from backhaul.shard import choose_chunk_bytes, plan_shards
 
 GIB = 1024**3
 MIB = 1024**2

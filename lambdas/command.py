@@ -7,9 +7,9 @@ import msgspec
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from backhaul.api import JobView, RaisedView, RedrivenView
-from backhaul.errors import InvalidRequest
-from backhaul.job import JobRef
+from backhaul.model.api import JobView, RaisedView, RedrivenView
+from backhaul.model.errors import InvalidRequest
+from backhaul.model.job import JobRef
 from backhaul.stages.command import cancel, raise_budget, redrive
 from lambdas.http import answer, body_of, caller, resolver
 from lambdas.runtime import clock, logger, measure, store

@@ -4,8 +4,8 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from backhaul.model.task import RunTask, ShardTask
 from backhaul.stages.conclude import cause_of, conclude_run, conclude_shard
-from backhaul.task import RunTask, ShardTask
 from lambdas.runtime import logger, measure, store
 
 

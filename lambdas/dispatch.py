@@ -6,8 +6,8 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from backhaul.events import SOURCE
-from backhaul.job import JobRef
+from backhaul.model.events import SOURCE
+from backhaul.model.job import JobRef
 from backhaul.stages.dispatch import dispatch, hand_on, uploads_in
 from lambdas.runtime import clock, logger, measure, store
 

@@ -5,7 +5,7 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from backhaul.registry import find_processors
+from backhaul.plugin.registry import find_processors
 from backhaul.stages.estimate import EstimateRequest, estimate
 from lambdas.http import answer, body_of, caller, resolver
 from lambdas.runtime import PROCESSORS, clock, logger, settings, store

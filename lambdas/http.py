@@ -10,9 +10,9 @@ import msgspec
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
-from backhaul.api import ErrorBody
-from backhaul.errors import CallerError, InvalidRequest
-from backhaul.tenancy import tenant_of
+from backhaul.model.api import ErrorBody
+from backhaul.model.errors import CallerError, InvalidRequest
+from backhaul.model.tenant import tenant_of
 from lambdas.runtime import logger
 
 

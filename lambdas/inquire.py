@@ -5,9 +5,9 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from backhaul.api import JobPage, JobView, UsageView
-from backhaul.job import JobRef
-from backhaul.registry import find_processors
+from backhaul.model.api import JobPage, JobView, UsageView
+from backhaul.model.job import JobRef
+from backhaul.plugin.registry import find_processors
 from backhaul.stages.inquire import job_receipt, job_result, job_status, list_jobs, usage_by_day
 from lambdas.http import answer, caller, resolver, whole_number
 from lambdas.runtime import PROCESSORS, clock, logger, settings, store

@@ -4,9 +4,9 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from backhaul.registry import find_processors
+from backhaul.model.task import RunTask
+from backhaul.plugin.registry import find_processors
 from backhaul.stages.merge import merge
-from backhaul.task import RunTask
 from lambdas.runtime import PROCESSORS, clock, logger, measure, store
 
 registry = find_processors(PROCESSORS)

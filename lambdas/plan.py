@@ -5,9 +5,9 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from backhaul.registry import find_processors
+from backhaul.model.task import RunTask
+from backhaul.plugin.registry import find_processors
 from backhaul.stages.plan import plan
-from backhaul.task import RunTask
 from lambdas.runtime import PROCESSORS, logger, store
 
 registry = find_processors(PROCESSORS)

@@ -5,11 +5,11 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from backhaul.flow.workspace import workspace
-from backhaul.guards.channels import Channels
-from backhaul.registry import Registry, find_processors
+from backhaul.model.task import ShardTask
+from backhaul.paid.channels import Channels
+from backhaul.plugin.registry import Registry, find_processors
 from backhaul.stages.process import process
-from backhaul.task import ShardTask
+from backhaul.worker.workspace import workspace
 from lambdas.runtime import PROCESSORS, clock, logger, measure, settings, store
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from backhaul.clock import SystemClock
-from backhaul.settings import Settings
+from backhaul.model.clock import SystemClock
+from backhaul.model.settings import Settings
 from backhaul.store import Store
 
 ASSET = Path(__file__).resolve().parent.parent

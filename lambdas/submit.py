@@ -5,8 +5,8 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from backhaul.api import JobView, SubmittedView, UploadForm
-from backhaul.registry import find_processors
+from backhaul.model.api import JobView, SubmittedView, UploadForm
+from backhaul.plugin.registry import find_processors
 from backhaul.stages.submit import Submission, submit
 from lambdas.http import answer, body_of, caller, resolver
 from lambdas.runtime import PROCESSORS, clock, logger, measure, settings, store

@@ -5,9 +5,9 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from backhaul.model.task import RunTask
 from backhaul.stages.sweep import mend_lost, sweep
 from backhaul.store import RunStatus
-from backhaul.task import RunTask
 from lambdas.runtime import clock, count_all, logger, store
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Sequence
 from types import FrameType
 
-from backhaul.cli import INTERRUPTED
+from backhaul.cli.signals import INTERRUPTED
 from prove.mutations import MUTANTS, Mutant, found_by
 from prove.registry import CASES, LAYERS, Case, Layer
 from prove.report import Bar, emit_results, progress, show_results

@@ -23,16 +23,16 @@ from botocore.client import BaseClient
 from moto import mock_aws
 from rich.progress import Progress
 
-from backhaul import keys
 from backhaul.cli.screen import console
-from backhaul.job import JobRef, JobState, ObjectRef
-from backhaul.registry import find_processors
-from backhaul.settings import Settings
+from backhaul.model import keys
+from backhaul.model.job import JobRef, JobState, ObjectRef
+from backhaul.model.settings import Settings
+from backhaul.model.task import RunTask
+from backhaul.plugin.registry import find_processors
 from backhaul.stages.dispatch import Upload, dispatch, hand_on
 from backhaul.stages.submit import Submission, submit
 from backhaul.stages.sweep import mend_lost, sweep
 from backhaul.store import RunStatus, RunStore, Store
-from backhaul.task import RunTask
 from prove.simulation import create_stores
 from prove.standins import Killed, Report, Runs, Time
 

@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 
 import psutil
 
-from backhaul.api import JobView
-from backhaul.client import Backhaul
+from backhaul.client.client import Backhaul
 from backhaul.local.connection import Connection
 from backhaul.local.emulator import OWNER, Emulator
 from backhaul.local.folder import Folder
+from backhaul.model.api import JobView
 from backhaul.toolchain import PROJECT
 from prove.history import Final
 from prove.requests import plain_item

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import TYPE_CHECKING, Any
 
-from backhaul.guards.channels import Channels
+from backhaul.paid.channels import Channels
 from backhaul.store import Store
 from prove.clients import clients
 from prove.clock import HostClock

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from backhaul.job import JobRef
+from backhaul.model.job import JobRef
+from backhaul.model.task import RunTask, ShardTask
 from backhaul.stages.announce import Change, announce
 from backhaul.stages.command import cancel, redrive
 from backhaul.stages.conclude import cause_of, conclude_run, conclude_shard
@@ -19,7 +20,6 @@ from backhaul.stages.process import process
 from backhaul.stages.submit import Submission, submit
 from backhaul.stages.sweep import mend_lost, sweep
 from backhaul.store import RunStatus
-from backhaul.task import RunTask, ShardTask
 from prove.functions import Invocation, stage
 
 if TYPE_CHECKING:

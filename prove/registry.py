@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
 
-from backhaul.job import JobRef
+from backhaul.model.job import JobRef
 from prove.checker import Expected, Violation, check
 from prove.checker.evidence import Evidence
 from prove.checker.rework import Rework, measure

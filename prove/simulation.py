@@ -11,8 +11,8 @@ import moto.s3.models
 from moto import mock_aws
 from moto.moto_api._internal import mock_random
 
-from backhaul import shard as shard_module
-from backhaul.guards import channels as channels_module
+from backhaul.model import shard as shard_module
+from backhaul.paid import channels as channels_module
 from backhaul.store import output as output_module
 from prove.clients import clients, isolated
 from prove.clock import virtual

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from backhaul.discovery import client_of
+from backhaul.client.discovery import client_of
 from backhaul.local import LocalCloud
 from prove.checker import RULES
 from prove.checker.evidence import TERMINAL, Evidence, Expected

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from backhaul import keys
-from backhaul.job import Job
+from backhaul.model import keys
+from backhaul.model.job import Job
 from backhaul.store import RunStatus
 
 

@@ -10,11 +10,15 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-from backhaul import crew
-from backhaul.flow import desk, retry, watch
-from backhaul.flow.interrupt import Interrupted, Interrupter, InterruptReason
-from backhaul.guards import allowance, breaker, budget, limits, paid, turns, under_way
+from backhaul.model.interruption import Interrupted, InterruptReason
+from backhaul.paid import calls, reservations, single_flight
+from backhaul.paid.breaker import breaker
+from backhaul.paid.budget import budget, rule
+from backhaul.paid.limit import limiter
+from backhaul.plugin import ordered_threads
 from backhaul.store import providers
+from backhaul.worker import retry, stored_journal, watchdog
+from backhaul.worker.interrupter import Interrupter
 from prove.scheduler import Actor, Simulation
 
 
@@ -153,9 +157,20 @@ def _interrupter(simulation: Simulation) -> type[Interrupter]:
     return VirtualInterrupter
 
 
-_THREADED = (crew, watch, budget, breaker, limits, desk, paid, turns, under_way, providers)
+_THREADED = (
+    ordered_threads,
+    watchdog,
+    budget,
+    breaker,
+    limiter,
+    stored_journal,
+    calls,
+    reservations,
+    single_flight,
+    providers,
+)
 """Whose threads are actors, and whose locks one may hold while it waits for a store."""
-_JITTERING = (retry, allowance, breaker, limits)
+_JITTERING = (retry, rule, breaker, limiter)
 
 
 @contextmanager
@@ -166,7 +181,7 @@ def virtual_threads(simulation: Simulation, random: Random) -> Iterator[None]:
             patches.enter_context(mock.patch.object(module, "threading", _Threads(simulation)))
         for module in _JITTERING:
             patches.enter_context(mock.patch.object(module, "_random", random))
-        patches.enter_context(mock.patch.object(under_way, "Future", partial(_Future, simulation)))
-        patches.enter_context(mock.patch.object(watch, "Interrupter", _interrupter(simulation)))
-        patches.enter_context(mock.patch.object(watch, "LOOK_SECONDS", 1.0))  # a look costs more here than there
+        patches.enter_context(mock.patch.object(single_flight, "Future", partial(_Future, simulation)))
+        patches.enter_context(mock.patch.object(watchdog, "Interrupter", _interrupter(simulation)))
+        patches.enter_context(mock.patch.object(watchdog, "LOOK_SECONDS", 1.0))  # a look costs more here than there
         yield

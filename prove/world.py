@@ -10,9 +10,9 @@ from urllib.parse import quote_plus
 
 from moto.backends import get_backend
 
-from backhaul.job import JobRef
-from backhaul.registry import Registry
-from backhaul.settings import Settings
+from backhaul.model.job import JobRef
+from backhaul.model.settings import Settings
+from backhaul.plugin.registry import Registry
 from prove.faults import Fault
 from prove.functions import FunctionFailed, Functions
 from prove.handlers import HANDLERS

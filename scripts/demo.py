@@ -17,14 +17,14 @@ from typing import Any
 
 import msgspec
 
-from backhaul.api import JobView
 from backhaul.cli.local import report
 from backhaul.cli.progress import JobProgress
 from backhaul.cli.screen import console, plain_table, say, transfer
-from backhaul.client import Backhaul
-from backhaul.discovery import connect
-from backhaul.job import JobState
+from backhaul.client.client import Backhaul
+from backhaul.client.discovery import connect
 from backhaul.local import LocalCloud
+from backhaul.model.api import JobView
+from backhaul.model.job import JobState
 from scripts.subscriber import subscription
 
 MIN_SIZE = 5_000_000

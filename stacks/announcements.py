@@ -11,10 +11,10 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as sources
 from constructs import Construct
 
-from backhaul.events import DETAIL_TYPES, SOURCE
-from backhaul.job import JobState
-from backhaul.keys import JOB_SORT_KEY
-from backhaul.settings import Settings
+from backhaul.model.events import DETAIL_TYPES, SOURCE
+from backhaul.model.job import JobState
+from backhaul.model.keys import JOB_SORT_KEY
+from backhaul.model.settings import Settings
 from backhaul.store import breakers
 from stacks.function import Functions
 from stacks.grants import allow

@@ -13,7 +13,7 @@ from aws_cdk.aws_apigatewayv2_authorizers import HttpIamAuthorizer
 from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
 from constructs import Construct
 
-from backhaul.settings import Settings
+from backhaul.model.settings import Settings
 from backhaul.store.job_index import BY_TENANT
 from stacks.function import WHOLE_CPU, Functions
 from stacks.grants import allow

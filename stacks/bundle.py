@@ -14,7 +14,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from backhaul.registry import find_processors
+from backhaul.plugin.registry import find_processors
 
 PROJECT = Path(__file__).resolve().parent.parent
 WHEELS = PROJECT / "build" / "wheels"

@@ -10,7 +10,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from backhaul.settings import Settings
+from backhaul.model.settings import Settings
 from stacks.grants import allow, closed_role
 from stacks.monitoring import log_group
 from stacks.review import accept

@@ -11,7 +11,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from backhaul.keys import INPUT_PREFIX, INPUT_SUFFIX
+from backhaul.model.keys import INPUT_PREFIX, INPUT_SUFFIX
 from backhaul.store.job_index import QUEUED
 from stacks.function import Functions
 from stacks.grants import allow

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from aws_cdk import RemovalPolicy
 from aws_cdk import aws_logs as logs
 
-from backhaul.errors import InvalidRequest
-from backhaul.money import nanodollars
+from backhaul.model.errors import InvalidRequest
+from backhaul.model.money import nanodollars
 
 GIB = 1024**3
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,23}")

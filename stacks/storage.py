@@ -9,9 +9,9 @@ from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from backhaul.job import JobRef
-from backhaul.keys import INPUT_PREFIX, answer_key, job_prefix
-from backhaul.policy import DAY_SECONDS, MAX_DEADLINE
+from backhaul.model.job import JobRef
+from backhaul.model.keys import INPUT_PREFIX, answer_key, job_prefix
+from backhaul.model.policy import DAY_SECONDS, MAX_DEADLINE
 from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from stacks.review import accept
 from stacks.stage import DeploymentSettings

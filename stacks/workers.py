@@ -9,7 +9,7 @@ from aws_cdk import ArnFormat, Aws, Duration, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from backhaul.settings import Settings
+from backhaul.model.settings import Settings
 from stacks.function import WHOLE_CPU, Functions
 from stacks.grants import allow
 from stacks.monitoring import dead_letters

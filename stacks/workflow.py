@@ -12,8 +12,8 @@ from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 from constructs import Construct
 
-from backhaul.errors import StoreUnavailable
-from backhaul.settings import Settings
+from backhaul.model.errors import StoreUnavailable
+from backhaul.model.settings import Settings
 from stacks.grants import allow, closed_role
 from stacks.monitoring import log_group
 from stacks.review import accept, accept_patterns

@@ -6,8 +6,7 @@ import signal
 import sys
 from types import FrameType
 
-INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
+from backhaul.cli.signals import INTERRUPTED, TERMINATED
 
 
 class Terminated(BaseException):

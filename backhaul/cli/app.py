@@ -26,8 +26,8 @@ from backhaul.cli import (
 )
 from backhaul.cli.exits import EPILOG, Exit, exit_of
 from backhaul.cli.screen import OPERATORS, THIS_MACHINE, plain, say, show
-from backhaul.discovery import AWS_ERRORS, said
-from backhaul.errors import BackhaulError
+from backhaul.client.discovery import AWS_ERRORS, said
+from backhaul.model.errors import BackhaulError
 
 app = typer.Typer(
     name="backhaul",

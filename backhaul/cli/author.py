@@ -15,12 +15,12 @@ from backhaul.cli.exits import Exit
 from backhaul.cli.jobs import whole_file
 from backhaul.cli.processor import Folder, Options, find, parse_options
 from backhaul.cli.screen import THIS_MACHINE, say, transfer
-from backhaul.errors import BackhaulError
-from backhaul.money import display
+from backhaul.client.upload import size_of
+from backhaul.model.errors import BackhaulError
+from backhaul.model.money import display
 from backhaul.reading import FileSource
-from backhaul.trial import trial
-from backhaul.trial_calls import TrialCalls, read_providers
-from backhaul.upload import size_of
+from backhaul.trial.calls import TrialCalls, read_providers
+from backhaul.trial.trial import trial
 
 
 def add_to(app: typer.Typer) -> None:

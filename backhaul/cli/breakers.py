@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from backhaul.breaker import BreakerState, Phase
 from backhaul.cli.dlq import Stack
 from backhaul.cli.jobs import Json
 from backhaul.cli.screen import emit_json, plain, plain_table, say, show, span
-from backhaul.discovery import operate
+from backhaul.client.discovery import operate
+from backhaul.model.breaker import BreakerState, Phase
 from backhaul.operations import breakers as operations
 from backhaul.operations.breakers import Switched
 from backhaul.operations.providers import Listed, listing

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from backhaul.api import JobView, RaisedView
 from backhaul.cli.describe import cost_line
 from backhaul.cli.exits import Exit, exit_of
 from backhaul.cli.intake import checked_tenant
@@ -15,11 +14,12 @@ from backhaul.cli.jobs import Json, Stack, follow, show_job
 from backhaul.cli.policy import dollars_of
 from backhaul.cli.screen import emit_json, plain, say, show, styled
 from backhaul.cli.usage import usage_table
-from backhaul.client import Backhaul
-from backhaul.discovery import connect, operate
-from backhaul.errors import InvalidRequest
-from backhaul.job import BUDGET_EXHAUSTED, JobState
-from backhaul.money import display, dollars, nanodollars
+from backhaul.client.client import Backhaul
+from backhaul.client.discovery import connect, operate
+from backhaul.model.api import JobView, RaisedView
+from backhaul.model.errors import InvalidRequest
+from backhaul.model.job import BUDGET_EXHAUSTED, JobState
+from backhaul.model.money import display, dollars, nanodollars
 from backhaul.operations.spending import budget_today, raise_today
 
 app = typer.Typer(no_args_is_help=True, help="Budgets: what a job, or a day, may cost and has cost.")

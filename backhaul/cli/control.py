@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from backhaul.api import JobView, RedrivenView
 from backhaul.cli.exits import Exit, exit_of
 from backhaul.cli.jobs import JobId, Json, Stack, follow, show_job
 from backhaul.cli.screen import emit_json, plain, say
-from backhaul.discovery import connect
-from backhaul.job import JobState
+from backhaul.client.discovery import connect
+from backhaul.model.api import JobView, RedrivenView
+from backhaul.model.job import JobState
 
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the job until it has ended.")]
 

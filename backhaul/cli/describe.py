@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
-from backhaul.api import JobView
 from backhaul.cli.screen import plain, span, styled
-from backhaul.cost import Cost
-from backhaul.job import BUDGET_EXHAUSTED, DAY_BUDGET_EXHAUSTED, Cause, JobState
-from backhaul.money import display, nanodollars
+from backhaul.model.api import JobView
+from backhaul.model.cost import Cost
+from backhaul.model.job import BUDGET_EXHAUSTED, DAY_BUDGET_EXHAUSTED, Cause, JobState
+from backhaul.model.money import display, nanodollars
 
 NEAR = timedelta(hours=1)
 """A deadline that is no further away is worth a line."""

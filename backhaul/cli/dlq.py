@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from backhaul.cli import letters as shown
+from backhaul.cli import dead_letters as shown
 from backhaul.cli.exits import Exit
 from backhaul.cli.jobs import Json
 from backhaul.cli.screen import console, emit_json, say, show
-from backhaul.discovery import operate
+from backhaul.client.discovery import operate
 from backhaul.operations.connection import Operations
 from backhaul.operations.contents import Queue
-from backhaul.operations.deadletters import DeadLetter, Found, Wanted, find, short_ids
+from backhaul.operations.dead_letters import DeadLetter, Found, Wanted, find, short_ids
 from backhaul.operations.holding import ACTING_SECONDS, LOOKING_SECONDS, Held
 from backhaul.operations.reasons import DeadLetterReason
 from backhaul.operations.redriving import redrive_of

@@ -10,13 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from backhaul import keys
 from backhaul.cli.dlq import Stack
 from backhaul.cli.exits import Exit
 from backhaul.cli.jobs import Json
 from backhaul.cli.screen import age, console, emit_json, plain, plain_table, say, show
-from backhaul.discovery import operate
-from backhaul.job import JobRef
+from backhaul.client.discovery import operate
+from backhaul.model import keys
+from backhaul.model.job import JobRef
 from backhaul.operations.doctor import Examination, Finding, Mended, SurveyScope, examine, treat
 
 WIDE = 160

@@ -13,16 +13,16 @@ from rich.table import Table
 from backhaul.cli.jobs import Json, Stack
 from backhaul.cli.processor import PROCESSORS, Folder, Options, ProcessorName, find, parse_options
 from backhaul.cli.screen import emit_json, plain, plain_table, say, show, transfer
-from backhaul.client import Backhaul
-from backhaul.discovery import connect
-from backhaul.errors import InvalidRequest, UnknownProcessor
-from backhaul.estimate import CostRange, Estimate, Range
-from backhaul.money import display, nanodollars
-from backhaul.processor import Processor
+from backhaul.client.client import Backhaul
+from backhaul.client.discovery import connect
+from backhaul.client.upload import size_of
+from backhaul.estimate.estimate import CostRange, Estimate, Range
+from backhaul.estimate.sampling import READ_WHOLE, SAMPLE_BYTES, Look, expects_calls, look_at
+from backhaul.model.errors import InvalidRequest, UnknownProcessor
+from backhaul.model.money import display, nanodollars
+from backhaul.plugin.processor import Processor
+from backhaul.plugin.registry import find_processors
 from backhaul.reading import FileSource
-from backhaul.registry import find_processors
-from backhaul.sampling import READ_WHOLE, SAMPLE_BYTES, Look, expects_calls, look_at
-from backhaul.upload import size_of
 
 NoEstimate = Annotated[
     bool,

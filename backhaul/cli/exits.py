@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from backhaul.cli import INTERRUPTED, TERMINATED
-from backhaul.errors import BackhaulError, CallerError, InvalidProcessor
-from backhaul.job import JobState
+from backhaul.cli.signals import INTERRUPTED, TERMINATED
+from backhaul.model.errors import BackhaulError, CallerError, InvalidProcessor
+from backhaul.model.job import JobState
 from backhaul.providers.errors import InvalidProvider, ProviderConflict, UnknownProvider
 
 

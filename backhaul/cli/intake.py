@@ -11,7 +11,7 @@ import typer
 from backhaul.cli.dlq import Stack
 from backhaul.cli.jobs import Json
 from backhaul.cli.screen import OPERATORS, age, emit_json, plain, plain_table, say, show
-from backhaul.discovery import operate
+from backhaul.client.discovery import operate
 from backhaul.operations import intake as operations
 from backhaul.operations.intake import Intake
 from backhaul.store import Pause

@@ -13,15 +13,15 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from backhaul.api import JobView
 from backhaul.cli.describe import describe
 from backhaul.cli.exits import exit_of
 from backhaul.cli.progress import JobProgress
 from backhaul.cli.screen import emit_json, job_table, plain, say, show, transfer
-from backhaul.client import Backhaul
-from backhaul.discovery import connect
-from backhaul.errors import InvalidRequest
-from backhaul.job import JobState
+from backhaul.client.client import Backhaul
+from backhaul.client.discovery import connect
+from backhaul.model.api import JobView
+from backhaul.model.errors import InvalidRequest
+from backhaul.model.job import JobState
 
 Stack = Annotated[
     str | None,

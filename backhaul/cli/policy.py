@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from backhaul.errors import InvalidRequest
-from backhaul.money import dollars, nanodollars
-from backhaul.policy import MAX_DEADLINE, Policy
+from backhaul.model.errors import InvalidRequest
+from backhaul.model.money import dollars, nanodollars
+from backhaul.model.policy import MAX_DEADLINE, Policy
 
 _PANEL = "Policy"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}

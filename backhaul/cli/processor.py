@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from backhaul.errors import InvalidRequest, UnknownProcessor
-from backhaul.registry import Registry, find_processors
+from backhaul.model.errors import InvalidRequest, UnknownProcessor
+from backhaul.plugin.registry import Registry, find_processors
 
 PROCESSORS = Path("processors")
 """Where a user's own processors lie, below the folder in which a command is run."""

@@ -18,11 +18,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from backhaul.api import JobView
 from backhaul.cli.describe import notes_on
 from backhaul.cli.screen import console, plain, say
-from backhaul.errors import DeploymentUnreachable
-from backhaul.job import JobState
+from backhaul.model.api import JobView
+from backhaul.model.errors import DeploymentUnreachable
+from backhaul.model.job import JobState
 
 _COUNTING_FAILED = (JobState.RUNNING, JobState.MERGING, JobState.PARTIAL)
 """Where a failed chunk is settled: one to be redriven is still to be done, one of a job that ended badly was not."""

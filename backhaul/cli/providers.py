@@ -17,8 +17,8 @@ from backhaul.cli.breakers import Name, as_value, in_full, in_words, said_why
 from backhaul.cli.dlq import Stack
 from backhaul.cli.jobs import Json
 from backhaul.cli.screen import emit_json, plain, plain_table, say, show, span
-from backhaul.discovery import operate
-from backhaul.errors import InvalidRequest
+from backhaul.client.discovery import operate
+from backhaul.model.errors import InvalidRequest
 from backhaul.operations import providers as operations
 from backhaul.operations.provider_fields import FIELDS, check_fields, default_of, meaning_of, text_of, values_of
 from backhaul.operations.providers import Change, Listed, ProviderUpdate

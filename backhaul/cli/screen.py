@@ -23,8 +23,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from backhaul.api import JobView
-from backhaul.job import JobState
+from backhaul.model.api import JobView
+from backhaul.model.job import JobState
 
 console = Console(stderr=True, highlight=False)
 

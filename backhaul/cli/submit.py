@@ -24,8 +24,8 @@ from backhaul.cli.policy import (
 )
 from backhaul.cli.processor import Options, ProcessorName, parse_options
 from backhaul.cli.screen import emit_json, option_text, plain_table, say, show, transfers
-from backhaul.discovery import connect
-from backhaul.upload import size_of
+from backhaul.client.discovery import connect
+from backhaul.client.upload import size_of
 
 
 def add_to(app: typer.Typer) -> None:

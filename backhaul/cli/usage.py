@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from backhaul.api import DayUsage
 from backhaul.cli.intake import checked_tenant
 from backhaul.cli.jobs import Json, Stack
 from backhaul.cli.screen import emit_json, plain, plain_table, say, show
-from backhaul.cost import ProviderCost
-from backhaul.discovery import connect, operate
-from backhaul.money import display, dollars, nanodollars
+from backhaul.client.discovery import connect, operate
+from backhaul.model.api import DayUsage
+from backhaul.model.cost import ProviderCost
+from backhaul.model.money import display, dollars, nanodollars
 from backhaul.operations.spending import usage_of
 
 MAX_DAYS = 92

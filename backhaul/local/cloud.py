@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from backhaul.errors import LocalCloudError
 from backhaul.local import logs, users
 from backhaul.local.access import REGION, Access
 from backhaul.local.connection import Connection
@@ -16,6 +15,7 @@ from backhaul.local.deployment import Deployment, check_project, fingerprint
 from backhaul.local.emulator import Emulator
 from backhaul.local.folder import Folder
 from backhaul.local.status import State, Status
+from backhaul.model.errors import LocalCloudError
 from backhaul.toolchain import PROJECT
 
 Report = Callable[[str, float], None]

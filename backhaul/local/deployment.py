@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 
 from backhaul import toolchain
-from backhaul.errors import LocalCloudError
 from backhaul.local.access import REGION
 from backhaul.local.emulator import ACCOUNT, OWNER
 from backhaul.local.errors import failure
 from backhaul.local.folder import Folder
+from backhaul.model.errors import LocalCloudError
 from backhaul.toolchain import PROJECT
 
 STAGE = "local"

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import psutil
 
-from backhaul.errors import LocalCloudError
 from backhaul.local.access import REGION
 from backhaul.local.errors import failure
 from backhaul.local.folder import Folder
+from backhaul.model.errors import LocalCloudError
 from backhaul.toolchain import PROJECT
 
 ACCOUNT = "000000000000"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from backhaul.errors import LocalCloudError
+from backhaul.model.errors import LocalCloudError
 
 LINES_SHOWN = 15
 

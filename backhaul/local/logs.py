@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
 
-from backhaul.errors import LocalCloudError
 from backhaul.local.access import Access
+from backhaul.model.errors import LocalCloudError
 
 POLL_SECONDS = 0.5
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backhaul.breaker import BreakerState, Phase
-from backhaul.errors import InvalidRequest
-from backhaul.guards.breaker import Breaker
-from backhaul.guards.channels import rule_of
+from backhaul.model.breaker import BreakerState, Phase
+from backhaul.model.errors import InvalidRequest
 from backhaul.operations.connection import Operations
 from backhaul.operations.providers import look
+from backhaul.paid.breaker.breaker import Breaker
+from backhaul.paid.channels import rule_of
 from backhaul.providers import Provider
 from backhaul.store.audit import AuditRecord
 

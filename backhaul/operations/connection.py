@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from backhaul.clock import Clock
-from backhaul.errors import DeploymentUnreachable
+from backhaul.model.clock import Clock
+from backhaul.model.errors import DeploymentUnreachable
+from backhaul.model.settings import Settings
 from backhaul.operations.contents import Queue
-from backhaul.settings import Settings
 from backhaul.store import MessageQueue, Store
 
 DEAD_LETTERS_OUTPUTS: Mapping[Queue, str] = {

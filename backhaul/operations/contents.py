@@ -8,10 +8,10 @@ from enum import StrEnum
 
 import msgspec
 
-from backhaul import keys
-from backhaul.errors import MalformedMessage
-from backhaul.job import JobRef
-from backhaul.letter import ChunkDeadLetter
+from backhaul.model import keys
+from backhaul.model.dead_letter import ChunkDeadLetter
+from backhaul.model.errors import MalformedMessage
+from backhaul.model.job import JobRef
 from backhaul.stages.dispatch import Upload, uploads_in
 from backhaul.store.stream import Stretch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 
-from backhaul.clock import Clock
+from backhaul.model.clock import Clock
 from backhaul.operations.contents import Queue
 from backhaul.store import MessageQueue
 from backhaul.store.queues import Message

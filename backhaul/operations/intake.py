@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from backhaul.flow.admission import Admission
-from backhaul.job import Job, JobState
+from backhaul.admission.admission import Admission
+from backhaul.model.job import Job, JobState
 from backhaul.operations.connection import Operations
 from backhaul.store import Pause, Slots
 from backhaul.store.audit import AuditRecord

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from backhaul.breaker import BreakerState
+from backhaul.model.breaker import BreakerState
 from backhaul.operations.connection import Operations
 from backhaul.operations.provider_fields import (
     FIELDS,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from backhaul.job import Job, JobRef, JobState
-from backhaul.letter import ChunkDeadLetter
+from backhaul.model.dead_letter import ChunkDeadLetter
+from backhaul.model.job import Job, JobRef, JobState
 from backhaul.operations.contents import Content, LostBatch, Malformed, Uploads
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from backhaul.errors import JobNotEnded
-from backhaul.job import JobRef, JobState
+from backhaul.model.errors import JobNotEnded
+from backhaul.model.job import JobRef, JobState
 from backhaul.operations.connection import Operations
 from backhaul.operations.contents import LostBatch, Queue
-from backhaul.operations.deadletters import DeadLetter, done_chunks
+from backhaul.operations.dead_letters import DeadLetter, done_chunks
 from backhaul.operations.reasons import DeadLetterReason
 from backhaul.operations.settling import MAX_DEAD_LETTERS, ActResult, Fate, Unit
 from backhaul.stages.announce import Change, announce

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from backhaul.clock import Clock
-from backhaul.errors import BackhaulError
+from backhaul.model.clock import Clock
+from backhaul.model.errors import BackhaulError
 from backhaul.operations.contents import Queue
-from backhaul.operations.deadletters import DeadLetter
+from backhaul.operations.dead_letters import DeadLetter
 from backhaul.operations.holding import Held
 from backhaul.store import AuditLog
 from backhaul.store.audit import AuditRecord

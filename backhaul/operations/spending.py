@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 
-from backhaul.api import DayUsage
-from backhaul.cost import Cost
-from backhaul.guards.purse import by_day, cost_of
-from backhaul.money import display, dollars, nanodollars
+from backhaul.model.api import DayUsage
+from backhaul.model.cost import Cost
+from backhaul.model.money import display, dollars, nanodollars
 from backhaul.operations.connection import Operations
+from backhaul.paid.budget.job_budget import by_day, cost_of
 from backhaul.store.audit import AuditRecord
 from backhaul.store.budgets import BudgetKey
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from backhaul.clock import Clock, SystemClock
+from backhaul.model.clock import Clock, SystemClock
 from backhaul.providers.bedrock import BedrockAdapter, Models
 from backhaul.providers.caller import HttpCaller, Secrets
 from backhaul.providers.calls import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from backhaul.clock import Clock
+from backhaul.model.clock import Clock
 from backhaul.providers.calls import RateLimits
 from backhaul.providers.connection import open_pool, post
 from backhaul.providers.errors import ProviderDenied

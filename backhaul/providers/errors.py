@@ -1,4 +1,4 @@
-"""What a call of a provider may raise, below the classes of `backhaul/errors.py`: guards tell it apart by class.
+"""What a call of a provider may raise, below the classes of `backhaul/model/errors.py`: guards tell it apart by class.
 
 OperatorError
 ├── InvalidProvider        a provider's settings cannot be used
@@ -20,7 +20,7 @@ No message holds the secret, anything of the request, or anything of the answer 
 
 from __future__ import annotations
 
-from backhaul.errors import OperatorError, Permanent, Transient
+from backhaul.model.errors import OperatorError, Permanent, Transient
 
 
 class InvalidProvider(OperatorError):

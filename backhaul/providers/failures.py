@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from backhaul.errors import WorkError
+from backhaul.model.errors import WorkError
 from backhaul.providers.errors import (
     ModelRefused,
     PromptTooLong,

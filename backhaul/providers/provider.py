@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from backhaul.money import cost_of
+from backhaul.model.money import cost_of
 from backhaul.providers import address
 from backhaul.providers.calls import Usage
 from backhaul.providers.errors import InvalidProvider

@@ -1,9 +1,10 @@
 """Cutting an input into chunks and reading them as records, wherever the borders fall."""
 
-from backhaul.reading.chunk import Chunk, Reader, Record, Source
+from backhaul.model.chunk import Chunk, Record, Source
 from backhaul.reading.delimited import Csv
 from backhaul.reading.lines import AsJsonLines, JsonLines, Lines
 from backhaul.reading.raw import Bytes
+from backhaul.reading.reader import Reader
 from backhaul.reading.window import FileSource, Window
 
 __all__ = [

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from backhaul.errors import InvalidProcessor, UnsuitableInput
-from backhaul.reading.chunk import Chunk, Record, Source
+from backhaul.model.chunk import Chunk, Record, Source
+from backhaul.model.errors import InvalidProcessor, UnsuitableInput
 from backhaul.reading.grammar import Grammar
 from backhaul.reading.lines import MAX_RECORD_BYTES, to_json
 from backhaul.reading.raw import cut

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from backhaul.errors import UnsuitableInput
+from backhaul.model.errors import UnsuitableInput
 
 
 class Grammar:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from backhaul.errors import InvalidProcessor, UnsuitableInput
-from backhaul.reading.chunk import Chunk, Reader, Record, Source
+from backhaul.model.chunk import Chunk, Record, Source
+from backhaul.model.errors import InvalidProcessor, UnsuitableInput
 from backhaul.reading.raw import cut
+from backhaul.reading.reader import Reader
 from backhaul.reading.text import BOM, decode, refuse_other_encodings, too_long
 from backhaul.reading.window import Window
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from backhaul.errors import InvalidProcessor
-from backhaul.reading.chunk import Chunk, Record, Source
+from backhaul.model.chunk import Chunk, Record, Source
+from backhaul.model.errors import InvalidProcessor
 from backhaul.reading.window import Window
 
 

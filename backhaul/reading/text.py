@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 from contextlib import closing
 
-from backhaul.errors import UnsuitableInput
-from backhaul.reading.chunk import Source
+from backhaul.model.chunk import Source
+from backhaul.model.errors import UnsuitableInput
 
 BOM = codecs.BOM_UTF8
 # UTF-32 first: its little-endian mark begins with that of UTF-16.

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from backhaul.reading.chunk import Source
+from backhaul.model.chunk import Source
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from backhaul.events import Event, event_of, event_of_breaker
+from backhaul.model.events import Event, event_of, event_of_breaker
 from backhaul.store import EventBus
 from backhaul.store.breakers import SORT_KEY, breaker_of
 from backhaul.store.bus import MAX_ENTRIES

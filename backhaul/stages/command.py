@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from backhaul import keys
-from backhaul.clock import Clock
-from backhaul.cost import Cost
-from backhaul.errors import InvalidRequest, JobHasEnded, JobNotEnded, JobNotFound, NotRedrivable
-from backhaul.flow.admission import Admission
-from backhaul.flow.mending import Reconciler
-from backhaul.flow.redoing import missing_shards
-from backhaul.guards.purse import cost_of
-from backhaul.job import BUDGET_EXHAUSTED, MOVES, Cause, Job, JobRef, JobState, Stop, StopKind
-from backhaul.money import nanodollars
+from backhaul.admission.admission import Admission
+from backhaul.admission.missing_shards import missing_shards
+from backhaul.admission.reconciler import Reconciler
+from backhaul.model import keys
+from backhaul.model.clock import Clock
+from backhaul.model.cost import Cost
+from backhaul.model.errors import InvalidRequest, JobHasEnded, JobNotEnded, JobNotFound, NotRedrivable
+from backhaul.model.job import BUDGET_EXHAUSTED, MOVES, Cause, Job, JobRef, JobState, Stop, StopKind
+from backhaul.model.money import nanodollars
+from backhaul.paid.budget.job_budget import cost_of
 from backhaul.store import BudgetStore, JobStore, ObjectStore, RunStore, ShardStore, SlotStore
 from backhaul.store.budgets import BudgetKey
 

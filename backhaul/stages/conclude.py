@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from backhaul.flow.outage import outages_as_unavailable
-from backhaul.job import Cause, Job, JobState
+from backhaul.model.job import Cause, Job, JobState
+from backhaul.model.outage import outages_as_unavailable
+from backhaul.model.task import RunTask, ShardTask
 from backhaul.store import JobStore, ShardStore
-from backhaul.task import RunTask, ShardTask
 
 
 def cause_of(error: str, cause: str) -> Cause:

@@ -9,11 +9,11 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
-from backhaul import keys
-from backhaul.clock import Clock
-from backhaul.errors import JobNotFound, MalformedMessage
-from backhaul.flow.admission import Admission
-from backhaul.job import Job, JobRef, JobState, ObjectRef
+from backhaul.admission.admission import Admission
+from backhaul.model import keys
+from backhaul.model.clock import Clock
+from backhaul.model.errors import JobNotFound, MalformedMessage
+from backhaul.model.job import Job, JobRef, JobState, ObjectRef
 from backhaul.store import JobStore, RunStore, SlotStore
 
 

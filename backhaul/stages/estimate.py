@@ -8,20 +8,21 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from backhaul import ConcurrentProcessor
-from backhaul.clock import Clock
-from backhaul.errors import CannotEstimate, InvalidRequest
-from backhaul.estimate import Estimate, Sampled, Workforce, extrapolate
-from backhaul.flow.interrupt import Interrupted, Interrupter, InterruptReason
-from backhaul.guards.channels import rate_of
-from backhaul.limit import Rate
-from backhaul.processor import Expected, Processor
+from backhaul.estimate.estimate import Estimate, Sampled, Workforce, extrapolate
+from backhaul.estimate.sampling import LARGEST, Look, TextSource, look_at, look_at_beginning, problem_of
+from backhaul.model.clock import Clock
+from backhaul.model.errors import CannotEstimate, InvalidRequest
+from backhaul.model.interruption import Interrupted, InterruptReason
+from backhaul.model.limit import Rate
+from backhaul.model.settings import Settings
+from backhaul.model.shard import KIB, MAX_CHUNKS, check_size, choose_chunk_bytes
+from backhaul.paid.channels import rate_of
+from backhaul.plugin.concurrency import ConcurrentProcessor
+from backhaul.plugin.processor import Expected, Processor
+from backhaul.plugin.registry import Registry
 from backhaul.providers import Provider, UnknownProvider
-from backhaul.registry import Registry
-from backhaul.sampling import LARGEST, Look, TextSource, look_at, look_at_beginning, problem_of
-from backhaul.settings import Settings
-from backhaul.shard import KIB, MAX_CHUNKS, check_size, choose_chunk_bytes
 from backhaul.store.providers import ProviderStore
+from backhaul.worker.interrupter import Interrupter
 
 T = TypeVar("T")
 

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 
-from backhaul import keys
-from backhaul.api import DayUsage, Download
-from backhaul.clock import Clock
-from backhaul.cost import Cost
-from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady
-from backhaul.flow.outage import is_outage
-from backhaul.guards.purse import by_day, cost_of
-from backhaul.job import Counts, Job, JobRef, JobState, ObjectRef
-from backhaul.progress import ShardRecord, count
-from backhaul.settings import Settings
+from backhaul.model import keys
+from backhaul.model.api import DayUsage, Download
+from backhaul.model.clock import Clock
+from backhaul.model.cost import Cost
+from backhaul.model.errors import InvalidRequest, JobNotFound, ResultNotReady
+from backhaul.model.job import Counts, Job, JobRef, JobState, ObjectRef
+from backhaul.model.outage import is_outage
+from backhaul.model.progress import ShardRecord, count
+from backhaul.model.settings import Settings
+from backhaul.paid.budget.job_budget import by_day, cost_of
 from backhaul.store import BudgetStore, JobStore, ObjectStore, Page, ShardStore, SlotStore
 from backhaul.store.budgets import BudgetKey
 

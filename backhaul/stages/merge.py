@@ -9,22 +9,22 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
 
-from backhaul import keys
-from backhaul.clock import Clock
-from backhaul.errors import StoreUnavailable
-from backhaul.flow.failure import Watched, only_bytes, processor_cause
-from backhaul.flow.outage import outages_as_unavailable
-from backhaul.flow.redoing import planned_shards
-from backhaul.guards.purse import close_books, cost_of
-from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef, StopKind
-from backhaul.letter import dead_letter_of
-from backhaul.processor import Context, Processor
-from backhaul.progress import FailedChunk, ShardRecord, pieces_of
-from backhaul.receipt import Verdict, judge, receipt_of
-from backhaul.registry import Registry
-from backhaul.shard import Shard
+from backhaul.admission.missing_shards import planned_shards
+from backhaul.model import keys
+from backhaul.model.clock import Clock
+from backhaul.model.dead_letter import dead_letter_of
+from backhaul.model.errors import StoreUnavailable
+from backhaul.model.job import Cause, Job, JobRef, JobState, ObjectRef, StopKind
+from backhaul.model.outage import outages_as_unavailable
+from backhaul.model.progress import FailedChunk, ShardRecord, pieces_of
+from backhaul.model.receipt import Verdict, judge, receipt_of
+from backhaul.model.shard import Shard
+from backhaul.model.task import RunTask
+from backhaul.paid.budget.job_budget import close_books, cost_of
+from backhaul.plugin.failure import Watched, only_bytes, processor_cause
+from backhaul.plugin.processor import Context, Processor
+from backhaul.plugin.registry import Registry
 from backhaul.store import BudgetStore, DeadLetterQueue, JobStore, ObjectStore, OutputWriter, ShardStore, StepStore
-from backhaul.task import RunTask
 
 MAX_MERGE = timedelta(minutes=20)
 """When the sweep asks whether a merge still lives: longer than its function may run."""

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from backhaul import keys
-from backhaul.errors import StoreError
-from backhaul.flow.failure import processor_cause
-from backhaul.flow.outage import outages_as_unavailable
-from backhaul.flow.redoing import missing_shards
-from backhaul.job import Cause, Counts, Job, JobState, ObjectRef
-from backhaul.processor import Processor
+from backhaul.admission.missing_shards import missing_shards
+from backhaul.model import keys
+from backhaul.model.errors import StoreError
+from backhaul.model.job import Cause, Counts, Job, JobState, ObjectRef
+from backhaul.model.outage import outages_as_unavailable
+from backhaul.model.shard import MAX_CHUNKS, Shard, check_chunks, choose_chunk_bytes, plan_shards
+from backhaul.model.task import RunTask
+from backhaul.plugin.failure import processor_cause
+from backhaul.plugin.processor import Processor
+from backhaul.plugin.registry import Registry
 from backhaul.reading import Chunk, Source
-from backhaul.registry import Registry
-from backhaul.shard import MAX_CHUNKS, Shard, check_chunks, choose_chunk_bytes, plan_shards
 from backhaul.store import JobStore, ObjectStore, S3Source, ShardStore
-from backhaul.task import RunTask
 
 
 @dataclass(frozen=True)

@@ -8,23 +8,20 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
-from backhaul.clock import Clock
-from backhaul.errors import Superseded
-from backhaul.flow.commit import GroupCommit, Tools
-from backhaul.flow.outage import is_outage, outages_as_unavailable
-from backhaul.flow.retry import delay_before
-from backhaul.flow.shard_run import AttemptEnd, End, ShardRun
-from backhaul.flow.watch import Watchdog
-from backhaul.guards.allowance import Caps
-from backhaul.guards.answer_cache import AnswerCache
-from backhaul.guards.channels import Channels
-from backhaul.guards.paid import PaidCalls
-from backhaul.guards.purse import budget_of, stop_for
-from backhaul.job import Job, JobState, Stop, StopKind
-from backhaul.policy import time_for_work
-from backhaul.progress import ShardRecord, Wait
-from backhaul.registry import Registry
-from backhaul.settings import Settings
+from backhaul.model.clock import Clock
+from backhaul.model.errors import Superseded
+from backhaul.model.job import Job, JobState, Stop, StopKind
+from backhaul.model.outage import is_outage, outages_as_unavailable
+from backhaul.model.policy import time_for_work
+from backhaul.model.progress import ShardRecord, Wait
+from backhaul.model.settings import Settings
+from backhaul.model.task import ShardTask
+from backhaul.paid.answer_cache import AnswerCache
+from backhaul.paid.budget.job_budget import budget_of, stop_for
+from backhaul.paid.budget.rule import Caps
+from backhaul.paid.calls import PaidCalls
+from backhaul.paid.channels import Channels
+from backhaul.plugin.registry import Registry
 from backhaul.store import (
     AnswerStore,
     BudgetStore,
@@ -35,7 +32,10 @@ from backhaul.store import (
     ShardStore,
     StepStore,
 )
-from backhaul.task import ShardTask
+from backhaul.worker.commit import GroupCommit, Tools
+from backhaul.worker.retry import delay_before
+from backhaul.worker.shard_run import AttemptEnd, End, ShardRun
+from backhaul.worker.watchdog import Watchdog
 
 OUTAGE_TRIES = 6
 """A worker that a store fails in the middle of its work comes back after as long as after the sixth try of a record."""

@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 
-from backhaul.clock import Clock
-from backhaul.errors import InvalidOption, InvalidRequest
-from backhaul.job import UPLOAD_GRACE, Job, JobRef, JobState, new_job_id
-from backhaul.policy import DAY_SECONDS, DEFAULT, Policy, time_for_work
-from backhaul.processor import Processor
-from backhaul.registry import Registry
-from backhaul.settings import Settings
-from backhaul.shard import check_size
+from backhaul.model.clock import Clock
+from backhaul.model.errors import InvalidOption, InvalidRequest
+from backhaul.model.job import UPLOAD_GRACE, Job, JobRef, JobState, new_job_id
+from backhaul.model.policy import DAY_SECONDS, DEFAULT, Policy, time_for_work
+from backhaul.model.settings import Settings
+from backhaul.model.shard import check_size
+from backhaul.plugin.processor import Processor
+from backhaul.plugin.registry import Registry
 from backhaul.store import JobStore, ObjectStore, PresignedUpload
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from backhaul.clock import Clock
-from backhaul.flow.admission import CHECK_EVERY
-from backhaul.flow.mending import MAX_STOP, ORPHANED_AFTER, Reconciler, ignores_stop, is_past_deadline, lost
-from backhaul.flow.salvage import salvage
-from backhaul.job import Job, JobRef, JobState
+from backhaul.admission.admission import CHECK_EVERY
+from backhaul.admission.reconciler import MAX_STOP, ORPHANED_AFTER, Reconciler, ignores_stop, is_past_deadline, lost
+from backhaul.admission.salvage import salvage
+from backhaul.model.clock import Clock
+from backhaul.model.job import Job, JobRef, JobState
+from backhaul.model.task import RunTask
 from backhaul.store import JobStore, ObjectStore, RunStatus, RunStore, ShardStore, SlotStore
 from backhaul.store.job_index import Problems
-from backhaul.task import RunTask
 
 MAX_JOBS = 100
 """Jobs of one state that one sweep looks at; the next sweep takes the rest."""

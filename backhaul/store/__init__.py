@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
-from backhaul.clock import Clock, SystemClock
-from backhaul.settings import Settings
+from backhaul.model.clock import Clock, SystemClock
+from backhaul.model.settings import Settings
 from backhaul.store.answers import AnswerStore
 from backhaul.store.audit import AuditLog
 from backhaul.store.breakers import BreakerStore
 from backhaul.store.budgets import BudgetStore
 from backhaul.store.bus import EventBus
+from backhaul.store.dead_letters import DeadLetterQueue
 from backhaul.store.job_index import Page
 from backhaul.store.jobs import JobStore
-from backhaul.store.letters import DeadLetterQueue
 from backhaul.store.limits import LimitStore
 from backhaul.store.objects import ObjectStore, PresignedUpload, S3Source
 from backhaul.store.output import OutputWriter

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from backhaul import keys
-from backhaul.clock import Clock
+from backhaul.model import keys
+from backhaul.model.clock import Clock
 from backhaul.store.claim_check import ClaimCheck
 from backhaul.store.codec import from_item, to_item
 from backhaul.store.objects import ObjectStore

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from backhaul import keys
-from backhaul.clock import Clock
-from backhaul.job import Job, JobRef
+from backhaul.model import keys
+from backhaul.model.clock import Clock
+from backhaul.model.job import Job, JobRef
 from backhaul.store.codec import Item, convert, from_item, to_item
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
 
-from backhaul.errors import StoreRefused, StoreUnavailable
-from backhaul.transience import is_transient
+from backhaul.model.errors import StoreRefused, StoreUnavailable
+from backhaul.model.transience import is_transient
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from backhaul.breaker import BreakerState, Count
+from backhaul.model.breaker import BreakerState, Count
 from backhaul.store.codec import Item, arguments, convert, from_item, naming, removing, setting, to_item
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from backhaul.clock import Clock
-from backhaul.cost import ProviderUsage as ProviderUsage
-from backhaul.job import JobRef
-from backhaul.money import check
+from backhaul.model.clock import Clock
+from backhaul.model.cost import ProviderUsage as ProviderUsage
+from backhaul.model.job import JobRef
+from backhaul.model.money import check
 from backhaul.store.codec import Item, from_item, to_item
 
 if TYPE_CHECKING:

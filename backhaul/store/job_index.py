@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from backhaul import keys
-from backhaul.clock import Clock
-from backhaul.errors import UnreadableRecord
-from backhaul.job import Job, JobRef, JobState
+from backhaul.model import keys
+from backhaul.model.clock import Clock
+from backhaul.model.errors import UnreadableRecord
+from backhaul.model.job import Job, JobRef, JobState
 from backhaul.store.codec import from_item, naming, to_item
 from backhaul.store.job_item import job_of
 

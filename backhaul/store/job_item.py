@@ -6,9 +6,9 @@ from dataclasses import MISSING, fields
 
 import msgspec
 
-from backhaul import keys
-from backhaul.errors import InvalidRequest, UnreadableRecord
-from backhaul.job import Job
+from backhaul.model import keys
+from backhaul.model.errors import InvalidRequest, UnreadableRecord
+from backhaul.model.job import Job
 from backhaul.store.codec import Item, convert, from_item, to_item
 
 _FIELDS = tuple(item.name for item in fields(Job))

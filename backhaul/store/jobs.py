@@ -9,9 +9,9 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from backhaul import keys
-from backhaul.errors import JobNotFound, RunNotFound
-from backhaul.job import Cause, Counts, Job, JobRef, JobState, ObjectRef, Stop, StopKind
+from backhaul.model import keys
+from backhaul.model.errors import JobNotFound, RunNotFound
+from backhaul.model.job import Cause, Counts, Job, JobRef, JobState, ObjectRef, Stop, StopKind
 from backhaul.store.codec import Item, arguments, convert, from_item, naming, removing, setting, to_item
 from backhaul.store.job_index import JobIndex
 from backhaul.store.job_item import item_of, job_of
@@ -44,16 +44,12 @@ class JobStore(JobIndex):
             ExpressionAttributeValues={":moves": item["moves"], ":created_at": item["created_at"]},
         )
 
-    def get(self, ref: JobRef) -> Job:
-        """Return the job as last written; raises `JobNotFound`."""
-        found = self._client.get_item(TableName=self._table, Key=_key(ref), ConsistentRead=True)
-        if "Item" not in found:
-            raise JobNotFound(ref.job_id)
-        return job_of(found["Item"])
+    def get(self, ref: JobRef, *, consistent: bool = True) -> Job:
+        """Return the job as last written; raises `JobNotFound`.
 
-    def glance(self, ref: JobRef) -> Job:
-        """Return the job as it was a moment ago, at half the price; raises `JobNotFound`."""
-        found = self._client.get_item(TableName=self._table, Key=_key(ref))
+        A read that is not consistent costs half, and may return the job as it was a moment ago.
+        """
+        found = self._client.get_item(TableName=self._table, Key=_key(ref), ConsistentRead=consistent)
         if "Item" not in found:
             raise JobNotFound(ref.job_id)
         return job_of(found["Item"])

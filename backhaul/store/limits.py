@@ -8,7 +8,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from backhaul.limit import SECOND, LimitState, Update, UpdateResult
+from backhaul.model.limit import SECOND, LimitState, Update, UpdateResult
 from backhaul.store.codec import Item, convert, from_item, to_item
 
 if TYPE_CHECKING:

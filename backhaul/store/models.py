@@ -17,8 +17,8 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from backhaul.clock import Clock
-from backhaul.errors import WorkError
+from backhaul.model.clock import Clock
+from backhaul.model.errors import WorkError
 from backhaul.providers.errors import ProviderDenied, ProviderDown, ProviderRejected
 from backhaul.providers.failures import aws_failure
 

@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
-from backhaul import keys
-from backhaul.job import Job, ObjectRef
+from backhaul.model import keys
+from backhaul.model.job import Job, ObjectRef
 from backhaul.store.body import ResumingBody
 
 if TYPE_CHECKING:

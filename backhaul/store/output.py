@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from backhaul.job import ObjectRef
+from backhaul.model.job import ObjectRef
 from backhaul.store.objects import ObjectStore
 
 if TYPE_CHECKING:

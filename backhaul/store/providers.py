@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from backhaul.clock import Clock
+from backhaul.model.clock import Clock
 from backhaul.providers.errors import InvalidProvider, ProviderConflict, UnknownProvider
 from backhaul.providers.provider import Provider
 from backhaul.store.codec import from_item, to_item

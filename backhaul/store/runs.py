@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from backhaul import keys
-from backhaul.job import Cause, Job
+from backhaul.model import keys
+from backhaul.model.job import Cause, Job
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient

@@ -10,10 +10,10 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from backhaul.clock import Clock
-from backhaul.errors import Transient
+from backhaul.model.clock import Clock
+from backhaul.model.errors import Transient
+from backhaul.model.transience import is_transient
 from backhaul.providers.errors import SecretUnreadable
-from backhaul.transience import is_transient
 
 KEPT_SECONDS = 300.0
 ANEW_SECONDS = 10.0

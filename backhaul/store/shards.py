@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from backhaul import keys
-from backhaul.clock import Clock
-from backhaul.errors import Superseded
-from backhaul.job import Cause, JobRef
-from backhaul.progress import ShardRecord
-from backhaul.shard import Shard
+from backhaul.model import keys
+from backhaul.model.clock import Clock
+from backhaul.model.errors import Superseded
+from backhaul.model.job import Cause, JobRef
+from backhaul.model.progress import ShardRecord
+from backhaul.model.shard import Shard
 from backhaul.store.codec import Item, arguments, convert, from_item, naming, removing, setting, to_item
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from backhaul.clock import Clock
-from backhaul.job import JobRef
+from backhaul.model.clock import Clock
+from backhaul.model.job import JobRef
 from backhaul.store.codec import convert, from_item, to_item
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class Slots:
     members: frozenset[JobRef] = frozenset()
     paused: Pause | None = None
     paused_tenants: Mapping[str, Pause] = field(default_factory=dict)
-    turns: Mapping[int, int] = field(default_factory=dict)
-    """The highest turn of each priority that was ever started: who queues next is not served before it."""
+    served: Mapping[int, int] = field(default_factory=dict)
+    """By priority, the highest turn that ever started: a job that queues later is not served before it."""
 
     def of(self, tenant: str) -> int:
         """Return how many slots the tenant's jobs hold."""
@@ -151,7 +151,7 @@ class SlotStore:
         A tenant that queues many jobs gets many turns, one after the other; another's first job gets the
         next. So tenants are served in rotation, however many jobs each has waiting.
         """
-        served = self.get().turns.get(priority, 0)
+        served = self.get().served.get(priority, 0)
         key = to_item({"pk": f"TURN#{tenant}", "sk": f"TURN#{priority}"})
         try:
             answer = self._client.update_item(
@@ -175,7 +175,7 @@ def _slots_of(values: dict[str, Any]) -> Slots:
         members=frozenset(JobRef(*name.split("/")) for name in values.get("members", ())),
         paused=pauses.pop(_ALL, None),
         paused_tenants={name.removeprefix(f"{_ALL}_"): pause for name, pause in pauses.items()},
-        turns={int(name.removeprefix(_TURN)): turn for name, turn in values.items() if name.startswith(_TURN)},
+        served={int(name.removeprefix(_TURN)): turn for name, turn in values.items() if name.startswith(_TURN)},
     )
 
 

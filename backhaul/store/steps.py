@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backhaul import keys
-from backhaul.job import JobRef
-from backhaul.journal import Step
+from backhaul.model import keys
+from backhaul.model.job import JobRef
+from backhaul.plugin.journal import Step
 from backhaul.store.claim_check import ClaimCheck
 from backhaul.store.codec import Item, from_item, to_item
 from backhaul.store.objects import ObjectStore

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from backhaul.errors import StoreUnavailable
+from backhaul.model.errors import StoreUnavailable
 
 _MAX_EMPTY = 50
 """Answers in a row without a record, after which the stream counts as silent: it may skip a stretch in each."""

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from backhaul.guards.shared_time import NEAR, SKEW
+from backhaul.paid.limit.shared_clock import NEAR, SKEW
 from benchmarks.limits.ours import STARTING, Result, Setting, simulate
 from benchmarks.limits.peers import PEERS, simulate_peer
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from unittest.mock import patch
 
-from backhaul.guards import limits
-from backhaul.guards.limits import Limiter
-from backhaul.guards.shared_time import NEAR
-from backhaul.limit import Rate, Refusal, Reservation
+from backhaul.model.limit import Rate, Refusal, Reservation
+from backhaul.paid.limit import limiter as limiter_module
+from backhaul.paid.limit.limiter import Limiter
+from backhaul.paid.limit.shared_clock import NEAR
 from benchmarks.limits.world import (
     Gate,
     MemoryLimits,
@@ -88,7 +88,7 @@ def simulate(setting: Setting) -> Result:
         for _ in range(setting.lease):
             make = limiter if setting.visits else lambda process=process: process
             world.resume(_thread(world, setting, make, gate, store, provider), begins)
-    with patch.object(limits, "_random", world.random):  # so that every run says the same
+    with patch.object(limiter_module, "_random", world.random):  # so that every run says the same
         world.run()
     return result_of(setting, provider, store.writes, 3.0 if setting.skew else 0.0)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from backhaul.limit import SECOND, LimitState, Update, UpdateResult
+from backhaul.model.limit import SECOND, LimitState, Update, UpdateResult
 
 BEGAN = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

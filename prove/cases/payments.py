@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from backhaul.job import JobRef
-from backhaul.money import nanodollars
+from backhaul.model.job import JobRef
+from backhaul.model.money import nanodollars
 from backhaul.store.budgets import BudgetKey
 from prove.cases.orchestrator import settle
 from prove.checker import Deal

@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from backhaul.client import Backhaul
-from backhaul.discovery import client_of
+from backhaul.client.client import Backhaul
+from backhaul.client.discovery import client_of
 from prove.checker.rework import Rework
 from prove.deployed import Deployed, eventually
 from prove.provider import Asked

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from unittest import mock
 
-from backhaul.guards import breaker
+from backhaul.paid.breaker import breaker
 from prove.cases.payments import PROCESSORS, RECORDS, check, death, market, submit
 from prove.faults import Fault, at
 from prove.history import Call

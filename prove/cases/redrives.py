@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from backhaul import Context
-from backhaul.job import JobRef
+from backhaul.model.job import JobRef
 from prove.clock import running
 from prove.faults import Fault, Kind, at
 from prove.registry import Trial, case

@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 from backhaul import Context
-from backhaul.job import JobRef
+from backhaul.model.job import JobRef
 from backhaul.store import claim_check
 from prove.cases.orchestrator import settle
 from prove.faults import Fault, Kind, at

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from backhaul.client import Backhaul
-from backhaul.discovery import client_of
+from backhaul.client.client import Backhaul
+from backhaul.client.discovery import client_of
 from backhaul.local import Connection, LocalCloud
 from backhaul.local.emulator import Emulator
 from backhaul.local.folder import Folder

@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 from botocore.credentials import Credentials
 
-from backhaul.api import JobView
-from backhaul.client import Backhaul
-from backhaul.job import JobState
+from backhaul.client.client import Backhaul
+from backhaul.client.signing import SigV4
 from backhaul.local.access import Access
 from backhaul.local.connection import Connection
-from backhaul.signing import SigV4
+from backhaul.model.api import JobView
+from backhaul.model.job import JobState
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 300

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from backhaul import keys
 from backhaul.cli.exits import Exit
-from backhaul.clock import SystemClock
-from backhaul.job import JobRef, JobState
 from backhaul.local.users import OPERATOR
+from backhaul.model import keys
+from backhaul.model.clock import SystemClock
+from backhaul.model.job import JobRef, JobState
 from backhaul.store import AuditLog
 from scripts.subscriber import subscription
 from tests.e2e.support import PROJECT, admin_client, eventually, output_of, run_job

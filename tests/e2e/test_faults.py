@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 
 import psutil
 
-from backhaul import keys
-from backhaul.clock import SystemClock
-from backhaul.job import JobRef, JobState
 from backhaul.local.emulator import Emulator
 from backhaul.local.folder import Folder
+from backhaul.model import keys
+from backhaul.model.clock import SystemClock
+from backhaul.model.job import JobRef, JobState
+from backhaul.plugin.registry import find_processors
 from backhaul.reading import FileSource
-from backhaul.registry import find_processors
 from backhaul.store import ShardStore
-from backhaul.trial import trial
+from backhaul.trial.trial import trial
 from scripts.subscriber import subscription
 from tests.e2e.support import admin_client, ask, eventually, output_of, run_job, wait_for
 

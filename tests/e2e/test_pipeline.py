@@ -9,11 +9,11 @@ import httpx
 import jsonschema
 import pytest
 
-from backhaul.errors import RequestRefused
-from backhaul.job import JobState
+from backhaul.model.errors import RequestRefused
+from backhaul.model.job import JobState
+from backhaul.plugin.registry import find_processors
 from backhaul.reading import FileSource
-from backhaul.registry import find_processors
-from backhaul.trial import trial
+from backhaul.trial.trial import trial
 from scripts.subscriber import subscription
 from tests.e2e.support import PROJECT, ask, run_job, trusted
 

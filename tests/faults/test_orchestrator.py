@@ -15,8 +15,8 @@ from unittest import mock
 
 import pytest
 
-from backhaul.errors import MalformedMessage
-from backhaul.task import RunTask
+from backhaul.model.errors import MalformedMessage
+from backhaul.model.task import RunTask
 from prove import orchestrator
 from prove.functions import FunctionFailed
 from prove.history import Call

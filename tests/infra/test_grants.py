@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from backhaul import keys
-from backhaul.job import JobRef
+from backhaul.model import keys
+from backhaul.model.job import JobRef
 from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from tests.infra import grants
 from tests.infra.template import Template, listed, texts

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from backhaul import keys
+from backhaul.model import keys
 from tests.infra.template import Grant, Template, grant
 from tests.infra.test_grants import JOB
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from backhaul import keys
-from backhaul.events import SOURCE
-from backhaul.job import JobRef
-from backhaul.settings import Settings
+from backhaul.model import keys
+from backhaul.model.events import SOURCE
+from backhaul.model.job import JobRef
+from backhaul.model.settings import Settings
 from backhaul.store import breakers
 from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from tests.infra.template import Template, listed, text

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from backhaul.settings import Settings
+from backhaul.model.settings import Settings
 from stacks.stage import DeploymentSettings, InvalidContext
 
 

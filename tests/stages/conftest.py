@@ -19,12 +19,13 @@ from moto.backends import get_backend
 from moto.dynamodb.responses import DynamoHandler
 from moto.stepfunctions.models import StepFunctionBackend
 
-from backhaul import keys
-from backhaul.guards.channels import Channels
-from backhaul.job import Job, JobRef, JobState, ObjectRef
-from backhaul.registry import Registry, find_processors
-from backhaul.settings import Settings
-from backhaul.shard import Shard
+from backhaul.model import keys
+from backhaul.model.job import Job, JobRef, JobState, ObjectRef
+from backhaul.model.settings import Settings
+from backhaul.model.shard import Shard
+from backhaul.model.task import RunTask, ShardTask
+from backhaul.paid.channels import Channels
+from backhaul.plugin.registry import Registry, find_processors
 from backhaul.stages.announce import Change, announce
 from backhaul.stages.command import Redriven, cancel, redrive
 from backhaul.stages.dispatch import Upload, dispatch, hand_on, uploads_in
@@ -34,7 +35,6 @@ from backhaul.stages.process import Outcome, process
 from backhaul.stages.submit import Submission, Submitted, submit
 from backhaul.stages.sweep import Swept, sweep
 from backhaul.store import Store
-from backhaul.task import RunTask, ShardTask
 
 TENANT = "AIDAEXAMPLE"
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import boto3
 import pytest
 
-from backhaul.flow.admission import Admission
-from backhaul.job import Cause, JobRef, JobState
-from backhaul.policy import Policy
+from backhaul.admission.admission import Admission
+from backhaul.model.job import Cause, JobRef, JobState
+from backhaul.model.policy import Policy
+from backhaul.model.task import RunTask
 from backhaul.store import JobStore, RunStore, SlotStore, Store, job_index
-from backhaul.task import RunTask
 from tests.stages.test_crashes import Crash, crash_once
 from tests.stages.test_dispatch import in_threads
 

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from backhaul.events import DETAIL_TYPES
-from backhaul.guards.breaker import Breaker
-from backhaul.guards.breaker_rule import BreakerRule, CallReport, CallResult, Permit, Probe
-from backhaul.job import Cause, JobState, Stop, StopKind
+from backhaul.model.events import DETAIL_TYPES
+from backhaul.model.job import Cause, JobState, Stop, StopKind
+from backhaul.model.task import RunTask
+from backhaul.paid.breaker.breaker import Breaker
+from backhaul.paid.breaker.rule import BreakerRule, CallReport, CallResult, Permit, Probe
 from backhaul.stages.announce import Change, announce
 from backhaul.store import EventBus
-from backhaul.task import RunTask
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/schemas/job-event.v1.json").read_text())
 VALIDATOR = Draft202012Validator(SCHEMA, format_checker=FormatChecker())

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from botocore.exceptions import ClientError
 
-from backhaul.breaker import BreakerState, Count, Phase
-from backhaul.guards.breaker import Breaker
-from backhaul.guards.breaker_rule import (
+from backhaul.model.breaker import BreakerState, Count, Phase
+from backhaul.paid.breaker.breaker import Breaker
+from backhaul.paid.breaker.rule import (
     BreakerRule,
     CallReport,
     CallResult,

@@ -5,15 +5,15 @@ from datetime import timedelta
 
 import pytest
 
-from backhaul.breaker import Phase
 from backhaul.cli.app import run
 from backhaul.cli.exits import Exit
-from backhaul.errors import InvalidRequest
-from backhaul.guards.breaker import Breaker
-from backhaul.guards.breaker_rule import BreakerRule, CallReport, CallResult, OpenBreaker, Permit, Probe
+from backhaul.model.breaker import Phase
+from backhaul.model.errors import InvalidRequest
 from backhaul.operations.breakers import close, hold_open
 from backhaul.operations.connection import Operations, Outputs
 from backhaul.operations.providers import change, look, remove
+from backhaul.paid.breaker.breaker import Breaker
+from backhaul.paid.breaker.rule import BreakerRule, CallReport, CallResult, OpenBreaker, Permit, Probe
 from backhaul.providers import UnknownProvider
 from tests.stages.test_breaker_store import lose_answers
 from tests.stages.test_dispatch import in_threads

@@ -6,8 +6,11 @@ from datetime import date, timedelta
 import pytest
 from botocore.exceptions import ClientError
 
-from backhaul.errors import InvalidRequest, Superseded
-from backhaul.guards.allowance import (
+from backhaul.model.errors import InvalidRequest, Superseded
+from backhaul.model.job import JobRef
+from backhaul.model.money import DOLLAR
+from backhaul.paid.budget.budget import Budget
+from backhaul.paid.budget.rule import (
     ALLOWANCE_SECONDS,
     TAKEN_OVER,
     Caps,
@@ -18,9 +21,6 @@ from backhaul.guards.allowance import (
     OutOfReach,
     buried,
 )
-from backhaul.guards.budget import Budget
-from backhaul.job import JobRef
-from backhaul.money import DOLLAR
 from backhaul.store.budgets import BudgetKey, BudgetState, Entry, Limit, Posting, ProviderUsage, digest_of
 from tests.stages.test_breaker_store import calls_of, lose_answers
 from tests.stages.test_dispatch import in_threads

@@ -9,16 +9,14 @@ import msgspec
 import pytest
 
 from backhaul import Bytes, Chat, ConcurrentProcessor, Lines, Message, Processor
-from backhaul import shard as shard_module
-from backhaul.errors import StoreUnavailable
-from backhaul.flow import commit as commits
-from backhaul.flow import shard_run
-from backhaul.guards import channels as channel_module
-from backhaul.guards.allowance import MAX_CALLS
-from backhaul.guards.limits import Limiter
-from backhaul.job import JobState
-from backhaul.money import DOLLAR
-from backhaul.policy import Policy
+from backhaul.model import shard as shard_module
+from backhaul.model.errors import StoreUnavailable
+from backhaul.model.job import JobState
+from backhaul.model.money import DOLLAR
+from backhaul.model.policy import Policy
+from backhaul.paid import channels as channel_module
+from backhaul.paid.budget.rule import MAX_CALLS
+from backhaul.paid.limit.limiter import Limiter
 from backhaul.providers import (
     Answer,
     ModelRefused,
@@ -29,6 +27,8 @@ from backhaul.providers import (
     Usage,
 )
 from backhaul.store.budgets import BudgetKey
+from backhaul.worker import commit as commits
+from backhaul.worker import shard_run
 from tests.stages.test_crashes import Crash, crash_once
 
 DATA = b"".join(b"line %04d\n" % number for number in range(40))

@@ -12,7 +12,7 @@ from backhaul.cli.exits import Exit
 from backhaul.operations.contents import Queue
 from backhaul.operations.redriving import Redrive
 from backhaul.store import queues
-from tests.stages.desk import make_operator
+from tests.stages.operator_seat import make_operator
 
 HOSTILE = "\x85\x9b31m\u202e[bold]evil[/bold] \u200b" + "x" * 100
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from backhaul.job import Cause, JobState
+from backhaul.model.job import Cause, JobState
+from backhaul.model.task import RunTask
 from backhaul.stages.conclude import cause_of, conclude_run, conclude_shard
-from backhaul.task import RunTask
 
 DATA = b"".join(b"line %04d\n" % number for number in range(100))
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from backhaul import ConcurrentProcessor, Lines, Transient
-from backhaul.flow import commit as commits
-from backhaul.flow import watch
-from backhaul.flow.interrupt import Interrupted, InterruptReason
-from backhaul.job import JobState
-from backhaul.policy import Policy
+from backhaul.model.interruption import Interrupted, InterruptReason
+from backhaul.model.job import JobState
+from backhaul.model.policy import Policy
+from backhaul.worker import commit as commits
+from backhaul.worker import watchdog
 from tests.stages.test_crashes import Crash, crash_once
 
 DATA = b"".join(b"line %04d\n" % number for number in range(60))
@@ -153,7 +153,7 @@ def test_a_record_that_waits_for_something_outside_loses_no_attempt(asking, prov
 
 
 def test_a_record_that_takes_too_long_ends_alone(asking, provider, monkeypatch):
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.01)
     stuck = threading.Event()
 
     def hang():
@@ -172,7 +172,7 @@ def test_a_record_that_takes_too_long_ends_alone(asking, provider, monkeypatch):
 
 
 def test_a_job_that_is_cancelled_keeps_what_was_done_in_order(asking, provider, monkeypatch):
-    monkeypatch.setattr(watch, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(watchdog, "BEAT_SECONDS", 0.0)
     task, shard = begun(asking)
     provider.trouble["line 0030"] = lambda: asking.cancel(task.job)
     assert asking.process(shard).outcome == "done"

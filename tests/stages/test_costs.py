@@ -12,21 +12,22 @@ from botocore.exceptions import ClientError
 from jsonschema import Draft202012Validator
 
 from backhaul import Chat, Lines, Message, Processor
-from backhaul.api import JobView
 from backhaul.cli.app import run
 from backhaul.cli.exits import Exit
-from backhaul.errors import InvalidRequest, JobHasEnded, JobNotFound, StoreUnavailable, Superseded
-from backhaul.events import event_of
-from backhaul.guards import channels as channel_module
-from backhaul.guards.allowance import ALLOWANCE_SECONDS, Caps, Exhausted, Holder
-from backhaul.guards.budget import Budget
-from backhaul.guards.purse import budget_of, stop_for
-from backhaul.job import JobRef, JobState
-from backhaul.money import DOLLAR, display, nanodollars
+from backhaul.model.api import JobView
+from backhaul.model.errors import InvalidRequest, JobHasEnded, JobNotFound, StoreUnavailable, Superseded
+from backhaul.model.events import event_of
+from backhaul.model.job import JobRef, JobState
+from backhaul.model.money import DOLLAR, display, nanodollars
+from backhaul.model.policy import Policy
+from backhaul.model.progress import Wait
+from backhaul.model.task import RunTask
 from backhaul.operations.connection import Operations, Outputs
 from backhaul.operations.spending import raise_today
-from backhaul.policy import Policy
-from backhaul.progress import Wait
+from backhaul.paid import channels as channel_module
+from backhaul.paid.budget.budget import Budget
+from backhaul.paid.budget.job_budget import budget_of, stop_for
+from backhaul.paid.budget.rule import ALLOWANCE_SECONDS, Caps, Exhausted, Holder
 from backhaul.providers import Answer, Provider
 from backhaul.providers import Usage as Taken
 from backhaul.stages import command
@@ -35,7 +36,6 @@ from backhaul.stages.inquire import MAX_DAYS, job_status, usage_by_day
 from backhaul.store import BudgetStore
 from backhaul.store.budgets import BudgetKey, BudgetScope, ProviderUsage
 from backhaul.store.steps import Price
-from backhaul.task import RunTask
 from tests.stages.test_announce import SCHEMA
 from tests.stages.test_crashes import Crash, crash_once
 from tests.stages.test_dispatch import in_threads

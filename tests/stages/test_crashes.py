@@ -6,10 +6,10 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
-from backhaul.errors import StoreUnavailable, Superseded, UnsuitableInput
-from backhaul.flow import commit as commits
-from backhaul.job import JobState
+from backhaul.model.errors import StoreUnavailable, Superseded, UnsuitableInput
+from backhaul.model.job import JobState
 from backhaul.store import JobStore, ObjectStore, OutputWriter, ShardStore
+from backhaul.worker import commit as commits
 from tests.shout import Shout
 
 DATA = b"".join(b"line %04d\n" % number for number in range(100))

@@ -10,19 +10,19 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
 from backhaul import Processor
-from backhaul.errors import DeadLetterNotFound, InvalidRequest, MalformedMessage, StoreUnavailable
-from backhaul.job import JobRef, JobState
+from backhaul.model.errors import DeadLetterNotFound, InvalidRequest, MalformedMessage, StoreUnavailable
+from backhaul.model.job import JobRef, JobState
+from backhaul.model.task import RunTask
 from backhaul.operations import settling
 from backhaul.operations.contents import Malformed, Queue
-from backhaul.operations.deadletters import short_ids
+from backhaul.operations.dead_letters import short_ids
 from backhaul.operations.reasons import DeadLetterReason
 from backhaul.operations.settling import ActResult, Discard, Fate
 from backhaul.stages.command import Redriven
 from backhaul.stages.dispatch import uploads_in
 from backhaul.store import ChangeStream, queues
 from backhaul.store.stream import Stretch
-from backhaul.task import RunTask
-from tests.stages.desk import dead_letter_of, killed_at, make_operator
+from tests.stages.operator_seat import dead_letter_of, killed_at, make_operator
 
 NOBODY = JobRef("AIDAEXAMPLE", "01kb3x5s0qf8m2v9d7c6t4h1zn")
 
@@ -215,7 +215,7 @@ def test_an_id_that_fits_none_or_several_says_so(operator, monkeypatch):
         operator.look(ids=("nobody",)).check()
     with pytest.raises(InvalidRequest, match="too short"):
         operator.look(ids=("",))
-    monkeypatch.setattr("backhaul.operations.deadletters.DeadLetter.is_called", lambda *_: True)
+    monkeypatch.setattr("backhaul.operations.dead_letters.DeadLetter.is_called", lambda *_: True)
     with pytest.raises(InvalidRequest, match="fits 2 dead letters"):
         operator.look(ids=("abcd",))
 
@@ -235,7 +235,7 @@ def test_what_was_received_is_let_go_after_an_error_too(operator, monkeypatch, e
     def broken(*_):
         raise error
 
-    monkeypatch.setattr("backhaul.operations.deadletters.classify", broken)
+    monkeypatch.setattr("backhaul.operations.dead_letters.classify", broken)
     with pytest.raises(error):
         operator.look()
     assert operator.attributes("FailedChunksUrl") == (1, 0)

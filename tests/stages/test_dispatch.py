@@ -10,12 +10,12 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from backhaul import keys
-from backhaul.errors import JobNotFound, MalformedMessage
-from backhaul.job import JobRef, JobState, ObjectRef
+from backhaul.model import keys
+from backhaul.model.errors import JobNotFound, MalformedMessage
+from backhaul.model.job import JobRef, JobState, ObjectRef
+from backhaul.model.task import RunTask
 from backhaul.stages.dispatch import Upload, uploads_in
 from backhaul.store import ObjectStore, RunStore
-from backhaul.task import RunTask
 
 DATA = b"one line\n"
 TERMINAL = {"SUCCEEDED", "PARTIAL", "FAILED", "CANCELLED", "EXPIRED"}

@@ -7,16 +7,16 @@ import boto3
 import msgspec
 import pytest
 
-from backhaul import keys
-from backhaul.errors import Superseded
-from backhaul.flow.mending import Reconciler
-from backhaul.job import Cause, JobRef, JobState, Stop, StopKind
-from backhaul.letter import ChunkDeadLetter
+from backhaul.admission.reconciler import Reconciler
+from backhaul.model import keys
+from backhaul.model.dead_letter import ChunkDeadLetter
+from backhaul.model.errors import Superseded
+from backhaul.model.job import Cause, JobRef, JobState, Stop, StopKind
+from backhaul.model.policy import Policy
+from backhaul.model.task import RunTask
 from backhaul.operations.connection import LOCAL_CLOUD, Operations, Outputs
 from backhaul.operations.doctor import CHECKS, SurveyScope, examine, treat
-from backhaul.policy import Policy
 from backhaul.store import RunStatus, RunStore, SlotStore, queues
-from backhaul.task import RunTask
 from tests.stages.conftest import TENANT
 
 DATA = b"".join(b"line %04d\n" % number for number in range(40))

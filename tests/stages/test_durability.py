@@ -13,19 +13,19 @@ import pytest
 from botocore.exceptions import ClientError
 
 from backhaul import Lines, Permanent, Processor, Transient
-from backhaul.errors import InvalidProcessor, JobNotEnded, NotRedrivable, Superseded
-from backhaul.flow import commit as commits
-from backhaul.flow import retry, watch
-from backhaul.flow.interrupt import Interrupted, InterruptReason
-from backhaul.flow.shard_run import MAX_DEATHS
-from backhaul.job import Cause, Counts, JobState, Stop, StopKind
-from backhaul.policy import Policy
-from backhaul.progress import STALLED_AFTER
-from backhaul.shard import Shard
+from backhaul.model.errors import InvalidProcessor, JobNotEnded, NotRedrivable, Superseded
+from backhaul.model.interruption import Interrupted, InterruptReason
+from backhaul.model.job import Cause, Counts, JobState, Stop, StopKind
+from backhaul.model.policy import Policy
+from backhaul.model.progress import STALLED_AFTER
+from backhaul.model.shard import Shard
+from backhaul.model.task import RunTask
 from backhaul.stages import merge as merges
 from backhaul.stages.conclude import conclude_shard
 from backhaul.store import JobStore, ObjectStore, ShardStore, StepStore
-from backhaul.task import RunTask
+from backhaul.worker import commit as commits
+from backhaul.worker import retry, watchdog
+from backhaul.worker.shard_run import MAX_DEATHS
 from tests.stages.test_crashes import Crash, crash_once
 
 DATA = b"".join(b"line %04d\n" % number for number in range(40))
@@ -990,7 +990,7 @@ def test_a_reduction_asks_s3_once_for_what_lies_together(deployment, monkeypatch
 
 
 def test_the_watch_beats_while_a_record_takes_long(working, provider, monkeypatch):
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.01)
     beats = []
     beat = ShardStore.beat
     monkeypatch.setattr(ShardStore, "beat", lambda *args, **kwargs: (beats.append(kwargs), beat(*args, **kwargs)))

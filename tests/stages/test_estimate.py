@@ -17,14 +17,14 @@ import msgspec
 import pytest
 
 from backhaul import Chat, ConcurrentProcessor, Csv, Embed, Lines, Message, Processor
-from backhaul.errors import CannotEstimate, InvalidOption, InvalidRequest, UnknownProcessor, UnsuitableInput
-from backhaul.estimate import Range
-from backhaul.guards import channels as channel_module
-from backhaul.job import JobState
-from backhaul.processor import Expected
+from backhaul.estimate.estimate import Range
+from backhaul.estimate.sampling import TextSource, look_at
+from backhaul.model.errors import CannotEstimate, InvalidOption, InvalidRequest, UnknownProcessor, UnsuitableInput
+from backhaul.model.job import JobState
+from backhaul.model.settings import Settings
+from backhaul.paid import channels as channel_module
+from backhaul.plugin.processor import Expected
 from backhaul.providers import Answer, Provider, Usage, estimate_input
-from backhaul.sampling import TextSource, look_at
-from backhaul.settings import Settings
 from backhaul.stages import estimate as stage
 from backhaul.stages.estimate import EstimateRequest, estimate
 from backhaul.store import Store

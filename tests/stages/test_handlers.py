@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from backhaul import errors, keys
-from backhaul.job import JobState
+from backhaul.model import errors, keys
+from backhaul.model.job import JobState
 
 SECRET = "s3cret-of-the-caller@example.com"
 DATA = f"one line\n{SECRET}\n".encode()

@@ -5,12 +5,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from backhaul.api import JobView
-from backhaul.errors import InvalidRequest, JobNotFound, ResultNotReady, RunNotFound
-from backhaul.job import Cause, JobRef, JobState
+from backhaul.model.api import JobView
+from backhaul.model.errors import InvalidRequest, JobNotFound, ResultNotReady, RunNotFound
+from backhaul.model.job import Cause, JobRef, JobState
+from backhaul.model.task import RunTask
 from backhaul.stages.inquire import job_receipt, job_result, job_status, list_jobs
 from backhaul.store import job_index as job_records
-from backhaul.task import RunTask
 
 DATA = b"".join(b"line %04d\n" % number for number in range(100))
 

@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from backhaul.cli.app import run
-from backhaul.job import JobState
+from backhaul.model.job import JobState
+from backhaul.model.policy import Policy
 from backhaul.operations.connection import Operations, Outputs
 from backhaul.operations.intake import look, pause, resume
-from backhaul.policy import Policy
 from backhaul.stages.inquire import waiting_for
 from backhaul.store import RunStore, SlotStore
 

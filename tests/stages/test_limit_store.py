@@ -8,8 +8,8 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backhaul.guards.limits import Limiter
-from backhaul.limit import SECOND, Condition, Rate, Refusal, Reservation, Sum, Update
+from backhaul.model.limit import SECOND, Condition, Rate, Refusal, Reservation, Sum, Update
+from backhaul.paid.limit.limiter import Limiter
 from backhaul.providers import RateLimits
 from backhaul.store.limits import LimitStore
 from benchmarks.limits.world import MemoryLimits

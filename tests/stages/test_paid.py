@@ -5,20 +5,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from backhaul.errors import OperatorError, Transient
-from backhaul.flow.interrupt import Interrupted, InterruptReason
-from backhaul.guards import channels as channel_module
-from backhaul.guards.allowance import Caps, Holder, OutOfReach
-from backhaul.guards.breaker import Breaker
-from backhaul.guards.budget import Budget
-from backhaul.guards.channels import Channels, rate_of
-from backhaul.guards.limit_rule import LOOK
-from backhaul.guards.limits import Limiter
-from backhaul.guards.paid import PaidCalls
-from backhaul.guards.turns import MAX_SLEEP
-from backhaul.job import JobRef
-from backhaul.limit import SECOND, Rate
-from backhaul.money import DOLLAR
+from backhaul.model.errors import OperatorError, Transient
+from backhaul.model.interruption import Interrupted, InterruptReason
+from backhaul.model.job import JobRef
+from backhaul.model.limit import SECOND, Rate
+from backhaul.model.money import DOLLAR
+from backhaul.paid import channels as channel_module
+from backhaul.paid.breaker.breaker import Breaker
+from backhaul.paid.budget.budget import Budget
+from backhaul.paid.budget.rule import Caps, Holder, OutOfReach
+from backhaul.paid.calls import PaidCalls
+from backhaul.paid.channels import Channels, rate_of
+from backhaul.paid.limit.limiter import Limiter
+from backhaul.paid.limit.rule import LOOK
+from backhaul.paid.reservations import MAX_SLEEP
 from backhaul.providers import (
     Answer,
     Chat,

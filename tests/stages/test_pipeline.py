@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from backhaul import Chunk, Context, Csv, Processor
-from backhaul.errors import StoreRefused, UnsuitableInput
-from backhaul.job import Cause, Counts, JobState
+from backhaul.model.errors import StoreRefused, UnsuitableInput
+from backhaul.model.job import Cause, Counts, JobState
+from backhaul.plugin.registry import find_processors
 from backhaul.reading import FileSource
-from backhaul.registry import find_processors
 from backhaul.store import ShardStore
-from backhaul.trial import trial
+from backhaul.trial.trial import trial
 from tests.shout import Shout
 from tests.sources import MemorySource
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from backhaul import Answer, Context, ModelRefused, Usage
-from backhaul.flow import commit as commits
-from backhaul.guards import channels as channel_module
-from backhaul.job import JobState
-from backhaul.money import DOLLAR
-from backhaul.policy import Policy
+from backhaul.model.job import JobState
+from backhaul.model.money import DOLLAR
+from backhaul.model.policy import Policy
+from backhaul.paid import channels as channel_module
+from backhaul.plugin.registry import find_processors
 from backhaul.providers import Provider
-from backhaul.registry import find_processors
 from backhaul.store.budgets import BudgetKey
+from backhaul.worker import commit as commits
 from prove.strict import strict
 from tests.stages.test_crashes import Crash
 

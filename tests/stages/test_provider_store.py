@@ -12,7 +12,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from backhaul.errors import Transient
+from backhaul.model.errors import Transient
 from backhaul.providers import (
     Breaker,
     InvalidProvider,

@@ -13,12 +13,12 @@ from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutErr
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from backhaul.errors import InvalidSettings, JobNotFound, RunNotFound, StoreRefused, StoreUnavailable, Superseded
-from backhaul.job import MOVES, Cause, Job, JobRef, JobState, ObjectRef, Stop, StopKind
-from backhaul.progress import FailedChunk, OpenChunk, Part, Suspect, Try
+from backhaul.model.errors import InvalidSettings, JobNotFound, RunNotFound, StoreRefused, StoreUnavailable, Superseded
+from backhaul.model.job import MOVES, Cause, Job, JobRef, JobState, ObjectRef, Stop, StopKind
+from backhaul.model.progress import FailedChunk, OpenChunk, Part, Suspect, Try
+from backhaul.model.settings import Settings
+from backhaul.model.shard import Shard
 from backhaul.reading import Chunk
-from backhaul.settings import Settings
-from backhaul.shard import Shard
 from backhaul.store import OutputWriter, Store
 from backhaul.store import output as output_rules
 from backhaul.store.body import ResumingBody
@@ -119,7 +119,7 @@ def test_a_missing_job_is_not_found_by_any_call(deployment):
     with pytest.raises(JobNotFound):
         jobs.get(nobody)
     with pytest.raises(JobNotFound):
-        jobs.glance(nobody)
+        jobs.get(nobody, consistent=False)
     gone = replace(a_job_in(deployment, JobState.RUNNING), ref=nobody)
     stop = Stop(StopKind.CANCEL, Cause("cancelled", "No more."), deployment.clock.now())
     for write in (

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from backhaul import keys
-from backhaul.errors import InvalidOption, InvalidRequest, UnknownProcessor
-from backhaul.job import JobRef, JobState
-from backhaul.policy import Policy
+from backhaul.model import keys
+from backhaul.model.errors import InvalidOption, InvalidRequest, UnknownProcessor
+from backhaul.model.job import JobRef, JobState
+from backhaul.model.policy import Policy
 from backhaul.stages.submit import Submission
 from backhaul.store import Store
 

@@ -7,16 +7,16 @@ from datetime import timedelta
 import boto3
 import pytest
 
-from backhaul import keys
-from backhaul.errors import UnreadableRecord
-from backhaul.flow.admission import Admission
-from backhaul.job import JobRef, JobState
-from backhaul.policy import Policy
+from backhaul.admission.admission import Admission
+from backhaul.model import keys
+from backhaul.model.errors import UnreadableRecord
+from backhaul.model.job import JobRef, JobState
+from backhaul.model.policy import Policy
+from backhaul.model.task import RunTask
 from backhaul.stages import sweep as sweeping
 from backhaul.stages.sweep import mend_lost
 from backhaul.store import RunStatus, RunStore
 from backhaul.store.codec import arguments, naming, setting
-from backhaul.task import RunTask
 from tests.shout import Shout
 
 DATA = b"one line\n"

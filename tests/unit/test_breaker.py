@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backhaul.breaker import BreakerState, Count, Phase
-from backhaul.errors import StoreUnavailable
-from backhaul.guards import breaker as breaking
-from backhaul.guards.breaker import KNOWN_SECONDS, Breaker
-from backhaul.guards.breaker_rule import (
+from backhaul.model.breaker import BreakerState, Count, Phase
+from backhaul.model.errors import StoreUnavailable
+from backhaul.paid.breaker import breaker as breaking
+from backhaul.paid.breaker.breaker import KNOWN_SECONDS, Breaker
+from backhaul.paid.breaker.rule import (
     CREDENTIALS,
     BreakerRule,
     CallReport,

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from backhaul.errors import InvalidRequest, Superseded
-from backhaul.guards.allowance import (
+from backhaul.model.errors import InvalidRequest, Superseded
+from backhaul.model.job import JobRef
+from backhaul.model.money import MOST
+from backhaul.paid.budget.budget import Budget
+from backhaul.paid.budget.rule import (
     MAX_CALLS,
     MIN_CALLS,
     SHARE,
@@ -28,9 +31,6 @@ from backhaul.guards.allowance import (
     calls_wanted,
     room_for,
 )
-from backhaul.guards.budget import Budget
-from backhaul.job import JobRef
-from backhaul.money import MOST
 from backhaul.store.budgets import BudgetKey, BudgetScope, BudgetState, Entry, Posted, ProviderUsage
 
 

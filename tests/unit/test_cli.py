@@ -14,17 +14,17 @@ from types import ModuleType
 import pytest
 import typer
 
-from backhaul.api import progress_of
 from backhaul.cli import main, screen
 from backhaul.cli.app import app, run
 from backhaul.cli.exits import EPILOG, Exit
 from backhaul.cli.jobs import whole_file
 from backhaul.cli.processor import parse_options
-from backhaul.discovery import connect
-from backhaul.errors import DeploymentUnreachable, InvalidRequest
-from backhaul.job import Counts, JobState
+from backhaul.client.discovery import connect
 from backhaul.local import LocalCloudError
-from backhaul.registry import find_processors
+from backhaul.model.api import progress_of
+from backhaul.model.errors import DeploymentUnreachable, InvalidRequest
+from backhaul.model.job import Counts, JobState
+from backhaul.plugin.registry import find_processors
 
 JOB = "01kb3x5s0qf8m2v9d7c6t4h1zn"
 COMMAND = str(Path(sys.executable).with_name("backhaul"))
@@ -201,7 +201,7 @@ def test_ctrl_c_during_a_download_leaves_no_file(has_result, monkeypatch, tmp_pa
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("backhaul.client.Backhaul.fetch", interrupt)
+    monkeypatch.setattr("backhaul.client.client.Backhaul.fetch", interrupt)
     assert run(["result", JOB, "-o", str(tmp_path / "out")]) == Exit.INTERRUPTED
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().err == "Interrupted.\n"
@@ -305,7 +305,7 @@ def test_no_deployment_at_all_says_how_to_get_one(monkeypatch, capsys):
             raise LocalCloudError("down")
 
     monkeypatch.delenv("BACKHAUL_API_URL")
-    monkeypatch.setattr("backhaul.discovery.LocalCloud", Down)  # the one of this checkout may be up
+    monkeypatch.setattr("backhaul.client.discovery.LocalCloud", Down)  # the one of this checkout may be up
     assert run(["status", JOB]) == Exit.UNREACHABLE
     assert "backhaul local up" in capsys.readouterr().err
 
@@ -322,7 +322,7 @@ def test_an_empty_api_url_is_none_at_all(monkeypatch):
         def connection(self):
             raise LocalCloudError("down")
 
-    monkeypatch.setattr("backhaul.discovery.LocalCloud", Down)
+    monkeypatch.setattr("backhaul.client.discovery.LocalCloud", Down)
     with pytest.raises(DeploymentUnreachable, match="backhaul local up"):
         connect(environ={"BACKHAUL_API_URL": ""})
 
@@ -361,7 +361,7 @@ def test_ctrl_c_while_waiting_tells_so_and_leaves_the_job(takes_uploads, monkeyp
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr("backhaul.client.Backhaul.follow", interrupt)
+    monkeypatch.setattr("backhaul.client.client.Backhaul.follow", interrupt)
     assert run(["submit", str(file), "-p", "text-stats", "--wait", "--json"]) == Exit.INTERRUPTED
     said = capsys.readouterr()
     assert said.out == ""

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from backhaul.api import JobView
 from backhaul.cli.app import run
 from backhaul.cli.describe import describe, notes_on
 from backhaul.cli.exits import Exit
+from backhaul.model.api import JobView
 
 pytestmark = pytest.mark.usefixtures("command_line")
 

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from backhaul.api import JobView, progress_of
 from backhaul.cli.app import run
 from backhaul.cli.describe import describe, notes_on
 from backhaul.cli.exits import Exit
 from backhaul.cli.progress import JobProgress
-from backhaul.job import Counts, JobState
+from backhaul.model.api import JobView, progress_of
+from backhaul.model.job import Counts, JobState
 
 pytestmark = pytest.mark.usefixtures("command_line")
 

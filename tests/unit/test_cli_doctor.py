@@ -7,7 +7,7 @@ import pytest
 
 from backhaul.cli.app import run
 from backhaul.cli.doctor import summary
-from backhaul.job import JobRef
+from backhaul.model.job import JobRef
 from backhaul.operations.doctor import Examination, Finding, Mended, SurveyScope, Treatment
 
 REF = JobRef("AIDAEXAMPLE", "01k9xw3c7n8q2m5t4v6y0a1b2c")

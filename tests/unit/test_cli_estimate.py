@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("command_line")
 SECRET = "s3cret-of-the-caller"
 PAID = """
 from backhaul import Lines, Processor
-from backhaul.processor import Expected
+from backhaul.plugin.processor import Expected
 
 class Paid(Processor):
     name = "paid"

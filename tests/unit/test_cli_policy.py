@@ -9,7 +9,7 @@ import typer
 from backhaul.cli import policy
 from backhaul.cli.app import app, run
 from backhaul.cli.exits import Exit
-from backhaul.policy import Policy
+from backhaul.model.policy import Policy
 
 pytestmark = pytest.mark.usefixtures("command_line")
 

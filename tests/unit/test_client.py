@@ -11,12 +11,12 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import UnauthorizedSSOTokenError
 
-from backhaul.api import Download
-from backhaul.client import Backhaul
-from backhaul.errors import DeploymentUnreachable, InvalidRequest, RequestRefused
-from backhaul.job import JobState
-from backhaul.policy import Policy
-from backhaul.signing import SigV4
+from backhaul.client.client import Backhaul
+from backhaul.client.signing import SigV4
+from backhaul.model.api import Download
+from backhaul.model.errors import DeploymentUnreachable, InvalidRequest, RequestRefused
+from backhaul.model.job import JobState
+from backhaul.model.policy import Policy
 
 JOB = "01kb3x5s0qf8m2v9d7c6t4h1zn"
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"

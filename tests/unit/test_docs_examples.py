@@ -13,11 +13,11 @@ import typer
 
 from backhaul import Answer, Usage
 from backhaul.cli.app import app
-from backhaul.errors import Permanent
-from backhaul.journal import NoJournal
-from backhaul.registry import find_processors
-from backhaul.transience import is_transient
-from backhaul.trial import trial
+from backhaul.model.errors import Permanent
+from backhaul.model.transience import is_transient
+from backhaul.plugin.journal import NoJournal
+from backhaul.plugin.registry import find_processors
+from backhaul.trial.trial import trial
 from tests.sources import MemorySource
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,8 @@ import re
 import pytest
 
 import backhaul
-from backhaul import errors
-from backhaul.errors import BackhaulError, CallerError
+from backhaul.model import errors
+from backhaul.model.errors import BackhaulError, CallerError
 
 
 def real_tree(root: type[BackhaulError], depth: int = 0) -> list[tuple[int, str]]:

@@ -6,17 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backhaul import estimate as rules
-from backhaul import prices
-from backhaul.estimate import CALL_SECONDS, Range, Sampled, Workforce, extrapolate, sampling_error, together
-from backhaul.flow import commit
-from backhaul.guards.channels import rate_of
-from backhaul.guards.turns import MAX_SLEEP
-from backhaul.prices import MIB, AwsUse, JobShape, aws_use
-from backhaul.processor import Expected
+from backhaul.estimate.estimate import (
+    CALL_SECONDS,
+    Range,
+    Sampled,
+    Workforce,
+    extrapolate,
+    prices,
+    sampling_error,
+    together,
+)
+from backhaul.estimate.estimate import estimate as rules
+from backhaul.estimate.prices import MIB, AwsUse, JobShape, aws_use
+from backhaul.model.shard import plan_shards, shards_for
+from backhaul.paid.channels import rate_of
+from backhaul.paid.reservations import MAX_SLEEP
+from backhaul.plugin.processor import Expected
 from backhaul.providers import Provider
 from backhaul.reading import Chunk
-from backhaul.shard import plan_shards, shards_for
+from backhaul.worker import commit
 from stacks.function import WHOLE_CPU
 
 ALONE = Workforce(workers=100, concurrency=1, seconds=300)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backhaul.events import DETAIL_TYPES, Detail, event_of
-from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef
+from backhaul.model.events import DETAIL_TYPES, Detail, event_of
+from backhaul.model.job import Cause, Job, JobRef, JobState, ObjectRef
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 JOB = Job(

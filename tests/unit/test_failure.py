@@ -6,10 +6,10 @@ import json
 import pytest
 
 from backhaul import Context, Csv, Lines, Processor, Record
-from backhaul.flow.chunk_run import ChunkFault, run_chunk
-from backhaul.flow.failure import processor_cause
+from backhaul.plugin.failure import processor_cause
 from backhaul.processors.redact import Redact
 from backhaul.reading import Chunk, Window
+from backhaul.worker.chunk_run import ChunkFault, run_chunk
 from tests.sources import MemorySource
 
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from backhaul.api import JobView, progress_of
-from backhaul.job import MOVES, Counts, Job, JobRef, JobState, new_job_id
+from backhaul.model.api import JobView, progress_of
+from backhaul.model.job import MOVES, Counts, Job, JobRef, JobState, new_job_id
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

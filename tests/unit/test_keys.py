@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backhaul import keys
-from backhaul.errors import MalformedMessage
-from backhaul.job import JobRef
+from backhaul.model import keys
+from backhaul.model.errors import MalformedMessage
+from backhaul.model.job import JobRef
 
 ID = "0123456789abcdefghjkmnpqrs"
 TENANTS = st.from_regex(r"[A-Za-z0-9]{1,64}", fullmatch=True)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backhaul.errors import StoreUnavailable
-from backhaul.guards.limit_rule import MAX_CATCH_UP, MAX_CLOSED, TRIES
-from backhaul.guards.limits import Limiter
-from backhaul.limit import HEAD_START, MINUTE, SECOND, Lease, LimitState, Rate, Refusal, Reservation, UpdateResult
+from backhaul.model.errors import StoreUnavailable
+from backhaul.model.limit import HEAD_START, MINUTE, SECOND, Lease, LimitState, Rate, Refusal, Reservation, UpdateResult
+from backhaul.paid.limit.limiter import Limiter
+from backhaul.paid.limit.rule import MAX_CATCH_UP, MAX_CLOSED, TRIES
 from backhaul.providers.calls import RateLimits
 from benchmarks.limits.__main__ import broken
 from benchmarks.limits.ours import Setting, simulate

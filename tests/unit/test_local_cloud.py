@@ -324,14 +324,20 @@ def test_without_a_checkout_there_is_nothing_to_deploy(tmp_path, monkeypatch):
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for name in ("app.py", "backhaul/job.py", "tests/test_job.py", ".venv/pyvenv.cfg", "backhaul/__pycache__/job.pyc"):
+    for name in (
+        "app.py",
+        "backhaul/model/job.py",
+        "tests/test_job.py",
+        ".venv/pyvenv.cfg",
+        "backhaul/__pycache__/job.pyc",
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("content")
     return tmp_path
 
 
-@pytest.mark.parametrize("changed", ["app.py", "backhaul/job.py", "processors/mine.py", "anything.toml"])
+@pytest.mark.parametrize("changed", ["app.py", "backhaul/model/job.py", "processors/mine.py", "anything.toml"])
 def test_a_changed_or_new_source_calls_for_another_deployment(project, changed):
     before = fingerprint(project)
     (project / changed).parent.mkdir(exist_ok=True)
@@ -358,7 +364,7 @@ def test_another_setting_or_a_changed_processor_of_ones_own_calls_for_another_de
 
 def test_a_removed_source_calls_for_another_deployment(project):
     before = fingerprint(project)
-    (project / "backhaul/job.py").unlink()
+    (project / "backhaul/model/job.py").unlink()
     assert fingerprint(project) != before
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from backhaul.errors import InvalidRequest
-from backhaul.money import DOLLAR, MOST, check, cost_of, display, dollars, nanodollars
+from backhaul.model.errors import InvalidRequest
+from backhaul.model.money import DOLLAR, MOST, check, cost_of, display, dollars, nanodollars
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 import pytest
 from botocore.config import Config
 
-from backhaul import discovery
-from backhaul.discovery import operate
-from backhaul.errors import DeploymentUnreachable
+from backhaul.client.client import discovery
+from backhaul.client.discovery import operate
 from backhaul.local import LocalCloudError
 from backhaul.local.connection import Connection
+from backhaul.model.errors import DeploymentUnreachable
 from backhaul.operations.contents import Queue
 
 OUTPUTS = {

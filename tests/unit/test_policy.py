@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backhaul.policy import DEFAULT, MAX_DEADLINE, Policy
+from backhaul.model.policy import DEFAULT, MAX_DEADLINE, Policy
 
 
 def read(**fields) -> Policy:

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backhaul.job import Cause, Counts
-from backhaul.progress import (
+from backhaul.model.job import Cause, Counts
+from backhaul.model.progress import (
     DROPPED,
     STALLED_AFTER,
     FailedChunk,

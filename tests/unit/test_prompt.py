@@ -8,10 +8,10 @@ import pytest
 
 from backhaul import Answer, AnswerSchema, Context, InvalidAnswer, ModelRefused, Permanent, PromptTooLong, Usage
 from backhaul import estimate_tokens as tokens
-from backhaul.errors import InvalidOption, InvalidProcessor
-from backhaul.journal import NoJournal
+from backhaul.model.errors import InvalidOption, InvalidProcessor
+from backhaul.plugin.journal import NoJournal
+from backhaul.plugin.registry import find_processors
 from backhaul.reading import Chunk, Window
-from backhaul.registry import find_processors
 from tests.sources import MemorySource
 
 registry = find_processors()

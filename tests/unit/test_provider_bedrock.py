@@ -13,8 +13,9 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError, NoR
 from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
 
-from backhaul.clock import SystemClock
-from backhaul.errors import Permanent, Transient
+from backhaul.model.clock import SystemClock
+from backhaul.model.errors import Permanent, Transient
+from backhaul.model.settings import Settings
 from backhaul.providers import (
     Answer,
     Chat,
@@ -30,7 +31,6 @@ from backhaul.providers import (
     Usage,
     open_provider,
 )
-from backhaul.settings import Settings
 from backhaul.store import Store
 from backhaul.store.models import ModelStore
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backhaul import errors as base
-from backhaul.errors import BackhaulError, CallerError, OperatorError, Permanent, Transient
+from backhaul.model import errors as base
+from backhaul.model.errors import BackhaulError, CallerError, OperatorError, Permanent, Transient
+from backhaul.model.transience import is_transient
 from backhaul.providers import (
     ModelRefused,
     PromptTooLong,
@@ -24,7 +25,6 @@ from backhaul.providers import (
 )
 from backhaul.providers.failures import aws_failure, http_failure
 from backhaul.providers.limits import MAX_WAIT, read_limits, read_retry_after
-from backhaul.transience import is_transient
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 OURS = [each for each in vars(errors).values() if isinstance(each, type) and each.__module__ == errors.__name__]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backhaul.errors import InvalidProcessor, UnsuitableInput
+from backhaul.model.errors import InvalidProcessor, UnsuitableInput
 from backhaul.reading import Chunk, Csv, Record, Window
 from tests.sources import MemorySource, read_all, read_at_once
 

@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from backhaul.errors import InvalidProcessor
+from backhaul.model.errors import InvalidProcessor
 from backhaul.reading import Bytes, Chunk, FileSource, Lines, Record, Window
 from backhaul.reading.window import LOOKAHEAD
 from tests.sources import MemorySource, read_all, read_chunks

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backhaul.job import Cause, Job, JobRef, JobState, ObjectRef, Stop, StopKind
-from backhaul.policy import Policy
-from backhaul.progress import FailedChunk, OpenChunk, Part, ShardRecord
+from backhaul.model.job import Cause, Job, JobRef, JobState, ObjectRef, Stop, StopKind
+from backhaul.model.policy import Policy
+from backhaul.model.progress import FailedChunk, OpenChunk, Part, ShardRecord
+from backhaul.model.receipt import judge, receipt_of
+from backhaul.model.shard import Shard
 from backhaul.reading import Chunk
-from backhaul.receipt import judge, receipt_of
-from backhaul.shard import Shard
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PLAN = (

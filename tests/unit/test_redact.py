@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backhaul import Context
-from backhaul.errors import InvalidOption
-from backhaul.registry import find_processors
-from backhaul.trial import trial
+from backhaul.model.errors import InvalidOption
+from backhaul.plugin.registry import find_processors
+from backhaul.trial.trial import trial
 from tests.sources import MemorySource
 
 MIB = 1024 * 1024

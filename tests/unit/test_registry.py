@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from backhaul import Processor
-from backhaul import registry as registry_module
-from backhaul.errors import InvalidOption, InvalidProcessor, UnknownProcessor
-from backhaul.registry import find_processors
+from backhaul.model.errors import InvalidOption, InvalidProcessor, UnknownProcessor
+from backhaul.plugin import registry as registry_module
+from backhaul.plugin.registry import find_processors
 
 SHOUT = '''
     from backhaul import Lines, Processor

@@ -17,10 +17,10 @@ import pytest
 import urllib3
 
 from backhaul import Permanent, Transient, UnsuitableInput
-from backhaul.errors import BackhaulError, InvalidProcessor
-from backhaul.flow import retry
-from backhaul.flow.retry import MAX_BACKOFF, MAX_WAIT, delay_before
-from backhaul.transience import is_transient
+from backhaul.model.errors import BackhaulError, InvalidProcessor
+from backhaul.model.transience import is_transient
+from backhaul.worker import retry
+from backhaul.worker.retry import MAX_BACKOFF, MAX_WAIT, delay_before
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 REQUEST = httpx.Request("POST", "https://api.example.com/v1/ask")

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backhaul import Bytes, Csv, JsonLines, Lines, Processor, sampling
-from backhaul.errors import CannotEstimate, UnsuitableInput
-from backhaul.processor import Expected
+from backhaul import Bytes, Csv, JsonLines, Lines, Processor
+from backhaul.estimate.estimate import sampling
+from backhaul.estimate.sampling import TextSource, expects_calls, look_at
+from backhaul.model.errors import CannotEstimate, UnsuitableInput
+from backhaul.plugin.processor import Expected
 from backhaul.providers import estimate_tokens
 from backhaul.reading import Chunk
-from backhaul.sampling import TextSource, expects_calls, look_at
 
 PROJECT = Path(__file__).parents[2]
 BATCH = 16

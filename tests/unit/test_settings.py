@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backhaul.errors import InvalidSettings
-from backhaul.settings import Settings
+from backhaul.model.errors import InvalidSettings
+from backhaul.model.settings import Settings
 
 TEXT = st.text(st.characters(codec="ascii", categories=["L", "N"]), max_size=20)
 ANY = st.builds(

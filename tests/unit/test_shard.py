@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backhaul.reading import Chunk
-from backhaul.shard import (
+from backhaul.model.shard import (
     MAX_CHUNKS,
     MIB,
     Shard,
@@ -14,6 +13,7 @@ from backhaul.shard import (
     choose_chunk_bytes,
     plan_shards,
 )
+from backhaul.reading import Chunk
 
 
 def chunks(sizes: list[int], quoted: frozenset[int] = frozenset()) -> list[Chunk]:

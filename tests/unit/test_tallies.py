@@ -3,7 +3,7 @@
 import pytest
 
 from backhaul import Context
-from backhaul.tallies import MAX_TALLIES, OTHER, sum_tallies
+from backhaul.model.tallies import MAX_TALLIES, OTHER, sum_tallies
 
 
 def test_tallies_are_summed_by_name_in_order():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from backhaul.errors import InvalidRequest
-from backhaul.tenancy import tenant_of
+from backhaul.model.errors import InvalidRequest
+from backhaul.model.tenant import tenant_of
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from backhaul.errors import UnsuitableInput
-from backhaul.registry import find_processors
-from backhaul.trial import trial
+from backhaul.model.errors import UnsuitableInput
+from backhaul.plugin.registry import find_processors
+from backhaul.trial.trial import trial
 from tests.sources import MemorySource
 
 MIB = 1024 * 1024

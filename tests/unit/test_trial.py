@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from backhaul import Lines, Processor
-from backhaul.errors import InvalidProcessor, UnsuitableInput
+from backhaul.model.errors import InvalidProcessor, UnsuitableInput
 from backhaul.reading import Chunk, FileSource
-from backhaul.trial import Trial, trial
+from backhaul.trial.trial import Trial, trial
 from tests.sources import MemorySource
 
 

@@ -5,14 +5,13 @@ import json
 
 import pytest
 
-from backhaul import trial_calls
 from backhaul.cli.app import run
 from backhaul.cli.exits import Exit
-from backhaul.errors import InvalidProcessor
+from backhaul.model.errors import InvalidProcessor
+from backhaul.plugin.registry import find_processors
 from backhaul.providers import Answer, InvalidProvider, SecretUnreadable, Usage
-from backhaul.registry import find_processors
-from backhaul.trial import trial
-from backhaul.trial_calls import TrialCalls, read_providers
+from backhaul.trial.calls import TrialCalls, read_providers
+from backhaul.trial.trial import calls, trial
 from tests.sources import MemorySource
 
 ACME = {
@@ -59,7 +58,7 @@ def opened(monkeypatch):
         made.append(Adapter(provider, secrets, models))
         return made[-1]
 
-    monkeypatch.setattr(trial_calls, "open_provider", open_provider)
+    monkeypatch.setattr(calls, "open_provider", open_provider)
     return made
 
 

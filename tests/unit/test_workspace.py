@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backhaul.flow.workspace import workspace
+from backhaul.worker.workspace import workspace
 
 
 @pytest.fixture(autouse=True)

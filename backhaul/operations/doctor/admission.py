@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
-from backhaul.flow.mending import may_hold_slot
-from backhaul.job import Job, JobRef, JobState
+from backhaul.admission.reconciler import may_hold_slot
+from backhaul.model.job import Job, JobRef, JobState
 from backhaul.operations.doctor.finding import Finding
 from backhaul.operations.doctor.survey import SWEPT_AFTER, Survey
 from backhaul.store.job_index import Problems

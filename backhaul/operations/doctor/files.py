@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from backhaul import keys
-from backhaul.errors import Superseded
-from backhaul.flow.mending import ORPHANED_AFTER
-from backhaul.job import Job, JobState, ObjectRef
+from backhaul.admission.reconciler import ORPHANED_AFTER
+from backhaul.model import keys
+from backhaul.model.errors import Superseded
+from backhaul.model.job import Job, JobState, ObjectRef
+from backhaul.model.progress import DROPPED, Part, ShardRecord
 from backhaul.operations.doctor.finding import Finding
 from backhaul.operations.doctor.survey import Survey
-from backhaul.progress import DROPPED, Part, ShardRecord
 from backhaul.store import ObjectStore
 from backhaul.store.objects import Orphan
 

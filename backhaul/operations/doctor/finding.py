@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-from backhaul.job import JobRef
-
-if TYPE_CHECKING:
-    from backhaul.operations.doctor.survey import Survey
+from backhaul.model.job import JobRef
 
 
 @dataclass(frozen=True)
@@ -33,14 +29,6 @@ class Finding:
     def identity(self) -> tuple[str, JobRef | None, str]:
         """The same for the same thing, whenever one looks."""
         return self.check, self.ref, self.key
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that must always be true."""
-
-    name: str
-    find: Callable[[Survey], Iterator[Finding]]
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 
-from backhaul.errors import JobNotFound
-from backhaul.job import UPLOAD_GRACE, Counts, Job, JobState
+from backhaul.model.errors import JobNotFound
+from backhaul.model.job import UPLOAD_GRACE, Counts, Job, JobState
+from backhaul.model.receipt import judge
 from backhaul.operations.doctor.finding import Finding
 from backhaul.operations.doctor.survey import SWEPT_AFTER, Survey
-from backhaul.receipt import judge
 
 _UPLOAD_WINDOW = timedelta(hours=1)
 

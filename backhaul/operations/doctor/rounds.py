@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from backhaul.errors import JobNotFound
-from backhaul.job import Job, JobRef
+from backhaul.model.errors import JobNotFound
+from backhaul.model.job import Job, JobRef
 from backhaul.operations.connection import Operations
 from backhaul.operations.doctor import admission, files, records, runs, surroundings
-from backhaul.operations.doctor.finding import Check, Finding, SurveyScope
+from backhaul.operations.doctor.finding import Finding, SurveyScope
 from backhaul.operations.doctor.survey import Survey
 from backhaul.store.audit import AuditRecord
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must always be true."""
+
+    name: str
+    find: Callable[[Survey], Iterator[Finding]]
+
 
 CHECKS = (
     Check("lost-run", runs.lost),

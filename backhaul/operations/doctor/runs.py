@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from backhaul.flow.mending import ignores_stop, is_past_deadline
-from backhaul.job import Job, JobState
+from backhaul.admission.reconciler import ignores_stop, is_past_deadline
+from backhaul.model.job import Job, JobState
 from backhaul.operations.doctor.finding import Finding
 from backhaul.operations.doctor.survey import SWEPT_AFTER, Survey
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from backhaul.operations.contents import Queue
-from backhaul.operations.deadletters import DeadLetter, Wanted, find
+from backhaul.operations.dead_letters import DeadLetter, Wanted, find
 from backhaul.operations.doctor.finding import Finding
 from backhaul.operations.doctor.survey import Survey
 from backhaul.operations.holding import LOOKING_SECONDS, Held

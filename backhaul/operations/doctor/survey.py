@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from backhaul.errors import JobNotFound, UnreadableRecord
-from backhaul.flow.mending import Reconciler
-from backhaul.flow.redoing import planned_shards
-from backhaul.job import Job, JobRef, JobState
+from backhaul.admission.missing_shards import planned_shards
+from backhaul.admission.reconciler import Reconciler
+from backhaul.model.errors import JobNotFound, UnreadableRecord
+from backhaul.model.job import Job, JobRef, JobState
+from backhaul.model.progress import ShardRecord
+from backhaul.model.shard import Shard
 from backhaul.operations.connection import Operations
 from backhaul.operations.doctor.finding import SurveyScope
-from backhaul.progress import ShardRecord
-from backhaul.shard import Shard
 from backhaul.store import RunStatus, Slots, Store
 from backhaul.store.job_index import Problems
 

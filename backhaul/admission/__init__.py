@@ -1,0 +1,1 @@
+"""Which job starts when, and what puts right a job that fell between two stages."""

@@ -1,0 +1,43 @@
+"""What a job's plan holds, and what of it is still missing: that, and nothing else, a redrive has to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import msgspec
+
+from backhaul.model.job import Job
+from backhaul.model.progress import ShardRecord
+from backhaul.model.shard import Shard
+from backhaul.store import ObjectStore, ShardStore
+
+
+def planned_shards(job: Job, objects: ObjectStore) -> list[Shard]:
+    """Return all shards of the job, as its first run planned them; none if it was never planned."""
+    if job.plan is None:
+        return []
+    return [Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(job.plan)]
+
+
+def missing_shards(job: Job, *, only_failed: bool, shards: ShardStore, objects: ObjectStore) -> list[Shard]:
+    """Return what a run would have to do of the job, as `to_redo` says, from what is stored of it."""
+    plan = planned_shards(job, objects)
+    records = {record.index: record for record in shards.all(job.ref)} if plan else {}
+    return to_redo(plan, records, only_failed=only_failed)
+
+
+def to_redo(plan: Iterable[Shard], records: Mapping[int, ShardRecord], *, only_failed: bool) -> list[Shard]:
+    """Return the shards of which something is missing, with every other chunk of theirs left out.
+
+    With `only_failed` a chunk that was never tried is left out as well.
+    """
+    found = []
+    for shard in plan:
+        record = records.get(shard.index, ShardRecord(shard.index))
+        failed = {chunk.index for chunk in record.failed}
+        missing = {chunk.index for chunk in shard.chunks} - record.done()
+        wanted = missing & failed if only_failed else missing
+        if wanted:
+            found.append(replace(shard, skip=frozenset(chunk.index for chunk in shard.chunks) - wanted))
+    return found

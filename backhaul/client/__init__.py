@@ -1,0 +1,1 @@
+"""What callers use: the client, its uploads and signatures, and how it finds a deployment."""

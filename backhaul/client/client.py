@@ -1,0 +1,244 @@
+"""The Python client: submit a file, follow its job, fetch the result."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+from urllib.parse import quote
+
+import httpx
+import msgspec
+from httpx_retries import Retry, RetryTransport
+
+from backhaul.client.http_answers import decoded, refusal
+from backhaul.client.signing import SigV4
+from backhaul.client.upload import BLOCK, Progress, name_of, sha256_of, size_of, tracked
+from backhaul.estimate.estimate import Estimate
+from backhaul.estimate.sampling import Look
+from backhaul.model.api import (
+    DayUsage,
+    Download,
+    JobPage,
+    JobView,
+    RaisedView,
+    RedrivenView,
+    SubmittedView,
+    UploadForm,
+    UsageView,
+)
+from backhaul.model.errors import DeploymentUnreachable
+from backhaul.model.policy import Policy
+from backhaul.plugin.registry import Description
+
+API_SECONDS = 35.0
+"""An HTTP API answers within 30 seconds or not at all."""
+TRANSFER_SECONDS = 300.0
+"""How long S3 may be silent, for example while it stores an upload."""
+POLL_FIRST_SECONDS = 0.3
+POLL_LAST_SECONDS = 3.0
+PATIENCE_SECONDS = 300.0
+"""How long a job is followed while the deployment does not answer; the job itself goes on."""
+
+
+class Backhaul:
+    """A deployment of Backhaul, as its callers see it.
+
+    Every method raises `RequestRefused` when the deployment refuses, and `DeploymentUnreachable` when
+    it does not answer. Plain reads are retried.
+    """
+
+    def __init__(self, api_url: str, auth: SigV4, *, ca_bundle: str | None = None, proxy: str | None = None) -> None:
+        # One way to the outside for both, said by whoever connects: an environment's proxy must not stand before
+        # the local cloud, and must not be lost because the retries need a transport of their own.
+        way = httpx.HTTPTransport(verify=ssl.create_default_context(cafile=ca_bundle), proxy=proxy)
+        retrying = RetryTransport(way, retry=Retry(total=4, backoff_factor=0.3))
+        self._api = httpx.Client(base_url=api_url, auth=auth, transport=retrying, timeout=API_SECONDS)
+        self._transfer = httpx.Client(transport=way, timeout=TRANSFER_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connections; leaving the client as a context manager does the same."""
+        self._api.close()
+        self._transfer.close()
+
+    def submit(
+        self,
+        path: Path,
+        processor: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        policy: Policy | Mapping[str, Any] | None = None,
+        hashing: Progress = lambda _: None,
+        progress: Progress = lambda _: None,
+    ) -> JobView:
+        """Create a job for a file and upload it; returns the job as it was created.
+
+        Of a `policy` only what differs from the defaults is sent. `hashing` is told of the bytes read beforehand
+        for the checksum, `progress` of those uploaded.
+        """
+        size = size_of(path)
+        body = {
+            "processor": processor,
+            "options": dict(options or {}),
+            "file_name": name_of(path),
+            "size": size,
+            "sha256": sha256_of(path, hashing),
+        }
+        if wanted := msgspec.to_builtins(policy or {}):
+            body["policy"] = wanted
+        made = decoded(self._ask("POST", "/jobs", json=body), SubmittedView)
+        self._upload(made.upload, path, progress)
+        return made.job
+
+    def estimate(
+        self,
+        processor: str,
+        size: int,
+        options: Mapping[str, Any] | None = None,
+        *,
+        expected: Look | None = None,
+        sample: str | None = None,
+    ) -> Estimate:
+        """Return what a job for a file of `size` bytes would take; nothing is uploaded, and nobody is called.
+
+        Takes either what `estimate.sampling.look_at` found in the file, or as a `sample` the text that it begins with,
+        256 KiB at most.
+        """
+        body: dict[str, Any] = {"processor": processor, "size": size, "options": dict(options or {})}
+        if expected is not None:
+            body["expected"] = expected.to_json()
+        if sample is not None:
+            body["sample"] = sample
+        return decoded(self._ask("POST", "/estimate", json=body), Estimate)
+
+    def job(self, job_id: str) -> JobView:
+        """Return a job as it now stands."""
+        return decoded(self._ask("GET", _path_of(job_id)), JobView)
+
+    def jobs(self, *, state: str | None = None, after: str | None = None, limit: int = 20) -> JobPage:
+        """Return a page of the caller's jobs, newest first."""
+        wanted = {"state": state, "after": after, "limit": str(limit)}
+        query = {name: value for name, value in wanted.items() if value is not None}
+        return decoded(self._ask("GET", "/jobs", params=query), JobPage)
+
+    def processors(self) -> tuple[Description, ...]:
+        """Return the processors that the deployment offers, with their options."""
+        return decoded(self._ask("GET", "/processors"), dict[str, tuple[Description, ...]])["processors"]
+
+    def follow(
+        self,
+        job_id: str,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        unanswered: Callable[[DeploymentUnreachable], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Iterator[JobView]:
+        """Yield the job now, and again and again until it has ended.
+
+        A deployment that has answered once is waited for when it stops to: for `patience` seconds, with each
+        failure told to `unanswered`.
+        """
+        pause, answered = POLL_FIRST_SECONDS, None
+        while True:
+            try:
+                job = self.job(job_id)
+            except DeploymentUnreachable as error:
+                if answered is None:
+                    raise
+                if clock() - answered >= patience:
+                    how = f"The job goes on; follow it again with: backhaul watch {job_id}"
+                    raise DeploymentUnreachable(f"{error} {how}") from error
+                unanswered(error)
+            else:
+                answered = clock()
+                yield job
+                if job.state.is_terminal:
+                    return
+            sleep(pause)
+            pause = min(pause * 1.3, POLL_LAST_SECONDS)
+
+    def cancel(self, job_id: str, reason: str | None = None) -> JobView:
+        """Cancel a job that has not ended, and return it; one at work stops within seconds, and ends then."""
+        body = {} if reason is None else {"reason": reason}
+        return decoded(self._ask("POST", _path_of(job_id) + "/cancel", json=body), JobView)
+
+    def redrive(self, job_id: str, *, only_failed: bool = False) -> RedrivenView:
+        """Start a new run of a job that has ended, for what is missing of it; of nothing missing, none is started.
+
+        With `only_failed` it leaves out chunks that were never tried.
+        """
+        body = {"only_failed": only_failed}
+        return decoded(self._ask("POST", _path_of(job_id) + "/redrive", json=body), RedrivenView)
+
+    def raise_budget(self, job_id: str, max_cost: Decimal | str, reason: str | None = None) -> RaisedView:
+        """Let a job cost so many dollars in all; one that is PAUSED because its own budget was spent goes on."""
+        body = {"max_cost": str(max_cost)} | ({} if reason is None else {"reason": reason})
+        return decoded(self._ask("POST", _path_of(job_id) + "/budget", json=body), RaisedView)
+
+    def usage(self, first: date | None = None, last: date | None = None) -> tuple[DayUsage, ...]:
+        """Return what the caller's calls of providers took on each day (UTC) from the first to the last.
+
+        Without a last day that is today, without a first one it is 29 days before; 92 days are the most.
+        """
+        query = {name: day.isoformat() for name, day in (("from", first), ("to", last)) if day}
+        return decoded(self._ask("GET", "/usage", params=query), UsageView).days
+
+    def result(self, job_id: str, run: int | None = None) -> Download:
+        """Return where to fetch the job's output, or that of an earlier run."""
+        return self._download(job_id, "result", run)
+
+    def receipt(self, job_id: str, run: int | None = None) -> Download:
+        """Return where to fetch the job's receipt, or that of an earlier run."""
+        return self._download(job_id, "receipt", run)
+
+    def fetch(self, download: Download, to: BinaryIO, *, progress: Progress = lambda _: None) -> None:
+        """Write what the download holds into an open file."""
+        try:
+            with self._transfer.stream("GET", download.url) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise refusal(answer)
+                for block in answer.iter_bytes(BLOCK):
+                    to.write(block)
+                    progress(answer.num_bytes_downloaded)
+        except httpx.TransportError as error:
+            raise DeploymentUnreachable(f"The download broke off: {error}. Try again.") from error
+
+    def _download(self, job_id: str, what: str, run: int | None) -> Download:
+        query = {} if run is None else {"run": str(run)}
+        return decoded(self._ask("GET", f"{_path_of(job_id)}/{what}", params=query), Download)
+
+    def _upload(self, form: UploadForm, path: Path, progress: Progress) -> None:
+        with path.open("rb") as file:
+            sent = {"file": (name_of(path), tracked(file, progress))}
+            try:
+                answer = self._transfer.post(form.url, data=dict(form.fields), files=sent)
+            except httpx.TransportError as error:
+                raise DeploymentUnreachable(f"The upload broke off: {error}. Submit again.") from error
+        if not answer.is_success:
+            raise refusal(answer)
+
+    def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            answer = self._api.request(method, path, **request)
+        except httpx.TransportError as error:
+            where = self._api.base_url
+            raise DeploymentUnreachable(f"{where} does not answer: {error}. Is the deployment up?") from error
+        if not answer.is_success:
+            raise refusal(answer)
+        return answer
+
+
+def _path_of(job_id: str) -> str:
+    return f"/jobs/{quote(job_id, safe='')}"

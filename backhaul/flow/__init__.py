@@ -1,1 +1,0 @@
-"""Rules that stages share, each beside the store call that applies it; `docs/architecture.md` says who does what."""

@@ -1,1 +1,0 @@
-"""What stands between a processor and a paid API: budget, breaker, limit, cache; `paid.py` puts them in order."""

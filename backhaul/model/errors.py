@@ -1,0 +1,236 @@
+"""Every error Backhaul raises, in one tree, sorted by who must act.
+
+BackhaulError
+├── CallerError                the caller: change the request or the file
+│   ├── InvalidRequest         400  a field is missing, unknown or out of range
+│   │   ├── UnknownProcessor   400  no processor of that name
+│   │   ├── InvalidOption      400  unknown option, or a value it does not take
+│   │   └── CannotEstimate     400  the processor cannot say what a file will take
+│   ├── JobNotFound            404  no such job, or another tenant's
+│   ├── DeadLetterNotFound         404  no such dead letter, or another command holds it
+│   ├── RunNotFound            404  the job has had no such run
+│   ├── JobHasEnded            409  what has ended cannot be cancelled
+│   ├── JobNotEnded            409  what has not ended cannot be redriven
+│   ├── NotRedrivable          409  the job has no input to go back to
+│   ├── ResultNotReady         409  the job has no output (yet, or for ever)
+│   ├── UnsuitableInput             the file is not what the processor reads
+│   └── RequestRefused              the API, or S3, refused what a client sent
+├── OperatorError              the operator: mend the deployment
+│   ├── InvalidSettings             an environment variable is missing or wrong
+│   ├── InvalidProcessor            a processor file breaks the contract
+│   ├── DeploymentUnreachable       no deployment was found, or it does not answer
+│   ├── LocalCloudError             the local cloud did not start, or is not running
+│   ├── MalformedMessage            a queue message nobody can understand
+│   └── UnreadableRecord            a job's record that another version of Backhaul wrote
+├── WorkError                  nobody, or the input: what a processor may raise about a record
+│   ├── Transient                   it may pass: the record is tried again
+│   └── Permanent                   it will not: the chunk is set aside at once
+├── StoreError                 nobody: a store of ours did not do what it was asked
+│   ├── StoreUnavailable            it may pass: Step Functions asks again for as long as it takes
+│   └── StoreRefused                what was asked for is gone, or is not to be had
+└── Superseded                 nobody: a newer attempt owns the shard
+"""
+
+from collections.abc import Iterable
+
+
+class BackhaulError(Exception):
+    """The root of every error that Backhaul raises on purpose."""
+
+    code = "internal"
+    status = 500
+
+
+class CallerError(BackhaulError):
+    """The caller can mend this by changing the request or the file."""
+
+    code = "bad_request"
+    status = 400
+
+
+class InvalidRequest(CallerError):
+    """A field of the request is missing, unknown or out of range."""
+
+    code = "invalid_request"
+
+
+class UnknownProcessor(InvalidRequest):
+    """No processor has this name."""
+
+    code = "unknown_processor"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"There is no processor {name!r}. Use one of: {', '.join(sorted(known))}.")
+
+
+class InvalidOption(InvalidRequest):
+    """A processor does not take this option, or not this value."""
+
+    code = "invalid_option"
+
+
+class CannotEstimate(InvalidRequest):
+    """The processor failed, or took too long, when it was asked what calls a file will take."""
+
+    code = "cannot_estimate"
+
+
+class JobNotFound(CallerError):
+    """The tenant has no such job; another tenant's jobs look the same."""
+
+    code = "job_not_found"
+    status = 404
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id!r}. List your jobs to find its ID.")
+
+
+class DeadLetterNotFound(CallerError):
+    """The queues hold no dead letter of this ID, or hide it because another command handles it."""
+
+    code = "dead_letter_not_found"
+    status = 404
+
+
+class RunNotFound(CallerError):
+    """The job has had no such run."""
+
+    code = "run_not_found"
+    status = 404
+
+    def __init__(self, job_id: str, run: int) -> None:
+        super().__init__(f"Job {job_id} has had no run {run} that ended.")
+
+
+class JobHasEnded(CallerError):
+    """The job has ended already, so there is nothing to cancel."""
+
+    code = "job_has_ended"
+    status = 409
+
+
+class JobNotEnded(CallerError):
+    """The job is still at work, so there is nothing to redrive yet."""
+
+    code = "job_not_ended"
+    status = 409
+
+
+class NotRedrivable(CallerError):
+    """The job has no input that another run could work on."""
+
+    code = "not_redrivable"
+    status = 409
+
+
+class ResultNotReady(CallerError):
+    """The job has no output to fetch."""
+
+    code = "result_not_ready"
+    status = 409
+
+
+class UnsuitableInput(CallerError):
+    """The file is not what the processor reads; `position` is the offending byte's offset."""
+
+    code = "unsuitable_input"
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class RequestRefused(CallerError):
+    """The API, or S3, refused a request; `code` is the stable code of the answer."""
+
+    def __init__(self, code: str, message: str, status: int) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+class OperatorError(BackhaulError):
+    """The operator can mend this by changing the deployment."""
+
+
+class InvalidSettings(OperatorError):
+    """An environment variable is missing or has a value that cannot be used."""
+
+    code = "invalid_settings"
+
+
+class InvalidProcessor(OperatorError):
+    """A processor file breaks the contract of `backhaul.plugin.processor`."""
+
+    code = "invalid_processor"
+
+
+class DeploymentUnreachable(OperatorError):
+    """No deployment of Backhaul was found, or it does not answer."""
+
+    code = "deployment_unreachable"
+
+
+class LocalCloudError(OperatorError):
+    """The local cloud could not be started, or is not running."""
+
+    code = "local_cloud"
+
+
+class MalformedMessage(OperatorError):
+    """A queue message or event is not of the form that its sender promised."""
+
+    code = "malformed_message"
+
+
+class UnreadableRecord(OperatorError):
+    """A job's record is not what this version can read: another one wrote it."""
+
+    code = "unreadable_record"
+
+
+class WorkError(BackhaulError):
+    """What a processor may raise to say what kind of failure a record's is."""
+
+
+class Transient(WorkError):
+    """A failure that may pass, such as an API that is overloaded; `retry_after` is in seconds."""
+
+    code = "transient"
+
+    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Permanent(WorkError):
+    """A failure that no repetition mends."""
+
+    code = "permanent"
+
+
+class StoreError(BackhaulError):
+    """S3, DynamoDB or a queue of the deployment did not do what it was asked."""
+
+    code = "store_error"
+
+
+class StoreUnavailable(StoreError):
+    """A store did not answer as it should, even after its client's retries; it may do so later.
+
+    Step Functions knows this class by its name.
+    """
+
+    code = "store_unavailable"
+
+
+class StoreRefused(StoreError):
+    """A store answered that what was asked for is not there, or not for us."""
+
+    code = "store_refused"
+
+
+class Superseded(BackhaulError):
+    """A newer attempt has claimed the shard; this worker's writes no longer count."""
+
+    code = "superseded"

@@ -1,0 +1,66 @@
+"""A job's policy: what its submitter tolerates, and how long and how often things may be tried."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from backhaul.model.errors import InvalidRequest
+from backhaul.model.money import nanodollars
+
+DAY_SECONDS = 24 * 3600
+MAX_DEADLINE = 7 * DAY_SECONDS
+TIME_KEPT_SECONDS = 5.0
+"""What a worker leaves of its time for its last commit, but never more than a tenth of it."""
+
+_Count = Annotated[int, Meta(ge=0)]
+_Percent = Annotated[str, Meta(pattern=r"^(100(\.0{1,3})?|[0-9]{1,2}(\.[0-9]{1,3})?)%\Z")]
+
+
+class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """How a job deals with trouble; every field has a default."""
+
+    tolerate: _Count | _Percent | None = None
+    """Chunks that may be missing from a PARTIAL output, as a count or as "5%"; more make it FAILED. Default: any."""
+    fail_fast: bool = False
+    """Whether the first chunk that cannot be processed ends the job."""
+    max_tries: Annotated[int, Meta(ge=1, le=10)] = 4
+    """How often a record is tried that fails for a reason that may pass."""
+    record_seconds: Annotated[int, Meta(ge=1, le=600)] = 120
+    """How long one record may take before it is ended."""
+    deadline_seconds: Annotated[int, Meta(ge=60, le=MAX_DEADLINE)] = DAY_SECONDS
+    """How long the job may run, from the start of each run."""
+    priority: Annotated[int, Meta(ge=0, le=9)] = 5
+    """Queued jobs of a higher priority start first."""
+    max_cost: Decimal | None = None
+    """US dollars that the job's calls of providers may cost in all, before it is paused. Default: any."""
+    cache: bool = False
+    """Whether answers of providers are shared with the tenant's other jobs that ask for the same."""
+
+    def __post_init__(self) -> None:
+        if self.max_cost is not None and nanodollars(self.max_cost) == 0:
+            raise InvalidRequest("max_cost is 0, so that no call could be made; leave it out if there is no limit.")
+
+    @property
+    def cap(self) -> int | None:
+        """The same as `max_cost`, in nanodollars."""
+        return None if self.max_cost is None else nanodollars(self.max_cost)
+
+    def tolerates(self, missing: int, chunks: int) -> bool:
+        """Return whether an output may lack so many of its chunks."""
+        if self.tolerate is None:
+            return True
+        if isinstance(self.tolerate, int):
+            return missing <= self.tolerate
+        return missing * 100 <= Fraction(self.tolerate.removesuffix("%")) * chunks
+
+
+DEFAULT = Policy()
+
+
+def time_for_work(seconds: float) -> float:
+    """Return how long a worker may work that has so many seconds left."""
+    return seconds - min(TIME_KEPT_SECONDS, seconds / 10)

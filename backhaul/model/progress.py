@@ -1,0 +1,223 @@
+"""What is committed of a shard: the record that every attempt at it reads first and writes last."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from backhaul.model.job import Cause, Counts
+from backhaul.model.tallies import sum_tallies
+
+STALLED_AFTER = timedelta(seconds=30)
+"""A worker marks its shard every ten seconds; one that has not for this long may be gone."""
+
+DROPPED = -1
+"""Stands for the chunk of bytes that no longer count: those of a chunk that failed in its middle."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One commit: an object that holds the results of some chunks, end to end."""
+
+    attempt: int
+    number: int
+    lengths: tuple[tuple[int, int], ...]
+    """(chunk, bytes of its result), in the order in which they lie in the object."""
+
+    @property
+    def size(self) -> int:
+        """Length of the object in bytes."""
+        return sum(length for _, length in self.lengths)
+
+
+@dataclass(frozen=True)
+class Try:
+    """One attempt at a chunk that failed: which attempt at its shard, when, and with what."""
+
+    attempt: int
+    at: datetime
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A chunk that has failed and is tried again, and the record at which it last did (its byte offset)."""
+
+    chunk: int
+    record: int | None
+    tries: tuple[Try, ...]
+    position: int = 0
+    """Up to where the chunk was committed then: tries before further progress say nothing of what comes after it."""
+
+
+@dataclass(frozen=True)
+class OpenChunk:
+    """A chunk that is done in part: everything before `position` is committed, and nothing after it."""
+
+    index: int
+    position: int
+    records: int = 0
+    tallies: Mapping[str, int] = field(default_factory=dict)
+    state: str | None = None
+    """What the processor keeps between its checkpoints, as JSON."""
+
+
+@dataclass(frozen=True)
+class FailedChunk:
+    """A chunk that could not be processed, and why."""
+
+    index: int
+    start: int
+    end: int
+    cause: Cause
+    record: int | None = None
+    """Byte offset of the first record that could not be processed, where one is known."""
+    tries: int = 1
+    message_id: str | None = None
+    """Its message in the queue of failed chunks."""
+    run: int = 0
+    """The run in which it failed."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What a shard waits for outside of a worker, in words, and until when at least."""
+
+    what: str
+    until: datetime
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What is committed of a shard; the attempt is the fencing token of every write.
+
+    Who held it, and how that ended, as attempt 3 of run 2 finds it after its claim (`attempt` 3):
+
+        attempt 2 left by itself                    handed_over 2, previous_run 2
+        attempt 2 died, having committed or not     handed_over below 2, previous_run 2: `died`
+        attempts 1 and 2 died before they wrote     the same, and `counted` 0: two retries to count
+        attempt 2 left because a store failed it    the same: it told Step Functions, and `ShardTask.left` is 2
+        attempt 2 was of run 1, however it ended    previous_run 1: `reopened` takes it as handed over
+
+    At most one chunk is open, and it is the first of those that are still to be done.
+    """
+
+    index: int
+    attempt: int = 0
+    run: int = 0
+    """The run that committed last."""
+    first_attempt: int = 0
+    """The first of this run."""
+    previous_run: int = 0
+    """The run that claimed last before the present claim."""
+    handed_over: int = 0
+    """The last attempt that ended by itself with work left; 0 before any did."""
+    finished: bool = False
+    """Whether the run has nothing left to do here: every chunk is committed, failed or left out."""
+    chunks: int = 0
+    parts: tuple[Part, ...] = ()
+    failed: tuple[FailedChunk, ...] = ()
+    open: OpenChunk | None = None
+    suspect: Suspect | None = None
+    wait: Wait | None = None
+    """Set while nobody works on the shard."""
+    reservations: Mapping[str, str] = field(default_factory=dict)
+    """Calls of providers for which a turn is reserved under the limit, by provider and as JSON."""
+    records: int = 0
+    bytes_done: int = 0
+    tallies: Mapping[str, int] = field(default_factory=dict)
+    retries: int = 0
+    rework: int = 0
+    counted: int = 0
+    """The last attempt whose death, if it died, `retries` counts."""
+    crash: Cause | None = None
+    """What Step Functions said of the last worker that died."""
+    crash_run: int = 0
+    """The run whose worker that was."""
+    beat_at: datetime | None = None
+    """The worker's last sign of life."""
+    begun: int | None = None
+    """The chunk that the worker was at, then."""
+    underway: int = 0
+    """Chunks that it had begun since its last commit, then."""
+
+    @property
+    def chunks_done(self) -> int:
+        """How many chunks are committed."""
+        return len(self.done())
+
+    def done(self) -> frozenset[int]:
+        """Return the chunks that are committed whole."""
+        committed = {index for part in self.parts for index, _ in part.lengths}
+        return frozenset(committed - {DROPPED, self.open.index if self.open else DROPPED})
+
+    def settled(self) -> frozenset[int]:
+        """Return the chunks that need no more work in this run: committed or failed."""
+        return self.done() | {chunk.index for chunk in self.failed if chunk.run == self.run}
+
+    def reopened(self, run: int) -> ShardRecord:
+        """Return the record, just claimed, as a new run takes it up: what failed is to be tried again."""
+        if self.run == run:
+            return self
+        fresh = replace(self, run=run, first_attempt=self.attempt, finished=False)
+        if self.previous_run != run:  # what became of another run's last attempt is no concern of this one
+            fresh = replace(fresh, handed_over=self.attempt - 1)
+        return replace(fresh, suspect=None, crash=None)
+
+    def died(self) -> bool:
+        """Return whether the attempt before the one that holds the shard died, rather than handing it over."""
+        return self.attempt > 1 and self.handed_over != self.attempt - 1
+
+    def is_alive(self, now: datetime) -> bool:
+        """Return whether a worker holds the shard that has given a sign of life within 30 seconds."""
+        return self._is_held and self.beat_at is not None and now - self.beat_at <= STALLED_AFTER
+
+    def is_stalled(self, now: datetime) -> bool:
+        """Return whether a worker holds the shard that has given no sign of life for 30 seconds."""
+        return self._is_held and self.beat_at is not None and now - self.beat_at > STALLED_AFTER
+
+    def waits_for(self) -> Wait | None:
+        """Return what the shard waits for while nobody works on it; a worker that claims it does not erase that."""
+        return self.wait if self.handed_over == self.attempt and not self.finished else None
+
+    @property
+    def _is_held(self) -> bool:
+        return self.attempt > 0 and not self.finished and self.handed_over != self.attempt and self.crash is None
+
+
+def dropping(parts: tuple[Part, ...], chunk: int) -> tuple[Part, ...]:
+    """Return the parts with the chunk's bytes marked as no longer counting; where others lie stays true."""
+    return tuple(
+        replace(part, lengths=tuple((DROPPED if index == chunk else index, size) for index, size in part.lengths))
+        for part in parts
+    )
+
+
+def pieces_of(record: ShardRecord) -> Iterator[tuple[int, Part, int, int]]:
+    """Yield (chunk, part, first byte in its object, length) of everything that counts, in the order of commits."""
+    done = record.done()
+    for part in record.parts:
+        start = 0
+        for index, length in part.lengths:
+            if index in done:
+                yield index, part, start, length
+            start += length
+
+
+def count(records: Collection[ShardRecord], *, shards: int, chunks: int, chunks_failed: int) -> Counts:
+    """Return what a job has done, from its shard records and from what its plan holds."""
+    sums: dict[str, Any] = {
+        name: sum(getattr(record, name) for record in records)
+        for name in ("chunks_done", "records", "bytes_done", "retries", "rework")
+    }
+    return Counts(
+        shards=shards,
+        chunks=chunks,
+        chunks_failed=chunks_failed,
+        attempts=sum(record.attempt for record in records),
+        tallies=sum_tallies(record.tallies for record in records),
+        **sums,
+    )

@@ -1,0 +1,147 @@
+"""The receipt: what became of every chunk of a job, and what the job took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from backhaul.model.cost import Cost
+from backhaul.model.job import Cause, Counts, Job, JobState, ObjectRef, StopKind
+from backhaul.model.progress import FailedChunk, ShardRecord, count
+from backhaul.model.shard import Shard
+
+SCHEMA_VERSION = 1
+
+_NO_WORKER = Cause("not_processed", "No worker finished the chunk.")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a job's owner can check: every missing chunk is named, with its byte range and cause."""
+
+    schema_version: int
+    job_id: str
+    tenant: str
+    state: JobState
+    processor: str
+    options: Mapping[str, Any]
+    file_name: str
+    input: ObjectRef | None
+    output: ObjectRef | None
+    counts: Counts
+    missing: tuple[FailedChunk, ...]
+    cause: Cause | None
+    run: int
+    created_at: datetime
+    started_at: datetime | None
+    merged_at: datetime
+    seconds: float | None
+    """How long the run took, from its start to this receipt."""
+    cost: Cost | None = None
+    """What calls of providers have cost in all of the job's runs, if it made or may make any."""
+
+    def to_json(self) -> bytes:
+        """Return the receipt as one JSON document."""
+        return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a run ended: the state its job deserves, what is missing and why."""
+
+    state: JobState
+    counts: Counts
+    missing: tuple[FailedChunk, ...]
+    cause: Cause | None
+
+
+def judge(job: Job, plan: Iterable[Shard], records: Mapping[int, ShardRecord]) -> Verdict:
+    """Return how a run ended, from its plan and from what was committed.
+
+    An input that the processor cannot read fails the job, however much of it was read. A job of which nothing
+    succeeded is FAILED, and so is one that lacks more than its policy tolerates; any other that lacks something
+    is PARTIAL. One that was cancelled is CANCELLED, whatever was done by then, and one whose money is spent is
+    PAUSED unless everything was done with it.
+    """
+    shards = tuple(plan)
+    untried = job.stop.cause if job.stop else _NO_WORKER
+    missing = tuple(chunk for shard in shards for chunk in _missing(shard, records.get(shard.index), job.run, untried))
+    chunks = sum(len(shard.chunks) for shard in shards)
+    counts = count(records.values(), shards=len(shards), chunks=chunks, chunks_failed=len(missing))
+    state, cause = _ending(job, missing, counts)
+    return Verdict(state, counts, missing, cause)
+
+
+def receipt_of(
+    job: Job, verdict: Verdict, output: ObjectRef | None, merged_at: datetime, cost: Cost | None = None
+) -> Receipt:
+    """Return the receipt of a job that ends with this verdict."""
+    return Receipt(
+        schema_version=SCHEMA_VERSION,
+        job_id=job.ref.job_id,
+        tenant=job.ref.tenant,
+        state=verdict.state,
+        processor=job.processor,
+        options=job.options,
+        file_name=job.file_name,
+        input=job.input,
+        output=output,
+        counts=verdict.counts,
+        missing=verdict.missing,
+        cause=verdict.cause,
+        run=job.run,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        merged_at=merged_at,
+        seconds=round((merged_at - job.started_at).total_seconds(), 3) if job.started_at else None,
+        cost=cost,
+    )
+
+
+def _missing(shard: Shard, record: ShardRecord | None, run: int, untried: Cause) -> Iterator[FailedChunk]:
+    done = record.done() if record else frozenset()
+    failed = {chunk.index: chunk for chunk in record.failed} if record else {}
+    otherwise = record.crash if record and record.crash else untried
+    for chunk in shard.chunks:
+        if chunk.index in failed:
+            yield _lately(failed[chunk.index], record, run)
+        elif chunk.index not in done:
+            yield FailedChunk(chunk.index, chunk.start, chunk.end, otherwise, tries=0)
+
+
+def _lately(chunk: FailedChunk, record: ShardRecord | None, run: int) -> FailedChunk:
+    """Return why the chunk is missing now: it failed, or its workers died before they came to try it again."""
+    if chunk.run == run or record is None or record.crash is None or record.crash_run != run:
+        return chunk
+    return replace(chunk, cause=record.crash, record=None, run=run, message_id=None)
+
+
+def _ending(job: Job, missing: tuple[FailedChunk, ...], counts: Counts) -> tuple[JobState, Cause | None]:
+    stop = job.stop
+    if stop and stop.kind is StopKind.CANCEL:
+        return JobState.CANCELLED, stop.cause
+    if not counts.chunks:
+        return JobState.FAILED, stop.cause if stop else Cause("not_planned", "The run ended before it had a plan.")
+    if not missing:
+        return JobState.SUCCEEDED, None
+    if stop and stop.kind is StopKind.BUDGET:
+        return JobState.PAUSED, stop.cause
+    tried = [chunk.cause for chunk in missing if chunk.tries or chunk.cause.code == "worker_died"]
+    if (stop and stop.kind is StopKind.FAIL_FAST) or (job.policy.fail_fast and tried):
+        return JobState.FAILED, stop.cause if stop else tried[0]
+    unsuitable = [chunk.cause for chunk in missing if chunk.cause.code == "unsuitable_input"]
+    if unsuitable:
+        return JobState.FAILED, min(unsuitable, key=lambda cause: cause.position or 0)
+    first = missing[0].cause
+    if counts.chunks_done == 0:
+        return JobState.FAILED, first
+    share = f"{len(missing)} of {counts.chunks}"
+    if not job.policy.tolerates(len(missing), counts.chunks):
+        message = f"{share} chunks are missing, more than the {job.policy.tolerate} that the job tolerates."
+        return JobState.FAILED, Cause("too_many_missing", f"{message} The first: {first.message}", first.position)
+    message = f"{share} chunks are missing; the receipt names them. The first: {first.message}"
+    return JobState.PARTIAL, Cause("chunks_missing", message, first.position, first.detail)

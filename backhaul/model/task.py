@@ -1,0 +1,64 @@
+"""What Step Functions hands to the stages of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from backhaul.model.errors import MalformedMessage
+from backhaul.model.job import JobRef
+from backhaul.model.shard import Shard
+
+
+@dataclass(frozen=True)
+class RunTask:
+    """Which run of which job a stage is to work on."""
+
+    job: JobRef
+    run: int
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> RunTask:
+        """Read the state machine's input."""
+        try:
+            order = msgspec.convert(state, _Order)
+        except msgspec.ValidationError as error:
+            raise MalformedMessage(f"The run's input is not what dispatch writes: {error}.") from None
+        return cls(JobRef(order.tenant, order.job_id), order.run)
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Which shard of which run a worker is to handle."""
+
+    job: JobRef
+    run: int
+    shard: Shard
+    left: int = 0
+    """The last attempt that told Step Functions how it ended; 0 if none has."""
+    overtaken: bool = False
+    """Whether it ended because another worker had taken the shard over."""
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> ShardTask:
+        """Read the input of a Map child: the run's input and one line of its plan."""
+        task = RunTask.from_state(state)
+        try:
+            last = msgspec.convert(state.get("last", {}), _Last)
+            return cls(task.job, task.run, Shard.from_value(state.get("shard")), last.attempt, last.overtaken)
+        except msgspec.ValidationError as error:
+            raise MalformedMessage(f"What a worker is to do is not what the run hands on: {error}.") from None
+
+
+class _Order(msgspec.Struct, frozen=True):
+    tenant: str
+    job_id: str
+    run: int
+
+
+class _Last(msgspec.Struct, frozen=True):
+    attempt: int = 0
+    overtaken: bool = False

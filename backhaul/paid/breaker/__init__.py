@@ -1,0 +1,1 @@
+"""The circuit breaker of a provider: its rule and its driver."""

@@ -1,0 +1,227 @@
+"""The circuit breaker as a worker uses it: what it may call, what it tells the others, and when it does so."""
+
+from __future__ import annotations
+
+import math
+import random
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+
+from backhaul.model.breaker import BreakerState, Count, Phase
+from backhaul.model.clock import Clock
+from backhaul.model.errors import StoreUnavailable
+from backhaul.model.transience import is_transient
+from backhaul.paid.breaker.rule import (
+    FAILURES,
+    BreakerRule,
+    CallReport,
+    CallResult,
+    OpenBreaker,
+    Permit,
+    Probe,
+    after_call,
+    bucket_of,
+    closed,
+    half_opened,
+    has_failed,
+    opened,
+    recent,
+    seconds_to_probe,
+    should_open,
+)
+from backhaul.store.breakers import BreakerStore
+
+PACE_SECONDS = 1.0
+"""How often a worker reads a breaker at most, and how often it writes one."""
+OLD_SECONDS = 2.0
+"""A worker that knows nothing newer, because it made no calls for a while, waits until it has read it."""
+KNOWN_SECONDS = 10.0
+"""How long a breaker that cannot be read is believed to be closed still."""
+PROBED_SECONDS = 5.0
+"""When to come back while somebody probes: that takes a call, and only if its holder died its whole time."""
+_TRIES = 5
+T = TypeVar("T")
+
+# The system's own: workers that were restored from one snapshot would otherwise all come back at the same time.
+_random = random.SystemRandom()
+
+
+def spread(seconds: float) -> float:
+    """Return a time that is longer by up to half, and by up to a second at least: waiters do not come back at once."""
+    return seconds + _random.uniform(0, max(1.0, seconds / 2))
+
+
+class Breaker:
+    """One worker's view of a provider's breaker, for all of its threads; `told` hears of each change that it makes."""
+
+    def __init__(
+        self,
+        provider: str,
+        rule: BreakerRule,
+        store: BreakerStore,
+        clock: Clock,
+        told: Callable[[BreakerState], object] = lambda _: None,
+    ) -> None:
+        self._rule = rule
+        self._store = store
+        self._clock = clock
+        self._told = told
+        self.state = BreakerState(provider)
+        """The breaker as this worker last saw it."""
+        self._tally: dict[int, Count] = {}
+        self._counting: tuple[dict[int, Count], str] | None = None
+        self._owed: tuple[BreakerState, BreakerState, str] | None = None
+        self._lock = threading.Lock()
+        self._talking = threading.Lock()
+        self._read_at = self._wrote_at = self._known_at = self._seen_at = -math.inf
+
+    def may_call(self) -> Permit | Probe | OpenBreaker:
+        """Return whether a call may be made now; whoever gets a `Go` or a `Probe` reports what became of it."""
+        self._talk(self._tend)
+        with self._lock:
+            state, ticks = self.state, self._clock.monotonic()
+            known, seen = ticks - self._known_at, ticks - self._seen_at
+        if state.state is Phase.CLOSED:
+            if known <= KNOWN_SECONDS:
+                return Permit(state.epoch)
+            return OpenBreaker(spread(PACE_SECONDS), f"the {state.provider} breaker cannot be read")
+        now = self._clock.now()
+        left = seconds_to_probe(state, self._rule, now, seen)
+        if left > 0:
+            soon = left if state.state is Phase.OPEN else min(left, PROBED_SECONDS)
+            return OpenBreaker(spread(soon), state.describe())
+        return self._talk(lambda: self._take_probe(state)) or OpenBreaker(spread(PACE_SECONDS), state.describe())
+
+    def report(self, outcome: CallReport) -> None:
+        """Take in what became of a call; if the breaker has changed since it was permitted, nothing follows from it."""
+        permit, result, now = outcome.permit, outcome.result, self._clock.now()
+        with self._lock:
+            if permit.epoch != self.state.epoch:
+                return
+            after = after_call(self.state, permit, result, self._rule, now)
+            if after:
+                self._owed = self._owed or (self.state, after, secrets.token_hex(8))
+            elif result is not CallResult.NOT_MADE:
+                bucket = bucket_of(now, self._rule)
+                self._tally[bucket] = self._tally.get(bucket, Count()) + Count(1, has_failed(result, self._rule))
+        self._talk(self._pay if after else self._tend, wait=after is not None)
+
+    def flush(self) -> None:
+        """Write what was to be written later, because the worker leaves."""
+        self._wrote_at = -math.inf
+        self._talk(self._tend, wait=True)
+
+    def open(self, reason: str, *, by: str | None = None, why: str | None = None) -> BreakerState | None:
+        """Open the breaker at once, and with `by` until somebody closes it; returns the change if there was one."""
+        for _ in range(_TRIES):
+            state, now = self._store.get(self.state.provider, consistent=True), self._clock.now()
+            if state.is_held_open or (state.state is Phase.OPEN and not by):
+                return None
+            after = opened(state, self._rule, now, reason)
+            if self._move(state, replace(after, by=by, why=why, next_probe_at=None) if by else after):
+                return self.state
+        raise StoreUnavailable(f"The {state.provider} breaker changes all the time.")
+
+    def close(self, *, by: str, why: str) -> BreakerState | None:
+        """Close the breaker by hand, whoever opened it; returns the change if there was one."""
+        for _ in range(_TRIES):
+            state = self._store.get(self.state.provider, consistent=True)
+            if state.state is Phase.CLOSED:
+                return None
+            if self._move(state, replace(closed(state, self._clock.now(), "by hand"), by=by, why=why)):
+                return self.state
+        raise StoreUnavailable(f"The {state.provider} breaker changes all the time.")
+
+    def _talk(self, say: Callable[[], T], *, wait: bool = False) -> T | None:
+        """Let one thread at a time talk to the store; others go on with what is known, unless that is old."""
+        is_old = self._clock.monotonic() - self._known_at > OLD_SECONDS
+        if not self._talking.acquire(blocking=wait or is_old):
+            return None
+        try:
+            return say()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            return None
+        finally:
+            self._talking.release()
+
+    def _tend(self) -> None:
+        """Read and write what is due."""
+        ticks = self._clock.monotonic()
+        if ticks - self._read_at >= PACE_SECONDS:
+            try:
+                self._learn(ticks, self._store.get(self.state.provider))
+            finally:
+                self._read_at = self._clock.monotonic()  # who waited for this does not ask again at once
+        if not self._is_time_to_write():
+            return
+        if self._owed:
+            self._pay()
+        elif self.state.state is Phase.CLOSED:
+            now = self._clock.now()
+            if should_open(self.state, self._rule, now):
+                self._move(self.state, opened(self.state, self._rule, now, FAILURES))
+            else:
+                self._count(now)
+
+    def _is_time_to_write(self) -> bool:
+        return self._clock.monotonic() - self._wrote_at >= PACE_SECONDS
+
+    def _count(self, now: datetime) -> None:
+        known = recent(self.state, self._rule, now)
+        with self._lock:
+            own = recent(replace(self.state, counts=self._tally), self._rule, now)
+            fails = any(count.failed for count in (*known.values(), *own.values()))
+            if self._counting is None and own and fails:
+                self._counting, self._tally = (own, secrets.token_hex(8)), {}
+            elif not fails:
+                self._tally = own
+            counting = self._counting
+        if counting:
+            self._wrote_at = self._clock.monotonic()
+            counts, token = counting
+            stale = self.state.counts.keys() - known.keys()
+            self._learn(self._wrote_at, self._store.count(self.state, counts, token, stale=stale), sure=True)
+            self._counting = None
+
+    def _take_probe(self, state: BreakerState) -> Probe | None:
+        if self.state.epoch != state.epoch or not self._is_time_to_write():
+            return None
+        owner = secrets.token_hex(8)
+        if not self._move(state, half_opened(state, self._rule, self._clock.now(), owner), owner):
+            return None
+        return Probe(self.state.epoch, self._rule.probe_seconds)
+
+    def _pay(self) -> None:
+        """Make the change that follows from a call; what fails is tried again, and recognised if it was made."""
+        if self._owed:
+            self._move(*self._owed)
+            self._owed = None
+
+    def _move(self, before: BreakerState, after: BreakerState, token: str | None = None) -> bool:
+        asked = self._wrote_at = self._clock.monotonic()
+        made = self._store.move(before, after, token or secrets.token_hex(8))
+        if made is None:
+            return False
+        self._learn(asked, made, sure=True)
+        self._told(made)
+        return True
+
+    def _learn(self, asked: float, state: BreakerState, *, sure: bool = False) -> None:
+        """Take in the breaker as it was when it was asked for; a read that is not sure may be older than what is known.
+
+        An answer that took long is as old as its question: much may have happened since.
+        """
+        with self._lock:
+            self._known_at = max(self._known_at, asked)
+            if state.epoch < self.state.epoch and not sure:
+                return
+            if state.epoch != self.state.epoch or self._seen_at == -math.inf:
+                self._seen_at = self._clock.monotonic()
+                self._tally, self._counting = {}, None
+            self.state = state

@@ -1,0 +1,260 @@
+"""Budgets as a worker uses them: it reserves before a call and settles after, and writes once for several calls."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import date, timedelta
+from functools import partial
+
+from backhaul.model.clock import Clock
+from backhaul.model.errors import Superseded
+from backhaul.model.money import check
+from backhaul.model.transience import is_transient
+from backhaul.paid.budget.ledger import Ledger, Occupied
+from backhaul.paid.budget.rule import (
+    ALLOWANCE_SECONDS,
+    HELD_SECONDS,
+    OUTAGE_SECONDS,
+    PAUSE_SECONDS,
+    TAKEN_OVER,
+    Account,
+    Batch,
+    Caps,
+    Exhausted,
+    HeldByOthers,
+    Hold,
+    Holder,
+    OutOfReach,
+    buried,
+    calls_wanted,
+    outrun,
+    room_for,
+    spread,
+)
+from backhaul.store.budgets import BudgetKey, BudgetStore, Entry, ProviderUsage, digest_of
+
+
+class Budget:
+    """What one attempt at a shard may spend, for all of its threads: of its job, its tenant's day and the stack's."""
+
+    def __init__(
+        self, holder: Holder, caps: Caps, store: BudgetStore, clock: Clock, *, expires_at: int | None = None
+    ) -> None:
+        self._holder = holder
+        self._caps = caps
+        self._store = store
+        self._clock = clock
+        self.stored: Callable[[int], tuple[int, int | None]] = lambda _: (0, None)
+        """Tells what the answers cost that an earlier attempt has stored, and what they were estimated at."""
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._digest = digest_of(holder.job, holder.shard)
+        self._job = self._ledger(BudgetKey.of_job(holder.job), str(holder.shard), caps.job, expires_at)
+        self._days: dict[date, tuple[Ledger, Ledger]] = {}
+        self._day = date.min
+        """The day of the allowance; it changes, and the allowance grows, only in the hands of who holds `_writing`."""
+        self._free = 0
+        self._open: dict[int, Hold] = {}
+        self._reserved = 0
+        self._drawn = (0, clock.monotonic())
+        self._posted_at = clock.monotonic()
+        self._out_until = -math.inf
+        self._has_left = False
+
+    def reserve(self, estimate: int) -> Hold | Exhausted | HeldByOthers | OutOfReach:
+        """Reserve what a call can cost at most, in nanodollars, or say why it must not be made; raises `Superseded`."""
+        check(estimate, "An estimate")
+        if taken := self._take(estimate):
+            return taken
+        with self._writing:
+            if taken := self._take(estimate):  # another thread may have drawn meanwhile
+                return taken
+            # Or found that nothing can be drawn. What a thread draws that was given up would be held for ever.
+            if self._clock.monotonic() >= self._out_until and not self._has_left:
+                try:
+                    return self._draw(estimate)
+                except Exception as error:
+                    if not is_transient(error):
+                        raise
+                    self._out_until = self._clock.monotonic() + PAUSE_SECONDS
+            return OutOfReach(spread(OUTAGE_SECONDS), "the budgets cannot be written")
+
+    def settle(self, hold: Hold, provider: str, usage: ProviderUsage) -> None:
+        """Count what a call took and cost, or its estimate if nobody knows; a second time changes nothing."""
+        check(usage.nanodollars, "A cost")
+        self._close(hold, Batch(usage.nanodollars, hold.estimate, usage={provider: usage}))
+
+    def give_back(self, hold: Hold) -> None:
+        """Release what was reserved for a call that was not made; of one that was settled nothing changes."""
+        self._close(hold, Batch(surplus=hold.estimate))
+
+    def count(self, provider: str, usage: ProviderUsage) -> None:
+        """Count what needed no reservation: what a cache saved."""
+        for ledger in self._ledgers(self._clock.now().date()):
+            ledger.add(Batch(usage.nanodollars, usage={provider: usage}))
+
+    def leave(self) -> None:
+        """Settle everything for the last time, calls without an outcome at their estimate; raises as stores do."""
+        for hold in list(self._open.values()):
+            self.settle(hold, TAKEN_OVER, ProviderUsage(nanodollars=hold.estimate))
+        with self._writing:
+            self._has_left = True
+            if self._holder.attempt > 1 and not self._job.account.entry:
+                self._inherit()
+            self._flush(last=True)
+
+    def take_over(self, before: Holder, spent: int = 0, estimated: int | None = None) -> None:
+        """Settle what a dead attempt at the shard held; call it before reserving, and again if it raises.
+
+        `spent` is what all the calls cost whose answers that attempt stored, and `estimated` what they had been
+        estimated at. What else it held counts as spent, because it may have been. A second time changes nothing.
+        """
+        with self._writing:
+            self._take_over(before.attempt, spent, estimated)
+
+    def _inherit(self) -> None:
+        """Settle what a dead attempt held, where no draw of ours has met its entry: others may wait for that."""
+        found = self._store.get(self._job.account.key).entries.get(self._job.account.name)
+        if found and found.attempt < self._holder.attempt:
+            self._take_over(found.attempt, *self.stored(found.attempt))
+
+    def _ledger(self, key: BudgetKey, name: str, cap: int | None, expires_at: int | None = None) -> Ledger:
+        account = Account(key, name, self._holder.attempt, cap, expires_at)
+        return Ledger(account, self._store, self._lock)
+
+    def _ledgers(self, day: date) -> tuple[Ledger, ...]:
+        with self._lock:
+            if day not in self._days:
+                tenant, stack = BudgetKey.of_tenant(self._holder.job.tenant, day), BudgetKey.of_stack(day)
+                of_tenant = self._ledger(tenant, self._digest, self._caps.tenant)
+                self._days[day] = (of_tenant, self._ledger(stack, self._digest, self._caps.stack))
+            return (self._job, *self._days[day])
+
+    def _take(self, estimate: int) -> Hold | None:
+        with self._lock:
+            is_old = self._clock.monotonic() - self._posted_at > ALLOWANCE_SECONDS
+            if self._free < max(estimate, 1) or is_old or self._clock.now().date() != self._day:
+                return None
+            self._free -= estimate
+            return self._reservation(estimate)
+
+    def _reservation(self, estimate: int) -> Hold:
+        self._reserved += 1
+        made = Hold(self._reserved, estimate, self._day)
+        self._open[made.number] = made
+        return made
+
+    def _close(self, hold: Hold, batch: Batch) -> None:
+        ledgers = self._ledgers(hold.day)
+        with self._lock:
+            if self._open.pop(hold.number, None) is None:
+                return
+            for ledger in ledgers:
+                ledger.pending += batch
+        is_due = self._clock.monotonic() - self._posted_at > ALLOWANCE_SECONDS
+        if is_due and self._writing.acquire(blocking=False):
+            try:
+                with suppress(Exception):  # it stays to be written, and the next to reserve hears of it
+                    self._flush()
+            finally:
+                self._writing.release()
+
+    def _draw(self, estimate: int) -> Hold | Exhausted | HeldByOthers:
+        today, unit = self._clock.now().date(), max(estimate, 1)
+        if today != self._day:
+            self._flush()  # where it was drawn
+        self._drop_free()
+        self._day = today
+        ledgers, rate = self._ledgers(today), self._rate()
+        tries = 0
+        while tries < 2:  # what is wanted; and if there is no room, what there is room for
+            caps = [ledger.account.known.cap for ledger in ledgers]
+            calls = calls_wanted(rate, [room_for(ledger.account, ledger.pending, unit) for ledger in ledgers])
+            refusing = self._draw_from(ledgers, calls * unit)
+            if refusing is None:
+                with self._lock:
+                    self._free += calls * unit - estimate
+                    self._posted_at = self._clock.monotonic()
+                    return self._reservation(estimate)
+            room = room_for(refusing.account, refusing.pending, unit)
+            refusal = outrun(refusing.account, estimate) if isinstance(room, int) else room
+            if refusal is room:
+                break
+            # Each cap that somebody has raised is learned by a refusal: to leave then is to come back and not know it.
+            tries += caps == [ledger.account.known.cap for ledger in ledgers]
+        self._flush()
+        return replace(refusal, seconds=spread(HELD_SECONDS)) if isinstance(refusal, HeldByOthers) else refusal
+
+    def _draw_from(self, ledgers: tuple[Ledger, ...], amount: int) -> Ledger | None:
+        """Draw so much from each, or from none; returns the one that does not allow it."""
+        drawn: list[Ledger] = []
+        try:
+            for ledger in ledgers:
+                if not self._post(ledger, amount):
+                    return ledger
+                drawn.append(ledger)
+            drawn = []
+        finally:
+            for ledger in drawn:
+                ledger.add(Batch(surplus=amount))
+        return None
+
+    def _rate(self) -> float:
+        (reserved, at), now = self._drawn, self._clock.monotonic()
+        self._drawn = (self._reserved, now)
+        return (self._reserved - reserved) / max(now - at, 1.0)
+
+    def _drop_free(self) -> None:
+        """Have what is left of the allowance given back, where it was drawn."""
+        with self._lock:
+            idle, self._free = self._free, 0
+        for ledger in self._ledgers(self._day) if idle else ():
+            ledger.add(Batch(surplus=idle))
+
+    def _flush(self, *, last: bool = False) -> None:
+        self._drop_free()
+        self._posted_at = self._clock.monotonic()
+        # The job's last: by its entry a successor finds the others.
+        for ledger in (*(each for pair in self._days.values() for each in pair), self._job):
+            self._post(ledger, last=last)
+
+    def _post(self, ledger: Ledger, draw: int = 0, *, last: bool = False) -> bool:
+        for _ in range(2):
+            try:
+                return ledger.post(max(self._days, default=self._clock.now().date()), draw, last=last)
+            except Occupied as found:
+                if found.attempt >= self._holder.attempt:
+                    break
+                self._take_over(found.attempt, *self.stored(found.attempt))
+                # Of one that died while it left, the day's books may have the only entry.
+                self._bury(ledger.account.key, ledger.account.name, 0, None)
+        job, shard, attempt = self._holder.job, self._holder.shard, self._holder.attempt
+        raise Superseded(f"What attempt {attempt} at shard {shard} of job {job.job_id} held was taken over.")
+
+    def _take_over(self, attempt: int, spent: int = 0, estimated: int | None = None) -> None:
+        job = self._job.account
+        found = self._store.get(job.key).entries.get(job.name)
+        if found is None or found.attempt >= self._holder.attempt:
+            return
+        if found.attempt != attempt:  # of an older one, nobody says what it stored
+            spent, estimated = 0, None
+        last = date.fromordinal(found.day)
+        for key_of in (partial(BudgetKey.of_tenant, self._holder.job.tenant), BudgetKey.of_stack):
+            # Nobody knows which calls were of the day before: what it held there is spent, what it stored is of today.
+            old = self._bury(key_of(last - timedelta(days=1)), self._digest, 0, None)
+            rest = None if estimated is None else estimated - old.estimated - old.held
+            self._bury(key_of(last), self._digest, max(0, spent - old.cost), rest)
+        self._bury(job.key, job.name, spent, estimated)
+
+    def _bury(self, key: BudgetKey, name: str, spent: int, estimated: int | None) -> Entry:
+        """Settle a dead attempt's entry, however often that one writes meanwhile; returns it, or an empty one."""
+        while True:
+            entry = self._store.get(key).entries.get(name)
+            if entry is None or entry.attempt >= self._holder.attempt:
+                return Entry(0, 0)
+            if self._store.post(buried(key, name, entry, spent, estimated)).done:
+                return entry

@@ -1,0 +1,265 @@
+"""The one guarded way to a paid API: budget, breaker, limit, the call itself, and what it really took."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from backhaul.model.errors import Transient
+from backhaul.model.interruption import Interrupted, InterruptReason, wait_outside
+from backhaul.model.limit import Reservation
+from backhaul.paid.answer_cache import AnswerCache
+from backhaul.paid.breaker.rule import CallResult, OpenBreaker, Permit, Probe
+from backhaul.paid.budget.budget import Budget
+from backhaul.paid.budget.rule import Exhausted, HeldByOthers, Hold, OutOfReach
+from backhaul.paid.call_outcome import CallOutcome, outcome_of_error, report, take_down
+from backhaul.paid.channels import Channel, Channels
+from backhaul.paid.reservations import Reservations
+from backhaul.paid.single_flight import SingleFlight
+from backhaul.providers import (
+    Answer,
+    PromptTooLong,
+    Provider,
+    ProviderBusy,
+    ProviderDenied,
+    ProviderDown,
+    Request,
+    Usage,
+    max_estimate,
+)
+from backhaul.store.budgets import ProviderUsage
+
+T = TypeVar("T")
+
+AWAY_SECONDS = 5.0
+"""How long a worker stays away from a provider that does not say for how long."""
+AGAIN_SECONDS = 1.0
+"""After how long a call is made again that failed for the first time: most such failures are nobody's."""
+
+
+@dataclass(frozen=True)
+class Paid:
+    """An answer, what it cost and what was reserved for it, in nanodollars."""
+
+    answer: Answer
+    cost: int
+    estimate: int
+
+
+class PaidCalls:
+    """The paid calls of one attempt at a shard, from all of its threads.
+
+    `end` is when the attempt must have left, on the clock's monotonic scale, and `whole` how many seconds it has in
+    all. `pause` is called when a budget is spent: it asks the job to stop.
+    """
+
+    def __init__(
+        self,
+        channels: Channels,
+        budget: Budget,
+        *,
+        cache: AnswerCache | None = None,
+        end: float,
+        whole: float,
+        pause: Callable[[Exhausted], object],
+    ) -> None:
+        self._channels = channels
+        self._budget = budget
+        self._cache = cache
+        self._clock = channels.clock
+        self._end = end
+        self._whole = whole
+        self._pause = pause
+        self._lock = threading.Lock()
+        self.reservations = Reservations(clock=self._clock, left=lambda: self._left)
+        self._used: dict[str, Channel] = {}
+        self.made = 0
+        """Calls that were made."""
+        self._under_way: SingleFlight[tuple[Any]] = SingleFlight()
+        self._has_left = False
+
+    def ask(
+        self,
+        name: str,
+        request: Request,
+        *,
+        key: str,
+        generation: int,
+        keep: Callable[[Paid], T],
+        estimate: Usage | None = None,
+        more: float = math.inf,
+    ) -> T:
+        """Make one call, once its budget, its breaker and its limit let it, and return the answer as `keep` keeps it.
+
+        `key` is the same for the same call, however often it is made; `go` is what `begin` returned; `more` is about
+        how many calls of this provider will follow besides those that are asked for now. A call that has to wait for
+        longer than two seconds raises `Interrupted` to wait outside; so does one to a provider that is busy, down or
+        does not take our key, which costs the record no attempt. Raises what the adapter raises otherwise.
+        """
+        # A thread that was given up may be asking it still, and what that one gets is paid for.
+        found = self._under_way.once(
+            key,
+            lambda: (keep(self._ask(name, request, key, estimate, more)),),
+            generation=generation,
+            seconds=self._left,
+        )
+        if found is None:
+            raise Interrupted(InterruptReason.WAIT)
+        kept: T = found[0]
+        return kept
+
+    def begin(self) -> int:
+        """Begin a go at a chunk, and return its number: threads of those before, given up, ask nothing more.
+
+        What they are asking already is for who asks it again.
+        """
+        return self._under_way.begin()
+
+    def _ask(self, name: str, request: Request, key: str, estimate: Usage | None, more: float) -> Paid:
+        channel = self._used[name] = self._channel(name)
+        provider = channel.provider
+        if self._cache and (known := self._cache.find(provider, request)):
+            self._budget.count(name, ProviderUsage(saved=provider.cost(known.usage)))
+            return Paid(known, 0, 0)
+        expected = estimate or max_estimate(request)
+        if provider.context_tokens and expected.input_tokens > provider.context_tokens:
+            raise PromptTooLong(
+                f"The request has about {expected.input_tokens:,} tokens; {name} takes {provider.context_tokens:,}."
+            )
+        if self._left < min(provider.timeout_seconds, self._whole / 2):
+            raise Interrupted(InterruptReason.WAIT)  # a call that is cut off is paid for nothing
+        hold = self._reserve(provider.cost(expected))
+        try:
+            permit, reservation = self._admitted(channel, expected, more)
+        except BaseException:
+            self._budget.give_back(hold)
+            raise
+        made = self._call(channel, request, key, hold, permit, reservation)
+        if self._cache:
+            with suppress(Exception):  # the next look into it meets the same before it is paid for
+                self._cache.keep(provider, request, made.answer)
+        return made
+
+    def keep(self) -> dict[str, str]:
+        """Return what is reserved for calls that were not made, for the next attempt; nothing follows but `leave`."""
+        self._under_way.begin()
+        return self.reservations.keep(list(self._used.values()))
+
+    def take_up(self, kept: Mapping[str, str]) -> None:
+        """Use what the attempt before this one has kept."""
+        self.reservations.take_up(kept)
+
+    def leave(self) -> None:
+        """Settle everything; no call follows. Raises as the stores do, and `Superseded`; a second time does nothing."""
+        if self._has_left:
+            return
+        self._has_left = True
+        self._under_way.begin()
+        for channel in list(self._used.values()):
+            channel.breaker.flush()
+            if channel.limiter:
+                channel.limiter.settle()
+        self._budget.leave()
+
+    def give_up(self) -> None:
+        """Settle what can be: the attempt ends by an exception. What is not is found by who comes next."""
+        if self._left > 0:
+            with suppress(Exception):
+                self.leave()
+
+    @property
+    def _left(self) -> float:
+        return self._end - self._clock.monotonic()
+
+    def _channel(self, name: str) -> Channel:
+        try:
+            return self._channels.to(name)
+        except Transient as error:
+            wait_outside(AWAY_SECONDS, str(error))
+
+    def _reserve(self, cost: int) -> Hold:
+        found = self._budget.reserve(cost)
+        match found:
+            case Exhausted():
+                self._pause(found)
+                raise Interrupted(InterruptReason.STOP)
+            case HeldByOthers() | OutOfReach():
+                wait_outside(found.seconds, found.describe())
+        return found
+
+    def _admitted(
+        self, channel: Channel, expected: Usage, more: float
+    ) -> tuple[Permit | Probe | None, Reservation | None]:
+        permit = channel.breaker.may_call() if channel.provider.breaker.enabled else None
+        if isinstance(permit, OpenBreaker):
+            wait_outside(permit.seconds, permit.reason)
+        try:
+            return permit, self.reservations.wait(channel, expected.input_tokens + expected.output_tokens, more)
+        except BaseException:
+            report(channel, permit, CallResult.NOT_MADE)
+            raise
+
+    def _call(
+        self,
+        channel: Channel,
+        request: Request,
+        key: str,
+        hold: Hold,
+        permit: Permit | Probe | None,
+        reservation: Reservation | None,
+    ) -> Paid:
+        provider, longest = channel.provider, channel.provider.timeout_seconds
+        timeout = min(longest, self._left, permit.seconds if isinstance(permit, Probe) else longest)
+        with self._lock:
+            self.made += 1
+        outcome, began = CallOutcome(CallResult.NOT_MADE, hold.estimate), self._clock.monotonic()
+        try:
+            answer = channel.adapter.call(request, key=key, timeout=timeout)
+            outcome = CallOutcome(CallResult.OK, provider.cost(answer.usage), answer.usage, answer.limits)
+            channel.note_answer(key, began)
+            return Paid(msgspec.structs.replace(answer, limits=None), outcome.cost, hold.estimate)
+        except Exception as error:
+            is_cut_off = timeout < longest and self._clock.monotonic() - began >= timeout
+            outcome = outcome_of_error(error, provider, hold, is_cut_off=is_cut_off)
+            self._wait_for(error, channel, key)
+            raise
+        finally:
+            with suppress(Exception):  # the next call meets the same before it is paid for
+                self._settle(hold, provider, outcome)
+            with suppress(Exception):
+                report(channel, permit, outcome.result)
+                take_down(channel, reservation, outcome)
+
+    def _wait_for(self, error: Exception, channel: Channel, key: str) -> None:
+        """Raise `Interrupted` for what the provider will do later."""
+        name = channel.provider.name
+        match error:
+            case ProviderBusy():
+                if channel.limiter:
+                    channel.limiter.refused(error.retry_after)
+                wait_outside(error.retry_after or AWAY_SECONDS, f"{name} is busy")
+            case ProviderDenied():
+                wait_outside(AWAY_SECONDS, f"{name} does not take our credentials")
+            case ProviderDown():
+                is_first = not channel.has_failed(key)
+                if channel.fails_alone(key, self._clock.monotonic()):
+                    return
+                if is_first and not error.retry_after:
+                    raise Interrupted(InterruptReason.AGAIN, AGAIN_SECONDS) from None
+                wait_outside(error.retry_after or AWAY_SECONDS, f"{name} does not answer as it should")
+            case Transient():  # its key cannot be read for now
+                wait_outside(AWAY_SECONDS, str(error))
+
+    def _settle(self, hold: Hold, provider: Provider, outcome: CallOutcome) -> None:
+        taken = outcome.taken or Usage(0)
+        if outcome.cost or taken.input_tokens:
+            usage = ProviderUsage(1, taken.input_tokens, taken.output_tokens, outcome.cost)
+            self._budget.settle(hold, provider.name, usage)
+        else:
+            self._budget.give_back(hold)

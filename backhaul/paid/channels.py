@@ -1,0 +1,116 @@
+"""The providers that a worker process has called: what it knows of each outlives the invocation."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from backhaul.model.clock import Clock
+from backhaul.model.limit import MINUTE, Rate
+from backhaul.paid.breaker.breaker import Breaker
+from backhaul.paid.breaker.rule import BreakerRule
+from backhaul.paid.limit.limiter import Limiter
+from backhaul.paid.limit.shared_clock import SKEW
+from backhaul.providers import Adapter, Models, Provider, Secrets, open_provider
+from backhaul.store.breakers import BreakerStore
+from backhaul.store.limits import LimitStore
+from backhaul.store.providers import ProviderStore
+
+MAX_REQUESTS = 60_000
+"""Calls a minute that a limit on tokens alone lets through: more than one item can take is no use."""
+MAX_FAILED = 10_000
+"""Calls whose failure is remembered: a processor may give up what it asked."""
+
+
+@dataclass
+class Channel:
+    """One provider as one worker process knows it; its threads and its invocations share it."""
+
+    provider: Provider
+    adapter: Adapter
+    breaker: Breaker
+    limiter: Limiter | None
+    _answered: float = -math.inf
+    """When the last call began that was answered, on the clock's monotonic scale."""
+    _failed: dict[str, float] = field(default_factory=dict)
+
+    def note_answer(self, key: str, began: float) -> None:
+        """Note that the call of this key was answered, and when it began."""
+        self._answered = max(self._answered, began)
+        self._failed.pop(key, None)
+
+    def has_failed(self, key: str) -> bool:
+        """Return whether the call of this key has failed since it was last answered."""
+        return key in self._failed
+
+    def fails_alone(self, key: str, now: float) -> bool:
+        """Note that the call of this key failed; returns whether it had before, and others began since and went well.
+
+        Then it is the call, and not the provider. The first failure tells nothing: an outage begins with one.
+        """
+        before = self._failed.get(key)
+        if before is None and len(self._failed) == MAX_FAILED:
+            self._failed.clear()
+        self._failed[key] = now
+        return before is not None and self._answered > before
+
+
+@dataclass
+class Channels:
+    """Opens a channel to a provider when it is first called, and anew when its settings have changed."""
+
+    providers: ProviderStore
+    secrets: Secrets
+    models: Callable[[str, float], Models]
+    limits: LimitStore
+    breakers: BreakerStore
+    clock: Clock
+    concurrency: int = 16
+    """Calls that a worker reserves at a time under a limit, when there is a queue for it."""
+    _known: dict[str, Channel] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def to(self, name: str) -> Channel:
+        """Return the channel to a provider as it is set up now; raises `UnknownProvider` and `InvalidProvider`."""
+        provider = self.providers.get(name)
+        known = self._known.get(name)
+        if known is not None and known.provider == provider:
+            return known
+        opened = self._open(provider)  # its key is read, for which the threads of other providers do not wait
+        with self._lock:
+            known = self._known.get(name)
+            if known is None or known.provider != provider:
+                known = self._known[name] = opened
+            return known
+
+    def _open(self, provider: Provider) -> Channel:
+        name = provider.name
+        adapter = open_provider(provider, secrets=self.secrets, models=self.models, clock=self.clock)
+        rate = rate_of(provider)
+        # Workers that wait outside and come back are newcomers to each other, whose clocks may differ by more.
+        limiter = Limiter(name, rate, self.limits, self.clock, lease=self.concurrency, near=SKEW) if rate else None
+        return Channel(provider, adapter, Breaker(name, rule_of(provider), self.breakers, self.clock), limiter)
+
+
+def rule_of(provider: Provider) -> BreakerRule:
+    """Return when the provider's breaker opens."""
+    settings = provider.breaker
+    return BreakerRule(
+        share=settings.share,
+        calls=settings.calls,
+        window_seconds=round(settings.window_seconds),
+        cooldown_seconds=round(settings.cooldown_seconds),
+        # A probe that is cut off before its answer is due would tell nothing, and be paid for.
+        probe_seconds=max(BreakerRule.probe_seconds, math.ceil(provider.timeout_seconds)),
+    )
+
+
+def rate_of(provider: Provider) -> Rate | None:
+    """Return the limit of a provider; None where it has none."""
+    if provider.requests_per_minute is None and provider.tokens_per_minute is None:
+        return None
+    requests = provider.requests_per_minute or MAX_REQUESTS
+    rate = Rate(requests, provider.tokens_per_minute)
+    return rate if provider.burst is None else replace(rate, burst=provider.burst * MINUTE // requests)

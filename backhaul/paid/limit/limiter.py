@@ -1,0 +1,256 @@
+"""A limit that many workers share: what one worker knows of it, and how it asks."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from collections.abc import Generator
+from typing import TypeVar, cast
+
+from backhaul.model.clock import Clock
+from backhaul.model.limit import SECOND, Lease, LimitState, Rate, Refusal, Reservation, Update, UpdateResult, Updates
+from backhaul.model.outage import is_outage
+from backhaul.paid.limit.rule import (
+    LOOK,
+    MAX_CATCH_UP,
+    MAX_CLOSED,
+    REFUSED_SECONDS,
+    SLACK,
+    TRIES,
+    Guess,
+    Wish,
+    beginning,
+    calls_wanted,
+    closing,
+    giving_back,
+    guess_of,
+    joining,
+    lease_of,
+    owing,
+    refilled_in,
+    reserving,
+)
+from backhaul.paid.limit.shared_clock import NEAR, SKEW, SharedClock
+from backhaul.providers.calls import RateLimits
+
+T = TypeVar("T")
+
+# The system's own: workers that were restored from one snapshot would otherwise all wait for the same time.
+_random = random.SystemRandom()
+
+
+class Limiter:
+    """One provider's limit, in one worker process; its threads share it.
+
+    `lease` is how many calls are reserved at a time, at most two seconds of the limit: as many as the worker makes
+    at a time, reserved whether or not they are made. `near` is what `SharedClock` takes.
+    """
+
+    def __init__(
+        self, provider: str, rate: Rate, store: Updates, clock: Clock, *, lease: int = 1, near: int = NEAR
+    ) -> None:
+        self.provider = provider
+        self.rate = rate
+        self.time = SharedClock(clock, near)
+        self._store = store
+        self._most = lease
+        self._lock = threading.Lock()
+        self._queue = threading.Lock()
+        self._waiting = 0
+        self._known: LimitState | None = None
+        self._is_missing = False
+        self._guess = Guess()
+        self._debt = 0
+        self._end: int | None = None
+        self._wait = 0
+        self._away = 0
+        self.lease: Lease | None = None
+        """What is left to hand out; it may be taken, stored, and be set again in another process."""
+
+    def ask(self, tokens: int = 0, more: float = math.inf) -> Reservation | Refusal:
+        """Return when one call with about so many tokens may start; to stay away when the store is out of order.
+
+        `more` is about how many calls will be asked for that are not yet: no more are reserved beforehand.
+        """
+        with self._queue:
+            self._waiting += 1
+        try:
+            with self._lock:
+                return self._drive(self.asking(tokens, self._waiting, more)) or self._stay_away()
+        finally:
+            with self._queue:
+                self._waiting -= 1
+
+    def asking(
+        self, tokens: int = 0, waiting: int = 1, more: float = math.inf
+    ) -> Generator[Update, UpdateResult, Reservation | Refusal]:
+        """Do as `ask` does, but yield each update for the store; not for two threads at a time.
+
+        `waiting` is how many threads want a call now.
+        """
+        if handed := self._hand_out(tokens):
+            return handed
+        if self.time.now() < self._away:
+            return self._stay_away()
+        return (yield from self._reserve(tokens, waiting, more))
+
+    def take_lease(self) -> Lease | None:
+        """Return what is left to hand out, for another process or another time, and hand out nothing of it here."""
+        with self._lock:
+            rest, self.lease = self.lease, None
+            return rest
+
+    def seconds_until(self, reservation: Reservation) -> float:
+        """Return how long to wait before the call."""
+        return max(reservation.at - self.time.now(), 0) / SECOND
+
+    def is_void(self, reservation: Reservation) -> bool:
+        """Return whether it is too late for the call, or so early that this worker's clock is wrong."""
+        late = self.time.now() - reservation.at
+        return not -self.rate.horizon - MAX_CLOSED <= late <= self._max_late(reservation.tokens)
+
+    def used(self, reservation: Reservation, tokens: int) -> None:
+        """Take down what the call really used; the difference goes into the next reservation."""
+        with self._lock:
+            self._debt += tokens - reservation.tokens
+
+    def refused(self, retry_after: float | None = None) -> None:
+        """Keep everybody from reserving what the provider would refuse: until `retry_after` seconds from now."""
+        seconds = REFUSED_SECONDS if retry_after is None else retry_after
+        closed = min(max(round(seconds * SECOND), 0), MAX_CLOSED)
+        self._close(closed, closed)
+
+    def observe(self, limits: RateLimits, reservation: Reservation) -> None:
+        """Keep everybody from reserving what the provider has no room for, by what it told when it answered `go`."""
+        by_requests = refilled_in(1, limits.requests_left, limits.requests_limit, limits.requests_reset)
+        by_tokens = refilled_in(reservation.tokens, limits.tokens_left, limits.tokens_limit, limits.tokens_reset)
+        if max(by_requests, by_tokens) > SECOND:  # less than that is the provider's rounding
+            self._close(by_requests, by_tokens)
+
+    def settle(self) -> None:
+        """Store what is unsettled, and give back what is left of the lease if nobody has reserved after it."""
+        with self._lock:
+            self._drive(self._settling())
+
+    def _settling(self) -> Generator[Update, UpdateResult, None]:
+        rest, self.lease = self.lease, None
+        calls, owed = (rest.calls, self._debt - rest.calls * rest.tokens) if rest else (0, self._debt)
+        is_settled = False
+        if calls and self._end:
+            is_settled = (yield giving_back(self.rate, calls, owed, self._end)).applied
+        if not is_settled and (update := owing(self.rate, owed)):
+            yield update
+        self._debt, self._known, self._end = 0, None, None
+
+    def _hand_out(self, tokens: int) -> Reservation | None:
+        lease, self.lease, now = self.lease, None, self.time.now()
+        if lease is None:
+            return None
+        # Who comes back late finds others at work in the time that its first calls would take now.
+        lease = lease.since(now - self._max_late(lease.tokens))
+        if not lease.calls:
+            return None
+        # The burst of the whole is also all that a lease's holder may catch up with.
+        lease = lease.later(max(now - self.rate.burst - lease.at, 0))
+        self.lease = lease.rest() if lease.calls > 1 else None
+        self._debt += tokens - lease.tokens
+        return Reservation(max(lease.at, now), tokens)
+
+    def _max_late(self, tokens: int) -> int:
+        return max(MAX_CATCH_UP, self.rate.request_cost(1), self.rate.token_cost(tokens))
+
+    def _reserve(
+        self, tokens: int, waiting: int, more: float
+    ) -> Generator[Update, UpdateResult, Reservation | Refusal]:
+        wish = Wish(
+            calls_wanted(self.rate, tokens, waiting, min(more, self._most - waiting), self._wait), tokens, self._debt
+        )
+        for _ in range(TRIES):
+            full = self._full_for()
+            if full > 0:
+                # Who comes back within half the horizon finds the other half still reserved: nothing is lost by it.
+                self._away = self.time.now() + full + round(_random.uniform(0, self.rate.horizon / 2))
+                return self._stay_away()
+            update = self._update_for(wish)
+            answer = yield update
+            self._learn(answer)
+            if after := answer.applied and update.apply(answer.before):
+                return self._reserved(wish, update, after)
+        return self._stay_away()
+
+    def _update_for(self, wish: Wish) -> Update:
+        now = self.time.now()
+        if self._is_missing:
+            return beginning(self.rate, wish, now)
+        if not self.time.is_known:
+            return joining(self.rate, wish, now, SKEW)
+        return reserving(self.rate, wish, now, self._guess, SLACK)
+
+    def _learn(self, answer: UpdateResult) -> None:
+        before = answer.before
+        self._is_missing = before is None and not answer.applied
+        self._known = before
+        if before:
+            # What was reserved by the item's clock must be used by it: the store's own time is for who was refused.
+            self.time.learn(before.clock, None if answer.applied else answer.time)
+            self._guess = guess_of(self.rate, before, self.time.now())
+        else:
+            self.time.check(answer.time)
+            self.time.is_known = answer.applied
+
+    def _reserved(self, wish: Wish, update: Update, after: LimitState) -> Reservation:
+        self._debt = wish.calls * wish.tokens + wish.debt - wish.charged()
+        self._known, self._end = after, after.requests
+        if "idle" not in {self._guess.requests, self._guess.tokens}:  # who came after a pause may do so again
+            self._guess = guess_of(self.rate, after, self.time.now())
+        lease, now = lease_of(self.rate, wish, update, after), self.time.now()
+        self._wait = lease.at - now
+        self.lease = lease.rest() if wish.calls > 1 else None
+        return Reservation(max(lease.at, now), wish.tokens)
+
+    def _full_for(self) -> int:
+        """Return how long it takes until something may be reserved, by what was seen last: times only move on."""
+        known = self._known if self.time.is_known else None
+        return max(known.requests, known.tokens) - self.time.now() - self.rate.horizon if known else 0
+
+    def _close(self, requests: int, tokens: int) -> None:
+        with self._lock:
+            lease, until = self.lease, self.time.now() + max(requests, tokens)
+            if lease:  # its calls before that are lost: moved, they would meet those of every other lease
+                rest = lease.since(until)
+                self.lease = rest if rest.calls else None
+            if tokens > 0:  # what the provider says knows of what our calls have taken
+                self._debt = max(self._debt, 0)
+            self._drive(self._closing(requests, tokens))
+
+    def _closing(self, requests: int, tokens: int) -> Generator[Update, UpdateResult, None]:
+        if not self.time.is_known:  # a clock that may be absurd must not close anything
+            self._learn((yield LOOK))
+        now = self.time.now()
+        for _ in range(TRIES):
+            update = closing(self.rate, now + requests, now + tokens, now, self._known)
+            if update is None:
+                return
+            answer = yield update
+            self._learn(answer)
+            if answer.applied:
+                self._known = update.apply(answer.before)
+                return
+
+    def _drive(self, steps: Generator[Update, UpdateResult, T]) -> T | None:
+        """Carry out what is yielded; None if the store is out of order."""
+        try:
+            update = next(steps)
+            while True:
+                update = steps.send(self._store.update(self.provider, update))
+        except StopIteration as end:
+            return cast(T, end.value)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            self._debt = max(self._debt, 0)  # a credit may have been stored all the same
+            return None
+
+    def _stay_away(self) -> Refusal:
+        return Refusal(max(self._away - self.time.now(), SECOND) / SECOND + _random.uniform(0, 2))

@@ -1,0 +1,111 @@
+"""Waiting for turns under providers' limits; what one attempt at a shard has reserved it leaves to the next."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from backhaul.model.clock import Clock
+from backhaul.model.interruption import wait_outside
+from backhaul.model.limit import Lease, Refusal, Reservation
+from backhaul.paid.channels import Channel
+from backhaul.paid.limit.limiter import Limiter
+
+MAX_SLEEP = 2.0
+"""A longer wait leaves the function: nobody is paid to sleep."""
+MAX_TURNS = 3
+"""Turns that a call takes while each is over before it is awake; the last is used, late as it is."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What is reserved under a provider's limit: single calls, and what is left of a lease."""
+
+    reservations: tuple[Reservation, ...]
+    lease: Lease | None
+
+
+class Reservations:
+    """The reservations of one attempt, from all of its threads.
+
+    Without them a worker that leaves to wait would give its place in the queue away, and the limit would be used by
+    those who stay. `left` tells how many seconds the attempt still has.
+    """
+
+    def __init__(self, clock: Clock, left: Callable[[], float]) -> None:
+        self.slept = 0.0
+        """Seconds for which calls waited for their turn in here, all threads together, and the longest of them."""
+        self.longest_sleep = 0.0
+        self._clock = clock
+        self._left = left
+        self._lock = threading.Lock()
+        self._before: dict[str, _Kept] = {}
+        self._reservations: dict[str, list[Reservation]] = {}
+
+    def take_up(self, kept: Mapping[str, str]) -> None:
+        """Use what the attempt before this one has kept."""
+        self._before = {name: msgspec.json.decode(text, type=_Kept) for name, text in kept.items()}
+
+    def wait(self, channel: Channel, tokens: int, more: float = math.inf) -> Reservation | None:
+        """Sleep until a call with about so many tokens may start; None if there is no limit.
+
+        `more` is what `Limiter.ask` takes. Raises `Interrupted` for a longer wait, and keeps the turn for when we are
+        back.
+        """
+        limiter = channel.limiter
+        if limiter is None:
+            return None
+        for _ in range(MAX_TURNS - 1):
+            reservation = self._next(channel, limiter, tokens, more)
+            if not limiter.is_void(reservation):
+                return reservation  # if it is, this process stood still, and in the time that is now others call
+        return self._next(channel, limiter, tokens, more)
+
+    def _next(self, channel: Channel, limiter: Limiter, tokens: int, more: float) -> Reservation:
+        name = channel.provider.name
+        what = f"{name} has no room under its limit"
+        reservation = self._kept_reservation(name, limiter) or limiter.ask(tokens, more)
+        if isinstance(reservation, Refusal):
+            wait_outside(reservation.seconds, what)
+        seconds = limiter.seconds_until(reservation)
+        if seconds > MAX_SLEEP or seconds >= self._left():
+            with self._lock:
+                self._reservations.setdefault(name, []).append(reservation)
+            # It takes a moment to come back, and the rest is slept: who comes late is late in another's time.
+            wait_outside(max(math.floor(seconds - MAX_SLEEP / 2), 1), what)
+        with self._lock:
+            self.slept += seconds
+            self.longest_sleep = max(self.longest_sleep, seconds)
+        self._clock.sleep(seconds)
+        return reservation
+
+    def _kept_reservation(self, name: str, limiter: Limiter) -> Reservation | None:
+        """Return the first turn that was kept and is not void."""
+        with self._lock:
+            if before := self._before.pop(name, None):
+                self._reservations.setdefault(name, []).extend(before.reservations)
+                limiter.lease = before.lease
+            reservations = self._reservations.get(name, [])
+            reservations.sort(key=lambda reservation: reservation.at, reverse=True)
+            while reservations:
+                reservation = reservations.pop()
+                if not limiter.is_void(reservation):
+                    return reservation
+        return None
+
+    def keep(self, channels: Iterable[Channel]) -> dict[str, str]:
+        """Return what is reserved for calls that were not made, by provider and as JSON; nothing is taken after it."""
+        leases = {each.provider.name: each.limiter.take_lease() for each in channels if each.limiter}
+        with self._lock:
+            kept, self._before = self._before, {}  # of those for which this attempt had no use yet
+            reservations, self._reservations = self._reservations, {}
+        for name in leases.keys() | reservations.keys():
+            before = kept.get(name, _Kept((), None))
+            kept[name] = _Kept((*before.reservations, *reservations.get(name, ())), before.lease or leases.get(name))
+        return {
+            name: msgspec.json.encode(each).decode() for name, each in kept.items() if each.reservations or each.lease
+        }

@@ -1,0 +1,1 @@
+"""One attempt at a shard, from the claim to the outcome."""

@@ -1,0 +1,206 @@
+"""Group commit: results of several chunks become one object and one fenced write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from backhaul.model import keys
+from backhaul.model.clock import Clock
+from backhaul.model.dead_letter import dead_letter_of
+from backhaul.model.job import Job
+from backhaul.model.progress import FailedChunk, OpenChunk, Part, ShardRecord, Suspect, Try, Wait, dropping
+from backhaul.model.tallies import sum_tallies
+from backhaul.store import DeadLetterQueue, ObjectStore, ShardStore
+from backhaul.worker.chunk_run import ChunkResult, Taken
+
+COMMIT_BYTES = 32 * 1024**2
+"""Results gathered before they are committed: what a crash can cost at most, in bytes ..."""
+COMMIT_SECONDS = 10.0
+"""... and in time."""
+MAX_TAIL = 1024**2
+"""Up to this size at least the last part is written again with what comes next, so that a long shard has few parts."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a commit writes with."""
+
+    shards: ShardStore
+    objects: ObjectStore
+    dead_letters: DeadLetterQueue
+    clock: Clock
+
+
+class GroupCommit:
+    """Gathers what one attempt at a shard makes, and commits it together.
+
+    `begun` tells which chunk is in work, so that every write is a sign of life as well.
+    """
+
+    def __init__(self, job: Job, record: ShardRecord, tools: Tools) -> None:
+        self._job = job
+        self._tools = tools
+        self._tail: bytes | None = None
+        self._results: list[tuple[int, bytes]] = []
+        # Kept and not summed: every record of a processor asks whether a commit is due.
+        self._gathered = 0
+        self._unsent: list[tuple[FailedChunk, tuple[Try, ...]]] = []
+        self._since = tools.clock.monotonic()
+        self.record = record
+        """As it will be written next, but for the results that have gathered."""
+        self.stored = record
+        """As it was written last."""
+        self.begun: Callable[[], int | None] = lambda: None
+
+    def settled(self) -> frozenset[int]:
+        """Return the chunks that will need no more work once what has gathered is written."""
+        gathered = {index for index, _ in self._results}
+        return self.record.settled() | (gathered - ({self.record.open.index} if self.record.open else set()))
+
+    @property
+    def is_due(self) -> bool:
+        """Whether enough has gathered, or enough time has passed."""
+        if self._tools.clock.monotonic() - self._since >= COMMIT_SECONDS:
+            return True
+        return self._gathered >= COMMIT_BYTES
+
+    def add(self, result: ChunkResult) -> None:
+        """Gather the result of a chunk, or of what was left of it."""
+        chunk, record = result.chunk, self.record
+        before = (
+            record.open if record.open and record.open.index == chunk.index else OpenChunk(chunk.index, chunk.start)
+        )
+        self._gather(chunk.index, result.body)
+        self.record = replace(
+            record,
+            records=record.records + before.records + result.records,
+            bytes_done=record.bytes_done + chunk.end - chunk.start,
+            tallies=sum_tallies([record.tallies, before.tallies, result.tallies]),
+            open=None if record.open is before else record.open,
+            failed=_without(record.failed, chunk.index),
+            suspect=_but(record.suspect, chunk.index),
+        )
+
+    def hold(self, chunk: OpenChunk, taken: Taken, state: str | None) -> None:
+        """Gather what is done of a chunk whose end is not reached."""
+        other = self.record.open
+        if other is not None and other.index != chunk.index:
+            # Left in its middle by an earlier run. Only one chunk is open at a time, so that one begins anew.
+            self.record = replace(self.record, parts=dropping(self.record.parts, other.index))
+        self._gather(chunk.index, taken.body)
+        self.record = replace(
+            self.record,
+            open=OpenChunk(
+                chunk.index,
+                taken.position,
+                chunk.records + taken.records,
+                sum_tallies([chunk.tallies, taken.tallies]),
+                state,
+            ),
+        )
+
+    def suspect(self, suspect: Suspect) -> None:
+        """Note that a chunk failed and will be tried again."""
+        self.record = replace(self.record, suspect=suspect)
+
+    def put_off(self, reservations: Mapping[str, str], wait: Wait | None) -> None:
+        """Note what the shard waits for when this attempt has left, and the turns that are reserved for the next."""
+        self.record = replace(self.record, reservations=reservations, wait=wait)
+
+    def fail(self, failed: FailedChunk, tries: tuple[Try, ...]) -> None:
+        """Set a chunk aside: nothing of it counts, and its dead letter goes out with the next commit."""
+        record = self.record
+        is_open = record.open is not None and record.open.index == failed.index
+        kept = [(index, body) for index, body in self._results if index != failed.index]
+        self._results, self._gathered = kept, sum(len(body) for _, body in kept)
+        self._unsent.append((failed, tries))
+        self.record = replace(
+            record,
+            failed=(*_without(record.failed, failed.index), failed),
+            parts=dropping(record.parts, failed.index) if is_open else record.parts,
+            open=None if is_open else record.open,
+            suspect=_but(record.suspect, failed.index),
+        )
+
+    def write(self, *, finished: bool = False, handed_over: bool = False) -> ShardRecord:
+        """Commit what has gathered and return the shard's record; raises `Superseded`.
+
+        `finished` says that no chunk is left, `handed_over` that the attempt ends with some left.
+
+        The object is stored before the record points to it: after a crash between the two it is an
+        orphan that nobody reads. A dead letter is sent once the record says that its chunk failed; a crash
+        between the two is made good by the merge, which sends what has no message yet.
+        """
+        self.record = replace(
+            self.record,
+            finished=finished,
+            handed_over=self.record.attempt if handed_over else self.record.handed_over,
+            parts=self._stored_parts(),
+            begun=self.begun(),
+        )
+        self._store()
+        self._since = self._tools.clock.monotonic()
+        if self._unsent:
+            self._send()
+            self._store()
+        return self.record
+
+    def _store(self) -> None:
+        self._tools.shards.commit(self._job.ref, self.record)
+        self.stored = self.record
+
+    def _gather(self, chunk: int, body: bytes) -> None:
+        self._results.append((chunk, body))
+        self._gathered += len(body)
+
+    def _send(self) -> None:
+        sent = {}
+        for failed, tries in self._unsent:
+            dead_letter = dead_letter_of(self._job, self.record.index, failed, tries, self._tools.clock.now())
+            sent[failed.index] = self._tools.dead_letters.send(dead_letter)
+        self._unsent = []
+        told = (replace(each, message_id=sent.get(each.index, each.message_id)) for each in self.record.failed)
+        self.record = replace(self.record, failed=tuple(told))
+
+    def _stored_parts(self) -> tuple[Part, ...]:
+        parts = self.record.parts
+        if not self._results:
+            return parts
+        kept, tail, lengths = parts, b"", []
+        if parts and parts[-1].size <= _tail_limit(parts):
+            kept, tail, lengths = parts[:-1], self._body_of(parts[-1]), list(parts[-1].lengths)
+        for index, body in self._results:
+            if lengths and lengths[-1][0] == index:
+                lengths[-1] = (index, lengths[-1][1] + len(body))
+            else:
+                lengths.append((index, len(body)))
+        number = parts[-1].number + 1 if parts else 0
+        part = Part(self.record.attempt, number, tuple(lengths))
+        body = tail + b"".join(body for _, body in self._results)
+        if body:
+            self._tools.objects.put(self._key(part), body)
+        self._tail = body if len(body) <= _tail_limit((*kept, part)) else None
+        self._results, self._gathered = [], 0
+        return (*kept, part)
+
+    def _body_of(self, part: Part) -> bytes:
+        if self._tail is None and part.size:
+            self._tail = self._tools.objects.read(self._key(part), 0, part.size)
+        return self._tail or b""
+
+    def _key(self, part: Part) -> str:
+        return keys.result_key(self._job.ref, self.record.index, part.attempt, part.number)
+
+
+def _without(failed: tuple[FailedChunk, ...], chunk: int) -> tuple[FailedChunk, ...]:
+    return tuple(each for each in failed if each.index != chunk)
+
+
+def _tail_limit(parts: tuple[Part, ...]) -> int:
+    """Return up to which size the last part is written again: the more there is, the larger parts become."""
+    return min(max(MAX_TAIL, sum(part.size for part in parts) // 256), COMMIT_BYTES)
+
+
+def _but(suspect: Suspect | None, chunk: int) -> Suspect | None:
+    return None if suspect and suspect.chunk == chunk else suspect

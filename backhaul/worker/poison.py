@@ -1,0 +1,48 @@
+"""Whom a failure is put down to: a chunk's tries, and how many workers it has taken with it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from backhaul.model.interruption import Interrupted, InterruptReason
+from backhaul.model.job import Cause
+from backhaul.model.progress import ShardRecord, Suspect, Try
+from backhaul.plugin.failure import processor_cause
+
+MAX_MESSAGE = 200
+"""Characters of a try's message; a shard's record may hold many."""
+
+
+def deaths(suspect: Suspect) -> int:
+    """Return how many workers died at the chunk."""
+    return sum(each.code == "worker_died" for each in suspect.tries)
+
+
+def cause_of(error: BaseException, record_seconds: int) -> Cause:
+    """Return why a chunk failed: what the processor raised, or that a record took too long."""
+    if isinstance(error, Interrupted):
+        what = (
+            f"passed its limit of {record_seconds} s"
+            if error.reason is InterruptReason.TOO_SLOW
+            else "took all of a worker's time"
+        )
+        return Cause("record_timeout", f"A record {what}.")
+    return processor_cause(error)
+
+
+def try_of(attempt: int, at: datetime, cause: Cause) -> Try:
+    """Return the attempt at a chunk that ended with this cause."""
+    message = cause.message
+    cut = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
+    return Try(attempt, at, cause.code, cut)
+
+
+def with_try(
+    held: ShardRecord, chunk: int, record: int | None, cause: Cause, at: datetime, attempt: int | None = None
+) -> Suspect:
+    """Return the chunk's tries since it last got on, with one more: by this attempt, if no other is named."""
+    position = held.open.position if held.open and held.open.index == chunk else 0
+    # Whatever was committed since is no work of a chunk that cannot be done: its tries begin anew.
+    same = held.suspect and (held.suspect.chunk, held.suspect.position) == (chunk, position)
+    tries = held.suspect.tries if held.suspect and same else ()
+    return Suspect(chunk, record, (*tries, try_of(attempt or held.attempt, at, cause)), position)

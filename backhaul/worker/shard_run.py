@@ -1,0 +1,266 @@
+"""One attempt at a shard: chunk after chunk, until all are settled or the attempt has to end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+
+from backhaul.model.clock import Clock
+from backhaul.model.interruption import Interrupted, InterruptReason
+from backhaul.model.job import Cause, Job
+from backhaul.model.progress import FailedChunk, ShardRecord, Suspect, Try
+from backhaul.model.shard import Shard
+from backhaul.model.transience import is_transient
+from backhaul.paid.calls import PaidCalls
+from backhaul.plugin.registry import Registry
+from backhaul.reading import Chunk, Source, Window
+from backhaul.store import StepStore
+from backhaul.worker.chunk_run import ChunkFault, ChunkResult, ChunkRun
+from backhaul.worker.commit import GroupCommit
+from backhaul.worker.poison import cause_of, deaths, try_of, with_try
+from backhaul.worker.retry import delay_before
+from backhaul.worker.stored_journal import StoredJournal
+from backhaul.worker.watchdog import Watchdog
+
+MAX_SLEEP = 2.0
+"""A longer wait leaves the function: nobody is paid to sleep."""
+STAYS_AFTER = 1000
+"""Attempts at a shard in one run after which its workers wait inside the function."""
+MAX_DEATHS = 3
+"""Workers that a chunk may take with it; fewer than the state machine retries, so that its siblings go on."""
+
+
+class End(StrEnum):
+    """How an attempt at a shard ends; what the state machine is told."""
+
+    DONE = "done"
+    CONTINUE = "continue"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True)
+class AttemptEnd:
+    """How the attempt ended, the seconds to wait, and the chunk's failure that is to end the job, if there is one."""
+
+    end: End
+    seconds: int = 0
+    fatal: Cause | None = None
+    what: str = ""
+    """What the shard waits for, in words."""
+
+
+class ShardRun:
+    """Works through the chunks of a shard; `end` is when it must have left, on the clock's monotonic scale."""
+
+    def __init__(
+        self,
+        job: Job,
+        shard: Shard,
+        source: Source,
+        *,
+        commit: GroupCommit,
+        watchdog: Watchdog,
+        steps: StepStore,
+        calls: PaidCalls,
+        registry: Registry,
+        clock: Clock,
+        end: float,
+    ) -> None:
+        self._job = job
+        self._source = source
+        self._commit = commit
+        self._watchdog = watchdog
+        self._steps = steps
+        self._calls = calls
+        self._registry = registry
+        self._clock = clock
+        self._end = end
+        self._safe_at = clock.monotonic()
+        self._slowest = 0.0
+        self._progressed = False
+        # What killed the worker before may kill this one: then the blame must be known, and little be lost.
+        self._cautious = commit.record.died()
+        settled = commit.record.settled() | shard.skip
+        self._todo = [chunk for chunk in shard.chunks if chunk.index not in settled]
+        commit.begun = lambda: watchdog.chunk
+
+    def run(self) -> AttemptEnd:
+        """Work until every chunk is settled, the time is up, or the job is to stop; raises `Superseded`."""
+        for blamed in self._blamed():
+            self._commit.suspect(blamed)
+            if deaths(blamed) >= MAX_DEATHS:
+                return self._bury(blamed)
+            self._commit.write()  # before the same may happen again
+        with closing(self._window()) as window:
+            for chunk in self._todo:
+                left = self._settle(chunk, window)
+                if left is not None:
+                    return left
+        self._watchdog.chunk = None
+        return AttemptEnd(End.DONE)
+
+    def _window(self) -> Window:
+        start = self._todo[0].start if self._todo else self._source.size
+        return Window(self._source, start, self._todo[-1].end if self._todo else self._source.size)
+
+    def _settle(self, chunk: Chunk, window: Window) -> AttemptEnd | None:
+        """Try the chunk until it is settled; returns how the attempt ends if it ends before."""
+        again = False
+        while True:
+            if self._progressed and self._leaves():
+                return AttemptEnd(End.DONE if self._watchdog.is_stopping else End.CONTINUE)
+            self._begin(chunk)
+            journal = self._journal(chunk, again=again)
+            made = self._attempt(chunk, window, journal)
+            self._progressed |= journal.progressed
+            if isinstance(made, ChunkResult):
+                self._commit.add(made)
+                self._progressed = True
+                self._note_safe_point()
+                if self._cautious or self._commit.is_due:
+                    self._write()
+                return None
+            window.close()  # an interruption may have come in the middle of a read
+            settled, left = self._judge(chunk, made, journal)
+            if settled or left is not None:
+                return left
+            again = True
+
+    def _journal(self, chunk: Chunk, *, again: bool) -> StoredJournal:
+        journal = StoredJournal(
+            self._job, chunk, commit=self._commit, steps=self._steps, calls=self._calls, watchdog=self._watchdog
+        )
+        journal.leaves = self._leaves
+        journal.is_last = chunk is self._todo[-1]
+        if again:
+            journal.forget()
+        return journal
+
+    def _begin(self, chunk: Chunk) -> None:
+        self._watchdog.underway += 1
+        if self._cautious:
+            self._watchdog.mark(chunk.index)
+        self._watchdog.chunk = chunk.index
+        self._watchdog.check()
+
+    def _attempt(self, chunk: Chunk, window: Window, journal: StoredJournal) -> ChunkResult | ChunkFault:
+        # A processor of its own for each chunk: what one leaves behind in it never reaches another.
+        try:
+            processor = self._registry.create(self._job.processor, self._job.options)
+        except (Exception, SystemExit) as error:  # the processor's own code may raise anything
+            return ChunkFault(chunk, error)
+        interrupter = self._watchdog.interrupter
+        run = ChunkRun(processor, window, chunk, start=journal.chunk.position, journal=journal, interrupter=interrupter)
+        journal.run = run
+        self._watchdog.at = lambda: (
+            run,
+            run.records.count,
+            run.first,
+        )  # the run too: another try has all its time again
+        try:
+            made = run.run()
+        finally:
+            self._watchdog.at = lambda: None
+        if journal.failure is not None:
+            raise journal.failure
+        return made
+
+    def _judge(self, chunk: Chunk, fault: ChunkFault, journal: StoredJournal) -> tuple[bool, AttemptEnd | None]:
+        """Decide what follows from a fault: whether the chunk is settled by it, and how the attempt ends if it does."""
+        error = fault.error
+        if isinstance(error, Interrupted) and error.reason is not InterruptReason.TOO_SLOW:
+            journal.save()
+            self._progressed |= journal.progressed
+            if error.reason in (InterruptReason.WAIT, InterruptReason.AGAIN):
+                return False, self._wait(error)
+            if error.reason is InterruptReason.STOP:
+                self._watchdog.check()
+                return False, AttemptEnd(End.DONE)
+            if self._progressed:
+                return False, AttemptEnd(End.CONTINUE)
+        cause = cause_of(error, self._job.policy.record_seconds)
+        if not isinstance(error, Interrupted) and not is_transient(error):
+            return True, self._fail(chunk, fault.record, cause, ())
+        journal.save()
+        suspect = with_try(self._commit.record, chunk.index, fault.record, cause, self._clock.now())
+        if len(suspect.tries) >= self._job.policy.max_tries:
+            often = Cause(
+                cause.code, f"{cause.message} So it was on each of {len(suspect.tries)} attempts.", None, cause.detail
+            )
+            return True, self._fail(chunk, fault.record, often, suspect.tries)
+        self._commit.suspect(suspect)
+        if isinstance(error, Interrupted):
+            return False, AttemptEnd(End.CONTINUE) if error.reason is InterruptReason.TIME_UP else None
+        delay = delay_before(len(suspect.tries), error, self._clock.now())
+        if delay > self._max_sleep or self._clock.monotonic() + delay >= self._end:
+            return False, AttemptEnd(End.WAIT, math.ceil(delay))
+        return False, self._stay(delay)
+
+    def _wait(self, error: Interrupted) -> AttemptEnd | None:
+        """Have the shard wait for what a record waits for, outside unless that takes but a moment."""
+        is_brief = error.reason is InterruptReason.AGAIN or self._max_sleep == math.inf
+        fits = error.seconds and self._clock.monotonic() + error.seconds < self._end
+        if is_brief and fits:
+            return self._stay(error.seconds)
+        if error.reason is InterruptReason.WAIT and error.seconds:
+            return AttemptEnd(End.WAIT, math.ceil(error.seconds), what=error.what)
+        return AttemptEnd(End.CONTINUE)  # it takes more time than is left
+
+    def _stay(self, seconds: float) -> AttemptEnd | None:
+        """Wait in here; returns how the attempt ends if the job is to stop meanwhile."""
+        if seconds > MAX_SLEEP:
+            self._write()
+        self._watchdog.sleep(seconds)
+        self._safe_at = self._clock.monotonic()  # the wait tells nothing of how long a record takes
+        return AttemptEnd(End.DONE) if self._watchdog.is_stopping else None
+
+    @property
+    def _max_sleep(self) -> float:
+        # An execution has room for 25,000 events, and a wait takes nine: a shard that has waited often stays.
+        waits = self._commit.record.attempt - self._commit.record.first_attempt
+        return MAX_SLEEP if waits < STAYS_AFTER else math.inf
+
+    def _fail(self, chunk: Chunk, record: int | None, cause: Cause, tries: tuple[Try, ...]) -> AttemptEnd | None:
+        bounds, attempts = (chunk.index, chunk.start, chunk.end), max(len(tries), 1)
+        failed = FailedChunk(*bounds, cause.shortened(), record, attempts, run=self._job.run)
+        self._commit.fail(failed, tries or (try_of(self._commit.record.attempt, self._clock.now(), cause),))
+        self._progressed = True
+        self._note_safe_point()
+        if self._job.policy.fail_fast:
+            return AttemptEnd(End.DONE, fatal=cause)
+        if self._cautious or self._commit.is_due:
+            self._write()
+        return None
+
+    def _bury(self, blamed: Suspect) -> AttemptEnd:
+        """Set aside the chunk that took too many workers with it; `continue` gives its siblings all retries anew."""
+        (chunk,) = (each for each in self._todo if each.index == blamed.chunk)
+        message = f"{deaths(blamed)} workers died while they were at this chunk."
+        left = self._fail(chunk, blamed.record, Cause("worker_died", message), blamed.tries)
+        return left or AttemptEnd(End.CONTINUE)
+
+    def _blamed(self) -> Iterator[Suspect]:
+        """Yield the chunk at which the worker before this one died, if that is known."""
+        record: ShardRecord = self._commit.record
+        if record.died() and record.begun is not None and any(chunk.index == record.begun for chunk in self._todo):
+            died = Cause("worker_died", "The worker died while it was at this chunk.")
+            yield with_try(record, record.begun, None, died, record.beat_at or self._clock.now(), record.attempt - 1)
+
+    def _leaves(self) -> bool:
+        """Return whether the attempt should end at this safe point, having given a sign of life if one is due."""
+        self._note_safe_point()
+        self._watchdog.check()
+        return self._watchdog.is_stopping or self._safe_at + 2 * self._slowest >= self._end
+
+    def _note_safe_point(self) -> None:
+        now = self._clock.monotonic()
+        self._slowest = max(self._slowest, now - self._safe_at)
+        self._safe_at = now
+
+    def _write(self) -> None:
+        self._watchdog.chunk = None
+        self._commit.write()
+        self._watchdog.underway = 0

@@ -1,0 +1,235 @@
+"""What stands behind a processor's context in a worker: its steps and checkpoints, in the store."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from backhaul.model.errors import InvalidProcessor, OperatorError, WorkError
+from backhaul.model.interruption import Interrupted, InterruptReason
+from backhaul.model.job import Job
+from backhaul.model.progress import OpenChunk
+from backhaul.paid.calls import Paid, PaidCalls
+from backhaul.plugin.journal import Journal, NoJournal, Step
+from backhaul.providers import Answer, Request, Usage
+from backhaul.reading import Chunk
+from backhaul.store import StepStore
+from backhaul.store.steps import Price
+from backhaul.worker.chunk_run import ChunkRun
+from backhaul.worker.commit import GroupCommit
+from backhaul.worker.watchdog import Watchdog
+
+MAX_STATE = 64 * 1024
+"""Bytes of state, as JSON, that a processor may keep between checkpoints: it goes into the shard's record."""
+
+
+class StoredJournal:
+    """The journal of one go at a chunk in a worker; what is safe of it goes to the shard's `GroupCommit`."""
+
+    def __init__(
+        self, job: Job, chunk: Chunk, *, commit: GroupCommit, steps: StepStore, calls: PaidCalls, watchdog: Watchdog
+    ) -> None:
+        self._job = job
+        self._commit = commit
+        self._steps = steps
+        self._calls = calls
+        self._watchdog = watchdog
+        held = commit.record.open
+        self.chunk = held if held and held.index == chunk.index else OpenChunk(chunk.index, chunk.start)
+        """The chunk as it was last committed."""
+        self._start, self._from, self._end = chunk.start, self.chunk.position, chunk.end
+        self.state: Any = msgspec.json.decode(self.chunk.state) if self.chunk.state else None
+        suspect = commit.record.suspect
+        tried = commit.record.attempt > 1 or (suspect is not None and suspect.chunk == chunk.index)
+        self._answers: dict[Step, bytes] | None = None if tried else {}
+        self._kept: str | None = self.chunk.state
+        self.progressed = False
+        """Whether anything was stored that a later attempt need not do again."""
+        self.failure: Exception | None = None
+        """What the store raised in the midst of the processor's code."""
+        self._ended = 0
+        self._asked: Counter[str | tuple[str, int]] = Counter()
+        self._generation = calls.begin()
+        self._recalling = threading.Lock()
+        self.leaves: Callable[[], bool] = lambda: False
+        """Tells whether the attempt should end at this checkpoint."""
+        self.is_last = False
+        """Whether nothing is left of the shard after this chunk."""
+        self.run: ChunkRun
+
+    def recall(self, step: Step) -> bytes | None:
+        """Return the stored answer of a step; only a chunk that was tried before can have any."""
+        with self._ours():
+            return self.look_up(step)
+
+    def keep(self, step: Step, answer: bytes) -> bytes:
+        """Store a step's answer; returns the one that counts, which another worker may have stored first."""
+        with self._ours():
+            return self.store(step, answer)
+
+    def forget(self) -> None:
+        """Have the stored answers read, also those of a chunk that nobody seems to have tried: we have ourselves."""
+        self._answers = None
+
+    def look_up(self, step: Step) -> bytes | None:
+        """Do what `recall` does, in any thread."""
+        with self._recalling:
+            answers = self._answers  # another thread may have them forgotten meanwhile
+            if answers is None:
+                answers = self._answers = self._steps.recall(
+                    self._job.ref, self.chunk.index, start=self._start, position=self.chunk.position
+                )
+            return answers.get(step)
+
+    def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
+        """Return what a provider answers; nothing cuts a call off, because it is paid for."""
+        with self._ours():
+            return self.obtain(step, provider, request, estimate)
+
+    def obtain(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
+        """Do what `ask` does, in any thread."""
+        stored = self.look_up(step)
+        if stored is None:
+            job, chunk = self._job, self.chunk.index
+            call = msgspec.json.encode([job.ref.tenant, job.ref.job_id, chunk, *step])
+            key = hashlib.sha256(call).hexdigest()[:32]
+
+            def keep(made: Paid) -> bytes:
+                price = Price(self._commit.record.attempt, made.cost, made.estimate)
+                return self.store(step, msgspec.json.encode(made.answer), price)
+
+            more = self._to_come(provider, step[0])
+            stored = self._calls.ask(
+                provider, request, key=key, generation=self._generation, keep=keep, estimate=estimate, more=more
+            )
+            self.progressed = True
+        return msgspec.json.decode(stored, type=Answer)
+
+    def _to_come(self, provider: str, record: int) -> float:
+        """Return about how many calls the records need that are not begun, by what the others have needed.
+
+        Or as many as this record has asked before, if that is more: it may go on.
+        """
+        with self._recalling:
+            before = self._asked[provider, record]
+            self._asked.update([provider, (provider, record)])
+        begun = self.run.records.position
+        left = self._end - begun if self.is_last else math.inf
+        return max(self._asked[provider] * max(left, 0) / max(begun - self._from, 1), before)
+
+    def store(self, step: Step, answer: bytes, price: Price | None = None) -> bytes:
+        """Do what `keep` does, in any thread."""
+        self.progressed = True
+        job = self._job
+        kept = self._steps.keep(job.ref, self.chunk.index, step, answer, expires_at=job.expires_at, price=price)
+        if kept != answer:
+            self._answers = None  # another worker is at this chunk: what it has paid for since is to be found too
+        return kept
+
+    def checkpoint(self, state: Any, position: int | None = None, records: int = 1) -> None:
+        """Note a safe point, commit it when that is due, and end the attempt here if it must."""
+        if position is None:
+            position, self._ended = self.run.records.position, self.run.records.count
+        else:
+            self._ended += records
+        kept = _encoded(state)
+        interrupter = self._watchdog.interrupter
+        # What `_ours` does, written out: every record comes here, and a context manager costs as much as its work.
+        interrupter.hold()
+        try:
+            interrupter.again()  # caught by the processor: nothing after that is safe
+            self._kept, self.state = kept, state
+            self.run.mark_safe(position, self._ended)
+            leaves = self.leaves()
+            if leaves or self._commit.is_due:
+                self.save()
+                self._commit.write()
+                self._watchdog.underway = 1
+        except Exception as error:
+            self.failure = error
+            raise
+        finally:
+            interrupter.release()
+        if leaves:
+            raise Interrupted(InterruptReason.STOP if self._watchdog.is_stopping else InterruptReason.TIME_UP)
+
+    def waits_for(self, start: int) -> None:
+        """Note which record is the first that is not done: the watch looks at it."""
+        self.run.first = start
+
+    def beside(self) -> Journal:
+        """Return a journal for another thread, which no signal interrupts."""
+        return _Beside(self)
+
+    def save(self) -> None:
+        """Gather what is safe of the chunk for the next commit."""
+        taken = self.run.take()
+        moved = taken.position != self.chunk.position or self._kept != self.chunk.state
+        if not (moved or taken.body or taken.records or taken.tallies):
+            return
+        self.progressed = True
+        self._commit.hold(self.chunk, taken, self._kept)
+        if self._commit.record.open is not None:
+            self.chunk = self._commit.record.open
+
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        """Let nothing interrupt a write of ours, and remember its failure: it is none of the processor's."""
+        self._watchdog.interrupter.hold()
+        try:
+            with self.noting():
+                yield
+        finally:
+            self._watchdog.interrupter.release()
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Remember what the store raises; what a provider answers, or how it is set up, is the record's failure."""
+        try:
+            yield
+        except (WorkError, OperatorError):
+            raise
+        except Exception as error:
+            self.failure = error
+            raise
+
+
+class _Beside(NoJournal):
+    """The journal of a record in another thread; what the store raises there is none of the processor's either."""
+
+    def __init__(self, journal: StoredJournal) -> None:
+        self._journal = journal
+
+    def recall(self, step: Step) -> bytes | None:
+        """Return the stored answer of a step."""
+        with self._journal.noting():
+            return self._journal.look_up(step)
+
+    def keep(self, step: Step, answer: bytes) -> bytes:
+        """Store a step's answer."""
+        with self._journal.noting():
+            return self._journal.store(step, answer)
+
+    def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
+        """Return what a provider answers."""
+        with self._journal.noting():
+            return self._journal.obtain(step, provider, request, estimate)
+
+
+def _encoded(state: Any) -> str | None:
+    if state is None:
+        return None
+    try:
+        text = msgspec.json.encode(state)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidProcessor(f"the state of a checkpoint is nothing that JSON can hold: {error}.") from error
+    if len(text) > MAX_STATE:
+        raise InvalidProcessor(f"the state of a checkpoint takes {len(text):,} bytes; {MAX_STATE:,} work.")
+    return text.decode()

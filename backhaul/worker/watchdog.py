@@ -1,0 +1,139 @@
+"""A worker's watch: signs of life every ten seconds, and an eye on time limits and on whether the job goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from backhaul.model.clock import Clock
+from backhaul.model.errors import JobNotFound, Superseded
+from backhaul.model.interruption import InterruptReason
+from backhaul.model.job import Job, JobState
+from backhaul.model.progress import ShardRecord
+from backhaul.store import JobStore, ShardStore
+from backhaul.worker.interrupter import Interrupter
+
+BEAT_SECONDS = 10.0
+"""How often a worker marks its shard, and learns whether the job is to stop."""
+LOOK_SECONDS = 0.25
+"""How often the watch looks at the clock: the precision of a record's time limit."""
+DOZE_SECONDS = 2.0
+"""How long a worker that waits sleeps before it looks whether the job is to stop."""
+GRACE_SECONDS = 3.0
+"""How long a processor has to reach its next checkpoint once the job is to stop."""
+
+
+class Watchdog:
+    """Looks after one attempt at a shard, from a thread of its own and at each of the worker's checkpoints."""
+
+    def __init__(
+        self, job: Job, record: ShardRecord, *, jobs: JobStore, shards: ShardStore, clock: Clock, end: float
+    ) -> None:
+        self._job = job
+        self._record = record
+        self._jobs = jobs
+        self._shards = shards
+        self._clock = clock
+        self._end = end
+        self._beaten = clock.monotonic()
+        self._beating = threading.Lock()
+        self._stopping: float | None = None
+        self._sight: tuple[object, float] = (None, 0.0)
+        self.interrupter = Interrupter(lambda: self._reason(clock.monotonic()))
+        self.failure: Superseded | None = None
+        self.chunk: int | None = None
+        """The chunk in work."""
+        self.underway = 0
+        """Chunks begun since the last commit."""
+        self.at: Callable[[], object] = lambda: None
+        """Tells which record is in work: a value that changes with every record."""
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the worker is to commit and leave: the job is to stop, or another holds the shard."""
+        return self._stopping is not None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Watch from a thread as long as this lasts."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._keep_watch, args=(over,), name="watch", daemon=True)
+        with self.interrupter.installed():
+            thread.start()
+            try:
+                yield
+            finally:
+                over.set()
+                thread.join()
+
+    def check(self) -> None:
+        """Give a sign of life if one is due; raises `Superseded` when another worker holds the shard."""
+        if self._clock.monotonic() - self._beaten >= BEAT_SECONDS:
+            self.beat()
+        if self.failure is not None:
+            raise self.failure
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for so long, or until the job is to stop; raises `Superseded` when another worker holds the shard."""
+        while seconds > 0 and not self.is_stopping:
+            self._clock.sleep(min(seconds, DOZE_SECONDS))
+            seconds -= DOZE_SECONDS
+            self.check()
+
+    def mark(self, chunk: int) -> None:
+        """Mark which chunk is begun, before it is: whoever comes after this worker's death will know."""
+        self.chunk = chunk
+        self.beat()
+        self.check()
+
+    def beat(self) -> None:
+        """Mark the shard, and learn whether the job is to stop."""
+        with self._beating:
+            self._beaten = self._clock.monotonic()
+            try:
+                self._shards.beat(self._job.ref, self._record, begun=self.chunk, underway=self.underway)
+                # The cheap read may be old: from before the job began to run, or before it existed.
+                if not self._goes_on(consistent=False) and not self._goes_on(consistent=True):
+                    self._stop()
+            except Superseded as error:
+                self.failure = error
+                self._stop()
+
+    def _goes_on(self, *, consistent: bool) -> bool:
+        try:
+            job = self._jobs.get(self._job.ref, consistent=consistent)
+        except JobNotFound:
+            return False
+        return job.state is JobState.RUNNING and job.run == self._job.run and job.stop is None
+
+    def _stop(self) -> None:
+        if self._stopping is None:
+            self._stopping = self._clock.monotonic()
+
+    def _keep_watch(self, over: threading.Event) -> None:
+        while not over.wait(LOOK_SECONDS):
+            self.interrupter.put_off()
+            now = self._clock.monotonic()
+            if now - self._beaten >= BEAT_SECONDS:
+                self._try_to_beat()
+            reason = self._reason(now)
+            if reason is not None:
+                self.interrupter.interrupt(reason)
+
+    def _try_to_beat(self) -> None:
+        with suppress(Exception):  # a sign of life that is lost is made good by the next
+            self.beat()
+
+    def _reason(self, now: float) -> InterruptReason | None:
+        """Return why the processor's code must be ended now, if it must."""
+        if self._stopping is not None and now - self._stopping >= GRACE_SECONDS:
+            return InterruptReason.STOP
+        if now >= self._end:
+            return InterruptReason.TIME_UP
+        sight = self.at()
+        if sight != self._sight[0]:
+            self._sight = (sight, now)
+        elif sight is not None and now - self._sight[1] >= self._job.policy.record_seconds:
+            return InterruptReason.TOO_SLOW
+        return None
