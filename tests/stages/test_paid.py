@@ -99,8 +99,8 @@ def worker(deployment, model):
     return PaidWorker(deployment)
 
 
-def ask(calls, request=ASK, *, key=SECRET_KEY, go=0, **changes):
-    return calls.ask("acme", request, key=key, go=go, keep=lambda paid: paid, **changes).answer
+def ask(calls, request=ASK, *, key=SECRET_KEY, generation=0, **changes):
+    return calls.ask("acme", request, key=key, generation=generation, keep=lambda paid: paid, **changes).answer
 
 
 def waits(calls, **changes):
@@ -129,7 +129,7 @@ def test_a_call_is_made_once_and_what_it_took_is_settled(worker, model):
 
 def test_a_provider_that_is_not_there_is_named(worker):
     with pytest.raises(UnknownProvider, match="nobody"):
-        worker.attempt().ask("nobody", ASK, key=SECRET_KEY, go=0, keep=lambda paid: paid)
+        worker.attempt().ask("nobody", ASK, key=SECRET_KEY, generation=0, keep=lambda paid: paid)
 
 
 def test_a_change_of_the_settings_is_seen(worker, deployment, model):
@@ -334,7 +334,7 @@ def test_the_answer_to_a_call_that_was_given_up_is_not_paid_for_again(worker, mo
         again = calls.begin()
         go.set()
         assert late.result().content == "Fine."
-    assert ask(calls, go=again).content == "Fine."
+    assert ask(calls, generation=again).content == "Fine."
     assert len(model.asked) == 1
     calls.leave()
     assert worker.books() == (COST, 0)
