@@ -32,16 +32,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     with workspace():
         outcome = process(
             task,
-            jobs=store.jobs,
-            shards=store.shards,
-            steps=store.steps,
-            objects=store.objects,
-            dead_letters=store.dead_letters,
+            store=store,
             channels=channels(),
-            budgets=store.budgets,
-            answers=store.answers,
-            settings=settings,
             registry=registry_of(task.job.tenant),
+            settings=settings,
             clock=clock,
             remaining=lambda: context.get_remaining_time_in_millis() / 1000,
         )

@@ -162,6 +162,7 @@ class Functions:
 def stage(function: Callable[..., Any], *arguments: Any, invocation: Invocation, world: World, **options: Any) -> Any:
     """Call a stage with what it asks for by name: its stores, the clock, the registry ..."""
     own = {
+        "store": invocation.environment.store,
         "clock": invocation.environment.clock,
         "settings": world.settings,
         "bucket": world.settings.data_bucket,

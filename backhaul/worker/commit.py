@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from backhaul.model import keys
@@ -13,6 +13,7 @@ from backhaul.model.progress import FailedChunk, OpenChunk, Part, ShardRecord, S
 from backhaul.model.tallies import sum_tallies
 from backhaul.store import DeadLetterQueue, ObjectStore, ShardStore
 from backhaul.worker.chunk_run import ChunkResult, Taken
+from backhaul.worker.in_work import InWork
 
 COMMIT_BYTES = 32 * 1024**2
 """Results gathered before they are committed: what a crash can cost at most, in bytes ..."""
@@ -35,11 +36,12 @@ class Tools:
 class GroupCommit:
     """Gathers what one attempt at a shard makes, and commits it together.
 
-    `begun` tells which chunk is in work, so that every write is a sign of life as well.
+    Every write says which chunk is in work, so it is a sign of life as well.
     """
 
-    def __init__(self, job: Job, record: ShardRecord, tools: Tools) -> None:
+    def __init__(self, job: Job, record: ShardRecord, tools: Tools, in_work: InWork) -> None:
         self._job = job
+        self._in_work = in_work
         self._tools = tools
         self._tail: bytes | None = None
         self._results: list[tuple[int, bytes]] = []
@@ -51,7 +53,6 @@ class GroupCommit:
         """As it will be written next, but for the results that have gathered."""
         self.stored = record
         """As it was written last."""
-        self.begun: Callable[[], int | None] = lambda: None
 
     def settled(self) -> frozenset[int]:
         """Return the chunks that will need no more work once what has gathered is written."""
@@ -137,7 +138,7 @@ class GroupCommit:
             finished=finished,
             handed_over=self.record.attempt if handed_over else self.record.handed_over,
             parts=self._stored_parts(),
-            begun=self.begun(),
+            begun=self._in_work.chunk,
         )
         self._store()
         self._since = self._tools.clock.monotonic()

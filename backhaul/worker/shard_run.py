@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +19,7 @@ from backhaul.reading import Chunk, Source, Window
 from backhaul.store import StepStore
 from backhaul.worker.chunk_run import ChunkFault, ChunkResult, ChunkRun
 from backhaul.worker.commit import GroupCommit
+from backhaul.worker.in_work import InWork
 from backhaul.worker.poison import cause_of, deaths, try_of, with_try
 from backhaul.worker.retry import delay_before
 from backhaul.worker.stored_journal import StoredJournal
@@ -52,6 +52,14 @@ class AttemptEnd:
     """What the shard waits for, in words."""
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What follows from a fault: whether the chunk is settled by it, and how the attempt ends, if it ends."""
+
+    settled: bool = False
+    end: AttemptEnd | None = None
+
+
 class ShardRun:
     """Works through the chunks of a shard; `end` is when it must have left, on the clock's monotonic scale."""
 
@@ -60,6 +68,7 @@ class ShardRun:
         job: Job,
         shard: Shard,
         source: Source,
+        in_work: InWork,
         *,
         commit: GroupCommit,
         watchdog: Watchdog,
@@ -71,6 +80,7 @@ class ShardRun:
     ) -> None:
         self._job = job
         self._source = source
+        self._in_work = in_work
         self._commit = commit
         self._watchdog = watchdog
         self._steps = steps
@@ -85,21 +95,21 @@ class ShardRun:
         self._cautious = commit.record.died()
         settled = commit.record.settled() | shard.skip
         self._todo = [chunk for chunk in shard.chunks if chunk.index not in settled]
-        commit.begun = lambda: watchdog.chunk
 
     def run(self) -> AttemptEnd:
         """Work until every chunk is settled, the time is up, or the job is to stop; raises `Superseded`."""
-        for blamed in self._blamed():
+        blamed = self._blamed()
+        if blamed is not None:
             self._commit.suspect(blamed)
             if deaths(blamed) >= MAX_DEATHS:
                 return self._bury(blamed)
             self._commit.write()  # before the same may happen again
         with closing(self._window()) as window:
             for chunk in self._todo:
-                left = self._settle(chunk, window)
-                if left is not None:
-                    return left
-        self._watchdog.chunk = None
+                end = self._settle(chunk, window)
+                if end is not None:
+                    return end
+        self._in_work.chunk = None
         return AttemptEnd(End.DONE)
 
     def _window(self) -> Window:
@@ -124,26 +134,32 @@ class ShardRun:
                     self._write()
                 return None
             window.close()  # an interruption may have come in the middle of a read
-            settled, left = self._judge(chunk, made, journal)
-            if settled or left is not None:
-                return left
+            decision = self._judge(chunk, made, journal)
+            if decision.settled or decision.end is not None:
+                return decision.end
             again = True
 
     def _journal(self, chunk: Chunk, *, again: bool) -> StoredJournal:
         journal = StoredJournal(
-            self._job, chunk, commit=self._commit, steps=self._steps, calls=self._calls, watchdog=self._watchdog
+            self._job,
+            chunk,
+            self._in_work,
+            commit=self._commit,
+            steps=self._steps,
+            calls=self._calls,
+            watchdog=self._watchdog,
+            leaves=self._leaves,
+            is_last=chunk is self._todo[-1],
         )
-        journal.leaves = self._leaves
-        journal.is_last = chunk is self._todo[-1]
         if again:
             journal.forget()
         return journal
 
     def _begin(self, chunk: Chunk) -> None:
-        self._watchdog.underway += 1
+        self._in_work.underway += 1
         if self._cautious:
             self._watchdog.mark(chunk.index)
-        self._watchdog.chunk = chunk.index
+        self._in_work.chunk = chunk.index
         self._watchdog.check()
 
     def _attempt(self, chunk: Chunk, window: Window, journal: StoredJournal) -> ChunkResult | ChunkFault:
@@ -154,50 +170,47 @@ class ShardRun:
             return ChunkFault(chunk, error)
         interrupter = self._watchdog.interrupter
         run = ChunkRun(processor, window, chunk, start=journal.chunk.position, journal=journal, interrupter=interrupter)
-        journal.run = run
-        self._watchdog.at = lambda: (
-            run,
-            run.records.count,
-            run.first,
-        )  # the run too: another try has all its time again
+        self._in_work.run, self._in_work.is_processing = run, True
         try:
             made = run.run()
         finally:
-            self._watchdog.at = lambda: None
+            self._in_work.is_processing = False
         if journal.failure is not None:
             raise journal.failure
         return made
 
-    def _judge(self, chunk: Chunk, fault: ChunkFault, journal: StoredJournal) -> tuple[bool, AttemptEnd | None]:
-        """Decide what follows from a fault: whether the chunk is settled by it, and how the attempt ends if it does."""
+    def _judge(self, chunk: Chunk, fault: ChunkFault, journal: StoredJournal) -> Decision:
+        """Decide what follows from a fault; docs/architecture.md has the table."""
         error = fault.error
         if isinstance(error, Interrupted) and error.reason is not InterruptReason.TOO_SLOW:
+            # Nothing is wrong with the record, so no try is spent: it waits, the job is to stop, or the time is up.
             journal.save()
             self._progressed |= journal.progressed
             if error.reason in (InterruptReason.WAIT, InterruptReason.AGAIN):
-                return False, self._wait(error)
+                return Decision(end=self._wait(error))
             if error.reason is InterruptReason.STOP:
                 self._watchdog.check()
-                return False, AttemptEnd(End.DONE)
+                return Decision(end=AttemptEnd(End.DONE))
             if self._progressed:
-                return False, AttemptEnd(End.CONTINUE)
+                return Decision(end=AttemptEnd(End.CONTINUE))
         cause = cause_of(error, self._job.policy.record_seconds)
         if not isinstance(error, Interrupted) and not is_transient(error):
-            return True, self._fail(chunk, fault.record, cause, ())
+            # The same code would fail on the same record in the same way.
+            return Decision(settled=True, end=self._fail(chunk, fault.record, cause, ()))
         journal.save()
         suspect = with_try(self._commit.record, chunk.index, fault.record, cause, self._clock.now())
         if len(suspect.tries) >= self._job.policy.max_tries:
-            often = Cause(
-                cause.code, f"{cause.message} So it was on each of {len(suspect.tries)} attempts.", None, cause.detail
-            )
-            return True, self._fail(chunk, fault.record, often, suspect.tries)
+            message = f"{cause.message} So it was on each of {len(suspect.tries)} tries."
+            often = Cause(cause.code, message, None, cause.detail)
+            return Decision(settled=True, end=self._fail(chunk, fault.record, often, suspect.tries))
         self._commit.suspect(suspect)
         if isinstance(error, Interrupted):
-            return False, AttemptEnd(End.CONTINUE) if error.reason is InterruptReason.TIME_UP else None
+            # A record that takes all of a worker's time is tried by a fresh worker, one that is slow by this one.
+            return Decision(end=AttemptEnd(End.CONTINUE) if error.reason is InterruptReason.TIME_UP else None)
         delay = delay_before(len(suspect.tries), error, self._clock.now())
         if delay > self._max_sleep or self._clock.monotonic() + delay >= self._end:
-            return False, AttemptEnd(End.WAIT, math.ceil(delay))
-        return False, self._stay(delay)
+            return Decision(end=AttemptEnd(End.WAIT, math.ceil(delay)))
+        return Decision(end=self._stay(delay))
 
     def _wait(self, error: Interrupted) -> AttemptEnd | None:
         """Have the shard wait for what a record waits for, outside unless that takes but a moment."""
@@ -239,15 +252,16 @@ class ShardRun:
         """Set aside the chunk that took too many workers with it; `continue` gives its siblings all retries anew."""
         (chunk,) = (each for each in self._todo if each.index == blamed.chunk)
         message = f"{deaths(blamed)} workers died while they were at this chunk."
-        left = self._fail(chunk, blamed.record, Cause("worker_died", message), blamed.tries)
-        return left or AttemptEnd(End.CONTINUE)
+        end = self._fail(chunk, blamed.record, Cause("worker_died", message), blamed.tries)
+        return end or AttemptEnd(End.CONTINUE)
 
-    def _blamed(self) -> Iterator[Suspect]:
-        """Yield the chunk at which the worker before this one died, if that is known."""
+    def _blamed(self) -> Suspect | None:
+        """Return the chunk at which the worker before this one died, with that death as a try, if it is known."""
         record: ShardRecord = self._commit.record
-        if record.died() and record.begun is not None and any(chunk.index == record.begun for chunk in self._todo):
-            died = Cause("worker_died", "The worker died while it was at this chunk.")
-            yield with_try(record, record.begun, None, died, record.beat_at or self._clock.now(), record.attempt - 1)
+        if not record.died() or record.begun is None or all(chunk.index != record.begun for chunk in self._todo):
+            return None
+        died = Cause("worker_died", "The worker died while it was at this chunk.")
+        return with_try(record, record.begun, None, died, record.beat_at or self._clock.now(), record.attempt - 1)
 
     def _leaves(self) -> bool:
         """Return whether the attempt should end at this safe point, having given a sign of life if one is due."""
@@ -261,6 +275,6 @@ class ShardRun:
         self._safe_at = now
 
     def _write(self) -> None:
-        self._watchdog.chunk = None
+        self._in_work.chunk = None
         self._commit.write()
-        self._watchdog.underway = 0
+        self._in_work.underway = 0

@@ -24,6 +24,7 @@ from backhaul.store import StepStore
 from backhaul.store.steps import Price
 from backhaul.worker.chunk_run import ChunkRun
 from backhaul.worker.commit import GroupCommit
+from backhaul.worker.in_work import InWork
 from backhaul.worker.watchdog import Watchdog
 
 MAX_STATE = 64 * 1024
@@ -34,8 +35,22 @@ class StoredJournal:
     """The journal of one go at a chunk in a worker; what is safe of it goes to the shard's `GroupCommit`."""
 
     def __init__(
-        self, job: Job, chunk: Chunk, *, commit: GroupCommit, steps: StepStore, calls: PaidCalls, watchdog: Watchdog
+        self,
+        job: Job,
+        chunk: Chunk,
+        in_work: InWork,
+        *,
+        commit: GroupCommit,
+        steps: StepStore,
+        calls: PaidCalls,
+        watchdog: Watchdog,
+        leaves: Callable[[], bool],
+        is_last: bool,
     ) -> None:
+        """`leaves` tells whether the attempt should end at a checkpoint, `is_last` that no chunk comes after this."""
+        self._in_work = in_work
+        self._leaves = leaves
+        self._is_last = is_last
         self._job = job
         self._commit = commit
         self._steps = steps
@@ -58,11 +73,6 @@ class StoredJournal:
         self._asked: Counter[str | tuple[str, int]] = Counter()
         self._generation = calls.begin()
         self._recalling = threading.Lock()
-        self.leaves: Callable[[], bool] = lambda: False
-        """Tells whether the attempt should end at this checkpoint."""
-        self.is_last = False
-        """Whether nothing is left of the shard after this chunk."""
-        self.run: ChunkRun
 
     def recall(self, step: Step) -> bytes | None:
         """Return the stored answer of a step; only a chunk that was tried before can have any."""
@@ -120,8 +130,8 @@ class StoredJournal:
         with self._recalling:
             before = self._asked[provider, record]
             self._asked.update([provider, (provider, record)])
-        begun = self.run.records.position
-        left = self._end - begun if self.is_last else math.inf
+        begun = self._run.records.position
+        left = self._end - begun if self._is_last else math.inf
         return max(self._asked[provider] * max(left, 0) / max(begun - self._from, 1), before)
 
     def store(self, step: Step, answer: bytes, price: Price | None = None) -> bytes:
@@ -135,8 +145,9 @@ class StoredJournal:
 
     def checkpoint(self, state: Any, position: int | None = None, records: int = 1) -> None:
         """Note a safe point, commit it when that is due, and end the attempt here if it must."""
+        run = self._run
         if position is None:
-            position, self._ended = self.run.records.position, self.run.records.count
+            position, self._ended = run.records.position, run.records.count
         else:
             self._ended += records
         kept = _encoded(state)
@@ -146,12 +157,12 @@ class StoredJournal:
         try:
             interrupter.again()  # caught by the processor: nothing after that is safe
             self._kept, self.state = kept, state
-            self.run.mark_safe(position, self._ended)
-            leaves = self.leaves()
+            run.mark_safe(position, self._ended)
+            leaves = self._leaves()
             if leaves or self._commit.is_due:
                 self.save()
                 self._commit.write()
-                self._watchdog.underway = 1
+                self._in_work.underway = 1
         except Exception as error:
             self.failure = error
             raise
@@ -162,7 +173,7 @@ class StoredJournal:
 
     def waits_for(self, start: int) -> None:
         """Note which record is the first that is not done: the watch looks at it."""
-        self.run.first = start
+        self._run.first = start
 
     def beside(self) -> Journal:
         """Return a journal for another thread, which no signal interrupts."""
@@ -170,7 +181,7 @@ class StoredJournal:
 
     def save(self) -> None:
         """Gather what is safe of the chunk for the next commit."""
-        taken = self.run.take()
+        taken = self._run.take()
         moved = taken.position != self.chunk.position or self._kept != self.chunk.state
         if not (moved or taken.body or taken.records or taken.tallies):
             return
@@ -178,6 +189,12 @@ class StoredJournal:
         self._commit.hold(self.chunk, taken, self._kept)
         if self._commit.record.open is not None:
             self.chunk = self._commit.record.open
+
+    @property
+    def _run(self) -> ChunkRun:
+        if self._in_work.run is None:
+            raise RuntimeError("A journal is asked only once a try at its chunk has begun.")
+        return self._in_work.run
 
     @contextmanager
     def _ours(self) -> Iterator[None]:

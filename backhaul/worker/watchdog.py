@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from backhaul.model.clock import Clock
@@ -12,6 +12,7 @@ from backhaul.model.interruption import InterruptReason
 from backhaul.model.job import Job, JobState
 from backhaul.model.progress import ShardRecord
 from backhaul.store import JobStore, ShardStore
+from backhaul.worker.in_work import InWork
 from backhaul.worker.interrupter import Interrupter
 
 BEAT_SECONDS = 10.0
@@ -28,8 +29,17 @@ class Watchdog:
     """Looks after one attempt at a shard, from a thread of its own and at each of the worker's checkpoints."""
 
     def __init__(
-        self, job: Job, record: ShardRecord, *, jobs: JobStore, shards: ShardStore, clock: Clock, end: float
+        self,
+        job: Job,
+        record: ShardRecord,
+        in_work: InWork,
+        *,
+        jobs: JobStore,
+        shards: ShardStore,
+        clock: Clock,
+        end: float,
     ) -> None:
+        self._in_work = in_work
         self._job = job
         self._record = record
         self._jobs = jobs
@@ -42,12 +52,6 @@ class Watchdog:
         self._sight: tuple[object, float] = (None, 0.0)
         self.interrupter = Interrupter(lambda: self._reason(clock.monotonic()))
         self.failure: Superseded | None = None
-        self.chunk: int | None = None
-        """The chunk in work."""
-        self.underway = 0
-        """Chunks begun since the last commit."""
-        self.at: Callable[[], object] = lambda: None
-        """Tells which record is in work: a value that changes with every record."""
 
     @property
     def is_stopping(self) -> bool:
@@ -82,8 +86,8 @@ class Watchdog:
             self.check()
 
     def mark(self, chunk: int) -> None:
-        """Mark which chunk is begun, before it is: whoever comes after this worker's death will know."""
-        self.chunk = chunk
+        """Mark which chunk is begun, before it is: the attempt after this worker's death will know."""
+        self._in_work.chunk = chunk
         self.beat()
         self.check()
 
@@ -92,7 +96,9 @@ class Watchdog:
         with self._beating:
             self._beaten = self._clock.monotonic()
             try:
-                self._shards.beat(self._job.ref, self._record, begun=self.chunk, underway=self.underway)
+                self._shards.beat(
+                    self._job.ref, self._record, begun=self._in_work.chunk, underway=self._in_work.underway
+                )
                 # The cheap read may be old: from before the job began to run, or before it existed.
                 if not self._goes_on(consistent=False) and not self._goes_on(consistent=True):
                     self._stop()
@@ -131,7 +137,7 @@ class Watchdog:
             return InterruptReason.STOP
         if now >= self._end:
             return InterruptReason.TIME_UP
-        sight = self.at()
+        sight = self._in_work.sight()
         if sight != self._sight[0]:
             self._sight = (sight, now)
         elif sight is not None and now - self._sight[1] >= self._job.policy.record_seconds:

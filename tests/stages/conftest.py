@@ -31,10 +31,11 @@ from backhaul.stages.command import Redriven, cancel, redrive
 from backhaul.stages.dispatch import Upload, dispatch, hand_on, uploads_in
 from backhaul.stages.merge import merge
 from backhaul.stages.plan import Planned, plan
-from backhaul.stages.process import Outcome, process
+from backhaul.stages.process import process
 from backhaul.stages.submit import Submission, Submitted, submit
 from backhaul.stages.sweep import Swept, sweep
 from backhaul.store import Store
+from backhaul.worker.outcome import Outcome
 
 TENANT = "AIDAEXAMPLE"
 
@@ -232,23 +233,16 @@ class Deployment:
         lines = got["Body"].read().splitlines()
         return [ShardTask(task.job, task.run, Shard.from_value(msgspec.json.decode(line))) for line in lines]
 
-    def process(self, task: ShardTask, **changes: Any) -> Outcome:
-        store = self.store
-        tools: dict[str, Any] = {
-            "jobs": store.jobs,
-            "shards": store.shards,
-            "steps": store.steps,
-            "objects": store.objects,
-            "dead_letters": store.dead_letters,
-            "channels": self.channels,
-            "budgets": store.budgets,
-            "answers": store.answers,
-            "settings": self.settings,
-            "registry": self.registry,
-            "clock": self.clock,
-            "remaining": lambda: self.remaining,
-        }
-        outcome = process(task, **(tools | changes))
+    def process(self, task: ShardTask) -> Outcome:
+        outcome = process(
+            task,
+            store=self.store,
+            channels=self.channels,
+            registry=self.registry,
+            settings=self.settings,
+            clock=self.clock,
+            remaining=lambda: self.remaining,
+        )
         self.outcomes.append(outcome)
         return outcome
 

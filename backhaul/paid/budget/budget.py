@@ -42,13 +42,20 @@ class Budget:
     """What one attempt at a shard may spend, for all of its threads: of its job, its tenant's day and the stack's."""
 
     def __init__(
-        self, holder: Holder, caps: Caps, store: BudgetStore, clock: Clock, *, expires_at: int | None = None
+        self,
+        holder: Holder,
+        caps: Caps,
+        store: BudgetStore,
+        clock: Clock,
+        *,
+        expires_at: int | None = None,
+        stored: Callable[[int], tuple[int, int | None]] = lambda _: (0, None),
     ) -> None:
         self._holder = holder
         self._caps = caps
         self._store = store
         self._clock = clock
-        self.stored: Callable[[int], tuple[int, int | None]] = lambda _: (0, None)
+        self.stored = stored
         """Tells what the answers cost that an earlier attempt has stored, and what they were estimated at."""
         self._lock = threading.Lock()
         self._writing = threading.Lock()

@@ -26,9 +26,7 @@ def budget_of(
         return sum(price.cost for price in prices), sum(price.estimate for price in prices)
 
     holder = Holder(job.ref, shard.index, attempt)
-    budget = Budget(holder, caps, budgets, clock, expires_at=job.expires_at)
-    budget.stored = stored
-    return budget
+    return Budget(holder, caps, budgets, clock, expires_at=job.expires_at, stored=stored)
 
 
 def stop_for(job: Job, spent: Exhausted, now: datetime) -> Stop:

@@ -1,0 +1,192 @@
+"""One attempt at a shard, put together: its record as it is taken up, and everything that works on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from backhaul.model.clock import Clock
+from backhaul.model.errors import Superseded
+from backhaul.model.job import Job, ObjectRef, Stop, StopKind
+from backhaul.model.outage import is_outage
+from backhaul.model.policy import time_for_work
+from backhaul.model.progress import ShardRecord, Wait
+from backhaul.model.settings import Settings
+from backhaul.model.task import ShardTask
+from backhaul.paid.answer_cache import AnswerCache
+from backhaul.paid.budget.job_budget import budget_of, stop_for
+from backhaul.paid.budget.rule import Caps
+from backhaul.paid.calls import PaidCalls
+from backhaul.paid.channels import Channels
+from backhaul.plugin.registry import Registry
+from backhaul.store import S3Source, Store
+from backhaul.worker.commit import GroupCommit, Tools
+from backhaul.worker.in_work import InWork
+from backhaul.worker.outcome import Outcome, Work
+from backhaul.worker.retry import delay_before
+from backhaul.worker.shard_run import AttemptEnd, End, ShardRun
+from backhaul.worker.watchdog import Watchdog
+
+OUTAGE_TRIES = 6
+"""A worker that a store fails in the middle of its work comes back after as long as after the sixth try of a record."""
+OVERTAKEN_SECONDS = 10
+"""How long a worker stays away that another has overtaken: as long as that one takes to show that it is alive."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One claim of a shard: the record as claimed and as taken up, and what works on it."""
+
+    job: Job
+    task: ShardTask
+    claimed: ShardRecord
+    before: ShardRecord
+    """The record as this attempt takes it up."""
+    store: Store
+    clock: Clock
+    commit: GroupCommit
+    watchdog: Watchdog
+    calls: PaidCalls
+    shard_run: ShardRun
+
+    @classmethod
+    def open(
+        cls,
+        task: ShardTask,
+        job: Job,
+        pinned: ObjectRef,
+        *,
+        store: Store,
+        channels: Channels,
+        registry: Registry,
+        settings: Settings,
+        clock: Clock,
+        remaining: Callable[[], float],
+    ) -> Attempt:
+        """Claim the shard and return the attempt on the pinned input; it ends before `remaining()` seconds are over.
+
+        Raises `Superseded` when a later run has the shard.
+        """
+        whole = time_for_work(remaining())
+        end = clock.monotonic() + whole
+        claimed = store.shards.claim(task.job, task.shard, task.run, expires_at=job.expires_at)
+        before = _taken_up(claimed, task)
+        in_work = InWork()
+        commit = GroupCommit(job, before, Tools(store.shards, store.objects, store.dead_letters, clock), in_work)
+        watchdog = Watchdog(job, before, in_work, jobs=store.jobs, shards=store.shards, clock=clock, end=end)
+        calls = _calls_of(job, task, before.attempt, store, channels, settings, end=end, whole=whole)
+        if claimed.handed_over == claimed.attempt - 1:  # an attempt that died, or could not write, may have used them
+            calls.take_up(before.reservations)
+        shard_run = ShardRun(
+            job,
+            task.shard,
+            S3Source(store.objects, pinned),
+            in_work,
+            commit=commit,
+            watchdog=watchdog,
+            steps=store.steps,
+            calls=calls,
+            registry=registry,
+            clock=clock,
+            end=end,
+        )
+        return cls(job, task, claimed, before, store, clock, commit, watchdog, calls, shard_run)
+
+    def is_settled(self) -> bool:
+        """Return whether nothing is to be done; asks the job to stop where a chunk has failed that ends it."""
+        failed = [chunk for chunk in self.before.failed if chunk.run == self.job.run]
+        if self.job.policy.fail_fast and failed:  # the worker that set it aside died before it could say so
+            stop = Stop(StopKind.FAIL_FAST, failed[0].cause, self.clock.now())
+            self.store.jobs.request_stop(self.job, stop)
+            return True
+        return self.before.finished
+
+    def run(self) -> Outcome:
+        """Work until the shard is settled or the attempt has to end, and commit; raises what no chunk is to blame for.
+
+        What a processor raises is a value by then: an exception is a crash, an outage of a store, or `Superseded`.
+        """
+        with self.watchdog.running():
+            end = self.shard_run.run()
+            self.commit.put_off(self.calls.keep() if end.end is not End.DONE else {}, self._wait_of(end))
+            self.calls.leave()
+            after = self.commit.write(finished=self._is_finished(), handed_over=True)
+        if end.fatal is not None:
+            self.store.jobs.request_stop(self.job, Stop(StopKind.FAIL_FAST, end.fatal, self.clock.now()))
+        return Outcome(end.end.value, self.work(after), end.seconds, waits_for=end.what)
+
+    def broken_off(self, error: Exception) -> Outcome:
+        """Return what follows from an exception that ended the attempt, or raise it: a crash, which is retried."""
+        self.calls.give_up()
+        if isinstance(error, Superseded):
+            return Outcome("wait", self.work(self.commit.stored), OVERTAKEN_SECONDS, overtaken=True)
+        if not is_outage(error):
+            raise error
+        delay = delay_before(OUTAGE_TRIES, error, self.clock.now())
+        return Outcome("wait", self.work(self.commit.stored), math.ceil(delay))
+
+    def work(self, after: ShardRecord) -> Work:
+        """Return what the attempt has done, by the shard's record as it was written last."""
+        before = self.before
+        return Work(
+            self.job.processor,
+            attempt=before.attempt,
+            is_retry=before.retries > self.claimed.retries,
+            chunks=after.chunks_done - before.chunks_done,
+            chunks_failed=len(after.failed) - len(before.failed),
+            records=after.records - before.records,
+            bytes=after.bytes_done - before.bytes_done,
+            rework=before.rework - self.claimed.rework,
+            calls=self.calls.made,
+            slept=round(self.calls.reservations.slept, 3),
+            longest_sleep=round(self.calls.reservations.longest_sleep, 3),
+        )
+
+    def _is_finished(self) -> bool:
+        settled = self.commit.settled() | self.task.shard.skip
+        return all(chunk.index in settled for chunk in self.task.shard.chunks)
+
+    def _wait_of(self, end: AttemptEnd) -> Wait | None:
+        return Wait(end.what, self.clock.now() + timedelta(seconds=end.seconds)) if end.what else None
+
+
+def _taken_up(claimed: ShardRecord, task: ShardTask) -> ShardRecord:
+    """Return the record as this attempt takes it up: a new run tries again what failed, a retry counts the death."""
+    record = replace(claimed.reopened(task.run), wait=None)
+    if not record.died() or record.finished:
+        return record
+    # Those between the last one that is accounted for and this one have all died, some before they could write.
+    deaths = record.attempt - 1 - max(record.counted, record.handed_over)
+    return replace(
+        record,
+        retries=record.retries + deaths,
+        rework=record.rework + record.underway,
+        counted=record.attempt - 1,
+        # It said itself that it left, though it could not write it: there is a retry to count, but no death.
+        handed_over=record.attempt - 1 if task.left == record.attempt - 1 else record.handed_over,
+    )
+
+
+def _calls_of(
+    job: Job,
+    task: ShardTask,
+    attempt: int,
+    store: Store,
+    channels: Channels,
+    settings: Settings,
+    *,
+    end: float,
+    whole: float,
+) -> PaidCalls:
+    caps = Caps(job.policy.cap, settings.cap_per_tenant, settings.cap)
+    clock = channels.clock
+    return PaidCalls(
+        channels,
+        budget_of(job, task.shard, attempt, caps=caps, budgets=store.budgets, steps=store.steps, clock=clock),
+        cache=AnswerCache(store.answers, job) if job.policy.cache else None,
+        end=end,
+        whole=whole,
+        pause=lambda spent: store.jobs.request_stop(job, stop_for(job, spent, clock.now())),
+    )
