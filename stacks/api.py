@@ -73,7 +73,7 @@ class Api(Construct):
                 max_workers=stage.workers,
                 worker_seconds=stage.worker_timeout_seconds,
             ),
-            grants=[allow("dynamodb:GetItem", on=storage.flow.table_arn, items=["PROVIDER#*"])],
+            grants=[allow("dynamodb:GetItem", on=storage.flow.table_arn, conditions=storage.only_items("PROVIDER#*"))],
             timeout=Duration.seconds(10),
             memory=WHOLE_CPU,  # the processor's own code reads the sample
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aws_cdk import aws_iam as iam
 from constructs import Construct
@@ -10,9 +11,8 @@ from constructs import Construct
 from stacks.review import accept_patterns
 
 
-def allow(*actions: str, on: str | Sequence[str], items: Sequence[str] = ()) -> iam.PolicyStatement:
-    """Return a grant of actions on the named resources; of a table perhaps only on items whose partition is named."""
-    conditions = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": list(items)}} if items else None
+def allow(*actions: str, on: str | Sequence[str], conditions: Mapping[str, Any] | None = None) -> iam.PolicyStatement:
+    """Return a grant of actions on the named resources, under these conditions if there are any."""
     resources = [on] if isinstance(on, str) else list(on)
     return iam.PolicyStatement(actions=list(actions), resources=resources, conditions=conditions)
 

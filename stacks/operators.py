@@ -72,7 +72,7 @@ def _records(storage: Storage) -> list[iam.PolicyStatement]:
         ),
         # No index lists the providers, so all of the table is read.
         allow("dynamodb:Scan", on=storage.flow.table_arn),
-        allow("dynamodb:DeleteItem", on=storage.flow.table_arn, items=["PROVIDER#*"]),
+        allow("dynamodb:DeleteItem", on=storage.flow.table_arn, conditions=storage.only_items("PROVIDER#*")),
         allow("dynamodb:Query", on=[storage.index(each) for each in (BY_TENANT, DUE, QUEUED)]),
         allow(
             # Dead letters of a stream say where in it the change is, not what it was.

@@ -104,6 +104,11 @@ class DeploymentSettings:
         """Whether functions run on this machine's Python, as the local cloud's do, and need its wheels."""
         return self.stage == "local"
 
+    @property
+    def knows_leading_keys(self) -> bool:
+        """Whether IAM knows which items of a table a request is about. The local cloud's never does."""
+        return self.stage != "local"
+
 
 def _choice(*allowed: str) -> Callable[[str, Any], str]:
     def check(name: str, value: Any) -> str:

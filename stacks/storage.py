@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from aws_cdk import Aws, Duration, Stack
 from aws_cdk import aws_dynamodb as dynamodb
@@ -49,6 +50,14 @@ class Storage(Construct):
     def index(self, name: str) -> str:
         """Return the ARN of an index of the jobs table."""
         return f"{self.jobs.table_arn}/index/{name}"
+
+    def only_items(self, *partitions: str) -> dict[str, Any]:
+        """Return the condition that holds a grant to items of a table whose partition keys match these patterns."""
+        condition: dict[str, Any] = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": list(partitions)}}
+        if self._stage.knows_leading_keys:
+            # ForAllValues also holds for a request that names no partition, such as a Scan.
+            condition |= {"Null": {"dynamodb:LeadingKeys": "false"}}
+        return condition
 
     def _data_bucket(self, name: str) -> s3.Bucket:
         return self._bucket(

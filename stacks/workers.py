@@ -79,7 +79,12 @@ class Workers(Construct):
             grants=[
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
                 # What the job has cost, once what dead workers held is settled.
-                allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.flow.table_arn, items=["BUDGET#*"]),
+                allow(
+                    "dynamodb:GetItem",
+                    "dynamodb:UpdateItem",
+                    on=storage.flow.table_arn,
+                    conditions=storage.only_items("BUDGET#*"),
+                ),
                 allow("s3:GetObject", on=storage.objects("results/*")),
                 allow("s3:GetObjectVersion", on=storage.objects("plan/*")),
                 allow("s3:PutObject", on=[storage.objects("output/*"), storage.objects("receipt/*")]),
@@ -113,8 +118,8 @@ def _calls(scope: Construct, storage: Storage, stage: DeploymentSettings) -> lis
     ]
     models = [allow("bedrock:InvokeModel", on=_models(stack, stage))] if stage.bedrock_models else []
     return [
-        allow("dynamodb:GetItem", on=storage.flow.table_arn, items=("PROVIDER#*", *guards)),
-        allow("dynamodb:UpdateItem", on=storage.flow.table_arn, items=guards),
+        allow("dynamodb:GetItem", on=storage.flow.table_arn, conditions=storage.only_items("PROVIDER#*", *guards)),
+        allow("dynamodb:UpdateItem", on=storage.flow.table_arn, conditions=storage.only_items(*guards)),
         allow("secretsmanager:GetSecretValue", on=keys[0]),
         allow("ssm:GetParameter", on=keys[1]),
         *models,
