@@ -16,7 +16,7 @@ from constructs import Construct
 from backhaul.model.settings import Settings
 from backhaul.store.job_index import BY_TENANT
 from stacks.function import WHOLE_CPU, Functions
-from stacks.grants import allow
+from stacks.grants import allow, describe_stack
 from stacks.monitoring import log_group
 from stacks.review import accept_patterns
 from stacks.stage import DeploymentSettings
@@ -124,12 +124,18 @@ class Api(Construct):
 
     def _client_policy(self) -> iam.ManagedPolicy:
         stack = Stack.of(self)
-        call = allow("execute-api:Invoke", on=self.http.arn_for_execute_api("*", "/*", "$default"))
+        grants = [
+            allow("execute-api:Invoke", on=self.http.arn_for_execute_api("*", "/*", "$default")),
+            describe_stack(stack),  # the client finds the API by the stack's name
+        ]
         policy = iam.ManagedPolicy(
-            self, "client", description=f"Lets its bearer use the API of {stack.stack_name}.", statements=[call]
+            self, "client", description=f"Lets its bearer use the API of {stack.stack_name}.", statements=grants
         )
         accept_patterns(
-            policy, "Every route of this one API. Whose job a request is about, the functions check.", [call]
+            policy,
+            "Every route of this one API. Whose job a request is about, the functions check. A stack's ARN ends in an "
+            "ID that AWS makes up.",
+            grants,
         )
         return policy
 

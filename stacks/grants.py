@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
@@ -15,6 +16,12 @@ def allow(*actions: str, on: str | Sequence[str], conditions: Mapping[str, Any] 
     """Return a grant of actions on the named resources, under these conditions if there are any."""
     resources = [on] if isinstance(on, str) else list(on)
     return iam.PolicyStatement(actions=list(actions), resources=resources, conditions=conditions)
+
+
+def describe_stack(stack: Stack) -> iam.PolicyStatement:
+    """Return the grant that lets its bearer read the stack's outputs: where `--stack NAME` leads."""
+    arn = stack.format_arn(service="cloudformation", resource="stack", resource_name=f"{stack.stack_name}/*")
+    return allow("cloudformation:DescribeStacks", on=arn)
 
 
 def closed_role(

@@ -12,7 +12,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
-from stacks.grants import allow
+from stacks.grants import allow, describe_stack
 from stacks.review import accept_patterns
 from stacks.storage import Storage
 from stacks.workflow import Workflow
@@ -35,9 +35,8 @@ class Operators(Construct):
     ) -> None:
         super().__init__(scope, name)
         stack = Stack.of(self)
-        this_stack = stack.format_arn(service="cloudformation", resource="stack", resource_name=f"{stack.stack_name}/*")
         grants = [
-            allow("cloudformation:DescribeStacks", on=this_stack),
+            describe_stack(stack),
             allow(*_DEAD_LETTERS, on=[each.queue_arn for each in dead_letters]),
             allow("sqs:SendMessage", on=intake.queue_arn),
             *_records(storage),

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from backhaul.client.discovery import connect
+from backhaul.local.deployment import STAGE
+from backhaul.model.errors import DeploymentUnreachable
 from tests.e2e.support import admin_client, ask, run_job, trusted
 
 Key = tuple[str, str]
@@ -31,6 +34,34 @@ def neighbour(cloud, stranger) -> Key:
     name = iam.get_access_key_last_used(AccessKeyId=stranger[0])["UserName"]
     iam.attach_user_policy(UserName=name, PolicyArn=cloud.outputs["ClientPolicyArn"])
     return stranger
+
+
+@pytest.fixture
+def environ(cloud, monkeypatch):
+    """Makes an access key the only AWS credentials of this process."""
+
+    def be(key: Key) -> dict[str, str]:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "BACKHAUL_STACK"):
+            monkeypatch.delenv(name, raising=False)
+        known = cloud.environment() | {"AWS_ACCESS_KEY_ID": key[0], "AWS_SECRET_ACCESS_KEY": key[1]}
+        for name, value in known.items():
+            monkeypatch.setenv(name, value)
+        return known
+
+    return be
+
+
+def test_the_callers_policy_is_all_that_a_caller_needs_who_names_the_stack(cloud, neighbour, environ, tmp_path):
+    (tmp_path / "input").write_bytes(b"mine\n")
+    with connect(f"Backhaul-{STAGE}", environ(neighbour)) as client:
+        assert client._api.base_url.host == httpx.URL(cloud.outputs["ApiUrl"]).host
+        client._api.base_url = cloud.api_url  # what the local cloud rewrites: that host's name resolves nowhere
+        run_job(client, tmp_path / "input", "text-stats")
+
+
+def test_a_caller_without_the_callers_policy_does_not_find_the_stack(environ, stranger):
+    with pytest.raises(DeploymentUnreachable, match=r"cannot be read.*AccessDenied"):
+        connect(f"Backhaul-{STAGE}", environ(stranger))
 
 
 def test_an_unsigned_request_is_refused(cloud):

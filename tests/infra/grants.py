@@ -32,6 +32,7 @@ _NAMES = {
     "arn:<AWS::Partition>:ssm:<AWS::Region>:<AWS::AccountId>:parameter/": "parameters ",
     "arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:<workflowrun.Name>:": "executions ",
     "<workflowrun>": "state machine",
+    "arn:<AWS::Partition>:execute-api:<AWS::Region>:<AWS::AccountId>:<apihttp>/$default/": "routes of the API ",
     "<workersplan.Arn>": "function plan",
     "<workersprocess.Arn>": "function process",
     "<workersmerge.Arn>": "function merge",
@@ -40,13 +41,14 @@ _NAMES = {
 
 
 def table(template: Template) -> str:
-    """Return the grants of the template: a row for each function, one for the state machine, one for operators."""
+    """Return the grants of the template: a row for each function, and for the state machine, operators, callers."""
     rows = ["| Who | May |", "|---|---|"]
     for function in template.functions():
         grants = [each for each in template.grants(function) if not _is_everyones(each)]
         rows.append(_row(f"`{function}`", grants))
     rows.append(_row("state machine", _of(template, "workflowrunrole", "workflowchildren")))
     rows.append(_row("operators", _of(template, "operatorspolicy")))
+    rows.append(_row("callers", _of(template, "apiclient")))
     return "\n".join(rows) + "\n"
 
 
