@@ -53,7 +53,7 @@ class Api(Construct):
                 data_bucket=storage.bucket.bucket_name,
                 jobs_table=storage.jobs.table_name,
                 flow_table=storage.flow.table_name,
-                max_running_jobs=stage.max_running_jobs,
+                max_running_jobs=stage.running_jobs,
                 max_running_jobs_per_tenant=stage.max_running_jobs_per_tenant,
             ),
             grants=[

@@ -55,7 +55,11 @@ class Intake(Construct):
             ],
             timeout=DISPATCH_TIMEOUT,
         )
-        self.dispatch.add_event_source(sources.SqsEventSource(self.queue, report_batch_item_failures=True))
+        self.dispatch.add_event_source(
+            sources.SqsEventSource(
+                self.queue, report_batch_item_failures=True, max_concurrency=functions.stage.dispatchers
+            )
+        )
         accept(
             self.dispatch,
             "Lambda takes no destination for a queue; the queue's own redrive policy leads to the dead letters.",

@@ -45,6 +45,7 @@ class Operators(Construct):
             allow("states:DescribeExecution", "states:StopExecution", on=workflow.executions),
             *_files(storage),
             allow("sns:ListSubscriptionsByTopic", on=alarms.topic_arn),
+            allow("lambda:GetAccountSettings", on="*"),
         ]
         self.policy = iam.ManagedPolicy(
             self, "policy", description=f"Lets its bearer look after {stack.stack_name}.", statements=grants
@@ -52,7 +53,7 @@ class Operators(Construct):
         accept_patterns(
             self.policy,
             "An operator looks after the jobs of every tenant, and jobs are made at run time. A stack's ARN ends in "
-            "an ID that AWS makes up.",
+            "an ID that AWS makes up. An account's settings know no narrower resource.",
             grants,
         )
 

@@ -15,7 +15,7 @@ from stacks.function import Functions
 from stacks.intake import Intake
 from stacks.operators import Operators
 from stacks.recovery import Recovery
-from stacks.stage import DeploymentSettings
+from stacks.stage import REMEMBERED, DeploymentSettings
 from stacks.storage import Storage
 from stacks.workers import Workers
 from stacks.workflow import Workflow
@@ -33,7 +33,11 @@ class Pipeline(Stack):
             analytics_reporting=False,  # the template holds what was written here, and nothing else
         )
         # W3005 is about dependencies said twice. The CDK says each of a role's twice, on purpose.
-        self.template_options.metadata = {"cfn-lint": {"config": {"ignore_checks": ["W3005"]}}}
+        self.template_options.metadata = {
+            "cfn-lint": {"config": {"ignore_checks": ["W3005"]}},
+            # Not an output: callers may read those, and these name people. `make deploy` compares them.
+            REMEMBERED: stage.remembered(),
+        }
 
         functions = Functions(stage, code)
         storage = Storage(self, "storage", stage=stage)
@@ -78,8 +82,10 @@ class Pipeline(Stack):
             "AlarmTopicArn": alarms.topic.topic_arn,
             "OperatorPolicyArn": operators.policy.managed_policy_arn,
             # What an operator's command starts keeps to the same limits, and what it tells of a day has the same caps.
-            "MaxRunningJobs": str(stage.max_running_jobs),
+            "MaxRunningJobs": str(stage.running_jobs),
             "MaxRunningJobsPerTenant": str(stage.max_running_jobs_per_tenant),
+            "MaxWorkersPerJob": str(stage.workers),
+            "ReservedWorkers": str(stage.reserved_workers or 0),
             "MaxCostPerDay": stage.max_cost_per_day or NO_CAP,
             "MaxCostPerDayPerTenant": stage.max_cost_per_day_per_tenant or NO_CAP,
         }

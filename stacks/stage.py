@@ -13,8 +13,11 @@ from aws_cdk import aws_logs as logs
 
 from backhaul.model.errors import InvalidRequest
 from backhaul.model.money import nanodollars
+from backhaul.operations import lambda_quota
 
 GIB = 1024**3
+REMEMBERED = "BackhaulSettings"
+"""Under which name a stack's template keeps the settings that it was made with, among its metadata."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,23}")
 _ORIGIN = re.compile(r"https?://[^\s/*]+|\*")
 _MODEL = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)?\.[A-Za-z0-9_.:-]+")
@@ -41,13 +44,16 @@ class DeploymentSettings:
     """How long a job, its files and its access logs are kept."""
     max_concurrency: int | None = None
     """Workers of one job at a time."""
-    max_running_jobs: int = 100
-    """Jobs that run at a time; the others wait in the queue."""
+    max_running_jobs: int | None = None
+    """Jobs that run at a time; the others wait in the queue. 100 by default."""
     max_running_jobs_per_tenant: int = 20
     """Of these, jobs of one tenant."""
     reserved_workers: int | None = None
     """Workers of all jobs at a time; the account keeps as many places free for them. By default they share what it has
     with all its other functions."""
+    account_concurrency: int | None = None
+    """Functions that the account runs at a time in this region. `make deploy` asks Lambda. Where there are fewer than
+    usual, `max_concurrency` and `max_running_jobs` follow from it, unless they are named."""
     worker_timeout_seconds: int = 300
     """How long a call of a worker may last: so long can one that hangs hold its shard."""
     max_cost_per_day: str = ""
@@ -67,7 +73,25 @@ class DeploymentSettings:
     def from_context(cls, read: Callable[[str], Any]) -> DeploymentSettings:
         """Read every setting by its name; raises `InvalidContext`."""
         given = {item.name: read(item.name) for item in fields(cls)}
-        return cls(**{name: _CHECKS[name](name, value) for name, value in given.items() if value is not None})
+        # `-c NAME=` says nothing after the sign: the default, on purpose.
+        named = {name: value for name, value in given.items() if value not in (None, "")}
+        settings = cls(**{name: _CHECKS[name](name, value) for name, value in named.items()})
+        settings._check_reservation()
+        return settings
+
+    def remembered(self) -> dict[str, Any]:
+        """Return the settings as the stack's template keeps them; name and stage make the stack's name."""
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("name", "stage")}
+        return {name: _plain(value) for name, value in values.items()}
+
+    def _check_reservation(self) -> None:
+        quota, reserved = self.account_concurrency, self.reserved_workers
+        if quota is not None and reserved is not None and reserved > quota - lambda_quota.UNRESERVED:
+            raise InvalidContext(
+                f"Context reserved_workers={reserved}: the account runs {quota:,} functions at a time, and Lambda "
+                f"keeps {lambda_quota.UNRESERVED} of them for functions without a reservation. Leave it out, or have "
+                f"AWS raise the quota {lambda_quota.QUOTA_CODE}."
+            )
 
     @property
     def stack_name(self) -> str:
@@ -92,7 +116,32 @@ class DeploymentSettings:
     @property
     def workers(self) -> int:
         """Map children at a time. The local cloud runs each in a process of one machine, so four there."""
-        return self.max_concurrency or (4 if self.stage == "local" else 100)
+        if self.max_concurrency:
+            return self.max_concurrency
+        if (quota := self._shared_quota) is not None:
+            return lambda_quota.workers_of_a_job(quota, self.max_running_jobs)
+        return 4 if self.stage == "local" else 100
+
+    @property
+    def running_jobs(self) -> int:
+        """Jobs that run at a time."""
+        if self.max_running_jobs:
+            return self.max_running_jobs
+        if (quota := self._shared_quota) is not None:
+            return lambda_quota.jobs_at_a_time(quota, self.workers)
+        return 100
+
+    @property
+    def dispatchers(self) -> int | None:
+        """Calls of `dispatch` at a time, where the account has so little room that uploads could take it all."""
+        return None if self._shared_quota is None else 2  # Lambda takes no smaller number
+
+    @property
+    def _shared_quota(self) -> int | None:
+        """The account's quota, if it is small and workers have no places of their own."""
+        quota = self.account_concurrency
+        shared = quota is not None and lambda_quota.is_small(quota) and not self.reserved_workers
+        return quota if shared and self.stage != "local" else None
 
     @property
     def tells_nobody(self) -> bool:
@@ -108,6 +157,15 @@ class DeploymentSettings:
     def knows_leading_keys(self) -> bool:
         """Whether IAM knows which items of a table a request is about. The local cloud's never does."""
         return self.stage != "local"
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as JSON has it: empty where none was named, because a template drops what is null."""
+    if value is None:
+        return ""
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _choice(*allowed: str) -> Callable[[str, Any], str]:
@@ -170,6 +228,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_running_jobs": _number(1, 1000),  # each has a Map Run open, of which an account may have no more
     "max_running_jobs_per_tenant": _number(1, 1000),
     "reserved_workers": _number(1, 100_000),  # what of it the account has, Lambda says
+    "account_concurrency": _number(1, 1_000_000),
     "worker_timeout_seconds": _number(10, 900),  # Lambda's own limit
     "max_cost_per_day": _dollars,
     "max_cost_per_day_per_tenant": _dollars,

@@ -64,7 +64,7 @@ class Workflow(Construct):
             jobs_table=self._storage.jobs.table_name,
             flow_table=self._storage.flow.table_name,
             state_machine_arn=self.state_machine.state_machine_arn,
-            max_running_jobs=self._stage.max_running_jobs,
+            max_running_jobs=self._stage.running_jobs,
             max_running_jobs_per_tenant=self._stage.max_running_jobs_per_tenant,
         )
 

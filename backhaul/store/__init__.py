@@ -204,6 +204,11 @@ class Store:
         """Return the topic with this ARN."""
         return AlarmTopic(self._make("sns", config=_CONFIG), arn)
 
+    def concurrency_quota(self) -> int:
+        """Return how many functions the account runs at a time in this region."""
+        limits = self._make("lambda", config=_CONFIG).get_account_settings()["AccountLimit"]
+        return int(limits["ConcurrentExecutions"])
+
     @cached_property
     def _sqs(self) -> Any:
         return self._make("sqs", config=_CONFIG)

@@ -16,7 +16,7 @@ from tests.infra.template import Template, listed, texts
 JOB = JobRef("AIDAEXAMPLE", "01jd0000000000000000000000")
 STEP = keys.step_key(JOB, 7, 0, "5eed")
 ANSWER = keys.answer_key("AIDAEXAMPLE", "5eed")
-WITHOUT_RESOURCES = ("xray:", "logs:")
+WITHOUT_RESOURCES = ("xray:", "logs:", "lambda:GetAccountSettings")
 """Services some of whose actions take no narrower resource than `*`."""
 
 NEEDED = [

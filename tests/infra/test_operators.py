@@ -72,6 +72,11 @@ def test_an_operator_finds_the_deployment_and_who_hears_its_alarms(granted: list
     assert on(granted, "<alarmstopic>") == {"sns:ListSubscriptionsByTopic"}
 
 
+def test_an_operator_may_read_how_much_the_account_runs_and_no_function(granted: list[Grant]):
+    of_lambda = [each for each in granted if any(action.startswith("lambda:") for action in each[0])]
+    assert of_lambda == [(["lambda:GetAccountSettings"], ["*"])]
+
+
 def test_the_policy_is_small_enough_for_iam_however_long_the_names_are(granted: list[Grant]):
     # A reference becomes an ARN; none is longer than a hundred characters more than its name here.
     references = sum(len(resources) for _, resources in granted)

@@ -16,7 +16,9 @@ from backhaul.model.job import JobRef
 from backhaul.model.settings import Settings
 from backhaul.store import breakers
 from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
+from stacks.stage import REMEMBERED
 from tests.infra.template import Template, grant, listed, text
+from tests.infra.test_settings import settings
 
 MAX_RESOURCES = 110
 """Of the 500 that CloudFormation takes. Who passes this has added a construct without looking at what it brings."""
@@ -40,6 +42,8 @@ def test_outputs_name_what_clients_and_operators_need(template: Template):
         "FlowTableName",
         "MaxRunningJobs",
         "MaxRunningJobsPerTenant",
+        "MaxWorkersPerJob",
+        "ReservedWorkers",
         "MaxCostPerDay",
         "MaxCostPerDayPerTenant",
         "IntakeQueueUrl",
@@ -313,6 +317,30 @@ class TestStages:
         assert shape("local") == shape("dev")
         assert (workers("local"), workers("dev")) == (4, 100)
 
+    def test_a_template_remembers_what_it_was_told_and_not_where_callers_read(
+        self, synthesize: Callable[..., Template]
+    ):
+        told = synthesize(alarm_emails="ops@example.com", account_concurrency=50)
+        remembered = told.document["Metadata"][REMEMBERED]
+        assert remembered == settings(alarm_emails="ops@example.com", account_concurrency=50).remembered()
+        assert remembered["reserved_workers"] == ""
+        assert "ops@example.com" not in str(told.document["Outputs"])
+
+    def test_a_small_account_gets_fewer_workers_jobs_and_dispatchers(self, synthesize: Callable[..., Template]):
+        small = synthesize(account_concurrency=10)
+        (queue,) = [each for each in _sources(small) if "ScalingConfig" in each]
+        assert queue["ScalingConfig"] == {"MaximumConcurrency": 2}
+        assert text(queue["EventSourceArn"]) == "<intakequeue.Arn>"
+        assert small.state_machine()["States"]["shards"]["MaxConcurrency"] == 2
+        assert [small.document["Outputs"][name]["Value"] for name in ("MaxRunningJobs", "MaxWorkersPerJob")] == [
+            "2",
+            "2",
+        ]
+        assert small.functions()["estimate"]["Environment"]["Variables"]["BACKHAUL_MAX_WORKERS"] == "2"
+        for starter in ("dispatch", "sweep", "command", "inquire"):
+            assert small.functions()[starter]["Environment"]["Variables"]["BACKHAUL_MAX_RUNNING_JOBS"] == "2"
+        assert not [each for each in _sources(synthesize()) if "ScalingConfig" in each]
+
     def test_another_name_makes_another_deployment(self, synthesize: Callable[..., Template]):
         bucket = synthesize(name="Second").properties("S3::Bucket", "storagedata")["BucketName"]
         assert text(bucket) == "second-dev-data-<AWS::AccountId>-<AWS::Region>"
@@ -421,3 +449,7 @@ def _mapping(template: Template, function: str) -> dict[str, Any]:
 def _mappings(template: Template, function: str) -> list[dict[str, Any]]:
     mappings = [each["Properties"] for each in template.of_type("Lambda::EventSourceMapping").values()]
     return [each for each in mappings if text(each["FunctionName"]) == f"<{function}>"]
+
+
+def _sources(template: Template) -> list[dict[str, Any]]:
+    return [each["Properties"] for each in template.of_type("Lambda::EventSourceMapping").values()]

@@ -1,5 +1,7 @@
 """What a deployment may be told."""
 
+import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -39,8 +41,58 @@ def test_a_chosen_concurrency_holds_in_every_stage():
 
 
 def test_the_limits_of_a_deployment_that_names_none_are_those_of_the_functions():
-    for name in ("max_running_jobs", "max_running_jobs_per_tenant"):
-        assert getattr(settings(), name) == getattr(Settings(), name)
+    assert settings().running_jobs == Settings().max_running_jobs
+    assert settings().max_running_jobs_per_tenant == Settings().max_running_jobs_per_tenant
+
+
+@pytest.mark.parametrize("quota", [10, 50, 100, 400, 999])
+def test_in_a_small_account_all_workers_together_leave_room_for_the_api(quota: int):
+    small = settings(account_concurrency=quota)
+    assert small.workers >= 2
+    assert small.running_jobs >= 2
+    assert small.running_jobs * small.workers <= quota - max(5, quota // 5)
+    assert small.dispatchers == 2
+
+
+def test_a_usual_account_and_one_that_nobody_knows_have_the_usual_limits():
+    for usual in (settings(), settings(account_concurrency=1000)):
+        assert (usual.running_jobs, usual.workers, usual.dispatchers) == (100, 100, None)
+
+
+def test_a_limit_that_is_named_holds_in_a_small_account_and_the_other_follows():
+    assert settings(account_concurrency=50, max_running_jobs=20).workers == 2
+    assert settings(account_concurrency=50, max_concurrency=16).running_jobs == 2
+    both = settings(account_concurrency=10, max_running_jobs=50, max_concurrency=60)
+    assert (both.running_jobs, both.workers) == (50, 60)
+
+
+def test_workers_with_places_of_their_own_need_no_smaller_limits():
+    reserved = settings(account_concurrency=400, reserved_workers=300)
+    assert (reserved.running_jobs, reserved.workers, reserved.dispatchers) == (100, 100, None)
+
+
+def test_the_local_cloud_has_no_quota():
+    local = settings(stage="local", account_concurrency=10)
+    assert (local.running_jobs, local.workers, local.dispatchers) == (100, 4, None)
+
+
+@pytest.mark.parametrize(("quota", "reserved"), [(10, 1), (100, 1), (400, 301)])
+def test_places_that_lambda_would_not_reserve_are_refused_before_it_is_asked(quota: int, reserved: int):
+    with pytest.raises(InvalidContext, match=r"Context reserved_workers.*keeps 100.*L-B99A9384"):
+        settings(account_concurrency=quota, reserved_workers=reserved)
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(DeploymentSettings)])
+def test_a_setting_with_nothing_after_the_sign_is_the_default(name: str):
+    assert settings(**{name: ""}) == DeploymentSettings()
+
+
+def test_what_is_remembered_is_json_and_names_every_setting_that_is_no_part_of_the_stacks_name():
+    remembered = settings(alarm_emails="a@ops.example,b@ops.example", retention_days=90).remembered()
+    assert json.loads(json.dumps(remembered)) == remembered
+    assert remembered["alarm_emails"] == ["a@ops.example", "b@ops.example"]
+    assert remembered["retention_days"] == 90
+    assert {"name", "stage", *remembered} == {item.name for item in fields(DeploymentSettings)}
 
 
 def test_alarms_that_nobody_hears_are_a_mistake_except_on_the_local_cloud():
@@ -68,6 +120,8 @@ def test_alarms_that_nobody_hears_are_a_mistake_except_on_the_local_cloud():
         ("max_running_jobs_per_tenant", "many"),
         ("max_running_jobs_per_tenant", 1001),
         ("reserved_workers", 0),
+        ("account_concurrency", 0),
+        ("account_concurrency", "few"),
         ("worker_timeout_seconds", 9),
         ("worker_timeout_seconds", 901),
         ("alarm_emails", "ops"),

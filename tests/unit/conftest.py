@@ -20,6 +20,8 @@ TALK_TO_THEMSELVES = {
     "test_cli_estimate",
     "test_cli_policy",
     "test_client",
+    "test_deploy",
+    "test_lambda_quota",
     "test_local_cloud",
     "test_operate",
 }

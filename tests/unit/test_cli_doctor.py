@@ -52,7 +52,7 @@ def clinic(monkeypatch):
 def test_a_healthy_deployment_ends_with_0_and_one_line(clinic, capsys):
     assert run(["doctor"]) == 0
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "18 checks, nothing wrong.\n")
+    assert (said.out, said.err) == ("", "19 checks, nothing wrong.\n")
 
 
 def test_what_is_wrong_is_a_table_and_ends_with_1(clinic, capsys):
@@ -66,7 +66,7 @@ def test_what_is_wrong_is_a_table_and_ends_with_1(clinic, capsys):
     assert "2 h" in slot
     assert slot.rstrip().endswith("frees the slot")
     assert alarm.index("-  ") == slot.index(REF.tenant)
-    assert said.err == "18 checks, 2 things wrong, 1 can be mended: backhaul doctor --repair.\n"
+    assert said.err == "19 checks, 2 things wrong, 1 can be mended: backhaul doctor --repair.\n"
 
 
 def test_a_narrow_terminal_cuts_no_job(clinic, capsys, monkeypatch):
@@ -85,7 +85,7 @@ def test_a_repair_says_what_was_done_and_what_is_left(clinic, capsys):
     assert run(["doctor", "--repair"]) == 1
     said = capsys.readouterr()
     assert [line.split()[0] for line in said.out.splitlines()] == ["CHECK", "idle-slot", "CHECK", "unheard-alarms"]
-    assert said.err == "18 checks, 1 mended, 1 thing still wrong; a person must mend it.\n"
+    assert said.err == "19 checks, 1 mended, 1 thing still wrong; a person must mend it.\n"
 
 
 def test_a_repair_that_mends_everything_ends_with_0(clinic, capsys):
@@ -107,7 +107,7 @@ def test_findings_for_programs_are_one_document(clinic, capsys):
     clinic.before = Examination((SLOT, ALARM), ("unheard-alarms: why",))
     assert run(["doctor", "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
-    assert (document["healthy"], document["checks"], document["skipped"]) == (False, 17, ["unheard-alarms: why"])
+    assert (document["healthy"], document["checks"], document["skipped"]) == (False, 18, ["unheard-alarms: why"])
     assert [(each["check"], each["mendable"]) for each in document["findings"]] == [
         ("idle-slot", True),
         ("unheard-alarms", False),
@@ -118,7 +118,7 @@ def test_findings_for_programs_are_one_document(clinic, capsys):
 def test_what_was_skipped_is_said(clinic, capsys):
     clinic.before = Examination((), ("unheard-alarms: the stack has no topic",))
     assert run(["doctor"]) == 0
-    assert capsys.readouterr().err == ("Skipped: unheard-alarms: the stack has no topic.\n17 checks, nothing wrong.\n")
+    assert capsys.readouterr().err == ("Skipped: unheard-alarms: the stack has no topic.\n18 checks, nothing wrong.\n")
 
 
 def test_a_job_is_named_with_its_tenant(clinic, capsys):

@@ -41,6 +41,7 @@ CHECKS = (
     Check("unfinished-upload", files.unfinished_uploads),
     Check("dead-letters", surroundings.dead_letters),
     Check("unheard-alarms", surroundings.unheard_alarms),
+    Check("small-quota", surroundings.small_quota),
 )
 MAX_ROUNDS = 3
 """How often repairs are followed by others that they made possible, such as a start by a slot that came free."""

@@ -1,4 +1,4 @@
-"""Checks of what surrounds the jobs: dead letters that nobody looks at, and alarms that nobody hears."""
+"""Checks of what surrounds the jobs: dead letters that nobody looks at, alarms that nobody hears, a small account."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
+from backhaul.operations import lambda_quota
 from backhaul.operations.contents import Queue
 from backhaul.operations.dead_letters import DeadLetter, Wanted, find
 from backhaul.operations.doctor.finding import Finding
@@ -18,6 +19,11 @@ DEAD_LETTERS_OLD = timedelta(days=1)
 MAX_DEAD_LETTERS = 1000
 """Dead letters of a queue that the doctor looks at."""
 _TOPIC = "AlarmTopicArn"
+_QUOTA_REMEDY = (
+    "have AWS raise the quota, or let make deploy read it and name neither max_concurrency nor max_running_jobs, or "
+    "deploy with -c account_concurrency={}"
+)
+_LIMITS = ("MaxRunningJobs", "MaxWorkersPerJob", "ReservedWorkers")
 
 
 def dead_letters(survey: Survey) -> Iterator[Finding]:
@@ -48,6 +54,22 @@ def unheard_alarms(survey: Survey) -> Iterator[Finding]:
         command = f"aws sns subscribe --topic-arn {arn} --protocol email --notification-endpoint ADDRESS"
         mends_by = f"a person: deploy with -c alarm_emails=ADDRESS, or {command}"
         yield Finding("nobody hears the alarms", mends_by, key=arn)
+
+
+def small_quota(survey: Survey) -> Iterator[Finding]:
+    """Find out whether workers may take all the functions that the account runs at a time, so that the API waits."""
+    outputs = survey.operations.outputs
+    missing = [name for name in _LIMITS if name not in outputs.values]
+    if outputs.is_local:
+        survey.skipped.append("small-quota: a local cloud has none")
+        return
+    if missing:
+        survey.skipped.append(f"small-quota: the stack has no output {missing[0]}")
+        return
+    jobs, workers, reserved = (int(outputs.get(name)) for name in _LIMITS)
+    quota = survey.store.concurrency_quota()
+    if what := lambda_quota.too_small(quota, jobs=jobs, workers=workers, reserved=reserved):
+        yield Finding(what, f"a person: {_QUOTA_REMEDY.format(quota)}", key=lambda_quota.QUOTA_CODE)
 
 
 def _dead_letters(queue: Queue, dead_letters: list[DeadLetter], mends_by: str, kind: str) -> Finding:
