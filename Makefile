@@ -58,8 +58,8 @@ bench-estimate: setup ## Compare estimates with what jobs really took, on the lo
 synth: setup ## Write the CloudFormation templates to cdk.out/ (ARGS="-c stage=...")
 	@$(CDK) synth --quiet $(ARGS)
 
-deploy: setup ## Deploy to the AWS account of your credentials (ARGS="-c stage=...")
-	@$(CDK) deploy $(ARGS)
+deploy: setup ## Deploy to the AWS account of your credentials (ARGS="-c stage=..."); asks before it drops settings
+	@$(BIN)/python -m scripts.deploy $(ARGS)
 
 down: ## Stop this folder's local cloud
 	@if [ -x $(BIN)/backhaul ]; then $(BIN)/backhaul local down; fi

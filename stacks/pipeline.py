@@ -6,7 +6,7 @@ from aws_cdk import CfnOutput, Stack
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from backhaul.operations.connection import NO_CAP
+from backhaul.operations.connection import NO_CAP, REMEMBERED
 from stacks.alarms import Alarms
 from stacks.announcements import Announcements
 from stacks.api import Api
@@ -15,7 +15,7 @@ from stacks.function import Functions
 from stacks.intake import Intake
 from stacks.operators import Operators
 from stacks.recovery import Recovery
-from stacks.stage import REMEMBERED, DeploymentSettings
+from stacks.stage import DeploymentSettings
 from stacks.storage import Storage
 from stacks.workers import Workers
 from stacks.workflow import Workflow

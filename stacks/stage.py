@@ -16,8 +16,6 @@ from backhaul.model.money import nanodollars
 from backhaul.operations import lambda_quota
 
 GIB = 1024**3
-REMEMBERED = "BackhaulSettings"
-"""Under which name a stack's template keeps the settings that it was made with, among its metadata."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,23}")
 _ORIGIN = re.compile(r"https?://[^\s/*]+|\*")
 _MODEL = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)?\.[A-Za-z0-9_.:-]+")

@@ -21,7 +21,6 @@ from backhaul.model.errors import LocalCloudError
 from backhaul.toolchain import PROJECT
 
 STAGE = "local"
-STACK = f"Backhaul-{STAGE}"
 
 # The developer's settings of these must not change what is deployed. Those of pip and of proxies stay, because
 # bundling may fetch wheels, and HOME, because jsii keeps a large cache there.
@@ -57,7 +56,9 @@ class Deployment:
         how = ["--all", "--require-approval=never", "--method=direct", "--progress=events"]
         files = [f"--app={self._assembly}", f"--outputs-file={outputs}"]
         self._cdk("deploy", *how, *files, environment=self._account, where=self.folder.state)
-        return msgspec.json.decode(outputs.read_bytes(), type=dict[str, dict[str, str]])[STACK]
+        # Not by the stack's name: `name` in cdk.json gives it another one.
+        (of_stack,) = msgspec.json.decode(outputs.read_bytes(), type=dict[str, dict[str, str]]).values()
+        return of_stack
 
     def is_of(self, sources: str) -> bool:
         """Return whether what was last deployed was made from the sources of this fingerprint."""

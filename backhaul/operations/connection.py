@@ -21,6 +21,9 @@ LOCAL_CLOUD = "The local cloud"
 NO_CAP = "any"
 """How an output says that a day may cost anything: an empty one is easily taken for one that is not there."""
 
+REMEMBERED = "BackhaulSettings"
+"""Under which name a stack's template keeps the settings that it was made with, among its metadata."""
+
 
 @dataclass(frozen=True)
 class Outputs:

@@ -39,7 +39,7 @@ def unsigned(api_url: str, ca_bundle: Path) -> int:
 
 
 def test_stopping_one_of_two_clouds_leaves_the_other_alone(cloud, cloud_home, tmp_path):
-    second = LocalCloud(tmp_path / "second")
+    second = LocalCloud(tmp_path / "second", context={"name": "Second"})  # as cdk.json may have it
     try:
         connection = second.up()
         assert connection.port != cloud.port

@@ -14,9 +14,9 @@ from backhaul.model import keys
 from backhaul.model.events import SOURCE
 from backhaul.model.job import JobRef
 from backhaul.model.settings import Settings
+from backhaul.operations.connection import REMEMBERED
 from backhaul.store import breakers
 from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
-from stacks.stage import REMEMBERED
 from tests.infra.template import Template, grant, listed, text
 from tests.infra.test_settings import settings
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from backhaul.model.settings import Settings
+from scripts.deploy import written
 from stacks.stage import DeploymentSettings, InvalidContext
 
 
@@ -140,3 +141,9 @@ def test_a_wrong_value_is_refused_by_its_name(name: str, value: object):
 
 def test_a_folder_of_processors_may_be_named(tmp_path: Path):
     assert settings(processors=str(tmp_path)).processors == tmp_path
+
+
+def test_what_is_remembered_comes_back_when_it_is_written_as_a_setting_again(tmp_path: Path):
+    told = settings(bedrock_models="a.b,c.d", max_cost_per_day="2.50", processors=str(tmp_path), reserved_workers=7)
+    again = {name: written(value) for name, value in told.remembered().items()}
+    assert settings(**again) == told
