@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from backhaul.model.settings import Settings
+from backhaul.toolchain import PROJECT
 from scripts.deploy import written
 from stacks.stage import DeploymentSettings, InvalidContext
 
@@ -147,3 +148,18 @@ def test_what_is_remembered_comes_back_when_it_is_written_as_a_setting_again(tmp
     told = settings(bedrock_models="a.b,c.d", max_cost_per_day="2.50", processors=str(tmp_path), reserved_workers=7)
     again = {name: written(value) for name, value in told.remembered().items()}
     assert settings(**again) == told
+
+
+PAGE = (PROJECT / "docs" / "operations.md").read_text()
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(DeploymentSettings)])
+def test_every_setting_is_on_the_operators_page(name: str):
+    assert f"\n| `{name}` |" in PAGE
+
+
+@pytest.mark.parametrize("quota", [10, 50, 100, 500])
+def test_the_operators_page_says_what_a_small_account_gets(quota: int):
+    small = settings(account_concurrency=quota)
+    left = quota - small.running_jobs * small.workers
+    assert f"| {quota} | {small.running_jobs} | {small.workers} | {left} |" in PAGE
