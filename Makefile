@@ -1,5 +1,5 @@
 # Everything is installed into this folder: .venv/ (Python), .venv/emulator/ (the local cloud's own Python)
-# and node_modules/ (the CDK CLI). Needed beforehand: Python 3.11 or later, git and make.
+# and node_modules/ (the CDK CLI, and a policy simulator for the tests). Needed beforehand: Python 3.11 or later, git and make.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -103,6 +103,6 @@ build/wheels/.installed: requirements-lambda.txt constraints.txt | .venv/.instal
 	@touch $@
 
 node_modules/.installed: package.json package-lock.json | .venv/.installed
-	@echo "Installing the CDK CLI into node_modules/"
+	@echo "Installing the CDK CLI and the policy simulator into node_modules/"
 	@$(BIN)/python -I backhaul/toolchain.py npm ci --silent --no-audit --no-fund
 	@touch $@
