@@ -142,6 +142,16 @@ def test_no_two_packages_import_each_other_however_many_stand_between():
     assert not circle_in(arrows)
 
 
+def test_the_layout_that_is_drawn_is_the_layout_and_its_order_that_of_the_imports():
+    page = (PROJECT / "docs/architecture.md").read_text()
+    drawn = re.findall(r"(?m)^  (\w+)/ ", page.split("## Layout")[1].split("## ")[0])
+    assert sorted(drawn) == sorted(path.parent.name for path in (PROJECT / "backhaul").glob("*/__init__.py"))
+    rank = {f"backhaul.{name}": place for place, name in enumerate(drawn)}
+    for name, used in imported_modules("backhaul").items():
+        own = rank.get(".".join(name.split(".")[:2]), len(rank))
+        assert not [each for each in used if rank.get(".".join(each.split(".")[:2]), 0) > own], name
+
+
 def test_a_circle_is_found():
     assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
 
