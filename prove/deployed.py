@@ -20,8 +20,9 @@ import psutil
 
 from backhaul.client.client import Backhaul
 from backhaul.local.connection import Connection
-from backhaul.local.emulator import OWNER, Emulator
+from backhaul.local.emulator import Emulator
 from backhaul.local.folder import Folder
+from backhaul.local.keeper import OWNER
 from backhaul.model.api import JobView
 from backhaul.toolchain import PROJECT
 from prove.history import Final

@@ -10,14 +10,13 @@ from typing import Any
 
 import msgspec
 
-from backhaul.local.access import Access
 from backhaul.local.connection import Connection
 
 
 @contextmanager
 def subscription(connection: Connection, *, seconds: float = 30) -> Iterator[Iterator[dict[str, Any]]]:
     """Subscribe to every event of the deployment; yields the events that arrive within so many seconds."""
-    admin = Access.as_root(connection.endpoint_url, connection.ca_bundle)
+    admin = connection.as_root()
     events = admin.session.client("events", **admin.options)
     sqs = admin.session.client("sqs", **admin.options)
     bus, name = connection.outputs["EventBusName"], f"subscriber-{uuid.uuid4().hex[:12]}"

@@ -12,6 +12,8 @@ import botocore.session
 from botocore.config import Config
 
 REGION = "us-east-1"
+ROOT = "test"
+"""The ID of the root user's access key, which the emulator prescribes; its secret is random, one for each cloud."""
 
 
 class Options(TypedDict):
@@ -39,6 +41,6 @@ class Access:
         return cls(session, Options(endpoint_url=endpoint_url, verify=str(ca_bundle), config=Config(proxies={})))
 
     @classmethod
-    def as_root(cls, endpoint_url: str, ca_bundle: Path) -> Access:
-        """Return access to everything: the emulator takes the key `test` for the account's root user."""
-        return cls.of(endpoint_url, ca_bundle, "test", "test")
+    def as_root(cls, endpoint_url: str, ca_bundle: Path, secret: str) -> Access:
+        """Return access to everything."""
+        return cls.of(endpoint_url, ca_bundle, ROOT, secret)

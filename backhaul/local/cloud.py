@@ -110,7 +110,7 @@ class LocalCloud:
     def _start(self, report: Report) -> Connection:
         with _step("Started the emulator", report):
             endpoint_url = self._emulator.start()
-        root = Access.as_root(endpoint_url, self._folder.tls / "ca.pem")
+        root = Access.as_root(endpoint_url, self._folder.tls / "ca.pem", self._folder.root_secret)
         with _step("Bootstrapped the account", report):
             self._deployment(endpoint_url).bootstrap()
         outputs = self._deploy(root, report)
@@ -124,6 +124,7 @@ class LocalCloud:
             ca_bundle=self._folder.tls / "ca.pem",
             outputs=outputs,
             operator_key=users.issue_access_key(root, users.OPERATOR),
+            root_secret=self._folder.root_secret,
         )
         connection.save(self._folder.connection)
         return connection

@@ -25,6 +25,8 @@ class Connection:
     outputs: dict[str, str]
     operator_key: tuple[str, str] = field(default=("", ""), repr=False)
     """ID and secret of the access key of the user `operator`."""
+    root_secret: str = field(repr=False, kw_only=True)
+    """The secret of the root user's access key."""
 
     @property
     def port(self) -> int:
@@ -41,7 +43,7 @@ class Connection:
 
     def as_root(self) -> Access:
         """Return what makes boto3 clients that may do everything."""
-        return Access.as_root(self.endpoint_url, self.ca_bundle)
+        return Access.as_root(self.endpoint_url, self.ca_bundle, self.root_secret)
 
     @classmethod
     def load(cls, path: Path) -> Connection | None:

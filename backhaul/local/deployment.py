@@ -13,10 +13,11 @@ from pathlib import Path
 import msgspec
 
 from backhaul import toolchain
-from backhaul.local.access import REGION
-from backhaul.local.emulator import ACCOUNT, OWNER
+from backhaul.local.access import REGION, ROOT
+from backhaul.local.emulator import ACCOUNT
 from backhaul.local.errors import failure
 from backhaul.local.folder import Folder
+from backhaul.local.keeper import OWNER
 from backhaul.model.errors import LocalCloudError
 from backhaul.toolchain import PROJECT
 
@@ -80,8 +81,8 @@ class Deployment:
     def _account(self) -> dict[str, str]:
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ACCESS_KEY_ID": ROOT,
+            "AWS_SECRET_ACCESS_KEY": self.folder.root_secret,
             "AWS_REGION": REGION,
             "HOME": str(self.folder.state / "home"),
             "NODE_EXTRA_CA_CERTS": str(self.folder.tls / "ca.pem"),

@@ -7,15 +7,21 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
-from backhaul.local.access import REGION
+from backhaul.local.access import REGION, ROOT
 from backhaul.local.errors import failure
 from backhaul.local.folder import Folder
+from backhaul.local.keeper import OWNER
 from backhaul.model.errors import LocalCloudError
 from backhaul.toolchain import PROJECT
 
@@ -23,10 +29,10 @@ ACCOUNT = "000000000000"
 PORT = 4566
 ANSWER_SECONDS = 60
 """How long a busy emulator may take; one that is dead refuses at once."""
+KEEPER_SECONDS = 10
+"""How long the keeper may take to end all that it keeps, before it is killed itself."""
 PYTHON = PROJECT / ".venv" / "emulator" / "bin" / "python"
-
-# Every process of a cloud, its Lambda workers included, inherits this variable: it tells whose a process is.
-OWNER = "BACKHAUL_LOCAL_CLOUD"
+KEEPER, GATE = (Path(__file__).with_name(name) for name in ("keeper.py", "gate.py"))
 
 # The shell lifts the limit of open files, as the emulator's own launcher would, and leaves the emulator as
 # nobody's child, so that no caller has to wait for it.
@@ -46,6 +52,7 @@ class Emulator:
         from backhaul.local import certificate  # late: no other command needs the cryptography beneath it
 
         certificate.issue(self.folder.tls)
+        self.folder.make_root_secret()
         for name in ("home", "tmp"):
             (self.folder.state / name).mkdir()
         with listen() as gate:
@@ -56,6 +63,7 @@ class Emulator:
             # and fails at once if the emulator dies.
             self._ask_for_health(port)
         except (OSError, http.client.HTTPException) as error:
+            self.stop()
             raise failure(f"The emulator did not start ({error})", self.folder.emulator_log) from error
         return f"https://127.0.0.1:{port}"
 
@@ -68,14 +76,23 @@ class Emulator:
         return True
 
     def processes(self) -> list[psutil.Process]:
-        """Return every living process that this cloud has started."""
+        """Return every living process that this cloud has started, with its environment or another."""
         owner = str(self.folder.home)
-        found = psutil.process_iter(["environ"])
-        return [process for process in found if (process.info["environ"] or {}).get(OWNER) == owner]
+        found = {each.pid: each for each in psutil.process_iter(["environ", "ppid", "status"])}
+        living = {pid: each for pid, each in found.items() if each.info["status"] != psutil.STATUS_ZOMBIE}
+        mine = {pid for pid, each in living.items() if (each.info["environ"] or {}).get(OWNER) == owner}
+        while born := {pid for pid, each in living.items() if each.info["ppid"] in mine} - mine:
+            mine |= born
+        return [living[pid] for pid in sorted(mine)]
 
     def stop(self) -> bool:
         """Kill all processes of this cloud, whose state is disposable; returns whether there were any."""
         running = self.processes()
+        keepers = [process for process in running if _is_keeper(process)]
+        for keeper in keepers:
+            with suppress(psutil.NoSuchProcess):
+                keeper.terminate()
+        psutil.wait_procs(keepers, timeout=KEEPER_SECONDS)
         while remaining := self.processes():  # again, for a worker born while its parent was dying
             for process in remaining:
                 with suppress(psutil.NoSuchProcess):
@@ -98,6 +115,7 @@ class Emulator:
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
             "MINISTACK_ACCOUNT_ID": ACCOUNT,
+            "AWS_SECRET_ACCESS_KEY": self.folder.root_secret,  # functions get the key of their role instead
             "MINISTACK_REGION": REGION,
             "MINISTACK_SSL_CERT": str(tls / "server.crt"),
             "MINISTACK_SSL_KEY": str(tls / "server.key"),
@@ -113,12 +131,10 @@ class Emulator:
         }
 
     def _spawn(self, gate: socket.socket, port: int) -> None:
-        # Its server is started directly, because MiniStack's own launcher would also listen on port 443.
-        server = [str(PYTHON), "-m", "hypercorn", "ministack.app:app", "--workers", "0", "--keep-alive", "75"]
-        tls = ["--certfile", str(self.folder.tls / "server.crt"), "--keyfile", str(self.folder.tls / "server.key")]
+        keeper = [sys.executable, "-I", str(KEEPER), str(gate.fileno())]
         with self.folder.emulator_log.open("wb") as log:
             subprocess.run(
-                ["/bin/sh", "-c", DETACH, "sh", *server, *tls, "--bind", f"fd://{gate.fileno()}"],
+                ["/bin/sh", "-c", DETACH, "sh", *keeper, str(PYTHON), "-I", str(GATE)],
                 cwd=self.folder.state,
                 env=self.environment(port),
                 pass_fds=[gate.fileno()],
@@ -132,12 +148,20 @@ class Emulator:
     def _ask_for_health(self, port: int) -> None:
         context = ssl.create_default_context(cafile=self.folder.tls / "ca.pem")
         connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=ANSWER_SECONDS)
+        question = AWSRequest("GET", f"https://127.0.0.1:{port}/_ministack/health")
+        SigV4Auth(Credentials(ROOT, self.folder.root_secret), "sts", REGION).add_auth(question)
         try:
-            connection.request("GET", "/_ministack/health")
+            connection.request("GET", "/_ministack/health", headers=dict(question.headers))
             if (status := connection.getresponse().status) != http.HTTPStatus.OK:
                 raise http.client.HTTPException(f"its health check answers {status}")
         finally:
             connection.close()
+
+
+def _is_keeper(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return str(KEEPER) in process.cmdline()
+    return False
 
 
 def listen(preferred: int = PORT) -> socket.socket:

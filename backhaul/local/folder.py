@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,20 @@ class Folder:
         return self.state / "tls"
 
     @property
+    def root_secret(self) -> str:
+        """The secret of the emulator's root key, or of no key if no emulator was started."""
+        return self._root_secret.read_text() if self._root_secret.exists() else "none"
+
+    def make_root_secret(self) -> None:
+        """Write a new random secret for the emulator's root key."""
+        with open(self._root_secret, "x", opener=_private) as file:
+            file.write(secrets.token_hex(20))
+
+    @property
+    def _root_secret(self) -> Path:
+        return self.state / "root-secret"
+
+    @property
     def emulator_log(self) -> Path:
         return self.state / "emulator.log"
 
@@ -49,7 +64,7 @@ class Folder:
     def locked(self) -> Iterator[None]:
         """Let one command at a time start or stop this cloud; the others wait."""
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self.home / "lock").open("w") as lock:
+        with open(self.home / "lock", "w", opener=_private) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -57,7 +72,7 @@ class Folder:
         """Return whether a command is starting or stopping this cloud right now."""
         if not (self.home / "lock").exists():
             return False
-        with (self.home / "lock").open("w") as lock:
+        with open(self.home / "lock", "w", opener=_private) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -73,3 +88,7 @@ class Folder:
         """Remove all state; the lock stays, because another command may be waiting for it."""
         self.connection.unlink(missing_ok=True)
         shutil.rmtree(self.state, ignore_errors=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -14,7 +14,6 @@ from botocore.credentials import Credentials
 
 from backhaul.client.client import Backhaul
 from backhaul.client.signing import SigV4
-from backhaul.local.access import Access
 from backhaul.local.connection import Connection
 from backhaul.model.api import JobView
 from backhaul.model.job import JobState
@@ -85,5 +84,5 @@ def trusted(cloud: Connection) -> ssl.SSLContext:
 
 def admin_client(cloud: Connection, service: str) -> Any:
     """Return a boto3 client of the account's root user."""
-    root = Access.as_root(cloud.endpoint_url, cloud.ca_bundle)
+    root = cloud.as_root()
     return root.session.client(service, **root.options)

@@ -14,9 +14,10 @@ import pytest
 from backhaul import toolchain
 from backhaul.local import Connection, LocalCloud, LocalCloudError, State, certificate, deployment, emulator
 from backhaul.local.deployment import Deployment, fingerprint
-from backhaul.local.emulator import OWNER, Emulator, listen
+from backhaul.local.emulator import Emulator, listen
 from backhaul.local.errors import failure
 from backhaul.local.folder import Folder
+from backhaul.local.keeper import OWNER
 
 NOWHERE = Connection(
     endpoint_url="https://127.0.0.1:1",
@@ -24,6 +25,7 @@ NOWHERE = Connection(
     region="us-east-1",
     access_key_id="AKIAEXAMPLE",
     secret_access_key="not a real secret",
+    root_secret="no more real",
     ca_bundle=Path("/somewhere/ca.pem"),
     outputs={"ApiId": "abc"},
 )
@@ -185,6 +187,7 @@ def test_a_connection_file_of_another_version_counts_as_none(folder, content):
 
 def test_a_connection_never_shows_its_secret():
     assert NOWHERE.secret_access_key not in repr(NOWHERE)
+    assert NOWHERE.root_secret not in repr(NOWHERE)
 
 
 def test_the_exported_variables_survive_a_shell():

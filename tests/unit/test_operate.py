@@ -110,7 +110,9 @@ def test_credentials_that_sts_refuses_say_so(deployed):
 
 def connection(server, tmp_path):
     return Connection(
-        server.url, "https://api", "us-east-1", "AKIADEV", "secret", tmp_path / "ca.pem", OUTPUTS, ("AKIAOPS", "secret")
+        *(server.url, "https://api", "us-east-1", "AKIADEV", "secret"),
+        *(tmp_path / "ca.pem", OUTPUTS, ("AKIAOPS", "secret")),
+        root_secret="secret",
     )
 
 
