@@ -3,7 +3,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := -m pip --disable-pip-version-check --quiet --quiet install
+# Every package is installed by its hash. A failure is one sentence, also where nothing can be downloaded.
+DOWNLOAD := $(PYTHON) -I stacks/downloads.py
+LOCKED := -m pip install --require-hashes --no-deps
 REQUIREMENTS := requirements.txt requirements-dev.txt requirements-emulator.txt requirements-lambda.txt
 CDK := $(BIN)/python -I backhaul/toolchain.py cdk
 
@@ -70,39 +72,45 @@ clean: down ## Stop the local cloud and remove everything that was generated
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Resolves all requirements anew, in an environment of their own, and writes down what came out.
-lock: ## Renew constraints.txt and package-lock.json after a change of requirements or package.json
+# First one version of every package; then what each environment needs, for all platforms, with every file's hash.
+COMPILE := .venv/lock/bin/uv pip compile --quiet --no-config --universal --fork-strategy fewest --python-version 3.11 \
+	--custom-compile-command "make lock"
+HASHED := $(COMPILE) --generate-hashes --constraints constraints.txt --output-file
+lock: .venv/.installed ## Renew constraints.txt, *.lock and package-lock.json after a change of requirements or package.json
 	@echo "Resolving requirements*.txt"
 	@rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
-	@.venv/lock/bin/python $(PIP) $(REQUIREMENTS:%=-r %)
-	@.venv/lock/bin/python -m pip check
-	@{ echo "# The version of every package, direct or not. Generated: change requirements*.txt, then run make lock."; \
-		.venv/lock/bin/python -m pip freeze; } > constraints.txt
-	@.venv/lock/bin/python -I backhaul/toolchain.py npm install --package-lock-only --omit-lockfile-registry-resolved
+	@$(DOWNLOAD) "uv" .venv/lock/bin/python $(LOCKED) -r requirements-tools.lock
+	@$(COMPILE) --upgrade --no-annotate --output-file constraints.txt $(REQUIREMENTS)
+	@$(HASHED) requirements.lock requirements.txt requirements-dev.txt
+	@$(HASHED) requirements-emulator.lock requirements-emulator.txt
+	@$(HASHED) requirements-lambda.lock requirements-lambda.txt
+	@$(HASHED) requirements-tools.lock requirements-tools.txt
+	@$(BIN)/python -I backhaul/toolchain.py npm install --package-lock-only --omit-lockfile-registry-resolved
 	@rm -rf .venv/lock
 
 # A stamp is touched last, so an interrupted set-up is taken up again.
 
-.venv/.installed: requirements.txt requirements-dev.txt constraints.txt pyproject.toml
+.venv/.installed: requirements.lock pyproject.toml
 	@echo "Installing the Python packages into .venv/ (takes a minute or two)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Backhaul needs Python 3.11 or later; \
 this is %s. Name another with make PYTHON=..." % sys.version.split()[0])'
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python $(PIP) -c constraints.txt -r requirements.txt -r requirements-dev.txt
-	@$(BIN)/python $(PIP) --no-deps --editable .
+	@$(DOWNLOAD) "the Python packages" $(BIN)/python $(LOCKED) -r requirements.lock
+	@$(DOWNLOAD) "Backhaul itself" $(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/emulator/.installed: requirements-emulator.txt constraints.txt | .venv/.installed
+.venv/emulator/.installed: requirements-emulator.lock | .venv/.installed
 	@echo "Installing the local cloud's own Python packages into .venv/emulator/"
 	@$(PYTHON) -m venv --clear .venv/emulator
-	@.venv/emulator/bin/python $(PIP) -c constraints.txt -r requirements-emulator.txt
+	@$(DOWNLOAD) "the local cloud's Python packages" .venv/emulator/bin/python $(LOCKED) -r requirements-emulator.lock
 	@touch $@
 
-build/wheels/.installed: requirements-lambda.txt constraints.txt | .venv/.installed
+build/wheels/.installed: requirements-lambda.lock constraints.txt | .venv/.installed
 	@echo "Fetching the Lambda functions' packages into build/wheels/"
 	@$(BIN)/python -m stacks.bundle
 	@touch $@
 
 node_modules/.installed: package.json package-lock.json | .venv/.installed
 	@echo "Installing the CDK CLI and the policy simulator into node_modules/"
-	@$(BIN)/python -I backhaul/toolchain.py npm ci --silent --no-audit --no-fund
+	@$(DOWNLOAD) "the CDK CLI and the policy simulator" $(BIN)/python -I backhaul/toolchain.py npm ci --no-audit --no-fund
 	@touch $@

@@ -6,7 +6,6 @@ import hashlib
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backhaul.plugin.registry import find_processors
+from stacks.downloads import DownloadError, download
 
 PROJECT = Path(__file__).resolve().parent.parent
 WHEELS = PROJECT / "build" / "wheels"
@@ -29,6 +29,16 @@ _TRACES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 
 class BundleError(Exception):
     """The asset cannot be put together; says what to change."""
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a set of wheels is installed from, in pip's own format."""
+
+    locked: str = ""
+    """Packages with their versions and hashes."""
+    own: tuple[str, ...] = ()
+    """What processor files name for themselves: installed by version, because a file names no hashes."""
 
 
 @dataclass(frozen=True)
@@ -105,24 +115,26 @@ def own_dependencies(processors: Path) -> list[str]:
     return sorted(found)
 
 
-def requirements(processors: Path) -> str:
-    """Return what the functions need and what the processor files name for themselves, in pip's own format."""
-    own = (PROJECT / "requirements-lambda.txt").read_text(encoding="utf-8")
-    return "\n".join([own, *own_dependencies(processors), ""])
+def requirements(processors: Path) -> Requirements:
+    """Return what the functions need and what the processor files name for themselves."""
+    locked = (PROJECT / "requirements-lambda.lock").read_text(encoding="utf-8")
+    return Requirements(locked, tuple(own_dependencies(processors)))
 
 
-def installed(requirements: str, target: Target, wheels: Path) -> Path:
+def installed(requirements: Requirements, target: Target, wheels: Path) -> Path:
     """Return the folder that holds these requirements for the target, installed now or earlier."""
     constraints = PROJECT / "constraints.txt"
-    key = "\n".join([target.name, *target.pip, requirements, constraints.read_text(encoding="utf-8")])
-    folder = wheels / hashlib.sha256(key.encode()).hexdigest()[:16]
+    parts = [target.name, *target.pip, requirements.locked, *requirements.own, constraints.read_text(encoding="utf-8")]
+    folder = wheels / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     if folder.is_dir():
         return folder
     wheels.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=wheels) as scratch:
-        fresh, listed = Path(scratch) / "installed", Path(scratch) / "requirements.txt"
-        listed.write_text(requirements, encoding="utf-8")
-        _pip_install(["-r", str(listed), "-c", str(constraints)], fresh, target)
+        fresh, locked = Path(scratch) / "installed", Path(scratch) / "requirements.lock"
+        locked.write_text(requirements.locked, encoding="utf-8")
+        _pip_install(["--require-hashes", "--no-deps", "-r", str(locked)], fresh, target)
+        if requirements.own:
+            _pip_install([*requirements.own, "-c", str(constraints)], fresh, target)
         _remove_traces(fresh)
         # Another synth may have been faster; the folder is complete or absent, never half full.
         if not folder.is_dir():
@@ -131,18 +143,12 @@ def installed(requirements: str, target: Target, wheels: Path) -> Path:
 
 
 def _pip_install(what: list[str], folder: Path, target: Target) -> None:
-    options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-compile", "--only-binary=:all:"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", *options, "--target", str(folder), *target.pip, *what],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = "\n".join(line for line in done.stderr.splitlines() if line.startswith("ERROR"))
-        raise BundleError(
-            f"The Lambda asset's packages could not be installed as wheels for {target.name}.\n{said or done.stderr}"
-        )
+    options = ["--no-compile", "--only-binary=:all:", "--target", str(folder), *target.pip]
+    name = f"the Lambda asset's packages as wheels for {target.name}"
+    try:
+        download(name, [sys.executable, "-m", "pip", "install", *options, *what])
+    except DownloadError as error:
+        raise BundleError(str(error)) from None
 
 
 def _remove_traces(folder: Path) -> None:
@@ -153,5 +159,8 @@ def _remove_traces(folder: Path) -> None:
 
 
 if __name__ == "__main__":  # so that a set-up can fetch what every later synth finds
-    for each in (LAMBDA, HOST):
-        installed(requirements(PROJECT / "processors"), each, WHEELS)
+    try:
+        for each in (LAMBDA, HOST):
+            installed(requirements(PROJECT / "processors"), each, WHEELS)
+    except BundleError as error:
+        sys.exit(str(error))

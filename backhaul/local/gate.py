@@ -67,7 +67,7 @@ def check(scope: Scope, body: bytes) -> None:
     for raw, value in scope["headers"]:
         name, text = raw.decode("latin-1").lower(), sigv4.decode_header_value(value)
         headers[name] = f"{headers[name]},{text}" if name in headers else text
-    query = parse_qs(scope["query_string"].decode(), keep_blank_values=True)
+    query = parse_qs(scope["query_string"].decode(errors="replace"), keep_blank_values=True)
     form = headers.get("content-type", "").startswith("multipart/form-data")
     if scope["method"] == "POST" and form and "authorization" not in headers and not query:
         signer = _signer_of_form(headers["content-type"], body[:MAX_FORM_FIELDS_BYTES])
@@ -95,9 +95,8 @@ def _signer(scope: Scope, headers: dict[str, str], query: Query, body: bytes) ->
 
 
 def _signer_of_form(content_type: str, start: bytes) -> ResolvedCredential:
-    fields = {
-        name.lower(): value.decode() for name, _file, _headers, value in _parse_multipart_form(content_type, start)
-    }
+    parts = _parse_multipart_form(content_type, start)
+    fields = {name.lower(): value.decode(errors="replace") for name, _file, _headers, value in parts if name != "file"}
     key, *scope = fields.get("x-amz-credential", "").split("/")
     if len(scope) != 4:
         raise Refused

@@ -5,6 +5,7 @@ Without wheels in `build/wheels/` the first of these tests fetches them.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import struct
 import subprocess
@@ -21,6 +22,7 @@ from stacks.bundle import (
     HOST,
     LAMBDA,
     BundleError,
+    Requirements,
     assemble,
     check,
     installed,
@@ -44,6 +46,8 @@ PROCESSOR = '''# /// script
 # ///
 """A processor that needs a package."""
 '''
+
+TINY = Requirements(own=("tiny==1.0",))
 
 
 @pytest.fixture(scope="module")
@@ -182,21 +186,23 @@ class TestProcessorsOwnDependencies:
     def test_they_come_after_the_functions_own(self, tmp_path: Path):
         (tmp_path / "mine.py").write_text(PROCESSOR)
         (tmp_path / "other.py").write_text(PROCESSOR.replace("tiny", "another"))
-        assert requirements(tmp_path).endswith("\nanother==1.0\ntiny==1.0\n")
-        assert "msgspec==" in requirements(tmp_path)
+        assert requirements(tmp_path).own == ("another==1.0", "tiny==1.0")
+        assert "msgspec==" in requirements(tmp_path).locked
 
     def test_they_are_installed_once(self, tmp_path: Path, offline: Callable[[str], None]):
         offline("py3-none-any")
-        folder = installed("tiny==1.0", LAMBDA, tmp_path / "wheels")
+        folder = installed(TINY, LAMBDA, tmp_path / "wheels")
         assert (folder / "tiny.py").read_text() == "SIZE = 'tiny'\n"
         (folder / "mark").touch()
-        assert (installed("tiny==1.0", LAMBDA, tmp_path / "wheels") / "mark").exists()
+        assert (installed(TINY, LAMBDA, tmp_path / "wheels") / "mark").exists()
 
     def test_a_processor_that_needs_one_is_checked_with_it(
         self, tmp_path: Path, offline: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
     ):
         offline("py3-none-any")
-        monkeypatch.setattr("stacks.bundle.requirements", lambda folder: "\n".join(own_dependencies(folder)))
+        monkeypatch.setattr(
+            "stacks.bundle.requirements", lambda folder: Requirements(own=tuple(own_dependencies(folder)))
+        )
         monkeypatch.setattr(sys, "path", [*sys.path])
         mine = tmp_path / "mine"
         mine.mkdir()
@@ -211,8 +217,18 @@ class TestProcessorsOwnDependencies:
     ):
         offline("cp313-cp313-win_amd64")
         with pytest.raises(BundleError, match=r"wheels for Python 3\.13 on arm64 Lambda(.|\n)*tiny==1\.0"):
-            installed("tiny==1.0", LAMBDA, tmp_path / "wheels")
+            installed(TINY, LAMBDA, tmp_path / "wheels")
         assert list((tmp_path / "wheels").iterdir()) == []
+
+    def test_a_locked_package_is_installed_by_its_hash_alone(self, tmp_path: Path, offline: Callable[[str], None]):
+        offline("py3-none-any")
+        good = hashlib.sha256((tmp_path / "tiny-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+        for digest in ("0" * 64, None):
+            other = Requirements(f"tiny==1.0 --hash=sha256:{digest}" if digest else "tiny==1.0")
+            with pytest.raises(BundleError, match=r"(?i)hash"):
+                installed(other, LAMBDA, tmp_path / "wheels")
+        folder = installed(Requirements(f"tiny==1.0 --hash=sha256:{good}"), LAMBDA, tmp_path / "wheels")
+        assert (folder / "tiny.py").exists()
 
     @pytest.fixture
     def offline(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
