@@ -15,10 +15,14 @@ from pathlib import Path
 
 from backhaul.plugin.registry import find_processors
 from stacks.downloads import DownloadError, download
+from stacks.licences import licences, page
 
 PROJECT = Path(__file__).resolve().parent.parent
 WHEELS = PROJECT / "build" / "wheels"
 """Installed wheels, one folder for each set of requirements, so that only the first synth waits for pip."""
+
+LICENCES = "THIRD_PARTY_LICENSES.md"
+"""The file in the asset that names the packages of others, their licences and those licences' texts."""
 
 _PACKAGES = ("backhaul", "lambdas")
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -68,6 +72,8 @@ def assemble(output: Path, *, target: Target, processors: Path, wheels: Path = W
     """
     shutil.rmtree(output, ignore_errors=True)
     shutil.copytree(installed(requirements(processors), target, wheels), output)
+    (output / LICENCES).write_text(page(licences(output)), encoding="utf-8")
+    shutil.copy(PROJECT / "LICENSE", output)
     for package in _PACKAGES:
         shutil.copytree(PROJECT / package, output / package, ignore=_LEFT_OUT)
     if processors.is_dir():

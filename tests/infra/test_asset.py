@@ -6,11 +6,13 @@ Without wheels in `build/wheels/` the first of these tests fetches them.
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import struct
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +32,7 @@ from stacks.bundle import (
     requirements,
     script_dependencies,
 )
+from stacks.licences import licences
 from tests.infra.template import Template, text
 
 RUNTIME = ("boto3", "botocore", "s3transfer", "dateutil", "urllib3", "six.py", "jmespath")
@@ -144,6 +147,40 @@ def test_the_asset_bears_no_trace_of_the_machine_that_made_it(asset: Path, asset
         assert not (folder / "tests").exists()
         assert not [name for name in names if name.endswith(".pyc")]
         assert not [path for path in folder.rglob("*.py") if str(PROJECT).encode() in path.read_bytes()]
+
+
+COPYLEFT = re.compile(r"GPL|MPL|EPL|CDDL|EUPL|OSL|SSPL|copyleft", re.IGNORECASE)
+PERMISSIVE = {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "LLVM-exception", "MIT", "PSF-2.0", "Unicode-3.0"}
+
+
+def test_every_package_in_the_asset_has_a_licence_that_asks_no_more_than_to_be_shown(asset: Path, asset_for_aws: Path):
+    for folder in (asset, asset_for_aws):
+        packages = licences(folder)
+        assert {f"{each.name}-{each.version}".lower().replace("-", "_") for each in packages} == {
+            path.stem.lower().replace("-", "_") for path in folder.glob("*.dist-info")
+        }
+        named = [each.licence for each in packages] + [part[2] for each in packages for part in each.parts]
+        for licence in named:
+            assert not COPYLEFT.search(licence)
+            assert set(re.findall(r"[\w.-]+", licence)) - {"AND", "OR", "WITH"} <= PERMISSIVE, licence
+
+
+def test_the_licences_texts_travel_in_the_asset_and_so_does_ours(asset_for_aws: Path):
+    shown = (asset_for_aws / "THIRD_PARTY_LICENSES.md").read_text()
+    for each in licences(asset_for_aws):
+        assert f"| {each.name} | {each.version} | {each.licence} |" in shown
+        assert len(each.text) > 500, f"{each.name} brings no licence"
+        assert each.text.strip() in shown
+    ours = (PROJECT / "LICENSE").read_text()
+    assert "Version 2.0, January 2004" in ours
+    assert "Copyright The Backhaul authors" in ours
+    assert (asset_for_aws / "LICENSE").read_text() == ours
+
+
+def test_the_project_names_its_licence_where_tools_look():
+    assert tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["license"] == "Apache-2.0"
+    for name in ("package.json", "package-lock.json"):
+        assert '"license": "Apache-2.0"' in (PROJECT / name).read_text()
 
 
 def test_the_same_sources_make_the_same_asset(asset_for_aws: Path, tmp_path: Path):
