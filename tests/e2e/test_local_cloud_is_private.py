@@ -187,6 +187,7 @@ def test_another_user_of_the_machine_gets_no_file_no_environment_and_no_answer(s
     script = f"""
 import http.client, os, ssl
 from pathlib import Path
+"".encode("idna")  # what is imported late could not be read any more
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 home = Path({str(site.folder.home)!r})
 read = []
