@@ -230,7 +230,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "worker_timeout_seconds": _number(10, 900),  # Lambda's own limit
     "max_cost_per_day": _dollars,
     "max_cost_per_day_per_tenant": _dollars,
-    "bedrock_models": _several("model's ID", _MODEL, "anthropic.claude-3-haiku-20240307-v1:0"),
+    "bedrock_models": _several("model's ID", _MODEL, "eu.anthropic.claude-sonnet-4-6"),
     "alarm_emails": _several("e-mail address", _EMAIL, "ops@example.com"),
     "cors_origins": _several("origin", _ORIGIN, "https://app.example.com"),
     "processors": _folder,

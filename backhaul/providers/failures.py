@@ -81,6 +81,17 @@ _AWS_DENIED = frozenset(
         "UnrecognizedClientException",
     }
 )
+_MODEL_DENIED_SAID = re.compile(
+    r"Invocation of model ID \S+ with on-demand throughput isn.t supported"
+    r"|The provided model doesn.t support on-demand throughput|The provided model identifier is invalid"
+    r"|The provided inference profile |This action doesn.t support the model that you provided"
+    r"|You have not filled out the required use-case form|Operation not allowed",
+    re.IGNORECASE,
+)
+"""How a `ValidationException` begins that is about the model, which AWS has no code for.
+
+Only its beginning is looked at: further on it may quote a name out of a caller's JSON Schema.
+"""
 
 
 def http_failure(provider: str, status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> WorkError:
@@ -116,6 +127,12 @@ def aws_failure(
     wait = read_retry_after(headers, now)
     if code in _AWS_DENIED:
         return ProviderDenied(f"{told}: the function's role may not call this model here.")
+    # Converse and InvokeModel name nothing that could be missing but the model: no record of anybody's does better.
+    if code == "ResourceNotFoundException" or (code == "ValidationException" and _MODEL_DENIED_SAID.match(message)):
+        return ProviderDenied(
+            f"{told}: the account cannot use this model. It is at its end of life, is not there, is to be had by an "
+            "inference profile only, or nobody has submitted its use case form."
+        )
     if code in _AWS_BUSY or status == 429:
         return ProviderBusy(f"{told}: a limit is reached.", wait)
     if code in _AWS_DOWN or status >= 500 or status in (408, 424):

@@ -121,14 +121,31 @@ def test_only_workers_read_keys_of_providers_and_only_those_of_this_deployment(t
 
 def test_models_of_bedrock_are_allowed_by_name(template: Template, synthesize: Callable[..., Template]):
     assert not [each for _, each in template.statements() if "bedrock:InvokeModel" in listed(each["Action"])]
-    profile = "eu.anthropic.claude-3-haiku-20240307-v1:0"
+    profile = "eu.anthropic.claude-sonnet-4-6"
     allowing = synthesize(bedrock_models=("amazon.titan-embed-text-v2:0", profile))
     (models,) = [on for actions, on in allowing.grants("process") if actions == ["bedrock:InvokeModel"]]
     assert set(models) == {
         "arn:<AWS::Partition>:bedrock:*::foundation-model/amazon.titan-embed-text-v2:0",
         f"arn:<AWS::Partition>:bedrock:*:<AWS::AccountId>:inference-profile/{profile}",
-        "arn:<AWS::Partition>:bedrock:*::foundation-model/anthropic.claude-3-haiku-20240307-v1:0",
+        "arn:<AWS::Partition>:bedrock:*::foundation-model/anthropic.claude-sonnet-4-6",
     }
+
+
+@pytest.mark.parametrize("group", ["us", "us-gov", "eu", "apac", "jp", "au", "ca", "global"])
+def test_an_inference_profile_may_be_called_and_its_model_wherever_it_leads(
+    synthesize: Callable[..., Template], group: str
+):
+    allowing = synthesize(bedrock_models=(f"{group}.anthropic.claude-sonnet-4-6",))
+    (models,) = [on for actions, on in allowing.grants("process") if actions == ["bedrock:InvokeModel"]]
+    model = "foundation-model/anthropic.claude-sonnet-4-6"
+    # The third is how a global profile names its model: the region is empty.
+    for arn in (
+        f"bedrock:eu-west-1:<AWS::AccountId>:inference-profile/{group}.anthropic.claude-sonnet-4-6",
+        f"bedrock:eu-west-1::{model}",
+        f"bedrock:::{model}",
+    ):
+        assert any(fnmatchcase(f"arn:<AWS::Partition>:{arn}", each) for each in models), arn
+    assert not any(fnmatchcase(f"arn:<AWS::Partition>:bedrock:eu-west-1::{model}-v2", each) for each in models)
 
 
 def test_a_model_whose_version_has_a_dot_is_no_inference_profile(synthesize: Callable[..., Template]):

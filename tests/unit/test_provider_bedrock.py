@@ -210,7 +210,7 @@ def test_an_answer_of_another_form_is_none(answer):
         ("ModelTimeoutException", 408, ProviderDown),
         ("AccessDeniedException", 403, ProviderDenied),
         ("ValidationException", 400, ProviderRejected),
-        ("ResourceNotFoundException", 404, ProviderRejected),
+        ("ResourceNotFoundException", 404, ProviderDenied),
     ],
 )
 def test_an_error_of_aws_is_one_of_ours_and_asked_once(code, status, kind):

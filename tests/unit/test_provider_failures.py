@@ -26,6 +26,10 @@ from backhaul.providers import (
 from backhaul.providers.failures import aws_failure, http_failure
 from backhaul.providers.limits import MAX_WAIT, read_limits, read_retry_after
 
+ON_DEMAND = (
+    "Invocation of model ID anthropic.claude-sonnet-4-6 with on-demand throughput isn\u2019t supported. "
+    "Retry your request with the ID or ARN of an inference profile that contains this model."
+)
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 OURS = [each for each in vars(errors).values() if isinstance(each, type) and each.__module__ == errors.__name__]
 
@@ -271,7 +275,20 @@ def test_no_header_whatever_it_holds_breaks_anything(headers):
         ("ValidationException", 400, "Too many input tokens. Max input tokens: 8192", PromptTooLong),
         ("ValidationException", 400, "blocked by guardrail", ModelRefused),
         ("ValidationException", 400, "Malformed input request: SECRET", ProviderRejected),
-        ("ResourceNotFoundException", 404, "", ProviderRejected),
+        ("ResourceNotFoundException", 404, "", ProviderDenied),
+        ("ResourceNotFoundException", 404, "Model use case details have not been submitted. SECRET", ProviderDenied),
+        ("ResourceNotFoundException", 404, "This model version has reached the end of its life.", ProviderDenied),
+        ("ResourceNotFoundException", 404, "Access denied. This Model is marked by provider as Legacy", ProviderDenied),
+        ("ValidationException", 400, ON_DEMAND, ProviderDenied),
+        ("ValidationException", 400, ON_DEMAND.replace("\u2019", "'"), ProviderDenied),
+        ("ValidationException", 400, "The provided model doesn't support on-demand throughput.", ProviderDenied),
+        ("ValidationException", 400, "The provided model identifier is invalid.", ProviderDenied),
+        ("ValidationException", 400, "This action doesn't support the model that you provided.", ProviderDenied),
+        ("ValidationException", 400, "You have not filled out the required use-case form for it.", ProviderDenied),
+        ("ValidationException", 400, "Operation not allowed", ProviderDenied),
+        # A caller's JSON Schema names its fields as it likes, and opens nobody's breaker by that.
+        ("ValidationException", 400, f"The value at toolConfig.properties.{ON_DEMAND} is SECRET", ProviderRejected),
+        ("ValidationException", 400, "This model doesn't support tool use.", ProviderRejected),
         ("", 0, "", ProviderRejected),
         ("SECRET prompt", 400, "SECRET", ProviderRejected),
     ],
