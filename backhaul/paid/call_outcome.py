@@ -10,7 +10,16 @@ from backhaul.model.transience import is_transient
 from backhaul.paid.breaker.rule import CallReport, CallResult, Permit, Probe
 from backhaul.paid.budget.rule import Hold
 from backhaul.paid.channels import Channel
-from backhaul.providers import ModelRefused, Provider, ProviderBusy, ProviderDenied, ProviderDown, RateLimits, Usage
+from backhaul.providers import (
+    ModelRefused,
+    Provider,
+    ProviderBusy,
+    ProviderDenied,
+    ProviderDown,
+    ProviderRejected,
+    RateLimits,
+    Usage,
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,8 @@ def outcome_of_error(error: Exception, provider: Provider, hold: Hold, *, is_cut
         case ProviderDown():
             result = CallResult.NOT_MADE if is_cut_off else CallResult.FAILED
             return CallOutcome(result, hold.estimate) if error.may_be_paid else CallOutcome(result, 0, Usage(0))
+        case ProviderRejected() if error.may_be_paid:
+            return CallOutcome(CallResult.OK, hold.estimate)
         case ModelRefused():
             taken = Usage(error.input_tokens, error.output_tokens)
             return CallOutcome(CallResult.OK, provider.cost(taken), taken)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -30,6 +30,7 @@ from backhaul.providers import (
     ProviderDenied,
     ProviderDown,
     Request,
+    UnreadableAnswer,
     Usage,
     max_estimate,
 )
@@ -100,7 +101,7 @@ class PaidCalls:
         `key` is the same for the same call, however often it is made; `go` is what `begin` returned; `more` is about
         how many calls of this provider will follow besides those that are asked for now. A call that has to wait for
         longer than two seconds raises `Interrupted` to wait outside; so does one to a provider that is busy, down or
-        does not take our key, which costs the record no attempt. Raises what the adapter raises otherwise.
+        denies us, which costs the record no attempt. Raises what the adapter raises otherwise.
         """
         # A thread that was given up may be asking it still, and what that one gets is paid for.
         found = self._under_way.once(
@@ -111,8 +112,7 @@ class PaidCalls:
         )
         if found is None:
             raise Interrupted(InterruptReason.WAIT)
-        kept: T = found[0]
-        return kept
+        return cast("T", found[0])
 
     def begin(self) -> int:
         """Begin a go at a chunk, and return its number: threads of those before, given up, ask nothing more.
@@ -184,8 +184,7 @@ class PaidCalls:
             wait_outside(AWAY_SECONDS, str(error))
 
     def _reserve(self, cost: int) -> Hold:
-        found = self._budget.reserve(cost)
-        match found:
+        match found := self._budget.reserve(cost):
             case Exhausted():
                 self._pause(found)
                 raise Interrupted(InterruptReason.STOP)
@@ -245,10 +244,11 @@ class PaidCalls:
                     channel.limiter.refused(error.retry_after)
                 wait_outside(error.retry_after or AWAY_SECONDS, f"{name} is busy")
             case ProviderDenied():
-                wait_outside(AWAY_SECONDS, f"{name} does not take our credentials")
+                wait_outside(AWAY_SECONDS, str(error))
             case ProviderDown():
                 is_first = not channel.has_failed(key)
-                if channel.fails_alone(key, self._clock.monotonic()):
+                # An answer that nobody can read is paid for: it is a try of its record, or there would be no end to it.
+                if isinstance(error, UnreadableAnswer) or channel.fails_alone(key, self._clock.monotonic()):
                     return
                 if is_first and not error.retry_after:
                     raise Interrupted(InterruptReason.AGAIN, AGAIN_SECONDS) from None

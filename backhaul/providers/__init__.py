@@ -34,6 +34,7 @@ from backhaul.providers.errors import (
     ProviderRejected,
     SecretUnreadable,
     UnknownProvider,
+    UnreadableAnswer,
 )
 from backhaul.providers.http import HttpAdapter
 from backhaul.providers.openai import OpenAIAdapter
@@ -63,6 +64,7 @@ __all__ = [
     "SecretUnreadable",
     "Secrets",
     "UnknownProvider",
+    "UnreadableAnswer",
     "Usage",
     "estimate_input",
     "estimate_tokens",

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from backhaul.providers.calls import Answer, Chat, Embed, Request
-from backhaul.providers.errors import ModelRefused, ProviderDown, ProviderRejected
+from backhaul.providers.errors import ModelRefused, ProviderRejected, UnreadableAnswer
 from backhaul.providers.provider import Provider
 from backhaul.providers.usage import read_usage
 from backhaul.providers.vectors import checked_vectors
@@ -83,7 +83,7 @@ class BedrockAdapter:
         if content is None and finish == "length":
             content = ""
         if content is None:
-            raise ProviderDown(f"{name} answered without a text.", may_be_paid=True)
+            raise UnreadableAnswer(f"{name} answered without a text.")
         return Answer(content=content, usage=usage, finish=finish)
 
     def _embed(self, request: Embed) -> Answer:
@@ -95,7 +95,7 @@ class BedrockAdapter:
         try:
             found = msgspec.json.decode(answer)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise ProviderDown(f"{name} answered with something that is not JSON.", may_be_paid=True) from None
+            raise UnreadableAnswer(f"{name} answered with something that is not JSON.") from None
         found = found if isinstance(found, dict) else {}
         vectors = found.get("embeddings")
         if isinstance(vectors, dict):  # by type, where types were asked for

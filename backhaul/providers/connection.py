@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import urllib3
 
-from backhaul.providers.errors import ProviderDown, ProviderRejected
+from backhaul.providers.errors import ProviderDown, ProviderRejected, UnreadableAnswer
 
 MAX_ANSWER = 32 * 1024 * 1024
 CONNECT_SECONDS = 5.0
@@ -30,13 +30,11 @@ class Reply:
     body: bytes
 
     def json(self, provider: str) -> Any:
-        """Return what the body says; raises `ProviderDown` if it is no JSON."""
+        """Return what the body says; raises `UnreadableAnswer` if it is no JSON."""
         try:
             return msgspec.json.decode(self.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise ProviderDown(
-                f"{provider} answered {self.status} with something that is not JSON.", may_be_paid=True
-            ) from None
+            raise UnreadableAnswer(f"{provider} answered {self.status} with something that is not JSON.") from None
 
 
 def post(provider: str, url: str, body: Any, headers: Mapping[str, str], timeout: float) -> Reply:
@@ -89,7 +87,7 @@ def open_pool() -> urllib3.PoolManager:
 
 def _body_of(response: urllib3.BaseHTTPResponse, provider: str, end: float) -> bytes:
     if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-        raise ProviderDown(f"{provider} compressed its answer, which nobody asked for.", may_be_paid=True)
+        raise UnreadableAnswer(f"{provider} compressed its answer, which nobody asked for.")
     read = getattr(response, "read1", response.read)  # returns what has come; urllib3 1.26 has only the other
     pieces: list[bytes] = []
     size = 0
@@ -102,7 +100,9 @@ def _body_of(response: urllib3.BaseHTTPResponse, provider: str, end: float) -> b
         pieces.append(piece)
         size += len(piece)
         if size > MAX_ANSWER:
-            raise ProviderRejected(f"{provider} answered with more than {MAX_ANSWER // 1024**2} MB; ask for less.")
+            raise ProviderRejected(
+                f"{provider} answered with more than {MAX_ANSWER // 1024**2} MB; ask for less.", may_be_paid=True
+            )
         if time.monotonic() > end:
             raise ProviderDown(f"{provider} did not end its answer in time.", may_be_paid=True)
 

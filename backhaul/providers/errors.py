@@ -9,8 +9,9 @@ WorkError
 ├── Transient
 │   ├── ProviderBusy       a limit of the provider's is reached
 │   └── ProviderDown       the provider does not answer, or not as it should
+│       └── UnreadableAnswer    it answers, but with no JSON, or without what an answer must have
 └── Permanent
-    ├── ProviderDenied     the provider does not take our key, or the account has no credit
+    ├── ProviderDenied     no call can do better until an operator mends a key, an account, a model or an address
     ├── ProviderRejected   the provider does not take a request like this
     ├── PromptTooLong      the request does not fit the model's window
     └── ModelRefused       the model, or a filter around it, will not answer this
@@ -69,16 +70,39 @@ class ProviderDown(Transient):
         self.may_be_paid = may_be_paid
 
 
+class UnreadableAnswer(ProviderDown):
+    """A provider answered, and may have charged for it, but not in the form that it promises.
+
+    Each one is a try of its record: asked again and again, it would be paid for again and again.
+    """
+
+    code = "unreadable_answer"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message, may_be_paid=True)
+
+
 class ProviderDenied(Permanent):
-    """A provider does not take the key, or the account has no credit: only an operator can mend it."""
+    """No call of this provider can do better until an operator mends something.
+
+    The provider does not take the key, the account has no credit, or may not use the model, or the model is gone, or
+    `base_url` leads to where no provider may be.
+    """
 
     code = "provider_denied"
 
 
 class ProviderRejected(Permanent):
-    """A provider does not take a request like this: a parameter, a path, a model that is not there."""
+    """A provider does not take a request like this, or its answer to it is of no use: a parameter, a path, too much.
+
+    `may_be_paid` says whether it may have done the call, and charged for it, all the same.
+    """
 
     code = "provider_rejected"
+
+    def __init__(self, message: str = "", *, may_be_paid: bool = False) -> None:
+        super().__init__(message)
+        self.may_be_paid = may_be_paid
 
 
 class PromptTooLong(Permanent):

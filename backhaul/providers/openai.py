@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from backhaul.providers.caller import HttpCaller
 from backhaul.providers.calls import Answer, Chat, Embed, RateLimits, Raw, Request
-from backhaul.providers.errors import ModelRefused, ProviderDown, ProviderRejected
+from backhaul.providers.errors import ModelRefused, ProviderRejected, UnreadableAnswer
 from backhaul.providers.usage import read_usage
 from backhaul.providers.vectors import checked_vectors
 
@@ -65,7 +65,7 @@ class OpenAIAdapter:
             content = message.get("content")
             refused = bool(message.get("refusal")) or finish == "content_filter"
         except (AttributeError, IndexError, KeyError, TypeError):
-            raise ProviderDown(f"{name} answered without a choice.", may_be_paid=True) from None
+            raise UnreadableAnswer(f"{name} answered without a choice.") from None
         # A model that thinks may use up all of its tokens before it says anything.
         if content is None and finish == "length":
             content = ""
@@ -74,7 +74,7 @@ class OpenAIAdapter:
             tokens = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
             raise ModelRefused(f"{name}: the model, or its filter, will not answer this.", **tokens)
         if not isinstance(content, str) or not isinstance(finish, str):
-            raise ProviderDown(f"{name} answered without a text.", may_be_paid=True)
+            raise UnreadableAnswer(f"{name} answered without a text.")
         return Answer(content=content, usage=usage, finish=finish, limits=limits)
 
 

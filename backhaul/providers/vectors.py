@@ -5,23 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from backhaul.providers.calls import Embed
-from backhaul.providers.errors import ProviderDown, ProviderRejected
+from backhaul.providers.errors import ProviderRejected, UnreadableAnswer
 
 
 def checked_vectors(provider: str, request: Embed, found: Any) -> list[list[float]]:
     """Return the vectors if there is one for each text and all are as long as they should be.
 
-    Raises `ProviderDown` for what is no such answer, and `ProviderRejected` if `dimensions` was not heeded.
+    Raises `UnreadableAnswer` for what is no such answer, and `ProviderRejected` if `dimensions` was not heeded.
     """
     if not isinstance(found, list) or len(found) != len(request.texts) or not all(map(_is_vector, found)):
-        raise ProviderDown(f"{provider} did not answer with a vector for each text.", may_be_paid=True)
+        raise UnreadableAnswer(f"{provider} did not answer with a vector for each text.")
     lengths = {len(each) for each in found}
     if len(lengths) != 1:
-        raise ProviderDown(f"{provider} answered with vectors of different lengths.", may_be_paid=True)
+        raise UnreadableAnswer(f"{provider} answered with vectors of different lengths.")
     (length,) = lengths
     if request.dimensions not in (None, length):
         raise ProviderRejected(
-            f"{provider} gives vectors of {length} dimensions, whatever it is asked for: leave dimensions out."
+            f"{provider} gives vectors of {length} dimensions, whatever it is asked for: leave dimensions out.",
+            may_be_paid=True,
         )
     return found
 

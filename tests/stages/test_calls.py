@@ -24,6 +24,7 @@ from backhaul.providers import (
     ProviderBusy,
     ProviderDenied,
     ProviderDown,
+    UnreadableAnswer,
     Usage,
 )
 from backhaul.store.budgets import BudgetKey
@@ -182,6 +183,21 @@ def test_the_same_call_has_the_same_key_on_every_attempt(asking, model):
     assert model.asked["line 0003"] == 2
     assert all(len(keys) == 1 for keys in model.keys.values())
     assert len(set.union(*model.keys.values())) == 40
+
+
+def test_an_answer_that_cannot_be_read_is_a_try_of_its_record_and_of_nobody_elses(asking, model, name):
+    model.trouble = {"line 0003": [UnreadableAnswer("Half of it.")] * 99}
+    task, shard = begun(asking, name, max_tries=3)
+    while (outcome := asking.process(shard)).outcome != "done":
+        asking.clock.advance(seconds=outcome.seconds)
+    record = asking.store.shards.get(task.job, 0)
+    (failed,) = record.failed
+    assert (failed.cause.code, failed.attempts) == ("unreadable_answer", 3)
+    assert model.asked["line 0003"] == 3
+    assert asking.channels.to("acme").breaker.state.state == "closed"
+    spent, held = books(asking, task.job)
+    assert held == 0
+    assert spent >= 6 * 20 * 1000 * 1000  # three at what they may take at most, and three answers
 
 
 def test_a_provider_that_is_down_costs_no_record_an_attempt(asking, model, name):

@@ -116,11 +116,15 @@ def test_most_answers_are_good_after_repairs_where_some_are_not(deployment, fake
     assert fake.counts()["calls"] == 20 + job.counts.tallies["repairs"]
 
 
-def test_malformed_answers_of_the_provider_are_no_answers_of_the_model(deployment, fake):
-    fake.control(outage="malformed", seconds=5)  # long enough to be met, however busy the machine is
-    job, lines = run(deployment, "prompt", b"echo: one\necho: two\n", format="lines", concurrency=1)
-    assert (job.state, [line["output"] for line in lines]) == (JobState.SUCCEEDED, ["one", "two"])
-    assert fake.counts()["calls"] > 2
+def test_answers_that_are_no_json_again_and_again_are_the_records_failure_after_its_tries(deployment, fake):
+    fake.control(outage="malformed", seconds=600)
+    options = {"provider": "acme", "prompt": "{{record}}", "format": "lines", "concurrency": 1}
+    job = deployment.run("prompt", b"echo: one\n", options=options, policy=Policy(max_tries=3))
+    fake.control(outage=None)
+    (missing,) = deployment.receipt(job)["missing"]
+    assert (job.state, missing["cause"]["code"]) == (JobState.FAILED, "unreadable_answer")
+    # Each was paid for, and after the record's tries there are no more.
+    assert (fake.counts()["calls"], fake.counts()["paid"]) == (3, 3)
 
 
 def test_an_unknown_field_fails_the_job_before_anything_is_paid(deployment, fake):

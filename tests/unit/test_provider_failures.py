@@ -21,6 +21,7 @@ from backhaul.providers import (
     ProviderDown,
     ProviderRejected,
     RateLimits,
+    UnreadableAnswer,
     errors,
 )
 from backhaul.providers.failures import aws_failure, http_failure
@@ -55,15 +56,15 @@ def test_the_tree_that_the_module_draws_is_the_real_one():
 def test_their_codes_are_words_that_no_other_error_has():
     others = {each.code for each in vars(base).values() if isinstance(each, type) and issubclass(each, BackhaulError)}
     codes = [each.code for each in OURS]
-    assert len({*codes}) == len(codes) == 10
+    assert len({*codes}) == len(codes) == 11
     assert not others & {*codes}
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in codes)
     assert not any(issubclass(each, CallerError) for each in OURS)
 
 
 def test_what_may_pass_is_tried_again_and_the_rest_is_not():
-    assert {each for each in OURS if issubclass(each, Transient)} == {ProviderBusy, ProviderDown}
-    assert all(is_transient(each("x")) for each in (ProviderBusy, ProviderDown))
+    assert {each for each in OURS if issubclass(each, Transient)} == {ProviderBusy, ProviderDown, UnreadableAnswer}
+    assert all(is_transient(each("x")) for each in (ProviderBusy, ProviderDown, UnreadableAnswer))
     for each in (ProviderDenied, ProviderRejected, PromptTooLong, ModelRefused):
         assert issubclass(each, Permanent)
         assert not is_transient(each("x"))
