@@ -16,7 +16,15 @@ from lambdas.runtime import PROCESSORS, clock, logger, measure, settings, store
 @lru_cache(maxsize=1)
 def channels() -> Channels:
     """Return what this process knows of providers: it outlives an invocation."""
-    return Channels(store.providers, store.secrets, store.models, store.limits, store.breakers, clock)
+    return Channels(
+        store.providers,
+        store.secrets,
+        store.models,
+        store.limits,
+        store.breakers,
+        clock,
+        local_providers=settings.local_providers,
+    )
 
 
 @lru_cache(maxsize=1)

@@ -147,6 +147,11 @@ class DeploymentSettings:
         return not self.alarm_emails and self.stage != "local"
 
     @property
+    def local_providers(self) -> bool:
+        """Whether a provider may be on this machine or in its private network, where functions on AWS have none."""
+        return self.stage == "local"
+
+    @property
     def runs_on_host(self) -> bool:
         """Whether functions run on this machine's Python, as the local cloud's do, and need its wheels."""
         return self.stage == "local"

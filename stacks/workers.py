@@ -35,6 +35,7 @@ class Workers(Construct):
             flow_table=storage.flow.table_name,
             max_cost_per_day=stage.max_cost_per_day,
             max_cost_per_day_per_tenant=stage.max_cost_per_day_per_tenant,
+            local_providers=stage.local_providers,
         )
 
         self.plan = functions.declare(

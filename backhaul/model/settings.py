@@ -40,6 +40,8 @@ class Settings:
     """US dollars that calls of providers may cost in a day (UTC); empty: any."""
     max_cost_per_day_per_tenant: str = ""
     """The same for each tenant."""
+    local_providers: bool = False
+    """Whether a provider may be on this machine or in its private network: on the local cloud only."""
 
     @property
     def cap(self) -> int | None:
@@ -62,7 +64,7 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Read settings from environment variables; raises `InvalidSettings` naming the bad one."""
-        values: dict[str, str | int] = {}
+        values: dict[str, str | int | bool] = {}
         for item in fields(cls):
             name = PREFIX + item.name.upper()
             if name not in environ:
@@ -70,6 +72,8 @@ class Settings:
             values[item.name] = environ[name]
             if item.type == "int":
                 values[item.name] = _positive(name, environ[name])
+            elif item.type == "bool":
+                values[item.name] = _yes_or_no(name, environ[name])
         return cls(**values)  # type: ignore[arg-type]  # the fields' own types, checked just above
 
     def require(self, *names: str) -> Settings:
@@ -84,6 +88,12 @@ def _positive(name: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise InvalidSettings(f"{name}={text!r} is not a positive whole number.")
     return int(text)
+
+
+def _yes_or_no(name: str, text: str) -> bool:
+    if text not in ("True", "False"):
+        raise InvalidSettings(f"{name}={text!r} is neither True nor False.")
+    return text == "True"
 
 
 def _dollars(name: str, amount: str) -> int | None:

@@ -22,8 +22,14 @@ from backhaul.operations.provider_fields import (
     values_of,
 )
 from backhaul.providers import InvalidProvider, Provider, ProviderConflict, UnknownProvider, parse_provider
+from backhaul.providers.address import is_near
 from backhaul.store.audit import AuditRecord
 from backhaul.store.providers import StoredProvider
+
+_NEAR = (
+    "base_url must not be a loopback or private address: the functions of a deployment on AWS are in no private "
+    "network. On the local cloud, and in `backhaul try`, it may be one."
+)
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,8 @@ def _current(operations: Operations, name: str) -> tuple[Provider | None, str | 
 def _put(
     operations: Operations, before: Provider | None, version: str | None, after: Provider, reason: str
 ) -> ProviderUpdate:
+    if not operations.outputs.is_local and is_near(after.base_url):
+        raise InvalidProvider(_NEAR)
     if version is not None and after == before:
         return ProviderUpdate(after, version, ())
     store, changes = operations.store, tuple(_changes(before, after))

@@ -69,6 +69,8 @@ class Channels:
     clock: Clock
     concurrency: int = 16
     """Calls that a worker reserves at a time under a limit, when there is a queue for it."""
+    local_providers: bool = False
+    """Whether a provider may be on this machine or in its private network."""
     _known: dict[str, Channel] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -87,7 +89,9 @@ class Channels:
 
     def _open(self, provider: Provider) -> Channel:
         name = provider.name
-        adapter = open_provider(provider, secrets=self.secrets, models=self.models, clock=self.clock)
+        adapter = open_provider(
+            provider, secrets=self.secrets, models=self.models, clock=self.clock, is_local=self.local_providers
+        )
         rate = rate_of(provider)
         # Workers that wait outside and come back are newcomers to each other, whose clocks may differ by more.
         limiter = Limiter(name, rate, self.limits, self.clock, lease=self.concurrency, near=SKEW) if rate else None

@@ -89,10 +89,18 @@ class Adapter(Protocol):
 
 
 def open_provider(
-    provider: Provider, *, secrets: Secrets, models: Callable[[str, float], Models], clock: Clock | None = None
+    provider: Provider,
+    *,
+    secrets: Secrets,
+    models: Callable[[str, float], Models],
+    clock: Clock | None = None,
+    is_local: bool = False,
 ) -> Adapter:
-    """Return what calls the provider; `models` makes the client for Bedrock in a region, with a time limit."""
+    """Return what calls the provider; `models` makes the client for Bedrock in a region, with a time limit.
+
+    `is_local` says whether the provider may be on this machine or in its private network.
+    """
     if provider.kind == "bedrock":
         return BedrockAdapter(provider, models(provider.region, provider.timeout_seconds))
-    caller = HttpCaller(provider, secrets, clock or SystemClock())
+    caller = HttpCaller(provider, secrets, clock or SystemClock(), is_local=is_local)
     return OpenAIAdapter(caller) if provider.kind == "openai" else HttpAdapter(caller)

@@ -1,14 +1,59 @@
-"""Where a provider may be: anywhere over https, and in reach of the deployment only over http."""
+"""Where a provider may be: on the public internet over https, and near this machine only where a person tries it.
+
+An address is judged twice by the same rule: as it is written, when a provider is set up, and as its name resolves,
+when it is called (`reach.py`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+class Place(StrEnum):
+    """Where an address leads to."""
+
+    PUBLIC = "public"
+    NEAR = "near"
+    """To this machine, or to the private network it is in."""
+    FORBIDDEN = "forbidden"
+    """To where a machine's own credentials are given out, to nobody in particular, or to a disguise of these."""
+
+
+def _networks(*texts: str) -> tuple[Network, ...]:
+    return tuple(ip_network(text) for text in texts)
+
+
+_NEAR = _networks("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+_OF_AWS = _networks("fd00:ec2::/32")
+"""Where AWS gives a machine its credentials, its names and its time over IPv6."""
+_NAT64 = ip_network("64:ff9b::/96")
+"""How a network without IPv4 writes an IPv4 address: by its last 32 bits."""
+_GLOBAL_UNICAST = ip_network("2000::/3")
+# Tunnels and protocols, of which Python's list of what is global depends on its version.
+_NO_HOSTS = _networks("192.0.0.0/24", "2001::/23", "2002::/16", "3fff::/20")
+
+
+def place_of(address: Address) -> Place:
+    """Return where an address leads to. An IPv4 address that is wrapped into an IPv6 one is forbidden or public."""
+    if address in _NAT64:
+        inner = place_of(IPv4Address(int(address) & 0xFFFFFFFF))
+        return inner if inner is Place.PUBLIC else Place.FORBIDDEN
+    if _is_in(address, _OF_AWS):
+        return Place.FORBIDDEN
+    if _is_in(address, _NEAR):
+        return Place.NEAR
+    is_unicast = address in _GLOBAL_UNICAST if address.version == 6 else not address.is_multicast
+    return Place.PUBLIC if is_unicast and address.is_global and not _is_in(address, _NO_HOSTS) else Place.FORBIDDEN
 
 
 def problems(url: str) -> Iterator[str]:
-    """Yield a sentence for each thing that is wrong with a base_url; none of them repeats it."""
+    """Yield a sentence for each thing that is wrong with a base_url in any deployment; none of them repeats it."""
     if not url:
         yield "Set base_url to the API's address, such as https://api.openai.com/v1."
         return
@@ -25,26 +70,34 @@ def problems(url: str) -> Iterator[str]:
         yield "base_url must not hold a user or password: put the key into secret."
     if parts.query or parts.fragment or "?" in url or "#" in url:
         yield 'base_url must end with its path, without "?" and "#".'
-    if _is_metadata(host):
-        yield "base_url must not be a link-local or unspecified address: no provider is there."
-    elif parts.scheme == "http" and not _is_near(host):
+    place = _place_of_host(host)
+    if place is Place.FORBIDDEN:
+        yield (
+            "base_url must not be a link-local, metadata, unspecified, multicast, shared or reserved address, nor a "
+            "number that stands for an address: no provider is there."
+        )
+    elif parts.scheme == "http" and place is not Place.NEAR:
         yield "base_url must begin with https; http is for loopback and private addresses only, written as numbers."
 
 
-def _is_near(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_private
+def is_near(url: str) -> bool:
+    """Return whether a base_url that has no problems names this machine or a private address, as it is written."""
+    return bool(url) and _place_of_host(urlsplit(url).hostname or "") is Place.NEAR
 
 
-def _is_metadata(host: str) -> bool:
-    """Return whether this is where a machine's own credentials are given out, or no address to call."""
+def _place_of_host(host: str) -> Place | None:
+    """Return where a host leads to as it is written; None for a name, which is judged by what it resolves to."""
     try:
-        address = ip_address(host)
+        return place_of(ip_address(host))
     except ValueError:
-        return False
-    return address.is_link_local or address.is_unspecified or address.is_multicast
+        pass
+    labels = host.rstrip(".").split(".")
+    if labels[-1] == "localhost":
+        return Place.NEAR
+    # 127.1, 0177.0.0.1, 0x7f.1 and 2130706433: resolvers take them for addresses. No name on the internet ends so.
+    is_number = labels[-1].isdigit() or labels[-1].startswith("0x")
+    return Place.FORBIDDEN if is_number else None
+
+
+def _is_in(address: Address, networks: tuple[Network, ...]) -> bool:
+    return any(address in network for network in networks)

@@ -29,12 +29,13 @@ class Secrets(Protocol):
 class HttpCaller:
     """Posts JSON to one provider, as often as it is asked to and from as many threads."""
 
-    def __init__(self, provider: Provider, secrets: Secrets, clock: Clock) -> None:
+    def __init__(self, provider: Provider, secrets: Secrets, clock: Clock, *, is_local: bool = False) -> None:
         self.provider = provider
         self._secrets = secrets
         self._clock = clock
+        self._is_local = is_local
         # Made at a call's turn, they would make it late.
-        open_pool()
+        open_pool(is_local)
         self._secret()
 
     def post(self, path: str, body: Any, key: str | None, timeout: float | None) -> tuple[Any, RateLimits | None]:
@@ -61,7 +62,7 @@ class HttpCaller:
         provider, longest = self.provider, self.provider.timeout_seconds
         url = provider.base_url.rstrip("/") + path
         seconds = longest if timeout is None else min(longest, max(timeout, _MIN_SECONDS))
-        reply = post(provider.name, url, body, headers, seconds)
+        reply = post(provider.name, url, body, headers, seconds, is_local=self._is_local)
         if not 200 <= reply.status < 300:
             raise http_failure(provider.name, reply.status, reply.headers, reply.body, self._clock.now())
         return reply.json(provider.name), read_limits(reply.headers, self._clock.now())

@@ -52,8 +52,8 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, om
     base_url: Annotated[
         str,
         Meta(
-            description="the API's address without `/chat/completions`: https, or http on private addresses; "
-            "not for bedrock"
+            description="the API's address without `/chat/completions`: https, or http to a near address on the "
+            "local cloud; not for bedrock"
         ),
     ] = ""
     model: Annotated[str, Meta(description="the model's name at the provider; of no use for http")] = ""

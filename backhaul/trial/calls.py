@@ -67,7 +67,12 @@ class TrialCalls(NoJournal):
     def _adapter(self, name: str) -> Adapter:
         with self._lock:
             if name not in self._adapters:
-                self._adapters[name] = open_provider(self.providers[name], secrets=_Environment(), models=_no_bedrock)
+                self._adapters[name] = open_provider(
+                    self.providers[name],
+                    secrets=_Environment(),
+                    models=_no_bedrock,
+                    is_local=True,  # it is asked by a person, from their own machine and with their own key
+                )
             return self._adapters[name]
 
 

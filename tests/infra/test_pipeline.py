@@ -302,19 +302,25 @@ class TestStages:
 
         assert (retention("dev"), retention("local"), retention("prod")) == ({7}, {7}, {90})
 
-    def test_the_local_cloud_gets_the_development_template_with_fewer_workers(
+    def test_the_local_cloud_gets_the_development_template_with_fewer_workers_and_near_providers(
         self, synthesize: Callable[..., Template]
     ):
         def shape(stage: str) -> str:
             document = json.dumps(synthesize(stage=stage, max_concurrency=9).document)
             document = document.replace(', "Null": {"dynamodb:LeadingKeys": "false"}', "")  # that IAM never knows it
+            document = document.replace('"BACKHAUL_LOCAL_PROVIDERS": "True", ', "")
             return re.sub(rf"[0-9A-F]{{8,}}|-?{stage}", "", document)
 
         def workers(stage: str) -> int:
             concurrency: int = synthesize(stage=stage).state_machine()["States"]["shards"]["MaxConcurrency"]
             return concurrency
 
+        def near(stage: str) -> bool:
+            variables = synthesize(stage=stage).properties("Lambda::Function", "workersprocess")["Environment"]
+            return variables["Variables"].get("BACKHAUL_LOCAL_PROVIDERS") == "True"
+
         assert shape("local") == shape("dev")
+        assert (near("local"), near("dev"), near("prod")) == (True, False, False)
         assert (workers("local"), workers("dev")) == (4, 100)
 
     def test_a_template_remembers_what_it_was_told_and_not_where_callers_read(

@@ -89,7 +89,15 @@ class Deployment:
     def channels(self) -> Channels:
         """What the worker process knows of providers: there is one process."""
         store = self.store
-        return Channels(store.providers, store.secrets, store.models, store.limits, store.breakers, self.clock)
+        return Channels(
+            store.providers,
+            store.secrets,
+            store.models,
+            store.limits,
+            store.breakers,
+            self.clock,
+            local_providers=True,  # the strict provider is a process of this machine
+        )
 
     def submit(self, processor: str, data: bytes, *, tenant: str = TENANT, **request: Any) -> Submitted:
         wanted = Submission(processor, request.pop("file_name", "file.txt"), len(data), **request)

@@ -9,7 +9,7 @@ import pytest
 
 from backhaul.cli.app import run
 from backhaul.cli.exits import Exit
-from backhaul.operations.connection import Operations, Outputs
+from backhaul.operations.connection import LOCAL_CLOUD, Operations, Outputs
 from backhaul.operations.providers import as_document, change, listing, look, remove, replace
 from backhaul.providers import InvalidProvider, ProviderConflict, UnknownProvider, parse_provider
 from backhaul.store.codec import to_item
@@ -391,6 +391,42 @@ def test_what_cannot_be_meant_is_refused_with_what_to_do(small, capsys, words, s
     assert said in capsys.readouterr().err
     assert small.store.providers.find("small") == before
     assert len(acts(small)) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8123",
+        "https://localhost/v1",
+        "https://10.1.2.3",
+        "http://[::1]",
+        "https://[fd12::1]/v1",
+        "https://2130706433",
+        "https://0x7f.1",
+        "https://[::ffff:127.0.0.1]",
+        "https://169.254.169.254/latest",
+    ],
+)
+def test_a_deployment_on_aws_takes_no_provider_on_a_machine_of_its_own(small, capsys, url):
+    before = small.store.providers.find("small")
+    assert run(["providers", "set", "small", f"base_url={url}"]) == Exit.REFUSED
+    assert "base_url must not be" in capsys.readouterr().err
+    assert small.store.providers.find("small") == before
+
+
+def test_a_file_may_name_no_such_provider_either(small, capsys, tmp_path):
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(SET_UP | {"base_url": "http://127.0.0.1:8123"}))
+    assert run(["providers", "set", "small", "--file", str(path)]) == Exit.REFUSED
+    assert "base_url must not be a loopback or private address" in capsys.readouterr().err
+
+
+def test_the_local_cloud_takes_a_provider_on_this_machine(deployment, monkeypatch):
+    local = Operations(Outputs(LOCAL_CLOUD, {}), deployment.settings, deployment.store, deployment.clock, WHO)
+    monkeypatch.setattr("backhaul.cli.providers.operate", lambda _: local)
+    words = ["kind=openai", "model=m", "base_url=http://127.0.0.1:8123"]
+    assert run(["providers", "set", "near", *words]) == 0
+    assert local.store.providers.find("near").provider.base_url == "http://127.0.0.1:8123"
 
 
 @pytest.mark.parametrize("command", [["show"], ["remove", "--reason", "x"], ["set", "model=m"]])

@@ -89,7 +89,7 @@ class Keys:
 def adapter(url: str, keys: Keys | None = None, **settings: Any):
     values: dict[str, Any] = {"name": "small", "kind": "openai", "base_url": url, "model": "m-1", "timeout_seconds": 5}
     values |= {"secret": "ssm:key"} if keys else {}
-    return open_provider(Provider(**values | settings), secrets=keys, models=None)  # type: ignore[arg-type]
+    return open_provider(Provider(**values | settings), secrets=keys, models=None, is_local=True)  # type: ignore[arg-type]
 
 
 def ask(text: str, **settings: Any) -> Chat:

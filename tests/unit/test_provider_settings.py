@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from backhaul.providers import Breaker, InvalidProvider, Provider, Usage, parse_provider
+from backhaul.providers.address import is_near
 
 OPENAI = {"name": "small", "kind": "openai", "base_url": "https://api.openai.com/v1", "model": "gpt-4o-mini"}
 BEDROCK = {"name": "claude", "kind": "bedrock", "model": "anthropic.claude-3-haiku-20240307-v1:0"}
@@ -102,7 +103,7 @@ def test_a_name_is_letters_digits_and_hyphens(name):
     [
         "https://api.openai.com/v1",
         "https://api.openai.com/v1/",
-        "https://[2001:db8::1]:8443/x",
+        "https://[2606:4700::1]:8443/x",
         "http://localhost:8000/v1",
         "http://127.0.0.1:1",
         "http://[::1]:8080",
@@ -135,7 +136,7 @@ def test_an_address_is_https_or_near(url):
         ("http://169.254.169.254/latest", "link-local"),
         ("https://169.254.169.254/latest", "link-local"),
         ("http://[fe80::1]/", "link-local"),
-        ("http://0.0.0.0:80", "link-local or unspecified"),
+        ("http://0.0.0.0:80", "link-local, metadata"),
         ("https://user:pa55word@a.example/v1", "must not hold a user"),
         ("https://sk-key@a.example/v1", "must not hold a user"),
         ("https://a.example/v1?key=pa55word", 'without "?"'),
@@ -148,6 +149,86 @@ def test_an_address_that_cannot_be_meant_is_refused(url, said):
     assert said in sentence
     assert "pa55word" not in sentence
     assert "sk-key" not in sentence
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "169.254.170.2",
+        "100.100.100.200",  # another cloud's metadata, among addresses that carriers share
+        "0.0.0.0",  # noqa: S104  # an address to be refused
+        "192.0.0.192",
+        "198.18.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "[fd00:ec2::254]",
+        "[fd00:ec2::23]",
+        "[fe80::1]",
+        "[fe80::1%25eth0]",
+        "[fec0::1]",
+        "[::]",
+        "[ff02::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:a9fe:a9fe]",
+        "[::ffff:8.8.8.8]",
+        "[::ffff:0:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[2002:7f00:1::]",
+        "[2002:a9fe:a9fe::1]",
+        "[64:ff9b::127.0.0.1]",
+        "[64:ff9b::a9fe:a9fe]",
+        "[64:ff9b::10.0.0.1]",
+        "[64:ff9b:1::7f00:1]",
+        "[2001:0:7f00:1::]",
+        "[2001:db8::1]",
+        "2130706433",
+        "2852039166",
+        "0x7f000001",
+        "0x7f.1",
+        "0X7F.0.0.1",
+        "0177.0.0.1",
+        "127.1",
+        "127.0.1",
+        "127.0.0.1.",
+        "10.0.0.01",
+        "1.2.3.4.5",
+        "256.1.1.1",
+        "api.example.com.0x7f",
+    ],
+)
+def test_an_address_where_no_provider_can_be_is_refused_in_whatever_form_it_is_written(scheme, host):
+    assert "link-local, metadata" in refused(OPENAI | {"base_url": f"{scheme}://{host}/v1"})
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "[2606:4700::1]", "[64:ff9b::8.8.8.8]", "1.example.com", "a.0x7f.com"])
+def test_a_public_address_is_allowed_over_https(host):
+    url = f"https://{host}/v1"
+    assert parse_provider(OPENAI | {"base_url": url}).base_url == url
+    assert not is_near(url)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.9.9.9",
+        "10.0.0.1",
+        "172.31.0.1",
+        "192.168.1.1",
+        "[::1]",
+        "[fd12::1]",
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "a.localhost",
+    ],
+)
+def test_this_machine_and_its_network_are_known_as_near(host):
+    assert is_near(f"https://{host}:8000/v1")
+    assert parse_provider(OPENAI | {"base_url": f"http://{host}/v1"})
 
 
 @pytest.mark.parametrize(

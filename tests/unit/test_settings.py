@@ -10,10 +10,8 @@ from backhaul.model.errors import InvalidSettings
 from backhaul.model.settings import Settings
 
 TEXT = st.text(st.characters(codec="ascii", categories=["L", "N"]), max_size=20)
-ANY = st.builds(
-    Settings,
-    **{item.name: st.integers(1, 10**12) if item.type == "int" else TEXT for item in fields(Settings)},
-)
+KINDS = {"int": st.integers(1, 10**12), "bool": st.booleans(), "str": TEXT}
+ANY = st.builds(Settings, **{item.name: KINDS[item.type] for item in fields(Settings)})
 
 
 @given(ANY)
@@ -34,6 +32,12 @@ def test_other_variables_are_left_alone():
 def test_a_number_that_is_none_is_refused_with_its_name(text):
     with pytest.raises(InvalidSettings, match="BACKHAUL_UPLOAD_WINDOW_SECONDS"):
         Settings.from_env({"BACKHAUL_UPLOAD_WINDOW_SECONDS": text})
+
+
+@pytest.mark.parametrize("text", ["", "true", "yes", "1", "False "])
+def test_a_switch_that_is_neither_on_nor_off_is_refused_with_its_name(text):
+    with pytest.raises(InvalidSettings, match="BACKHAUL_LOCAL_PROVIDERS"):
+        Settings.from_env({"BACKHAUL_LOCAL_PROVIDERS": text})
 
 
 def test_a_setting_that_is_needed_and_missing_is_named():

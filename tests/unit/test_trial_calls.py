@@ -54,7 +54,8 @@ class Adapter:
 def opened(monkeypatch):
     made = []
 
-    def open_provider(provider, *, secrets, models):
+    def open_provider(provider, *, secrets, models, is_local):
+        assert is_local
         made.append(Adapter(provider, secrets, models))
         return made[-1]
 

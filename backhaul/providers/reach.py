@@ -1,0 +1,170 @@
+"""Connections to addresses that were judged; whatever is done on them ends with the time of the call.
+
+A name is resolved once. All of its addresses are judged, and the connection goes to one of these: the name cannot
+lead elsewhere in between. The certificate is checked for the name, and the name is what the request says.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from backhaul.providers.address import Place, place_of
+
+CONNECT_SECONDS = 5.0
+"""How long one address of a provider may take to accept a connection."""
+Found = list[tuple[Any, Any, int, str, Any]]
+"""Addresses as `socket.getaddrinfo` returns them."""
+
+
+class Unreached(Exception):
+    """There is no connection, so nothing was sent; says why, in words that quote nothing."""
+
+
+class Forbidden(Exception):
+    """A name leads to where no provider may be; says so."""
+
+
+@dataclass
+class Call:
+    """The call that a thread is making; `end` is on the monotonic scale."""
+
+    end: float
+    is_local: bool
+    """Whether the provider may be on this machine or in its private network."""
+    is_sent: bool = False
+    """Whether any of the request may have left. Before that there was no call, and nothing was paid."""
+
+    def left(self) -> float:
+        """Return how many seconds the call still has; raises `TimeoutError` if none."""
+        seconds = self.end - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("the call's time is up")
+        return seconds
+
+
+_call: ContextVar[Call] = ContextVar("call")
+
+
+@contextmanager
+def bounded(seconds: float, *, is_local: bool) -> Iterator[Call]:
+    """Bound what this thread does on connections of this module, as long as this lasts."""
+    call = Call(time.monotonic() + seconds, is_local)
+    token = _call.set(call)
+    try:
+        yield call
+    finally:
+        _call.reset(token)
+
+
+class _Bounded(socket.socket):
+    """A socket on which each read and write may take what the call has left.
+
+    A socket's own time limit begins anew with every byte, so a server could drip for as long as it likes.
+    """
+
+    def recv_into(self, *args: Any, **options: Any) -> int:
+        self.settimeout(_call.get().left())
+        return super().recv_into(*args, **options)
+
+    def send(self, *args: Any, **options: Any) -> int:
+        self._begin_to_send()
+        return super().send(*args, **options)
+
+    def sendall(self, *args: Any, **options: Any) -> None:
+        self._begin_to_send()
+        super().sendall(*args, **options)
+
+    def _begin_to_send(self) -> None:
+        call = _call.get()
+        self.settimeout(call.left())
+        call.is_sent = True
+
+
+class _BoundedSSL(_Bounded, ssl.SSLSocket):
+    """The same under TLS, whose handshake has one time limit as a whole; it sends nothing of the request."""
+
+
+def tls_context() -> ssl.SSLContext:
+    """Return the settings of TLS: certificates are verified, and sockets are bounded."""
+    context = ssl.create_default_context()
+    context.sslsocket_class = _BoundedSSL
+    return context
+
+
+class PlainConnection(HTTPConnection):
+    """HTTP without TLS, which never leaves this machine and its private network."""
+
+    def _new_conn(self) -> socket.socket:
+        return _connect(self.host, self.port or 80, is_plain=True)
+
+
+class SecureConnection(HTTPSConnection):
+    """HTTP over TLS."""
+
+    def _new_conn(self) -> socket.socket:
+        return _connect(self.host, self.port or 443, is_plain=False)
+
+
+def _connect(host: str, port: int, *, is_plain: bool) -> socket.socket:
+    call = _call.get()
+    found = _resolved(host.strip("[]"), port, call)
+    for *_, where in found:
+        _judge(where[0], is_local=call.is_local, is_plain=is_plain)
+    failure = "its name is not resolved"
+    for family, kind, protocol, _, where in found:
+        sock = _Bounded(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(min(CONNECT_SECONDS, call.left()))
+            sock.connect(where)
+            sock.settimeout(call.left())  # for the handshake
+        except OSError as error:
+            sock.close()
+            failure = "no connection in time" if isinstance(error, TimeoutError) else "the connection was refused"
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise Unreached(failure)
+
+
+def _resolved(host: str, port: int, call: Call) -> Found:
+    """Return the addresses of a host, asked for in a thread of its own: the system's resolver knows no time limit."""
+    found: Future[Found] = Future()
+
+    def resolve() -> None:
+        try:
+            found.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=resolve, name="resolve", daemon=True).start()
+    try:
+        return found.result(call.left())
+    except TimeoutError:
+        raise Unreached("its name is not resolved in time") from None
+    except (OSError, UnicodeError):  # the second for a name that is too long to be one
+        raise Unreached("its name is not resolved") from None
+
+
+def _judge(address: str, *, is_local: bool, is_plain: bool) -> None:
+    place = place_of(ip_address(address))
+    if place is Place.FORBIDDEN or (place is Place.NEAR and not is_local):
+        raise Forbidden(
+            "base_url leads to a private, loopback, link-local or reserved address, where no provider is called."
+        )
+    if is_plain and place is not Place.NEAR:
+        raise Forbidden("base_url begins with http and leads to a public address: it must begin with https.")
