@@ -115,7 +115,7 @@ SAMPLES = {
         served(),
         served(HEAD + b"Content-Length: 99\r\n\r\n{"),
     ],
-    "`timeout_seconds` is over, however the time was spent": [
+    "the call's time is over, however it was spent": [
         served(None, seconds=0.3),
         served(HEAD, None, seconds=0.3),
     ],
@@ -136,7 +136,7 @@ SAMPLES = {
         aws("ValidationException", 400, "The provided model identifier is invalid."),
     ],
     "Bedrock: the model is to be had by an inference profile only": [aws("ValidationException", 400, ON_DEMAND)],
-    "`base_url` leads to [where no provider may be](#addresses)": [near],
+    "the address leads to [where no provider may be](#addresses)": [near],
     "the model refuses to answer": [raised(ModelRefused("no", input_tokens=10, output_tokens=20))],
     "a filter or guardrail stops the request": [http(400, "content_filter"), aws("X", 400, "blocked by guardrail")],
     "the request does not fit the model's window": [http(413), http(400, "context_length_exceeded")],
