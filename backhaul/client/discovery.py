@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -15,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from backhaul.client.client import Backhaul
-from backhaul.client.signing import SigV4
+from backhaul.client.signing import SigV4, check_credentials
 from backhaul.local import LocalCloud, LocalCloudError
 from backhaul.local.connection import Connection
 from backhaul.model.clock import SystemClock
@@ -103,9 +104,13 @@ def client_of(connection: Connection) -> Backhaul:
 def _session(environ: Mapping[str, str]) -> boto3.Session:
     try:
         # boto3 itself knows only AWS_DEFAULT_REGION; the CDK, and AWS's other SDKs, read AWS_REGION.
-        return boto3.Session(region_name=environ.get("AWS_REGION") or None)
+        session = boto3.Session(region_name=environ.get("AWS_REGION") or None)
     except BotoCoreError as error:
         raise DeploymentUnreachable(f"The AWS configuration cannot be used: {said(error)}") from error
+    with suppress(BotoCoreError):  # whoever uses them first says what is wrong
+        if credentials := session.get_credentials():
+            check_credentials(credentials.get_frozen_credentials())
+    return session
 
 
 def _check_url(api_url: str) -> None:

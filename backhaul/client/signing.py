@@ -13,9 +13,22 @@ from botocore.exceptions import BotoCoreError
 from backhaul.model.errors import DeploymentUnreachable
 
 if TYPE_CHECKING:
-    from botocore.credentials import Credentials
+    from botocore.credentials import Credentials, ReadOnlyCredentials
 
 _SIGNED = ("Authorization", "X-Amz-Date", "X-Amz-Security-Token")
+
+
+def check_credentials(frozen: ReadOnlyCredentials) -> None:
+    """Raise `DeploymentUnreachable`, which repeats nothing of them, for credentials that no HTTP header takes.
+
+    An HTTP client's own error would quote the session token.
+    """
+    given = {"access key ID": frozen.access_key, "secret access key": frozen.secret_key, "session token": frozen.token}
+    for name, value in given.items():
+        if value and not (value.isascii() and value.isprintable()):
+            raise DeploymentUnreachable(
+                f"The AWS credentials cannot be used: the {name} has a line break, or another character that none has."
+            )
 
 
 class SigV4(httpx.Auth):
@@ -37,6 +50,7 @@ class SigV4(httpx.Auth):
         except BotoCoreError as error:
             reason = str(error).rstrip(".")
             raise DeploymentUnreachable(f"The AWS credentials cannot be used: {reason}. Log in again.") from error
+        check_credentials(frozen)
         SigV4Auth(frozen, "execute-api", self._region).add_auth(unsigned)
         for name in _SIGNED:
             if name in unsigned.headers:

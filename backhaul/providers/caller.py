@@ -11,6 +11,7 @@ from backhaul.providers.errors import ProviderDenied
 from backhaul.providers.failures import http_failure
 from backhaul.providers.limits import read_limits
 from backhaul.providers.provider import Provider
+from backhaul.providers.secret import usable_key
 
 _MAX_KEY = 255
 _MIN_SECONDS = 0.05
@@ -70,6 +71,7 @@ class HttpCaller:
     def _headers(self, secret: str, key: str | None) -> dict[str, str]:
         headers = {}
         if secret:
+            secret = usable_key(f"The secret of {self.provider.name}", secret)
             name = self.provider.secret_header
             headers[name] = f"Bearer {secret}" if name.lower() == "authorization" else secret
         if key is not None and self.provider.idempotency_header:

@@ -14,6 +14,7 @@ from backhaul.model.clock import Clock
 from backhaul.model.errors import Transient
 from backhaul.model.transience import is_transient
 from backhaul.providers.errors import SecretUnreadable
+from backhaul.providers.secret import usable_key
 
 KEPT_SECONDS = 300.0
 ANEW_SECONDS = 10.0
@@ -116,10 +117,8 @@ def _value_in(reference: str, text: str, key: str) -> str:
 
 
 def _usable(reference: str, text: str) -> str:
-    """Return a key without the line break that came along with it; raises `SecretUnreadable` if no header takes it."""
-    key = text.strip()
-    if not key or not key.isascii() or not key.isprintable():
-        raise SecretUnreadable(f"The secret {reference} is empty, or has characters that no key has; store it again.")
+    """Return the key that is stored; raises `SecretUnreadable` if it is none."""
+    key = usable_key(f"The secret {reference}", text)
     if key.startswith("{"):
         raise SecretUnreadable(f"The secret {reference} is JSON; name the key that is meant: {reference}#<key>.")
     return key

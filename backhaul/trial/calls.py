@@ -26,6 +26,7 @@ from backhaul.providers import (
     open_provider,
     parse_provider,
 )
+from backhaul.providers.secret import usable_key
 
 _VARIABLE = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 _KEY_IN_ENVIRONMENT = (
@@ -111,7 +112,7 @@ class _Environment:
         name = reference.removeprefix("env:")
         if not os.environ.get(name):
             raise SecretUnreadable(f"The environment variable {name} is not set: it is to hold the provider's key.")
-        return os.environ[name]
+        return usable_key(f"What the environment variable {name} holds", os.environ[name])
 
     def read_anew(self, reference: str, old: str) -> str:
         """Return the same: an environment does not change."""

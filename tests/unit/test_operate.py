@@ -1,10 +1,12 @@
 """How an operator reaches a deployment: a stack with AWS credentials, or the local cloud as its operator."""
 
+import traceback
+
 import pytest
 from botocore.config import Config
 
 from backhaul.client.client import discovery
-from backhaul.client.discovery import operate
+from backhaul.client.discovery import connect, operate
 from backhaul.local import LocalCloudError
 from backhaul.local.connection import Connection
 from backhaul.model.errors import DeploymentUnreachable
@@ -106,6 +108,23 @@ def test_credentials_that_sts_refuses_say_so(deployed):
     deployed(OUTPUTS, REFUSED, 403)
     with pytest.raises(DeploymentUnreachable, match=r"who you are.*not you"):
         operate("s")
+
+
+@pytest.mark.parametrize(
+    ("variable", "named"),
+    [
+        ("AWS_SESSION_TOKEN", "session token"),
+        ("AWS_SECRET_ACCESS_KEY", "secret access key"),
+        ("AWS_ACCESS_KEY_ID", "access key ID"),
+    ],
+)
+@pytest.mark.parametrize("reach", [connect, operate])
+def test_credentials_that_no_header_takes_are_refused_and_never_shown(deployed, monkeypatch, reach, variable, named):
+    deployed(OUTPUTS | {"ApiUrl": "https://api.example.com"})
+    monkeypatch.setenv(variable, "HIDDEN\nHIDDEN")
+    with pytest.raises(DeploymentUnreachable, match=f"the {named} has a line break") as raised:
+        reach("s")
+    assert "HIDDEN" not in "".join(traceback.format_exception(raised.value))
 
 
 def connection(server, tmp_path):

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from backhaul.providers import (
     ProviderRejected,
     RateLimits,
     Raw,
+    SecretUnreadable,
     Usage,
     connection,
     open_provider,
@@ -542,3 +544,23 @@ def test_the_clock_is_an_argument():
 
     provider = Provider(name="a", kind="http", base_url="http://127.0.0.1:9")
     assert open_provider(provider, secrets=Keys("k"), models=None, clock=Clock()).max_texts == 0  # type: ignore[arg-type]
+
+
+# Keys that no header takes.
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-one\nSECRET", "sk-one\r\nX-Other: SECRET", "sk-\u2028SECRET", "sk-\x00SECRET", " \n"]
+)
+@pytest.mark.parametrize("header", ["Authorization", "x-api-key"])
+def test_a_key_that_no_header_takes_is_refused_and_never_shown(fake, key, header):
+    made = adapter(f"{fake.url}/v1", Keys(key), secret_header=header)
+    with pytest.raises(SecretUnreadable, match="The secret of small is empty, or has characters") as raised:
+        made.call(ask("upper: hello"))
+    assert "SECRET" not in "".join(traceback.format_exception(raised.value))
+    assert fake.counts()["calls"] == 0
+
+
+def test_a_key_keeps_no_line_break_at_its_end(fake):
+    fake.reset(secret="sk-1")
+    assert adapter(f"{fake.url}/v1", Keys("sk-1\n")).call(ask("upper: hello")).content == "HELLO"

@@ -86,6 +86,18 @@ def test_a_key_comes_from_the_environment(written, opened, monkeypatch):
         tried(providers)
 
 
+@pytest.mark.parametrize("key", ["sk-one\nSECRET", "sk-\x1b[2JSECRET", "schlüssel-SECRET"])
+def test_a_key_that_no_header_takes_is_refused_by_the_name_of_its_variable(written, monkeypatch, tmp_path, capfd, key):
+    (tmp_path / "notes.txt").write_bytes(b"one\n")
+    monkeypatch.setenv("ACME_KEY", key)
+    provider = str(written(ACME | {"secret": "env:ACME_KEY"}))
+    words = ["-o", "provider=acme", "-o", "prompt={{record}}", "-o", "format=lines"]
+    assert run(["try", "prompt", str(tmp_path / "notes.txt"), *words, "--provider", provider]) == Exit.UNREACHABLE
+    said = "".join(capfd.readouterr())
+    assert "What the environment variable ACME_KEY holds is empty, or has characters that no key has" in said
+    assert "SECRET" not in said
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
