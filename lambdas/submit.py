@@ -18,7 +18,7 @@ registry = find_processors(PROCESSORS)
 @app.post("/jobs")
 def create_job() -> Response[str]:
     made = submit(
-        Submission.from_json(body_of(app)),
+        Submission.from_json(body_of(app), app.current_event.headers.get("idempotency-key")),
         caller(app),
         registry=registry,
         jobs=store.jobs,
@@ -26,8 +26,9 @@ def create_job() -> Response[str]:
         settings=settings,
         clock=clock,
     )
-    logger.info("job created", job_id=made.job.ref.job_id, processor=made.job.processor)
-    measure(made.job.processor, JobsSubmitted=1)
+    if made.is_new:
+        logger.info("job created", job_id=made.job.ref.job_id, processor=made.job.processor)
+        measure(made.job.processor, JobsSubmitted=1)
     return answer(202, SubmittedView(JobView.of(made.job), UploadForm(made.upload.url, made.upload.fields)))
 
 

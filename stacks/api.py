@@ -107,7 +107,7 @@ class Api(Construct):
             http_api=self.http,
             stage_name="$default",
             auto_deploy=True,
-            throttle=http.ThrottleSettings(rate_limit=100, burst_limit=200),
+            throttle=http.ThrottleSettings(rate_limit=stage.api_requests_per_second, burst_limit=stage.api_burst),
         )
         cast(http.CfnStage, deployed.node.default_child).access_log_settings = http.CfnStage.AccessLogSettingsProperty(
             destination_arn=log_group(self, "access-logs", stage).log_group_arn,
@@ -159,5 +159,12 @@ def _cors(stage: DeploymentSettings) -> http.CorsPreflightOptions | None:
     return http.CorsPreflightOptions(
         allow_origins=list(stage.cors_origins),
         allow_methods=[http.CorsHttpMethod.GET, http.CorsHttpMethod.POST],
-        allow_headers=["authorization", "content-type", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"],
+        allow_headers=[
+            "authorization",
+            "content-type",
+            "idempotency-key",
+            "x-amz-date",
+            "x-amz-content-sha256",
+            "x-amz-security-token",
+        ],
     )

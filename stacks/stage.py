@@ -52,6 +52,10 @@ class DeploymentSettings:
     account_concurrency: int | None = None
     """Functions that the account runs at a time in this region. `make deploy` asks Lambda. Where there are fewer than
     usual, `max_concurrency` and `max_running_jobs` follow from it, unless they are named."""
+    api_requests_per_second: int = 100
+    """Requests that the API takes in a second, of all callers together; more are answered with 429."""
+    api_burst: int = 200
+    """Requests that the API takes at once after a quiet time."""
     worker_timeout_seconds: int = 300
     """How long a call of a worker may last: so long can one that hangs hold its shard."""
     max_cost_per_day: str = ""
@@ -232,6 +236,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_running_jobs_per_tenant": _number(1, 1000),
     "reserved_workers": _number(1, 100_000),  # what of it the account has, Lambda says
     "account_concurrency": _number(1, 1_000_000),
+    "api_requests_per_second": _number(1, 10_000),  # what API Gateway gives an account in a region, unless asked
+    "api_burst": _number(1, 5_000),  # the same
     "worker_timeout_seconds": _number(10, 900),  # Lambda's own limit
     "max_cost_per_day": _dollars,
     "max_cost_per_day_per_tenant": _dollars,

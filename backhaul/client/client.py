@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -15,11 +15,12 @@ import httpx
 import msgspec
 from httpx_retries import Retry, RetryTransport
 
-from backhaul.client.http_answers import decoded, refusal
+from backhaul.client.http_answers import NOT_REPEATABLE, ONCE, REPEATABLE, decoded, refusal
 from backhaul.client.signing import SigV4
 from backhaul.client.upload import BLOCK, Progress, name_of, sha256_of, size_of, tracked
 from backhaul.estimate.estimate import Estimate
 from backhaul.estimate.sampling import Look
+from backhaul.idempotency import new_key
 from backhaul.model.api import (
     DayUsage,
     Download,
@@ -31,16 +32,15 @@ from backhaul.model.api import (
     UploadForm,
     UsageView,
 )
-from backhaul.model.errors import DeploymentUnreachable
+from backhaul.model.errors import DeploymentBusy, DeploymentUnreachable
 from backhaul.model.policy import Policy
 from backhaul.plugin.registry import Description
+from backhaul.polling import Polls
 
 API_SECONDS = 35.0
 """An HTTP API answers within 30 seconds or not at all."""
 TRANSFER_SECONDS = 300.0
 """How long S3 may be silent, for example while it stores an upload."""
-POLL_FIRST_SECONDS = 0.3
-POLL_LAST_SECONDS = 3.0
 PATIENCE_SECONDS = 300.0
 """How long a job is followed while the deployment does not answer; the job itself goes on."""
 
@@ -49,16 +49,16 @@ class Backhaul:
     """A deployment of Backhaul, as its callers see it.
 
     Every method raises `RequestRefused` when the deployment refuses, and `DeploymentUnreachable` when
-    it does not answer. Plain reads are retried.
+    it does not answer. Reads and submissions are retried after 429, 5xx and lost connections, and commands after 429.
     """
 
     def __init__(self, api_url: str, auth: SigV4, *, ca_bundle: str | None = None, proxy: str | None = None) -> None:
         # One way to the outside for both, said by whoever connects: an environment's proxy must not stand before
         # the local cloud, and must not be lost because the retries need a transport of their own.
         way = httpx.HTTPTransport(verify=ssl.create_default_context(cafile=ca_bundle), proxy=proxy)
-        retrying = RetryTransport(way, retry=Retry(total=4, backoff_factor=0.3))
-        self._api = httpx.Client(base_url=api_url, auth=auth, transport=retrying, timeout=API_SECONDS)
+        self._api = httpx.Client(base_url=api_url, auth=auth, transport=RetryTransport(way), timeout=API_SECONDS)
         self._transfer = httpx.Client(transport=way, timeout=TRANSFER_SECONDS)
+        self._polls = Polls()
 
     def __enter__(self) -> Self:
         return self
@@ -84,7 +84,7 @@ class Backhaul:
         """Create a job for a file and upload it; returns the job as it was created.
 
         Of a `policy` only what differs from the defaults is sent. `hashing` is told of the bytes read beforehand
-        for the checksum, `progress` of those uploaded.
+        for the checksum, `progress` of those uploaded. However often the request has to be repeated, it makes one job.
         """
         size = size_of(path)
         body = {
@@ -96,7 +96,8 @@ class Backhaul:
         }
         if wanted := msgspec.to_builtins(policy or {}):
             body["policy"] = wanted
-        made = decoded(self._ask("POST", "/jobs", json=body), SubmittedView)
+        key = {"Idempotency-Key": new_key(datetime.now(UTC))}
+        made = decoded(self._ask("POST", "/jobs", json=body, headers=key), SubmittedView)
         self._upload(made.upload, path, progress)
         return made.job
 
@@ -146,32 +147,36 @@ class Backhaul:
     ) -> Iterator[JobView]:
         """Yield the job now, and again and again until it has ended.
 
-        A deployment that has answered once is waited for when it stops to: for `patience` seconds, with each
-        failure told to `unanswered`.
+        A deployment that answers 429 or 5xx, or has answered and stops to, is waited for: for `patience` seconds
+        from its last answer, with each failure told to `unanswered`. A client that follows many jobs, each in a thread,
+        asks about each of them less often.
         """
-        pause, answered = POLL_FIRST_SECONDS, None
-        while True:
-            try:
-                job = self.job(job_id)
-            except DeploymentUnreachable as error:
-                if answered is None:
-                    raise
-                if clock() - answered >= patience:
-                    how = f"The job goes on; follow it again with: backhaul watch {job_id}"
-                    raise DeploymentUnreachable(f"{error} {how}") from error
-                unanswered(error)
-            else:
-                answered = clock()
+        answered, has_answered = clock(), False
+        with self._polls.of_a_job() as poll:
+            while True:
+                try:
+                    job = decoded(self._ask("GET", _path_of(job_id), retry=ONCE), JobView)
+                except DeploymentUnreachable as error:
+                    if not (has_answered or isinstance(error, DeploymentBusy)):
+                        raise
+                    left = answered + patience - clock()
+                    if left <= 0:
+                        how = f"The job goes on; follow it again with: backhaul watch {job_id}"
+                        raise DeploymentUnreachable(f"{error} {how}") from error
+                    unanswered(error)
+                    pause = min(poll.after_failure(getattr(error, "retry_after", None)), left)
+                    sleep(pause)
+                    continue
+                answered, has_answered = clock(), True
                 yield job
                 if job.state.is_terminal:
                     return
-            sleep(pause)
-            pause = min(pause * 1.3, POLL_LAST_SECONDS)
+                sleep(poll.after_answer())
 
     def cancel(self, job_id: str, reason: str | None = None) -> JobView:
         """Cancel a job that has not ended, and return it; one at work stops within seconds, and ends then."""
         body = {} if reason is None else {"reason": reason}
-        return decoded(self._ask("POST", _path_of(job_id) + "/cancel", json=body), JobView)
+        return decoded(self._command(job_id, "cancel", body), JobView)
 
     def redrive(self, job_id: str, *, only_failed: bool = False) -> RedrivenView:
         """Start a new run of a job that has ended, for what is missing of it; of nothing missing, none is started.
@@ -179,12 +184,12 @@ class Backhaul:
         With `only_failed` it leaves out chunks that were never tried.
         """
         body = {"only_failed": only_failed}
-        return decoded(self._ask("POST", _path_of(job_id) + "/redrive", json=body), RedrivenView)
+        return decoded(self._command(job_id, "redrive", body), RedrivenView)
 
     def raise_budget(self, job_id: str, max_cost: Decimal | str, reason: str | None = None) -> RaisedView:
         """Let a job cost so many dollars in all; one that is PAUSED because its own budget was spent goes on."""
         body = {"max_cost": str(max_cost)} | ({} if reason is None else {"reason": reason})
-        return decoded(self._ask("POST", _path_of(job_id) + "/budget", json=body), RaisedView)
+        return decoded(self._command(job_id, "budget", body), RaisedView)
 
     def usage(self, first: date | None = None, last: date | None = None) -> tuple[DayUsage, ...]:
         """Return what the caller's calls of providers took on each day (UTC) from the first to the last.
@@ -229,9 +234,12 @@ class Backhaul:
         if not answer.is_success:
             raise refusal(answer)
 
-    def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+    def _command(self, job_id: str, what: str, body: Mapping[str, Any]) -> httpx.Response:
+        return self._ask("POST", f"{_path_of(job_id)}/{what}", json=body, retry=NOT_REPEATABLE)
+
+    def _ask(self, method: str, path: str, *, retry: Retry = REPEATABLE, **request: Any) -> httpx.Response:
         try:
-            answer = self._api.request(method, path, **request)
+            answer = self._api.request(method, path, extensions={"retry": retry}, **request)
         except httpx.TransportError as error:
             where = self._api.base_url
             raise DeploymentUnreachable(f"{where} does not answer: {error}. Is the deployment up?") from error

@@ -9,6 +9,7 @@ BackhaulError
 │   ├── JobNotFound            404  no such job, or another tenant's
 │   ├── DeadLetterNotFound         404  no such dead letter, or another command holds it
 │   ├── RunNotFound            404  the job has had no such run
+│   ├── KeyReused              409  an idempotency key came with another request before
 │   ├── JobHasEnded            409  what has ended cannot be cancelled
 │   ├── JobNotEnded            409  what has not ended cannot be redriven
 │   ├── NotRedrivable          409  the job has no input to go back to
@@ -19,6 +20,7 @@ BackhaulError
 │   ├── InvalidSettings             an environment variable is missing or wrong
 │   ├── InvalidProcessor            a processor file breaks the contract
 │   ├── DeploymentUnreachable       no deployment was found, or it does not answer
+│   │   └── DeploymentBusy          it answers 429 or 5xx: it may take the same request later
 │   ├── LocalCloudError             the local cloud did not start, or is not running
 │   ├── MalformedMessage            a queue message nobody can understand
 │   └── UnreadableRecord            a job's record that another version of Backhaul wrote
@@ -102,6 +104,13 @@ class RunNotFound(CallerError):
         super().__init__(f"Job {job_id} has had no run {run} that ended.")
 
 
+class KeyReused(CallerError):
+    """The idempotency key belongs to a job that was submitted with another request."""
+
+    code = "idempotency_key_reused"
+    status = 409
+
+
 class JobHasEnded(CallerError):
     """The job has ended already, so there is nothing to cancel."""
 
@@ -169,6 +178,16 @@ class DeploymentUnreachable(OperatorError):
     """No deployment of Backhaul was found, or it does not answer."""
 
     code = "deployment_unreachable"
+
+
+class DeploymentBusy(DeploymentUnreachable):
+    """The deployment answered 429 or 5xx; `retry_after` is what it asks for in seconds, where it says."""
+
+    code = "deployment_busy"
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class LocalCloudError(OperatorError):

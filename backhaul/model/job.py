@@ -225,5 +225,10 @@ _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 
 def new_job_id(now: datetime) -> str:
     """Return a new job ID: 26 characters that sort by time (a ULID in lower case)."""
-    number = int(now.astimezone(UTC).timestamp() * 1000) << 80 | secrets.randbits(80)
+    return job_id_from(int(now.astimezone(UTC).timestamp() * 1000), secrets.randbits(80))
+
+
+def job_id_from(milliseconds: int, rest: int) -> str:
+    """Return the job ID of a time since the epoch and 80 further bits."""
+    number = milliseconds << 80 | rest
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

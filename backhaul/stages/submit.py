@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
+from backhaul.idempotency import job_id_of
 from backhaul.model.clock import Clock
-from backhaul.model.errors import InvalidOption, InvalidRequest
+from backhaul.model.errors import InvalidOption, InvalidRequest, KeyReused
 from backhaul.model.job import UPLOAD_GRACE, Job, JobRef, JobState, new_job_id
 from backhaul.model.policy import DAY_SECONDS, DEFAULT, Policy, time_for_work
 from backhaul.model.settings import Settings
@@ -38,12 +39,14 @@ class Submission:
     options: Mapping[str, Any] = field(default_factory=dict)
     sha256: str | None = None
     policy: Policy = DEFAULT
+    key: str | None = None
+    """An idempotency key: requests of a tenant with the same one make one job."""
 
     @classmethod
-    def from_json(cls, body: str | bytes) -> Submission:
+    def from_json(cls, body: str | bytes, key: str | None = None) -> Submission:
         """Read a request body; raises `InvalidRequest` naming the field that is wrong."""
         try:
-            return msgspec.convert(msgspec.json.decode(body), _Body).checked()
+            return replace(msgspec.convert(msgspec.json.decode(body), _Body).checked(), key=key)
         except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidRequest(f"The request body is not what POST /jobs takes: {error}.") from None
 
@@ -66,10 +69,12 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Submitted:
-    """The new job and the form that uploads its file."""
+    """The job and the form that uploads its file."""
 
     job: Job
     upload: PresignedUpload
+    is_new: bool = True
+    """Whether this request made the job, and not an earlier one with the same key."""
 
 
 def submit(
@@ -82,14 +87,17 @@ def submit(
     settings: Settings,
     clock: Clock,
 ) -> Submitted:
-    """Create the job in AWAITING_UPLOAD and return the form; raises a `CallerError` for a bad request."""
+    """Create the job in AWAITING_UPLOAD and return the form; raises a `CallerError` for a bad request.
+
+    A request that is repeated with its idempotency key gets the job that the first one made.
+    """
     processor = registry.create(request.processor, request.options)
     check_size(request.size, settings.max_upload_bytes, processor.options.chunk_bytes)
     _check_times(request.policy, settings)
     options = _checked_options(processor)
     now = clock.now()
     job = Job(
-        ref=JobRef(tenant, new_job_id(now)),
+        ref=JobRef(tenant, new_job_id(now) if request.key is None else job_id_of(tenant, request.key, now)),
         state=JobState.AWAITING_UPLOAD,
         moves=0,
         processor=request.processor,
@@ -103,8 +111,24 @@ def submit(
         due_at=now + timedelta(seconds=settings.upload_window_seconds) + UPLOAD_GRACE,
         expires_at=int((now + timedelta(days=settings.retention_days)).timestamp()),
     )
-    jobs.create(job)
-    return Submitted(job, objects.presign_upload(job, seconds=settings.upload_window_seconds))
+    stored = jobs.create(job)
+    if _asked(stored) != _asked(job):
+        raise KeyReused("This idempotency key belongs to another request. Make a new key for each job.")
+    upload = objects.presign_upload(stored, seconds=_seconds_to_upload(stored, now))
+    return Submitted(stored, upload, is_new=stored.created_at == job.created_at)
+
+
+def _asked(job: Job) -> tuple[Any, ...]:
+    """Return what the caller asked for, as it compares before and after it was stored."""
+    options = msgspec.json.encode(job.options, order="deterministic")
+    return job.processor, options, job.policy, job.file_name, job.declared_size, job.declared_sha256
+
+
+def _seconds_to_upload(job: Job, now: datetime) -> int:
+    """Return how long the form holds: no longer than the job waits for its upload."""
+    if job.due_at is None or job.state is not JobState.AWAITING_UPLOAD:
+        return 1  # the upload was seen already, or its time is over
+    return max(1, int((job.due_at - UPLOAD_GRACE - now).total_seconds()))
 
 
 def _check_times(policy: Policy, settings: Settings) -> None:

@@ -34,15 +34,19 @@ class _EndedRun:
 class JobStore(JobIndex):
     """The job records of one deployment."""
 
-    def create(self, job: Job) -> None:
-        """Store a new job; an ID that exists already is an error, but for this very job written before."""
-        item = item_of(job)
-        self._client.put_item(
-            TableName=self._table,
-            Item=item,
-            ConditionExpression="attribute_not_exists(pk) OR (moves = :moves AND created_at = :created_at)",
-            ExpressionAttributeValues={":moves": item["moves"], ":created_at": item["created_at"]},
-        )
+    def create(self, job: Job) -> Job:
+        """Store a new job and return it, or return the job that is stored under its ID already."""
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=item_of(job),
+                ConditionExpression="attribute_not_exists(pk)",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except self._client.exceptions.ConditionalCheckFailedException as refused:
+            stored: Item = refused.response["Item"]  # type: ignore[typeddict-item]  # the stubs do not know it
+            return job_of(stored)
+        return job
 
     def get(self, ref: JobRef, *, consistent: bool = True) -> Job:
         """Return the job as last written; raises `JobNotFound`.

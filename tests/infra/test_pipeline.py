@@ -274,6 +274,10 @@ class TestApi:
         assert text(stage["AccessLogSettings"]["DestinationArn"]) == "<apiaccesslogs.Arn>"
         assert json.loads(stage["AccessLogSettings"]["Format"])["routeKey"] == "$context.routeKey"
 
+    def test_how_much_the_api_takes_is_a_setting(self, synthesize: Callable[..., Template]):
+        stage = synthesize(api_requests_per_second="7", api_burst="9").properties("ApiGatewayV2::Stage", "apistage")
+        assert stage["DefaultRouteSettings"] == {"ThrottlingBurstLimit": 9, "ThrottlingRateLimit": 7}
+
     def test_the_clients_policy_opens_this_api_and_the_way_to_it_and_nothing_else(self, template: Template):
         arn = "arn:<AWS::Partition>:{}:<AWS::Region>:<AWS::AccountId>:{}"
         assert [grant(each) for name, each in template.statements() if name == "apiclient"] == [

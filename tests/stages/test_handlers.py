@@ -10,12 +10,14 @@ import logging
 import sys
 import warnings
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from backhaul.idempotency import new_key
 from backhaul.model import errors, keys
 from backhaul.model.job import JobState
 
@@ -292,6 +294,15 @@ def test_a_wrong_estimate_is_refused_and_nothing_of_it_is_logged(functions, caps
     assert "'nope'" in refused(functions.estimate(request("POST", "/estimate", body=asked)), 400, "invalid_request")
     refused(functions.estimate(request("POST", "/estimate", body=asked, user=None)), 400, "invalid_request")
     assert SECRET not in capsys.readouterr().out
+
+
+def test_a_submission_that_came_twice_with_one_key_is_one_job_and_counted_once(functions, capsys):
+    event = request("POST", "/jobs", body=wanted())
+    event["headers"]["idempotency-key"] = new_key(datetime.now(UTC))
+    first, second = answered(functions.submit(event)), answered(functions.submit(event))
+    assert (first[0], second[0]) == (202, 202)
+    assert first[1]["job"] == second[1]["job"]
+    assert capsys.readouterr().out.count('"JobsSubmitted":[1') == 1
 
 
 def test_a_body_that_came_in_base64_is_read(functions):

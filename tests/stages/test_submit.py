@@ -6,12 +6,14 @@ import json
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from backhaul.idempotency import new_key
 from backhaul.model import keys
-from backhaul.model.errors import InvalidOption, InvalidRequest, UnknownProcessor
+from backhaul.model.errors import InvalidOption, InvalidRequest, KeyReused, UnknownProcessor
 from backhaul.model.job import JobRef, JobState
 from backhaul.model.policy import Policy
 from backhaul.stages.submit import Submission
@@ -220,8 +222,90 @@ def test_creating_the_same_job_again_after_a_lost_answer_is_no_error(deployment)
 def test_a_job_never_overwrites_one_that_has_its_id(deployment):
     job = deployment.submit("text-stats", b"hello").job
     deployment.dispatch(deployment.put_input(job.ref, b"hello"))
-    with pytest.raises(deployment.store.jobs._client.exceptions.ConditionalCheckFailedException):
-        deployment.store.jobs.create(job)
+    queued = deployment.job(job.ref)
+    assert deployment.store.jobs.create(job) == queued != job
+    assert deployment.job(job.ref) == queued
+
+
+def calls_of(deployment, service: str) -> list[str]:
+    """The operations of a client of the store, from now on."""
+    made: list[str] = []
+    events = getattr(deployment.store, service)._client.meta.events
+    events.register("before-call.*.*", lambda model, **_: made.append(model.name))
+    return made
+
+
+def test_a_submission_that_is_repeated_with_its_key_is_one_job(deployment):
+    key = new_key(deployment.clock.now())
+    request = {"options": {"top": 5}, "policy": Policy(max_cost=Decimal("2.50")), "sha256": SHA256, "key": key}
+    calls = calls_of(deployment, "jobs")
+    first = deployment.submit("text-stats", b"hello", **request)
+    deployment.clock.advance(seconds=40)
+    again = deployment.submit("text-stats", b"hello", **request)
+    assert again.job == first.job
+    assert (first.is_new, again.is_new) == (True, False)
+    assert again.upload.fields["key"] == first.upload.fields["key"]
+    ends = [datetime.fromisoformat(policy_of(each.upload)["expiration"]) for each in (first, again)]
+    assert 35 <= (ends[0] - ends[1]).total_seconds() <= 40  # botocore's clock runs, and the test's stands
+    assert calls == ["PutItem", "PutItem"]
+
+
+def test_a_repeated_submission_changes_nothing_of_a_job_that_has_moved_on(deployment):
+    key = new_key(deployment.clock.now())
+    job = deployment.submit("text-stats", b"hello", key=key).job
+    deployment.dispatch(deployment.put_input(job.ref, b"hello"))
+    moved = deployment.job(job.ref)
+    assert deployment.submit("text-stats", b"hello", key=key).job == moved == deployment.job(job.ref)
+
+
+@pytest.mark.parametrize("changed", [{"options": {"top": 6}}, {"policy": Policy(priority=9)}, {"file_name": "b"}])
+def test_a_key_that_comes_with_another_request_is_refused(deployment, changed):
+    key = new_key(deployment.clock.now())
+    job = deployment.submit("text-stats", b"hello", options={"top": 5}, key=key).job
+    with pytest.raises(KeyReused, match="new key"):
+        deployment.submit("text-stats", b"hello", **{"options": {"top": 5}, "key": key} | changed)
+    assert deployment.job(job.ref) == job
+
+
+def test_the_same_key_of_two_tenants_is_two_jobs_with_two_ids(deployment):
+    """A run is named after its job ID alone."""
+    key = new_key(deployment.clock.now())
+    one, two = (deployment.submit("text-stats", b"hello", tenant=each, key=key).job.ref for each in ("T1", "T2"))
+    assert one.job_id != two.job_id
+
+
+def test_ids_of_jobs_with_keys_sort_by_time_among_those_without(deployment):
+    ids = []
+    for number in range(6):
+        key = new_key(deployment.clock.now()) if number % 2 else None
+        ids.append(deployment.submit("text-stats", b"hello", key=key).job.ref.job_id)
+        deployment.clock.advance(seconds=1)
+    assert ids == sorted(ids)
+    assert all(keys.is_job_id(each) for each in ids)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        " ",
+        "x",
+        "00000000-0000-0000-0000-000000000000",
+        "f47ac10b-58cc-4372-a567-0e02b2c3d479",
+        "{0199e0e0-0000-7000-8000-000000000000}",
+        "ffffffff-ffff-7fff-bfff-ffffffffffff",
+    ],
+)
+def test_what_is_no_key_is_refused(deployment, key):
+    with pytest.raises(InvalidRequest, match="idempotency key"):
+        deployment.submit("text-stats", b"hello", key=key)
+
+
+@pytest.mark.parametrize("minutes", [-61, 61])
+def test_a_key_that_was_not_made_in_the_last_hour_is_refused(deployment, minutes):
+    key = new_key(deployment.clock.now() + timedelta(minutes=minutes))
+    with pytest.raises(InvalidRequest, match="within the last hour"):
+        deployment.submit("text-stats", b"hello", key=key)
 
 
 def test_tenants_whose_names_begin_alike_have_nothing_in_common(deployment):

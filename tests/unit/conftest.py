@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -62,12 +63,12 @@ class Request:
 
 @dataclass(frozen=True)
 class CannedAnswer:
-    """What the server says; `cut` leaves out the last bytes, as a broken connection does."""
+    """What the server says; `cut` leaves out the last bytes, as a broken connection does, and None all of them."""
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
-    cut: int = 0
+    cut: int | None = 0
 
     @classmethod
     def of(cls, value: Any, status: int = 200) -> CannedAnswer:
@@ -105,6 +106,9 @@ def server() -> Iterator[Server]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             answer = known[0].answer(Request(self.command, self.path, headers, body))
+            if answer.cut is None:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)

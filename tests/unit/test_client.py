@@ -5,7 +5,11 @@ import hmac
 import io
 import os
 import re
+import traceback
+from functools import partial
+from heapq import heappop, heappush
 from urllib.parse import parse_qsl, quote
+from uuid import UUID
 
 import pytest
 from botocore.credentials import Credentials
@@ -14,7 +18,7 @@ from botocore.exceptions import UnauthorizedSSOTokenError
 from backhaul.client.client import Backhaul
 from backhaul.client.signing import SigV4
 from backhaul.model.api import Download
-from backhaul.model.errors import DeploymentUnreachable, InvalidRequest, RequestRefused
+from backhaul.model.errors import BackhaulError, DeploymentBusy, DeploymentUnreachable, InvalidRequest, RequestRefused
 from backhaul.model.job import JobState
 from backhaul.model.policy import Policy
 
@@ -27,9 +31,12 @@ def _impatient(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
 
 
+AUTH = SigV4(Credentials("AKIAEXAMPLE", SECRET, "the-token"), "eu-central-1")
+
+
 @pytest.fixture
 def client(server):
-    return Backhaul(server.url, SigV4(Credentials("AKIAEXAMPLE", SECRET, "the-token"), "eu-central-1"))
+    return Backhaul(server.url, AUTH)
 
 
 def signature_of(request):
@@ -232,12 +239,53 @@ def test_a_read_that_never_succeeds_is_given_up(server, client, answer):
     assert len(server.requests) == 5
 
 
-def test_a_submission_is_never_repeated(server, client, answer, tmp_path):
+FAILURES = {
+    "429": (429, {}, 0),
+    "429 with Retry-After": (429, {"Retry-After": "2"}, 0),
+    "429 with a date": (429, {"Retry-After": "Sun, 22 Nov 2026 12:00:00 GMT"}, 0),
+    "429 with nonsense": (429, {"Retry-After": "soon"}, 0),
+    "500": (500, {}, 0),
+    "503": (503, {"Retry-After": "1"}, 0),
+    "a lost connection": (200, {}, None),
+}
+
+
+@pytest.fixture(params=FAILURES)
+def failure(request, answer):
+    status, headers, cut = FAILURES[request.param]
+    return answer(status, b'{"message": "Too Many Requests"}', headers, cut)
+
+
+def test_a_submission_is_repeated_with_the_same_key_until_it_succeeds(
+    takes_uploads, client, answer, failure, tmp_path, caplog
+):
     (tmp_path / "a").write_bytes(b"hello")
-    server.on("POST", "/jobs", answer(503))
-    with pytest.raises(DeploymentUnreachable):
+    taken = takes_uploads.routes["POST", "/jobs"]
+    turns = [failure, failure]
+    takes_uploads.routes["POST", "/jobs"] = lambda request: turns.pop() if turns else taken(request)
+    assert client.submit(tmp_path / "a", "text-stats").job_id == JOB
+    asked = takes_uploads.asked("POST", "/jobs")
+    assert len(asked) == 3
+    assert len({(each.headers["idempotency-key"], each.body) for each in asked}) == 1
+    assert len(takes_uploads.asked("POST", "/bucket")) == 1
+
+
+def test_each_submission_has_a_key_of_its_own(takes_uploads, client, tmp_path):
+    (tmp_path / "a").write_bytes(b"hello")
+    for _ in range(2):
         client.submit(tmp_path / "a", "text-stats")
-    assert len(server.requests) == 1
+    keys = [UUID(each.headers["idempotency-key"]) for each in takes_uploads.asked("POST", "/jobs")]
+    assert len(set(keys)) == 2
+    assert {key.version for key in keys} == {7}
+
+
+def test_a_submission_that_never_succeeds_is_given_up(server, client, answer, tmp_path):
+    (tmp_path / "a").write_bytes(b"hello")
+    server.on("POST", "/jobs", answer(429, headers={"Retry-After": "7"}))
+    with pytest.raises(DeploymentBusy, match="takes no more requests for now") as raised:
+        client.submit(tmp_path / "a", "text-stats")
+    assert len(server.requests) == 5
+    assert raised.value.retry_after == 7
 
 
 def test_a_deployment_that_is_not_there_is_unreachable():
@@ -253,6 +301,14 @@ def test_credentials_that_ran_out_say_what_to_do(server):
 
     with pytest.raises(DeploymentUnreachable, match="Log in again"):
         Backhaul(server.url, SigV4(Expired("a", "b"), "eu-central-1")).job(JOB)
+
+
+@pytest.mark.parametrize("token", ["one\nHIDDEN", "one\u2028HIDDEN"])
+def test_a_session_token_that_no_header_takes_is_refused_and_never_shown(server, token):
+    with pytest.raises(DeploymentUnreachable, match="the session token has a line break") as raised:
+        Backhaul(server.url, SigV4(Credentials("a", "b", token), "eu-central-1")).job(JOB)
+    assert "HIDDEN" not in "".join(traceback.format_exception(raised.value))
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("status", [403, 400])
@@ -310,8 +366,8 @@ def test_following_ends_with_the_job_and_waits_ever_longer_until_three_seconds(s
     pauses = []
     states = [job.state for job in client.follow(JOB, sleep=pauses.append)]
     assert states == [JobState.RUNNING] * 15 + [JobState.PARTIAL]
-    assert pauses == sorted(pauses)
-    assert (pauses[0], pauses[-1]) == (0.3, 3.0)
+    usual = [min(0.3 * 1.3**number, 3.0) for number in range(15)]
+    assert all(0.8 * each <= pause <= 1.2 * each for pause, each in zip(pauses, usual, strict=True))
 
 
 class Clock:
@@ -329,11 +385,11 @@ class Clock:
 
 def test_following_outlasts_a_deployment_that_is_silent_for_a_while(server, client, view, answer):
     clock, failures = Clock(), []
-    silence = [answer(500)] * 15
+    silence = [answer(500)] * 6
     server.on("GET", f"/jobs/{JOB}", *[answer.of(view()), *silence] * 2, answer.of(view("SUCCEEDED")))
     following = client.follow(JOB, patience=60, unanswered=failures.append, clock=clock, sleep=clock.sleep)
     assert [job.state for job in following] == [JobState.RUNNING] * 2 + [JobState.SUCCEEDED]
-    assert len(failures) == 30
+    assert len(failures) == 12
     assert clock.now > 60  # longer in all than it would wait at once
 
 
@@ -345,12 +401,82 @@ def test_following_gives_up_in_the_end_and_says_how_to_resume(server, client, vi
     assert 60 <= clock.now < 64
 
 
-def test_a_deployment_that_never_answered_is_not_waited_for(server, client, answer):
-    server.on("GET", f"/jobs/{JOB}", answer(500))
+@pytest.mark.parametrize("answered", [None, 404, 200])
+def test_what_never_answered_as_a_deployment_is_not_waited_for(server, answer, answered):
+    server.on("GET", f"/jobs/{JOB}", answer(answered or 200, b"hello"))
+    url = server.url if answered else "http://127.0.0.1:1"
     clock = Clock()
-    with pytest.raises(DeploymentUnreachable):
-        list(client.follow(JOB, clock=clock, sleep=clock.sleep))
+    with pytest.raises(BackhaulError):
+        list(Backhaul(url, AUTH).follow(JOB, clock=clock, sleep=clock.sleep))
     assert clock.now == 0
+
+
+def test_following_goes_on_through_every_failure_that_may_pass(server, client, view, answer, failure):
+    clock, told = Clock(), []
+    server.on("GET", f"/jobs/{JOB}", answer.of(view()), failure, failure, answer.of(view("SUCCEEDED")))
+    following = client.follow(JOB, unanswered=told.append, clock=clock, sleep=clock.sleep)
+    assert [job.state for job in following] == [JobState.RUNNING, JobState.SUCCEEDED]
+    assert len(told) == 2
+    assert len(server.requests) == 4  # the pauses are the follower's own: nothing repeats a poll meanwhile
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_following_begins_although_the_deployment_is_busy(server, client, view, answer, status):
+    clock = Clock()
+    server.on("GET", f"/jobs/{JOB}", answer(status), answer(status), answer.of(view("SUCCEEDED")))
+    assert [job.state for job in client.follow(JOB, clock=clock, sleep=clock.sleep)] == [JobState.SUCCEEDED]
+
+
+def test_following_waits_as_long_as_it_is_asked_to_but_not_beyond_its_own_time_limit(server, client, view, answer):
+    pauses, clock = [], Clock()
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        clock.sleep(seconds)
+
+    busy, very = (answer(429, headers={"Retry-After": seconds}) for seconds in ("20", "3600"))
+    server.on("GET", f"/jobs/{JOB}", answer.of(view()), busy, answer.of(view()), very)
+    with pytest.raises(DeploymentUnreachable, match="The job goes on"):
+        list(client.follow(JOB, patience=60, clock=clock, sleep=sleep))
+    assert pauses[1] == 20
+    assert pauses[3:] == [pytest.approx(60, abs=1)]
+
+
+def test_a_client_that_follows_many_jobs_asks_little_more_often_than_for_a_few(server, client, view, answer):
+    server.on("GET", f"/jobs/{JOB}", answer.of(view()))
+    seconds, rates = 60, {}
+    for jobs in (1, 6, 60):
+        clock = Clock()
+        pauses = [0.0] * jobs
+        followed = [
+            client.follow(JOB, clock=clock, sleep=partial(pauses.__setitem__, number)) for number in range(jobs)
+        ]
+        for each in followed:
+            next(each)
+        due = [(0.0, number) for number in range(jobs)]
+        polls = 0
+        while (now := heappop(due))[0] < seconds:
+            next(followed[now[1]])
+            polls += 1
+            heappush(due, (now[0] + pauses[now[1]], now[1]))
+        rates[jobs] = polls / seconds
+        for each in followed:
+            each.close()
+    assert rates[1] < 0.6
+    assert rates[6] < 3
+    assert rates[60] < 3 + 60 / seconds  # the first poll of each is at once
+
+
+def test_followers_that_begin_at_once_do_not_ask_in_step(server, client, view, answer):
+    server.on("GET", f"/jobs/{JOB}", answer.of(view()))
+    pauses = []
+    for _ in range(5):
+        following = client.follow(JOB, sleep=pauses.append)
+        next(following)
+        next(following)
+        following.close()
+    assert len(set(pauses)) == 5
+    assert all(0.24 <= pause <= 0.36 for pause in pauses)
 
 
 def test_the_processors_come_with_their_options(server, client, answer):
@@ -406,11 +532,18 @@ def test_a_redrive_tells_whether_a_run_was_started(server, client, view, answer,
 
 
 @pytest.mark.parametrize("call", ["cancel", "redrive"])
-def test_a_command_is_never_repeated(server, client, answer, call):
-    server.on("POST", f"/jobs/{JOB}/{call}", answer(503))
+@pytest.mark.parametrize(("status", "cut"), [(500, 0), (503, 0), (200, None)])
+def test_a_command_that_may_have_been_carried_out_is_never_repeated(server, client, answer, call, status, cut):
+    server.on("POST", f"/jobs/{JOB}/{call}", answer(status, cut=cut))
     with pytest.raises(DeploymentUnreachable):
         getattr(client, call)(JOB)
     assert len(server.requests) == 1
+
+
+def test_a_command_that_the_throttle_turned_away_is_repeated(server, client, view, answer):
+    server.on("POST", f"/jobs/{JOB}/cancel", answer(429), answer(429), answer.of(view("CANCELLED"), 202))
+    assert client.cancel(JOB).state is JobState.CANCELLED
+    assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize(
