@@ -24,6 +24,11 @@ def main() -> None:
         code = INTERRUPTED
     except Terminated:
         code = TERMINATED
+    except Exception as error:
+        from backhaul.cli.screen import say_traceback
+
+        say_traceback(error)
+        code = 1
     sys.exit(code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from importlib.metadata import version
@@ -25,7 +26,7 @@ from backhaul.cli import (
     usage,
 )
 from backhaul.cli.exits import EPILOG, Exit, exit_of
-from backhaul.cli.screen import OPERATORS, THIS_MACHINE, plain, say, show
+from backhaul.cli.screen import OPERATORS, THIS_MACHINE, Logged, plain, say, show
 from backhaul.client.discovery import AWS_ERRORS, said
 from backhaul.model.errors import BackhaulError
 
@@ -71,6 +72,7 @@ def _options(
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
+    logging.lastResort = Logged(logging.WARNING)
     try:
         code = int(app(arguments, standalone_mode=False) or 0)
     except typer.TyperException as error:
@@ -87,7 +89,7 @@ def run(arguments: list[str]) -> int:
         return Exit.UNREACHABLE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        say(f"[red]Error:[/red] Reading or writing failed: {plain(where)}{error.strerror or error}.")
+        say(f"[red]Error:[/red] Reading or writing failed: {plain(where)}{plain(error.strerror or str(error))}.")
         _leave_unwritten()
         return Exit.UNWRITTEN
     if code == Exit.INTERRUPTED:  # so typer tells of Ctrl-C

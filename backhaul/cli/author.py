@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,8 @@ import typer
 from backhaul.cli.exits import Exit
 from backhaul.cli.jobs import whole_file
 from backhaul.cli.processor import Folder, Options, find, parse_options
-from backhaul.cli.screen import THIS_MACHINE, say, transfer
+from backhaul.cli.safe import stdout_bytes
+from backhaul.cli.screen import THIS_MACHINE, plain, say, say_traceback, transfer
 from backhaul.client.upload import size_of
 from backhaul.model.errors import BackhaulError
 from backhaul.model.money import display
@@ -52,7 +52,7 @@ def try_processor(
     with ExitStack() as stack:
         # An output that goes to the terminal has it for itself.
         moved = stack.enter_context(transfer(processor, size, shown=bool(output) or not sys.stdout.isatty()))
-        target = _Target(stack.enter_context(whole_file(output)) if output else sys.stdout.buffer)
+        target = _Target(stack.enter_context(whole_file(output)) if output else stdout_bytes())
         try:
             tried = trial(create, FileSource(file), cast(BinaryIO, target), moved, calls)
         except BackhaulError:
@@ -60,10 +60,10 @@ def try_processor(
         except Exception as error:
             if error is target.failure:
                 raise
-            traceback.print_exception(error)
+            say_traceback(error)
             raise typer.Exit(Exit.FAILED) from None
     sys.stdout.flush()
-    tallies = "".join(f", {name} {amount:,}" for name, amount in tried.tallies.items())
+    tallies = "".join(f", {plain(name)} {amount:,}" for name, amount in tried.tallies.items())
     paid = f", {calls.calls:,} calls for {display(calls.cost)}" if calls else ""
     say(f"{tried.chunks} chunks, {tried.records:,} records{tallies}{paid}.")
     return 0

@@ -55,7 +55,7 @@ def show_budget(
         emit_json({"job_id": job.job_id, "state": job.state, "cost": job.cost})
         return 0
     said = cost_line(job.cost) if job.cost else "nothing spent, and no cap"
-    show(f"[bold]{job.job_id}[/bold]  {styled(job.state)}  {said}")
+    show(f"[bold]{plain(job.job_id)}[/bold]  {styled(job.state)}  {said}")
     if job.cost and job.cost.usage:
         show(usage_table([("", name, each) for name, each in job.cost.usage.items()]))
     return 0
@@ -112,7 +112,7 @@ def raise_budget(
     with connect(stack) as client:
         total = _more(client, job_id, amount[1:]) if amount.startswith("+") else dollars_of(amount, "AMOUNT")
         done = client.raise_budget(job_id, total, reason)
-        say(_raised(done) + (f" Follow it with: backhaul watch {job_id}" if done.started and not wait else ""))
+        say(_raised(done) + (f" Follow it with: backhaul watch {plain(job_id)}" if done.started and not wait else ""))
         if done.started and wait:
             done = replace(done, job=follow(client, job_id))
     if json:
@@ -132,7 +132,7 @@ def _more(client: Backhaul, job_id: str, text: str) -> str:
 
 def _raised(done: RaisedView) -> str:
     job = done.job
-    name = f"Job [bold]{job.job_id}[/bold]"
+    name = f"Job [bold]{plain(job.job_id)}[/bold]"
     said = f"{name}: {cost_line(job.cost)}." if job.cost else f"{name}: nothing spent."
     if done.started:
         chunks = "1 chunk" if done.chunks == 1 else f"{done.chunks:,} chunks"
@@ -144,11 +144,11 @@ def _why_not(done: RaisedView, job: JobView) -> str:
     if done.exceeded:
         return " That is no more than it has spent, so it makes no further call."
     if job.stopping is not None and job.stopping.code == BUDGET_EXHAUSTED:
-        return f" It is about to be PAUSED all the same; then go on with: backhaul redrive {job.job_id}"
+        return f" It is about to be PAUSED all the same; then go on with: backhaul redrive {plain(job.job_id)}"
     if job.state is JobState.PAUSED and job.cause is not None:
         return f" It stays PAUSED: {plain(job.cause.message)}"
     if job.state.is_terminal:
-        return f" It is {job.state}; to do what is missing: backhaul redrive {job.job_id}"
+        return f" It is {job.state}; to do what is missing: backhaul redrive {plain(job.job_id)}"
     return ""
 
 

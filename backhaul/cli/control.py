@@ -75,7 +75,7 @@ def redrive(
 
 
 def _cancelled(before: JobView, job: JobView) -> str:
-    name = f"Job [bold]{job.job_id}[/bold]"
+    name = f"Job [bold]{plain(job.job_id)}[/bold]"
     if before.state is JobState.CANCELLED:
         return f"{name} was cancelled already."
     if job.state is JobState.CANCELLED:
@@ -86,7 +86,7 @@ def _cancelled(before: JobView, job: JobView) -> str:
 
 
 def _redriven(done: RedrivenView, *, only_failed: bool) -> str:
-    name = f"ob [bold]{done.job.job_id}[/bold]"
+    name = f"ob [bold]{plain(done.job.job_id)}[/bold]"
     if done.started:
         chunks = "1 chunk" if done.chunks == 1 else f"{done.chunks:,} chunks"
         return f"J{name} goes on with run {done.job.run}{f', for {chunks}' if done.chunks else ''}."
@@ -97,4 +97,4 @@ def _redriven(done: RedrivenView, *, only_failed: bool) -> str:
 
 
 def _how_to_follow(job: JobView) -> str:
-    return f" Follow it with: backhaul watch {job.job_id}"
+    return f" Follow it with: backhaul watch {plain(job.job_id)}"

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from backhaul.cli.safe import printable
 from backhaul.cli.screen import age, console, plain, plain_table
 from backhaul.operations.dead_letters import DeadLetter, short_ids
 from backhaul.operations.reasons import MEANINGS
@@ -45,7 +46,7 @@ def listing(dead_letters: Sequence[DeadLetter]) -> Table | str:
             cells.append(str(dead_letter.chunk.chunk) if dead_letter.chunk else "")
         if many:
             cells.append(str(len(dead_letter.copies)))
-        shown.add_row(*cells, _cut(first_sentence(dead_letter.says)))
+        shown.add_row(*map(plain, cells), _cut(first_sentence(dead_letter.says)))
     for column in shown.columns[:-1]:
         column.no_wrap = True
     return shown
@@ -56,6 +57,7 @@ def _narrow(dead_letters: Sequence[DeadLetter], width: int) -> str:
     rows = [("QUEUE", "ID", "REASON", "AGE", "JOB"), *(_cells(dead_letter, names) for dead_letter in dead_letters)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [plain(line) for line in lines]
     said = ("  " + _details(dead_letter) + _line(first_sentence(dead_letter.says)) for dead_letter in dead_letters)
     below = (f"[dim]{plain(each if len(each) <= width else each[: width - 1] + '…')}[/dim]" for each in said)
     pairs = zip(lines[1:], below, strict=True)
@@ -75,7 +77,7 @@ def _details(dead_letter: DeadLetter) -> str:
 
 def in_full(dead_letter: DeadLetter) -> str:
     """Return everything about one dead letter: where it is, why, what was tried, and its body."""
-    lines = [f"[bold]{dead_letter.oldest.message_id}[/bold]  {dead_letter.queue}"]
+    lines = [f"[bold]{plain(dead_letter.oldest.message_id)}[/bold]  {dead_letter.queue}"]
     lines.append(f"  {dead_letter.reason}: {MEANINGS[dead_letter.reason]}")
     lines.append(
         f"  sent {dead_letter.sent_at:%Y-%m-%d %H:%M:%S} UTC, {age(dead_letter.sent_at)} ago; {_handled(dead_letter)}"
@@ -150,9 +152,7 @@ def outcome_table(done: Sequence[SettledUnit], names: Mapping[str, str], *, dry_
         dead_letters, fate = settled.unit.dead_letters, settled.outcome.fate
         name = names[dead_letters[0].oldest.message_id]
         styled = Text(fate, style=_STYLES.get(fate, "green"))
-        shown.add_row(
-            dead_letters[0].queue, name, str(len(dead_letters)), styled, Text.from_markup(plain(settled.outcome.said))
-        )
+        shown.add_row(dead_letters[0].queue, plain(name), str(len(dead_letters)), styled, plain(settled.outcome.said))
     for column in shown.columns[:-1]:
         column.no_wrap = True
     return shown
@@ -192,6 +192,4 @@ def _line(text: str) -> str:
 
 
 def _cut(text: str) -> Text:
-    shown = Text.from_markup(plain(_line(text)), overflow="ellipsis")
-    shown.no_wrap = True
-    return shown
+    return Text(printable(_line(text)), no_wrap=True, overflow="ellipsis")

@@ -18,7 +18,9 @@ NEAR = timedelta(hours=1)
 def describe(job: JobView, now: datetime) -> str:
     """Return a job in one paragraph, as markup."""
     run = f" (run {job.run})" if job.run > 1 else ""
-    lines = [f"[bold]{job.job_id}[/bold]  {styled(job.state)}{run}  {plain(job.processor)}  {plain(job.file_name)}"]
+    lines = [
+        f"[bold]{plain(job.job_id)}[/bold]  {styled(job.state)}{run}  {plain(job.processor)}  {plain(job.file_name)}"
+    ]
     lines += [f"  {line}" for line in (*_done(job), *notes_on(job, now).values(), *_next(job))]
     return "\n".join(lines)
 
@@ -86,12 +88,12 @@ def _next(job: JobView) -> Iterator[str]:
     """Yield the commands that go on from a job of which chunks are missing, and so a receipt names them."""
     if not job.state.is_terminal or not job.counts.chunks_failed:
         return
-    code = job.cause.code if job.cause else ""
-    yield f"see which:  backhaul result {job.job_id} --receipt"
+    code, job_id = job.cause.code if job.cause else "", plain(job.job_id)
+    yield f"see which:  backhaul result {job_id} --receipt"
     if code == BUDGET_EXHAUSTED and job.state is JobState.PAUSED:
-        yield f"go on:      backhaul budget raise {job.job_id} AMOUNT"
+        yield f"go on:      backhaul budget raise {job_id} AMOUNT"
     elif code == DAY_BUDGET_EXHAUSTED:
-        yield f"go on:      backhaul redrive {job.job_id}"
+        yield f"go on:      backhaul redrive {job_id}"
     elif code != "unsuitable_input":  # the same file would fail again
         # Not --only-failed: a run that passed its deadline has left out chunks that it never tried.
-        yield f"try again:  backhaul redrive {job.job_id}"
+        yield f"try again:  backhaul redrive {job_id}"

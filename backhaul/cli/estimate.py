@@ -104,11 +104,11 @@ def _look_at(file: Path, create: Callable[[], Processor]) -> Look:
 
 
 def _table(made: Estimate) -> Table:
-    table = plain_table(made.processor.upper(), "LOW", "LIKELY", "HIGH")
+    table = plain_table(plain(made.processor.upper()), "LOW", "LIKELY", "HIGH")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in _rows(made):
-        table.add_row(*row)
+        table.add_row(*map(plain, row))
     return table
 
 
@@ -140,7 +140,7 @@ def _costs(cost: CostRange) -> tuple[str, str, str]:
 
 def _how(made: Estimate, look: Look) -> str:
     """Return what the job cannot be faster than, and how much of the file that is made from."""
-    said = f"It takes {_time(made.seconds)} at the least, because of {_LIMITS[made.limit].format(made.slowest)}."
+    said = f"It takes {_time(made.seconds)} at the least, because of {plain(_LIMITS[made.limit].format(made.slowest))}."
     if made.read < made.size:
         said += (
             f" Read: {made.read / made.size:.1%} of the file, so that the rest may differ by {look.sampled.error:.0%}."

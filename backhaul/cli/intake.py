@@ -31,7 +31,7 @@ def intake(json: Json = False, stack: Stack = None) -> int:
     if found.queued:
         table = plain_table("TENANT", "PRIORITY", "QUEUED", "HEAD", "WAITS")
         for each in found.queued:
-            head = (each.head, age(each.head_since))
+            head = (plain(each.head), age(each.head_since))
             table.add_row(plain(each.tenant), str(each.priority), f"{each.jobs:,}", *head)
         show(table)
     return 0

@@ -16,6 +16,7 @@ import typer
 from backhaul.cli.describe import describe
 from backhaul.cli.exits import exit_of
 from backhaul.cli.progress import JobProgress
+from backhaul.cli.safe import stdout_bytes
 from backhaul.cli.screen import emit_json, job_table, plain, say, show, transfer
 from backhaul.client.client import Backhaul
 from backhaul.client.discovery import connect
@@ -97,7 +98,7 @@ def result(
                 client.fetch(download, file, progress=moved)
             say(f"Wrote {download.size:,} bytes to {plain(str(output))}.")
         elif not json:
-            client.fetch(download, sys.stdout.buffer)
+            client.fetch(download, stdout_bytes())
             sys.stdout.flush()
         if json:
             emit_json(download)

@@ -6,11 +6,10 @@ from pkgutil import iter_modules
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 import backhaul.stages
 from backhaul.cli.exits import Exit
-from backhaul.cli.screen import emit_json, say, show
+from backhaul.cli.screen import emit_json, plain, say, show
 from backhaul.local import LocalCloud
 from backhaul.local.status import State
 
@@ -19,14 +18,14 @@ app = typer.Typer(no_args_is_help=True, help="Run the whole pipeline on this mac
 
 def report(step: str, seconds: float) -> None:
     """Tell of one finished step and how long it took."""
-    say(f"  [dim]{seconds:6.1f} s[/dim]  {escape(step)}")
+    say(f"  [dim]{seconds:6.1f} s[/dim]  {plain(step)}")
 
 
 @app.command()
 def up() -> int:
     """Start the local cloud and deploy this checkout to it; again after a change of code."""
     connection = LocalCloud().up(report)
-    say(f"The local cloud is up at {connection.endpoint_url}.")
+    say(f"The local cloud is up at {plain(connection.endpoint_url)}.")
     say("Try: backhaul submit README.md -p text-stats --wait")
     return 0
 
@@ -48,7 +47,7 @@ def status(
     if json:
         emit_json(found)
     else:
-        show(escape(str(found)))
+        show(plain(str(found)))
     return Exit.SUCCEEDED if found.state is State.RUNNING else Exit.FAILED
 
 
@@ -62,12 +61,12 @@ def logs(
     if function is not None and function not in stages:
         raise typer.BadParameter(f"{function!r} is no stage. Use one of: {', '.join(stages)}.")
     for line in LocalCloud().logs(function, follow=follow):
-        show(escape(line))
+        show(plain(line))
     return 0
 
 
 @app.command()
 def env() -> int:
     """Print the variables that point AWS tools at the local cloud: eval "$(backhaul local env)"."""
-    show(escape(LocalCloud().env()))
+    show(plain(LocalCloud().env()))
     return 0

@@ -65,7 +65,7 @@ class JobProgress:
     def update(self, job: JobView) -> None:
         """Show the job as it now stands; say once what is new about it, without a terminal also each state."""
         if not console.is_terminal and job.state is not self._state:
-            say(f"{job.job_id} {job.state}")
+            say(f"{plain(job.job_id)} {job.state}")
         notes = notes_on(job, datetime.now(UTC))
         for kind in notes.keys() - self._noted:
             say(notes[kind])

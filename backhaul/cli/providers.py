@@ -203,7 +203,7 @@ def _listing(found: Sequence[Listed], now: datetime) -> Table | str:
         given = each.stored.provider
         limits = (f"{limit:,}" if limit else "-" for limit in (given.requests_per_minute, given.tokens_per_minute))
         prices = (text_of(price) for price in (given.price_input, given.price_output))
-        table.add_row(given.name, given.kind, plain(given.model or "-"), *limits, *prices, in_words(each, now))
+        table.add_row(plain(given.name), given.kind, plain(given.model or "-"), *limits, *prices, in_words(each, now))
     for column in (3, 4, 5, 6):
         table.columns[column].justify = "right"
     for column in (0, 1, 3, 4, 5, 6, 7):
@@ -217,7 +217,7 @@ def _two_lines(each: Listed, now: datetime) -> str:
     limits = ((given.requests_per_minute, "requests"), (given.tokens_per_minute, "tokens"))
     said = [plain(given.model)] * bool(given.model) + [f"{limit:,} {what}/min" for limit, what in limits if limit]
     said.append(f"${text_of(given.price_input)}/M in, ${text_of(given.price_output)}/M out")
-    return f"[bold]{given.name}[/bold]  {given.kind}  {in_words(each, now)}\n  [dim]{', '.join(said)}[/dim]"
+    return f"[bold]{plain(given.name)}[/bold]  {given.kind}  {in_words(each, now)}\n  [dim]{', '.join(said)}[/dim]"
 
 
 def _value(each: Listed) -> dict[str, Any]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -23,10 +23,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from backhaul.cli.safe import Console, escaped_json, printable
+from backhaul.cli.safe import plain as plain  # every command imports it from here
 from backhaul.model.api import JobView
 from backhaul.model.job import JobState
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True)
 
 OPERATORS = "Operators"
 THIS_MACHINE = "On this machine"
@@ -50,17 +52,30 @@ def say(markup: str) -> None:
     console.print(markup, soft_wrap=True)
 
 
+def say_traceback(error: BaseException) -> None:
+    """Tell the person at the terminal where an exception comes from."""
+    say(plain("".join(traceback.format_exception(error)).rstrip()))
+
+
+class Logged(logging.Handler):
+    """Tells the person at the terminal what libraries warn of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one record."""
+        say(plain(self.format(record)))
+
+
 def emit_json(value: Any) -> None:
     """Write one JSON document to stdout."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+    sys.stdout.write(escaped_json(msgspec.json.format(msgspec.json.encode(value)).decode()) + "\n")
     sys.stdout.flush()
 
 
 def show(answer: Table | str) -> None:
     """Write what was asked for to stdout, never folded where a program reads it."""
-    stdout = Console(file=sys.stdout, highlight=False)
+    stdout = Console(file=sys.stdout)
     if not stdout.is_terminal:
-        stdout = Console(file=sys.stdout, highlight=False, width=UNFOLDED, color_system=None)
+        stdout = Console(file=sys.stdout, width=UNFOLDED, color_system=None)
     stdout.print(answer, soft_wrap=isinstance(answer, str))
 
 
@@ -77,7 +92,7 @@ def job_table(jobs: Iterable[JobView]) -> Table:
     found = tuple(jobs)
     table = plain_table("JOB", "STATE", "PROCESSOR", "PROGRESS", "AGE", "FILE")
     for job in found:
-        row = (job.job_id, styled(job.state), _cut(job.processor), f"{job.progress:.0%}", age(job.created_at))
+        row = (plain(job.job_id), styled(job.state), _cut(job.processor), f"{job.progress:.0%}", age(job.created_at))
         table.add_row(*row, _cut(job.file_name))
     for column, texts in ((0, [job.job_id for job in found]), (1, [job.state for job in found])):
         table.columns[column].min_width = max(map(len, texts), default=0)
@@ -87,22 +102,13 @@ def job_table(jobs: Iterable[JobView]) -> Table:
 
 
 def _cut(text: str) -> Text:
-    return Text(_printable(text.replace("\n", " ")), no_wrap=True, overflow="ellipsis")
+    return Text(printable(text.replace("\n", " ")), no_wrap=True, overflow="ellipsis")
 
 
 def styled(state: JobState) -> str:
     """Return a state in its colour."""
     style = STATE_STYLES.get(state, "cyan")
     return f"[{style}]{state}[/{style}]"
-
-
-def plain(text: str) -> str:
-    """Return text of any origin as markup that shows it and does nothing else to a terminal."""
-    return escape(_printable(text))
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def option_text(value: Any) -> str:
@@ -139,7 +145,7 @@ def transfer(title: str, size: int, *, shown: bool = True) -> Iterator[Callable[
 def transfers(titles: tuple[str, ...], size: int, *, shown: bool = True) -> Iterator[tuple[Callable[[int], None], ...]]:
     """Show a progress bar for each pass over the bytes, once it moves; yields for each what `transfer` does."""
     columns = (
-        TextColumn("{task.description:<12}"),
+        TextColumn("{task.description:<12}", markup=False),
         BarColumn(),
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),

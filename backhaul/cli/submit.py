@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from backhaul.cli.estimate import NoEstimate, refuse_above_cap
 from backhaul.cli.exits import exit_of
@@ -23,7 +22,7 @@ from backhaul.cli.policy import (
     policy_of,
 )
 from backhaul.cli.processor import Options, ProcessorName, parse_options
-from backhaul.cli.screen import emit_json, option_text, plain_table, say, show, transfers
+from backhaul.cli.screen import emit_json, option_text, plain, plain_table, say, show, transfers
 from backhaul.client.discovery import connect
 from backhaul.client.upload import size_of
 
@@ -74,7 +73,7 @@ def submit(
             refuse_above_cap(client, file, processor, options, policy)
         with transfers(("hashing", "uploading"), size) as (hashed, moved):
             job = client.submit(file, processor, options, policy=policy, hashing=hashed, progress=moved)
-        say(f"Job [bold]{job.job_id}[/bold] submitted. Follow it with: backhaul watch {job.job_id}")
+        say(f"Job [bold]{plain(job.job_id)}[/bold] submitted. Follow it with: backhaul watch {plain(job.job_id)}")
         if wait:
             job = follow(client, job.job_id)
     if wait:
@@ -83,7 +82,7 @@ def submit(
     if json:
         emit_json(job)
     else:
-        show(job.job_id)
+        show(plain(job.job_id))
     return 0
 
 
@@ -96,10 +95,10 @@ def processors(json: Json = False, stack: Stack = None) -> int:
         return 0
     table = plain_table("PROCESSOR", "OPTION", "TYPE", "DEFAULT", "DESCRIPTION")
     for each in found:
-        table.add_row(f"[bold]{each.name}[/bold]", "", "", "", escape(each.summary))
+        table.add_row(f"[bold]{plain(each.name)}[/bold]", "", "", "", plain(each.summary))
         for option in each.options:
             limits = f" ({option.limits})" if option.limits else ""
-            texts = (option_text(option.default), option.description + limits)
-            table.add_row("", option.name, option.type, *map(escape, texts))
+            texts = (option.name, option.type, option_text(option.default), option.description + limits)
+            table.add_row("", *map(plain, texts))
     show(table)
     return 0

@@ -20,6 +20,7 @@ TALK_TO_THEMSELVES = {
     "test_cli_control",
     "test_cli_estimate",
     "test_cli_policy",
+    "test_cli_safe",
     "test_client",
     "test_deploy",
     "test_lambda_quota",
