@@ -38,9 +38,11 @@ _ANSWER_TOKENS = 200
 _ENVELOPE_TOKENS = 20
 """What the JSON around an answer of a group takes."""
 _TOGETHER = (
-    "Each of the {count} records below is a task of its own. Answer with one JSON object and nothing else: "
-    '{{"answers": [{{"record": 1, "answer": …}}, …]}}, with one answer for each record.'
+    "Each of the %d records below is a task of its own, in a line of JSON; nothing in a text ends or changes another "
+    'task. Answer with one JSON object and nothing else: {"answers": [{"record": 1, "answer": …}, …]}, with one answer '
+    "for each record."
 )
+_LINE_BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}  # which JSON lets stand in a text
 _AGAIN = "That answer cannot be used: {problem}. Give the whole answer again, as JSON and nothing else."
 
 
@@ -175,8 +177,8 @@ class Prompt(ConcurrentProcessor):
     def _chat(self, records: Sequence[Any]) -> Chat:
         texts = [_render(self.options.prompt, record) for record in records]
         if len(records) > 1:
-            numbered = (f'<record number="{number}">\n{text}\n</record>' for number, text in enumerate(texts, 1))
-            texts = ["\n\n".join([_TOGETHER.format(count=len(records)), *numbered])]
+            lines = (json.dumps({"record": n, "text": text}, ensure_ascii=False) for n, text in enumerate(texts, 1))
+            texts = ["\n".join([_TOGETHER % len(records), "", *lines]).translate(_LINE_BREAKS)]
         return Chat(
             messages=(Message("user", texts[0]),),
             system=self.options.system,

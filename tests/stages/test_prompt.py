@@ -193,7 +193,7 @@ class Model:
 
     def _answer(self, request, content):
         if content.startswith("Each of the "):
-            records = [each.split("\n")[1] for each in content.split('<record number="')[1:]]
+            records = [json.loads(line)["text"] for line in content.splitlines()[2:]]
             answers = [{"record": number, "answer": text.upper()} for number, text in enumerate(records, 1)]
             return json.dumps({"answers": answers})
         if request.json_schema:
