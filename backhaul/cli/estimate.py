@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from backhaul.cli.jobs import Json, Stack
-from backhaul.cli.processor import PROCESSORS, Folder, Options, ProcessorName, find, parse_options
+from backhaul.cli.processor import Folder, Options, ProcessorName, find, parse_options, registry_for
 from backhaul.cli.screen import emit_json, plain, plain_table, say, show, transfer
 from backhaul.client.client import Backhaul
 from backhaul.client.discovery import connect
@@ -21,7 +21,6 @@ from backhaul.estimate.sampling import READ_WHOLE, SAMPLE_BYTES, Look, expects_c
 from backhaul.model.errors import InvalidRequest, UnknownProcessor
 from backhaul.model.money import display, nanodollars
 from backhaul.plugin.processor import Processor
-from backhaul.plugin.registry import find_processors
 from backhaul.reading import FileSource
 
 NoEstimate = Annotated[
@@ -78,7 +77,7 @@ def refuse_above_cap(
     if policy.get("max_cost") is None:
         return
     cap = nanodollars(policy["max_cost"])
-    found = find_processors(PROCESSORS)
+    found = registry_for(processor)
     try:
         if not expects_calls(found.create(processor, options)):
             return

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from backhaul.model.errors import InvalidRequest, UnknownProcessor
-from backhaul.plugin.registry import Registry, find_processors
+from backhaul.model.errors import InvalidProcessor, InvalidRequest, UnknownProcessor
+from backhaul.plugin.registry import Registry, files_claiming, find_processors
 
 PROCESSORS = Path("processors")
 """Where a user's own processors lie, below the folder in which a command is run."""
@@ -28,10 +28,27 @@ Folder = Annotated[
 ]
 
 
+def registry_for(processor: str, folder: Path | None = None) -> Registry:
+    """Return the processors among which to look for this one.
+
+    Whoever uses a built-in, or an installed one, runs no file of the current folder: it may be anybody's. Raises
+    `InvalidProcessor` where one of these files seems to define a processor of the same name.
+    """
+    installed = find_processors()
+    if folder is not None or processor not in installed.processors:
+        return find_processors(folder or PROCESSORS)
+    for path in files_claiming(processor, PROCESSORS):
+        raise InvalidProcessor(
+            f"{path} seems to define a processor {processor!r}, and there is one already; rename yours. "
+            f"If it does not, load it with --folder {PROCESSORS}."
+        )
+    return installed
+
+
 def find(processor: str, folder: Path | None = None) -> Registry:
     """Return where the processor is; raises `InvalidRequest`, which says where it was looked for."""
+    found = registry_for(processor, folder)
     folder = folder or PROCESSORS
-    found = find_processors(folder)
     try:
         found.get(processor)
     except UnknownProcessor as error:

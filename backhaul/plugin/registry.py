@@ -98,6 +98,20 @@ def find_processors(folder: Path | None = None) -> Registry:
     return _sort_out(found, broken)
 
 
+def files_claiming(name: str, folder: Path) -> list[Path]:
+    """Return the files of a folder that seem to define a processor of this name; none of them is run."""
+    return [path for path in _files_in(folder) if name in _claimed_in(path)]
+
+
+def _files_in(folder: Path | None) -> list[Path]:
+    # A dot: what editors and file systems leave beside a file.
+    return [path for path in sorted(folder.glob("*.py")) if not path.name.startswith(("_", "."))] if folder else []
+
+
+def _claimed_in(path: Path) -> frozenset[str]:
+    return frozenset(_NAME_IN_SOURCE.findall(path.read_text(errors="replace")))
+
+
 def _sort_out(found: list[tuple[str, type[Processor]]], broken: list[Broken]) -> Registry:
     usable: dict[str, tuple[str, type[Processor]]] = {}
     for place, processor in found:
@@ -120,9 +134,8 @@ def _places(folder: Path | None) -> Iterator[tuple[str, _Load]]:
     built_in = importlib.import_module(BUILT_IN)  # by name: they import the package that imports this module
     for module in pkgutil.iter_modules(built_in.__path__, f"{built_in.__name__}."):
         yield f"built-in {module.name}", partial(_load_module, module.name)
-    for path in sorted(folder.glob("*.py")) if folder else ():
-        if not path.name.startswith(("_", ".")):  # a dot: what editors and file systems leave beside a file
-            yield str(path), partial(_load_file, path)
+    for path in _files_in(folder):
+        yield str(path), partial(_load_file, path)
     for entry in entry_points(group=ENTRY_POINTS):
         yield f"entry point {entry.name} = {entry.value}", partial(_load_entry, entry)
 
@@ -141,9 +154,8 @@ def _load_file(path: Path) -> list[type[Processor]] | Broken:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
         del sys.modules[name]
-        claimed = frozenset(_NAME_IN_SOURCE.findall(path.read_text(errors="replace")))
         said = error.msg if isinstance(error, SyntaxError) and _is_file(path, error.filename) else error
-        return Broken(f"{path}, line {_line_in(path, error)}", f"{type(error).__name__}: {said}", claimed)
+        return Broken(f"{path}, line {_line_in(path, error)}", f"{type(error).__name__}: {said}", _claimed_in(path))
     return _defined_in(module)
 
 

@@ -19,6 +19,7 @@ TALK_TO_THEMSELVES = {
     "test_cli_budget",
     "test_cli_control",
     "test_cli_estimate",
+    "test_cli_foreign_folder",
     "test_cli_policy",
     "test_cli_safe",
     "test_client",
