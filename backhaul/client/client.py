@@ -16,11 +16,11 @@ import msgspec
 from httpx_retries import Retry, RetryTransport
 
 from backhaul.client.http_answers import NOT_REPEATABLE, ONCE, REPEATABLE, decoded, refusal
+from backhaul.client.polling import Polls
 from backhaul.client.signing import SigV4
 from backhaul.client.upload import BLOCK, Progress, name_of, sha256_of, size_of, tracked
 from backhaul.estimate.estimate import Estimate
 from backhaul.estimate.sampling import Look
-from backhaul.idempotency import new_key
 from backhaul.model.api import (
     DayUsage,
     Download,
@@ -33,9 +33,9 @@ from backhaul.model.api import (
     UsageView,
 )
 from backhaul.model.errors import DeploymentBusy, DeploymentUnreachable
+from backhaul.model.idempotency import new_key
 from backhaul.model.policy import Policy
 from backhaul.plugin.registry import Description
-from backhaul.polling import Polls
 
 API_SECONDS = 35.0
 """An HTTP API answers within 30 seconds or not at all."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from backhaul.idempotency import job_id_of
 from backhaul.model.clock import Clock
 from backhaul.model.errors import InvalidOption, InvalidRequest, KeyReused
+from backhaul.model.idempotency import job_id_of
 from backhaul.model.job import UPLOAD_GRACE, Job, JobRef, JobState, new_job_id
 from backhaul.model.policy import DAY_SECONDS, DEFAULT, Policy, time_for_work
 from backhaul.model.settings import Settings

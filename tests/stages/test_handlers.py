@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from backhaul.idempotency import new_key
 from backhaul.model import errors, keys
+from backhaul.model.idempotency import new_key
 from backhaul.model.job import JobState
 
 SECRET = "s3cret-of-the-caller@example.com"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from backhaul.idempotency import new_key
 from backhaul.model import keys
 from backhaul.model.errors import InvalidOption, InvalidRequest, KeyReused, UnknownProcessor
+from backhaul.model.idempotency import new_key
 from backhaul.model.job import JobRef, JobState
 from backhaul.model.policy import Policy
 from backhaul.stages.submit import Submission
