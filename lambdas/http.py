@@ -15,6 +15,9 @@ from backhaul.model.errors import CallerError, InvalidRequest
 from backhaul.model.tenant import tenant_of
 from lambdas.runtime import logger
 
+MAX_BODY_BYTES = 2 * 1024**2
+"""The largest body that any route takes: 256 KiB of a sample with every character escaped, and its options."""
+
 
 def answer(status: int, value: Any) -> Response[str]:
     """Return a JSON answer."""
@@ -43,9 +46,11 @@ def resolver() -> APIGatewayHttpResolver:
 
 
 def body_of(app: APIGatewayHttpResolver) -> str | bytes:
-    """Return the body of the request being handled; an absent one is empty."""
+    """Return the body of the request being handled; an absent one is empty. Raises `InvalidRequest` for a large one."""
     event = app.current_event
     body = event.body or ""
+    if len(body) > MAX_BODY_BYTES:  # decoded, it would take many times its size in memory
+        raise InvalidRequest(f"The request body has {len(body):,} bytes; {MAX_BODY_BYTES:,} at most work.")
     return b64decode(body) if event.is_base64_encoded else body
 
 

@@ -45,6 +45,7 @@ class Api(Construct):
                 allow("s3:PutObject", on=storage.objects("input/data")),
             ],
             timeout=Duration.seconds(10),
+            memory=WHOLE_CPU,  # the time limit on checking options is one of the clock, not of the processor
         )
         self.inquire = functions.declare(
             self,

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from backhaul.model.errors import Permanent
 
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+_FENCED = re.compile(r"```(?:json)?[^\S\n]*+\n(.*)```", re.DOTALL | re.IGNORECASE)
 _MAX_PROBLEM = 500
 
 
@@ -33,21 +37,12 @@ class AnswerSchema:
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        # Takes a third of a second, and most workers never need it.
-        from jsonschema import Draft202012Validator
-        from jsonschema.exceptions import SchemaError
-        from jsonschema.validators import validator_for
-        from referencing import Registry
-
         if schema.get("type") != "object":
             raise ValueError('a schema of answers must be of "type": "object"; wrap anything else in one')
-        kind = validator_for(schema, default=Draft202012Validator)
         try:
-            kind.check_schema(schema)
-        except SchemaError as error:
-            raise ValueError(f"it is no JSON Schema: {error.json_path}: {error.message}") from None
-        _check_references(schema)
-        self._validator = kind(schema, registry=Registry())
+            self._validator = _validator_of(json.dumps(schema))
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
 
     def read(self, text: str) -> Any:
         """Return the JSON value that an answer is; raises `InvalidAnswer` if it is not one that follows the schema."""
@@ -66,6 +61,28 @@ class AnswerSchema:
             problem = f"{error.json_path}: {error.message}"
             raise InvalidAnswer(f"The answer does not follow the schema: {place}.", problem[:_MAX_PROBLEM])
         return value
+
+
+@lru_cache(maxsize=8)  # a processor is made for every chunk, and a large schema takes a tenth of a second to check
+def _validator_of(text: str) -> Validator:
+    """Return what checks values against the schema; raises `ValueError` for what is none, and `RecursionError`."""
+    # Takes a third of a second, and most workers never need it.
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+
+    schema: dict[str, Any] = json.loads(text)
+    kind = validator_for(schema, default=Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"it is no JSON Schema: {error.json_path}: {error.message[:_MAX_PROBLEM]}") from None
+    except OverflowError as error:  # of a regular expression in it
+        raise ValueError(f"it is no JSON Schema: {error}") from None
+    _check_references(schema)
+    validator: Validator = kind(schema, registry=Registry())
+    return validator
 
 
 def _parse(text: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,6 +11,11 @@ import msgspec
 
 from backhaul.model.errors import InvalidOption
 from backhaul.plugin.processor import Processor
+
+MAX_OPTIONS_BYTES = 16 * 1024
+"""As JSON. Every read of a job carries its options, and a job has to fit into one DynamoDB item."""
+MAX_OPTIONS_DEPTH = 64
+"""Lists and mappings in each other. Far below where encoders give up: events and receipts hold the options deeper."""
 
 _LIMITS = {
     "minimum": "at least {}",
@@ -78,10 +83,36 @@ def parse_options(processor: type[Processor], given: Mapping[str, Any]) -> Proce
             )
         except (msgspec.DecodeError, ValueError) as error:
             raise InvalidOption(f"Option {name!r} is not valid: {error}. {known}") from None
+        except RecursionError:
+            raise InvalidOption(f"Option {name!r} is not valid: it is nested too deeply. {known}") from None
     try:
         return processor.Options(**values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise InvalidOption(f"{str(error).rstrip('.')}. {known}") from None
+    except RecursionError:
+        raise InvalidOption(f"The options are nested too deeply. {known}") from None
+
+
+def check_extent(options: object) -> None:
+    """Refuse options that are too large or nested too deeply, before anything looks at them; raises `InvalidOption`."""
+    try:
+        encoded = msgspec.json.encode(options)
+    except RecursionError:
+        raise InvalidOption(_TOO_DEEP) from None
+    if len(encoded) > MAX_OPTIONS_BYTES:
+        raise InvalidOption(f"The options take {len(encoded):,} bytes as JSON; {MAX_OPTIONS_BYTES:,} at most work.")
+    level, depth = [msgspec.json.decode(encoded)], 0
+    while level := [each for value in level for each in _inside(value)]:
+        depth += 1
+        if depth > MAX_OPTIONS_DEPTH:
+            raise InvalidOption(_TOO_DEEP)
+
+
+_TOO_DEEP = f"The options are nested too deeply: {MAX_OPTIONS_DEPTH} lists and mappings in each other work."
+
+
+def _inside(value: Any) -> Collection[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 @cache

@@ -32,7 +32,8 @@ from backhaul import (
 T = TypeVar("T")
 
 _READERS = {"jsonl": JsonLines, "csv": Csv, "lines": Lines}
-_FIELD = re.compile(r"\{\{\s*([^{}]*[^{}\s])\s*\}\}")
+_FIELD = re.compile(r"\{\{(?=\s*+[^{}\s])([^{}]++)\}\}")  # possessive, so that no template takes more than linear time
+MAX_FIELDS = 200  # a prompt is made in memory, and each field may stand for a whole record
 _ANSWER_TOKENS = 200
 """What an answer is taken to have where nobody says."""
 _ENVELOPE_TOKENS = 20
@@ -108,8 +109,8 @@ class Prompt(ConcurrentProcessor):
 
         def __post_init__(self) -> None:
             """Refuse a prompt that says nothing of its record, and a schema that is none."""
-            if not _FIELD.search(self.prompt):
-                raise ValueError("Option 'prompt' names no field; {{record}} stands for the whole record")
+            if not 0 < (count := len(_FIELD.findall(self.prompt))) <= MAX_FIELDS:
+                raise ValueError(f"Option 'prompt' names {count} fields; 1 to {MAX_FIELDS} work, as {{{{record}}}}")
             try:
                 _schemas(self)
             except ValueError as error:
@@ -202,7 +203,7 @@ class Prompt(ConcurrentProcessor):
 
 
 def _render(template: str, record: Any) -> str:
-    text = _FIELD.sub(lambda match: _text(_look_up(record, match[1])), template)
+    text = _FIELD.sub(lambda match: _text(_look_up(record, match[1].strip())), template)
     return text.encode(errors="replace").decode()  # half a surrogate pair, which JSON lets in and no request takes
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -12,24 +11,20 @@ from backhaul.estimate.estimate import Estimate, Sampled, Workforce, extrapolate
 from backhaul.estimate.sampling import LARGEST, Look, TextSource, look_at, look_at_beginning, problem_of
 from backhaul.model.clock import Clock
 from backhaul.model.errors import CannotEstimate, InvalidRequest
-from backhaul.model.interruption import Interrupted, InterruptReason
 from backhaul.model.limit import Rate
 from backhaul.model.settings import Settings
 from backhaul.model.shard import KIB, MAX_CHUNKS, check_size, choose_chunk_bytes
 from backhaul.paid.channels import rate_of
 from backhaul.plugin.concurrency import ConcurrentProcessor
+from backhaul.plugin.options import check_extent
 from backhaul.plugin.processor import Expected, Processor
 from backhaul.plugin.registry import Registry
 from backhaul.providers import Provider, UnknownProvider
 from backhaul.store.providers import ProviderStore
-from backhaul.worker.interrupter import Interrupter
-
-T = TypeVar("T")
+from backhaul.worker.time_limit import MAX_REQUEST_SECONDS, TimeLimit, slow_options
 
 MAX_SAMPLE = 256 * KIB
 """Bytes of text, as UTF-8, that an estimate may be asked for with."""
-ESTIMATE_SECONDS = 5.0
-"""How long a processor may take to say what it expects of that."""
 
 
 class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,12 +74,14 @@ def estimate(
 
     Raises `InvalidRequest`, `UnsuitableInput` for a sample that the processor cannot read, and `CannotEstimate`.
     """
-    processor = registry.create(request.processor, request.options)
+    limit = TimeLimit(clock)
+    check_extent(request.options)
+    processor = limit.run(lambda: registry.create(request.processor, request.options), slow_options())
     check_size(request.size, settings.max_upload_bytes, processor.options.chunk_bytes)
     if request.expected is not None:
         look = request.expected.look(request.size)
     else:
-        look = _look_at_sample(request, registry, clock)
+        look = _look_at_sample(request, registry, limit)
     at_a_time = processor.options.concurrency if isinstance(processor, ConcurrentProcessor) else 1
     return extrapolate(
         request.processor,
@@ -96,7 +93,7 @@ def estimate(
     )
 
 
-def _look_at_sample(request: EstimateRequest, registry: Registry, clock: Clock) -> Look:
+def _look_at_sample(request: EstimateRequest, registry: Registry, limit: TimeLimit) -> Look:
     text = (request.sample or "").encode()
     if not 0 < len(text) <= min(MAX_SAMPLE, request.size):
         raise InvalidRequest(
@@ -106,29 +103,21 @@ def _look_at_sample(request: EstimateRequest, registry: Registry, clock: Clock) 
     def create() -> Processor:
         return registry.create(request.processor, request.options)
 
-    if len(text) == request.size:
-        return _in_time(lambda: look_at(create, TextSource(text)), clock)
-    # What the cut has left of its last record is no record.
-    whole = text[: text.rfind(b"\n") + 1] or text
-    sampled = _in_time(lambda: look_at_beginning(create(), TextSource(whole)), clock)
-    nominal = create().options.chunk_bytes or choose_chunk_bytes(request.size)
-    return Look(-(-request.size // nominal), sampled)
+    def look() -> Look:
+        if len(text) == request.size:
+            return look_at(create, TextSource(text))
+        # What the cut has left of its last record is no record.
+        whole = text[: text.rfind(b"\n") + 1] or text
+        processor = create()
+        nominal = processor.options.chunk_bytes or choose_chunk_bytes(request.size)
+        return Look(-(-request.size // nominal), look_at_beginning(processor, TextSource(whole)))
 
-
-def _in_time(look: Callable[[], T], clock: Clock) -> T:
-    """Return what is found in time; the processor's code may hang."""
-    end = clock.monotonic() + ESTIMATE_SECONDS
-    interrupter = Interrupter(lambda: InterruptReason.TOO_SLOW if clock.monotonic() >= end else None)
-    with interrupter.installed():
-        interrupter.arm()
-        try:
-            return look()
-        except Interrupted:
-            raise CannotEstimate(
-                f"The processor took longer than {ESTIMATE_SECONDS:.0f} s for the sample. Send less of the file."
-            ) from None
-        finally:
-            interrupter.disarm()
+    return limit.run(
+        look,
+        CannotEstimate(
+            f"The processor took longer than {MAX_REQUEST_SECONDS:.0f} s for the sample. Send less of the file."
+        ),
+    )
 
 
 def _providers(look: Look, size: int, store: ProviderStore) -> dict[str, tuple[Provider, Rate | None]]:

@@ -11,20 +11,20 @@ from typing import Any
 import msgspec
 
 from backhaul.model.clock import Clock
-from backhaul.model.errors import InvalidOption, InvalidRequest, KeyReused
+from backhaul.model.errors import InvalidRequest, KeyReused
 from backhaul.model.idempotency import job_id_of
 from backhaul.model.job import UPLOAD_GRACE, Job, JobRef, JobState, new_job_id
 from backhaul.model.policy import DAY_SECONDS, DEFAULT, Policy, time_for_work
 from backhaul.model.settings import Settings
 from backhaul.model.shard import check_size
+from backhaul.plugin.options import check_extent
 from backhaul.plugin.processor import Processor
 from backhaul.plugin.registry import Registry
 from backhaul.store import JobStore, ObjectStore, PresignedUpload
+from backhaul.worker.time_limit import TimeLimit, slow_options
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_FILE_NAME = 255
-_MAX_OPTIONS = 16 * 1024
-"""Every read of a job carries its options, and a job has to fit into one DynamoDB item."""
 QUEUE_DAYS = 1
 """What a job's upload, and its turn, may take of the time for which the job is kept."""
 
@@ -91,17 +91,16 @@ def submit(
 
     A request that is repeated with its idempotency key gets the job that the first one made.
     """
-    processor = registry.create(request.processor, request.options)
+    processor = _checked_processor(request, registry, clock)
     check_size(request.size, settings.max_upload_bytes, processor.options.chunk_bytes)
     _check_times(request.policy, settings)
-    options = _checked_options(processor)
     now = clock.now()
     job = Job(
         ref=JobRef(tenant, new_job_id(now) if request.key is None else job_id_of(tenant, request.key, now)),
         state=JobState.AWAITING_UPLOAD,
         moves=0,
         processor=request.processor,
-        options=options,
+        options=msgspec.to_builtins(processor.options),
         policy=request.policy,
         file_name=request.file_name,
         declared_size=request.size,
@@ -147,9 +146,8 @@ def _check_times(policy: Policy, settings: Settings) -> None:
         )
 
 
-def _checked_options(processor: Processor) -> dict[str, Any]:
-    size = len(msgspec.json.encode(processor.options))
-    if size > _MAX_OPTIONS:
-        raise InvalidOption(f"The options take {size:,} bytes as JSON; {_MAX_OPTIONS:,} at most work.")
-    options: dict[str, Any] = msgspec.to_builtins(processor.options)
-    return options
+def _checked_processor(request: Submission, registry: Registry, clock: Clock) -> Processor:
+    check_extent(request.options)
+    processor = TimeLimit(clock).run(lambda: registry.create(request.processor, request.options), slow_options())
+    check_extent(processor.options)  # what was JSON in a text is a value by now
+    return processor

@@ -46,10 +46,10 @@ class Interrupter:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 
-    def put_off(self) -> None:
-        """Put the timer off: it only goes off once the thread that does this has not run for a while."""
+    def put_off(self, seconds: float = STARVED_SECONDS) -> None:
+        """Put the timer off: it only goes off once the thread that does this has not run for so long."""
         if self._main is not None:
-            signal.setitimer(signal.ITIMER_REAL, STARVED_SECONDS, STARVED_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, seconds, STARVED_SECONDS)
 
     def arm(self) -> None:
         """Let what follows be interrupted, until `disarm`."""

@@ -375,7 +375,7 @@ class TestFunctions:
 
     def test_time_and_memory_fit_the_work(self, template: Template):
         assert {name: (each["Timeout"], each["MemorySize"]) for name, each in template.functions().items()} == {
-            "submit": (10, 256),
+            "submit": (10, 1769),
             "inquire": (10, 256),
             "estimate": (10, 1769),
             "dispatch": (30, 256),

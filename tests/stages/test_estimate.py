@@ -25,9 +25,9 @@ from backhaul.model.settings import Settings
 from backhaul.paid import channels as channel_module
 from backhaul.plugin.processor import Expected
 from backhaul.providers import Answer, Provider, Usage, estimate_input
-from backhaul.stages import estimate as stage
 from backhaul.stages.estimate import EstimateRequest, estimate
 from backhaul.store import Store
+from backhaul.worker import time_limit
 
 PROJECT = Path(__file__).parents[2]
 ANSWER_TOKENS = 12
@@ -356,7 +356,7 @@ def test_a_processor_that_fails_is_named_with_the_place_and_nothing_of_the_sampl
 
 
 def test_a_processor_that_hangs_is_ended(asking, monkeypatch):
-    monkeypatch.setattr(stage, "ESTIMATE_SECONDS", 0.5)
+    monkeypatch.setattr(time_limit, "MAX_REQUEST_SECONDS", 0.5)
     asking = asking.with_processors(Failing).with_real_watch()
     began = time.monotonic()
     with pytest.raises(CannotEstimate, match="longer than"):

@@ -8,6 +8,7 @@ import importlib
 import json
 import logging
 import sys
+import time
 import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ import pytest
 from backhaul.model import errors, keys
 from backhaul.model.idempotency import new_key
 from backhaul.model.job import JobState
+from backhaul.worker.time_limit import MAX_REQUEST_SECONDS
 
 SECRET = "s3cret-of-the-caller@example.com"
 DATA = f"one line\n{SECRET}\n".encode()
@@ -303,6 +305,53 @@ def test_a_submission_that_came_twice_with_one_key_is_one_job_and_counted_once(f
     assert (first[0], second[0]) == (202, 202)
     assert first[1]["job"] == second[1]["job"]
     assert capsys.readouterr().out.count('"JobsSubmitted":[1') == 1
+
+
+def schema_of(properties: int = 1, depth: int = 0) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(properties)}}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+def asks(**options: Any) -> dict[str, Any]:
+    return {"processor": "prompt", "options": {"provider": "acme", "prompt": "{{record}}"} | options}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"processor": "redact", "options": {"patterns": {"X": r"(?:|){30}\b"}}}, "takes longer than 2 s. Simplify"),
+        ({"processor": "redact", "options": {"patterns": {"X": r"(?:){4000000000}\b"}}}, "takes longer than 2 s"),
+        (asks(schema=schema_of(30_000)), "16,384 at most work"),
+        (asks(schema=schema_of(depth=100)), "nested too deeply"),
+        (asks(schema=json.dumps(schema_of(depth=100))), "nested too deeply"),
+        (asks(schema='{"a":' * 1500), "nested too deeply"),
+        (asks(schema=schema_of() | {"default": json.loads("[" * 800 + "]" * 800)}), "nested too deeply"),
+        (asks(prompt="{{" + " " * 200_000), "16,384 at most work"),
+        (asks(prompt="{{" + " " * 16_000), "names 0 fields"),
+        ({"processor": "text-stats", "options": {"top": [{} for _ in range(1_000_000)]}}, "2,097,152 at most work"),
+    ],
+    ids=["backtracking", "repetition", "wide", "deep", "deep-text", "open", "deep-default", "spaces", "fewer", "body"],
+)
+@pytest.mark.parametrize("stage", ["submit", "estimate"])
+def test_what_would_take_long_is_refused_within_the_time_limit(functions, stage, asked, said):
+    path, rest = {"submit": ("/jobs", {"file_name": "a.txt"}), "estimate": ("/estimate", {"sample": "hello"})}[stage]
+    event = request("POST", path, body=json.dumps(asked | {"size": 5} | rest))
+    functions.submit(request("POST", "/jobs", body=wanted(size=0)))  # imports
+    began = time.monotonic()
+    answer = getattr(functions, stage)(event)
+    took = time.monotonic() - began
+    assert said in refused(answer, 400, "invalid_request" if "2,097" in said else "invalid_option")
+    assert took < 2 * MAX_REQUEST_SECONDS
+
+
+def test_the_largest_schema_that_fits_is_checked_in_time(functions):
+    functions.submit(request("POST", "/jobs", body=wanted(**asks(schema=schema_of(580)))))
+    sample = {"size": 10**6, "sample": "[1]\n[2]\n"}
+    status, body = answered(functions.estimate(request("POST", "/estimate", body=asks(schema=schema_of(580)) | sample)))
+    assert (status, body["error"]["code"]) == (400, "invalid_request")  # the next thing that is looked at: its provider
+    assert "acme" in body["error"]["message"]
 
 
 def test_a_body_that_came_in_base64_is_read(functions):

@@ -18,6 +18,14 @@ registry = find_processors()
 SCHEMA = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
 
 
+def nested(depth):
+    """A JSON Schema of objects within each other, each two levels of JSON."""
+    schema = {"type": "object"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
 class Asked(NoJournal):
     """Answers what a test says, in turn, or what a function makes of the request; keeps every request."""
 
@@ -316,13 +324,18 @@ def test_one_record_that_is_refused_costs_its_group_no_answers():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"prompt": "Hello"}, "names no field"),
+        ({"prompt": "Hello"}, "names 0 fields; 1 to 200 work"),
+        ({"prompt": "{{record}}" * 201}, "names 201 fields; 1 to 200 work"),
         ({"prompt": ""}, "'prompt' is not valid"),
         ({"schema": "{"}, "'schema' is not valid"),
         ({"schema": {"type": "array"}}, 'must be of "type": "object"'),
         ({"schema": {"type": "object", "properties": 5}}, "no JSON Schema"),
         ({"schema": {"type": "object", "$ref": "#/$defs/no"}}, "refers to '#/\\$defs/no'"),
         ({"schema": {"type": "object", "properties": {"a": {"$ref": "https://example.com/x"}}}}, "does not hold"),
+        ({"schema": nested(100)}, "'schema': it is nested too deeply"),
+        ({"schema": '{"a":' * 5000}, "'schema' is not valid: it is nested too deeply"),
+        ({"schema": {"type": "object", "pattern": "(" * 5000}}, "'schema': it is nested too deeply"),
+        ({"schema": {"type": "object", "pattern": "a{99999999999}"}}, "no JSON Schema: the repetition number"),
         ({"repairs": 4}, "'repairs' is not valid"),
         ({"group": 0}, "'group' is not valid"),
         ({"temperature": 3}, "'temperature' is not valid"),
