@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import msgspec
 
+from backhaul.model import keys
+from backhaul.model.errors import ForeignObject
 from backhaul.model.job import Job
 from backhaul.model.progress import ShardRecord
 from backhaul.model.shard import Shard
@@ -17,6 +19,8 @@ def planned_shards(job: Job, objects: ObjectStore) -> list[Shard]:
     """Return all shards of the job, as its first run planned them; none if it was never planned."""
     if job.plan is None:
         return []
+    if not keys.is_plan_of(job.ref, job.plan.key):
+        raise ForeignObject(job.ref.job_id, job.plan.key)
     return [Shard.from_value(msgspec.json.decode(line)) for line in objects.lines(job.plan)]
 
 

@@ -23,6 +23,7 @@ BackhaulError
 │   │   └── DeploymentBusy          it answers 429 or 5xx: it may take the same request later
 │   ├── LocalCloudError             the local cloud did not start, or is not running
 │   ├── MalformedMessage            a queue message nobody can understand
+│   ├── ForeignObject               a job's record names an object that is not the job's own
 │   └── UnreadableRecord            a job's record that another version of Backhaul wrote
 ├── WorkError                  nobody, or the input: what a processor may raise about a record
 │   ├── Transient                   it may pass: the record is tried again
@@ -30,6 +31,7 @@ BackhaulError
 ├── StoreError                 nobody: a store of ours did not do what it was asked
 │   ├── StoreUnavailable            it may pass: Step Functions asks again for as long as it takes
 │   └── StoreRefused                what was asked for is gone, or is not to be had
+│       └── DamagedResult           a result is gone, or is not the one that its shard's record names
 └── Superseded                 nobody: a newer attempt owns the shard
 """
 
@@ -202,6 +204,15 @@ class MalformedMessage(OperatorError):
     code = "malformed_message"
 
 
+class ForeignObject(OperatorError):
+    """A job's record names an object that is not the job's own, so nobody gets it."""
+
+    code = "foreign_object"
+
+    def __init__(self, job_id: str, key: str) -> None:
+        super().__init__(f"The record of job {job_id} names the object {key!r}, which is not that job's own.")
+
+
 class UnreadableRecord(OperatorError):
     """A job's record is not what this version can read: another one wrote it."""
 
@@ -247,6 +258,16 @@ class StoreRefused(StoreError):
     """A store answered that what was asked for is not there, or not for us."""
 
     code = "store_refused"
+
+
+class DamagedResult(StoreRefused):
+    """A result is gone, or is not the one that its shard's record names; `key` is where it should be."""
+
+    code = "damaged_result"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"The object {key} is gone, or is not the one that was stored there.")
+        self.key = key
 
 
 class Superseded(BackhaulError):

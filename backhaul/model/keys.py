@@ -115,6 +115,21 @@ def output_key(job: JobRef, run: int, merge: str) -> str:
     return f"{job_prefix(job)}output/r{run}.{merge}"
 
 
+def is_output_of(job: JobRef, key: str) -> bool:
+    """Return whether an S3 key is that of an output of this job."""
+    return key.startswith(f"{job_prefix(job)}output/")
+
+
+def is_receipt_of(job: JobRef, key: str) -> bool:
+    """Return whether an S3 key is that of a receipt of this job."""
+    return key.startswith(f"{job_prefix(job)}receipt/")
+
+
+def is_plan_of(job: JobRef, key: str) -> bool:
+    """Return whether an S3 key is that of a plan of this job."""
+    return key.startswith(f"{job_prefix(job)}plan/")
+
+
 def is_output(key: str) -> bool:
     """Return whether an S3 key is that of a job's output."""
     return _OUTPUT_KEY.fullmatch(key) is not None

@@ -25,6 +25,10 @@ class Part:
     number: int
     lengths: tuple[tuple[int, int], ...]
     """(chunk, bytes of its result), in the order in which they lie in the object."""
+    etag: str = ""
+    """The object's entity tag, as S3 gave it when the object was stored; empty if an older version stored it."""
+    length: int = 0
+    """How many bytes were stored then."""
 
     @property
     def size(self) -> int:

@@ -11,7 +11,7 @@ from backhaul.model import keys
 from backhaul.model.api import DayUsage, Download
 from backhaul.model.clock import Clock
 from backhaul.model.cost import Cost
-from backhaul.model.errors import InvalidRequest, JobNotFound, ResultNotReady
+from backhaul.model.errors import ForeignObject, InvalidRequest, JobNotFound, ResultNotReady
 from backhaul.model.job import Counts, Job, JobRef, JobState, ObjectRef
 from backhaul.model.outage import is_outage
 from backhaul.model.progress import ShardRecord, count
@@ -85,9 +85,11 @@ def job_result(
 ) -> Download:
     """Return where to fetch the output of the job, or of an earlier run.
 
-    Raises `JobNotFound`, `RunNotFound` and `ResultNotReady`.
+    Raises `JobNotFound`, `RunNotFound` and `ResultNotReady`, and `ForeignObject` for an object that is not the job's.
     """
     job = _of_run(_job(ref, jobs), run, jobs)
+    if job.output is not None and not keys.is_output_of(ref, job.output.key):
+        raise ForeignObject(ref.job_id, job.output.key)
     return _download(job, job.output, f"{job.processor}-{job.file_name}", objects, settings)
 
 
@@ -96,6 +98,8 @@ def job_receipt(
 ) -> Download:
     """Return where to fetch the receipt of the job, or of an earlier run; raises like `job_result`."""
     job = _of_run(_job(ref, jobs), run, jobs)
+    if job.receipt is not None and not keys.is_receipt_of(ref, job.receipt.key):
+        raise ForeignObject(ref.job_id, job.receipt.key)
     return _download(job, job.receipt, f"{job.ref.job_id}-receipt.json", objects, settings)
 
 

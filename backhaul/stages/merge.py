@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
+from typing import NamedTuple
 
 from backhaul.admission.missing_shards import planned_shards
 from backhaul.model import keys
 from backhaul.model.clock import Clock
 from backhaul.model.dead_letter import dead_letter_of
-from backhaul.model.errors import StoreUnavailable
+from backhaul.model.errors import DamagedResult, StoreUnavailable
 from backhaul.model.job import Cause, Job, JobRef, JobState, ObjectRef, StopKind
 from backhaul.model.outage import outages_as_unavailable
 from backhaul.model.progress import FailedChunk, ShardRecord, pieces_of
@@ -25,6 +26,7 @@ from backhaul.plugin.failure import Watched, only_bytes, processor_cause
 from backhaul.plugin.processor import Context, Processor
 from backhaul.plugin.registry import Registry
 from backhaul.store import BudgetStore, DeadLetterQueue, JobStore, ObjectStore, OutputWriter, ShardStore, StepStore
+from backhaul.worker.record_check import check_records, unfit
 
 MAX_MERGE = timedelta(minutes=20)
 """When the sweep asks whether a merge still lives: longer than its function may run."""
@@ -58,10 +60,13 @@ def merge(
     sent: dict[int, str] = {}
     while job.run == task.run and job.state is JobState.MERGING:
         # Asked to stop meanwhile, it is still MERGING, and is judged again.
-        plan, records = _plan_of(job, objects), {record.index: record for record in shards.all(job.ref)}
+        plan, stored_records = _plan_of(job, objects), list(shards.all(job.ref))
+        records = {record.index: record for record in stored_records}
         # First: where the books cannot be closed, nothing was written that the next try would write again.
         cost = cost_of(close_books(job, plan, budgets=budgets, steps=steps, clock=clock), job.policy.cap)
         verdict, own = judge(job, plan, records), secrets.token_hex(4)
+        if plan and (cause := check_records(plan, stored_records)):
+            verdict = replace(verdict, state=JobState.FAILED, cause=cause)
         verdict = replace(verdict, missing=_with_dead_letters(job, plan, verdict.missing, dead_letters, clock, sent))
         output, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects, own)
         receipt = receipt_of(job, verdict, output, clock.now(), cost)
@@ -103,18 +108,32 @@ def _with_dead_letters(
     return tuple(replace(chunk, message_id=sent.get(chunk.index, chunk.message_id)) for chunk in missing)
 
 
-Result = tuple[int, str, int, int]
-"""Where a piece of a chunk's result lies: (chunk, key, first byte, length)."""
+class Result(NamedTuple):
+    """Where a piece of a chunk's result lies: a range of bytes of an object, which is known by its entity tag."""
+
+    chunk: int
+    key: str
+    start: int
+    length: int
+    etag: str
+    shard: int
 
 
 def _results(job: JobRef, records: Mapping[int, ShardRecord]) -> list[Result]:
     found = [
-        (index, keys.result_key(job, record.index, part.attempt, part.number), start, length)
+        Result(
+            index,
+            keys.result_key(job, record.index, part.attempt, part.number),
+            start,
+            length,
+            part.etag,
+            record.index,
+        )
         for record in records.values()
         for index, part, start, length in pieces_of(record)
     ]
     # By chunk only: the pieces of one chunk stay in the order in which they were committed.
-    return sorted(found, key=lambda result: result[0])
+    return sorted(found, key=lambda result: result.chunk)
 
 
 def _write_output(
@@ -123,16 +142,24 @@ def _write_output(
     if verdict.state is JobState.FAILED or not results:
         return None, verdict
     processor = registry.create(job.processor, job.options)
-    with OutputWriter(objects, keys.output_key(job.ref, job.run, own), processor.content_type) as output:
-        if processor.joins_results():
-            for pieces in _stretches(results, math.inf):
-                output.append(*_span(pieces))
-            return output.close(), verdict
-        cause = _reduce(processor, results, objects, output)
-        if cause is not None:
+    try:
+        with OutputWriter(objects, keys.output_key(job.ref, job.run, own), processor.content_type) as output:
+            cause = _join(processor, results, objects, output)
+            if cause is None:
+                return output.close(), verdict
             output.discard()
-            return None, replace(verdict, state=JobState.FAILED, cause=cause)
-        return output.close(), verdict
+    except DamagedResult as error:
+        shard = next(result.shard for result in results if result.key == error.key)
+        cause = unfit(shard, f"the object {error.key} is gone, or is not the one that was stored")
+    return None, replace(verdict, state=JobState.FAILED, cause=cause)
+
+
+def _join(processor: Processor, results: list[Result], objects: ObjectStore, output: OutputWriter) -> Cause | None:
+    if not processor.joins_results():
+        return _reduce(processor, results, objects, output)
+    for pieces in _stretches(results, math.inf):
+        output.append(*_span(pieces))
+    return None
 
 
 def _reduce(processor: Processor, results: list[Result], objects: ObjectStore, output: OutputWriter) -> Cause | None:
@@ -158,20 +185,19 @@ def _pieces(processor: Processor, results: Watched[bytes]) -> Iterator[bytes | C
 def _read(results: list[Result], objects: ObjectStore) -> Iterator[tuple[int, bytes]]:
     """Yield (chunk, piece of its result): a request for each stretch, not for each piece."""
     for pieces in _stretches(results, READ_BYTES):
-        key, first, length = _span(pieces)
-        body = objects.read(key, first, length)
-        for index, _, start, size in pieces:
-            yield index, body[start - first : start - first + size]
+        key, first, length, etag = _span(pieces)
+        body = objects.read(key, first, length, etag)
+        for piece in pieces:
+            yield piece.chunk, body[piece.start - first : piece.start - first + piece.length]
 
 
 def _stretches(results: list[Result], largest: float) -> Iterator[list[Result]]:
     """Yield neighbours in one object together, up to so many bytes: one request moves them all."""
     pieces: list[Result] = []
     for result in results:
-        _, key, start, length = result
         if pieces:
-            held, first, size = _span(pieces)
-            if (held, first + size) == (key, start) and size + length <= largest:
+            held, first, size, _ = _span(pieces)
+            if (held, first + size) == (result.key, result.start) and size + result.length <= largest:
                 pieces.append(result)
                 continue
             yield pieces
@@ -180,7 +206,7 @@ def _stretches(results: list[Result], largest: float) -> Iterator[list[Result]]:
         yield pieces
 
 
-def _span(pieces: list[Result]) -> tuple[str, int, int]:
-    """Return (key, first byte, length) of neighbours."""
-    (_, key, first, _), (_, _, start, length) = pieces[0], pieces[-1]
-    return key, first, start + length - first
+def _span(pieces: list[Result]) -> tuple[str, int, int, str]:
+    """Return (key, first byte, length, entity tag) of neighbours."""
+    first, last = pieces[0], pieces[-1]
+    return first.key, first.start, last.start + last.length - first.start, first.etag

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,6 +16,7 @@ from urllib.parse import quote
 from botocore.exceptions import ClientError
 
 from backhaul.model import keys
+from backhaul.model.errors import DamagedResult, StoreRefused
 from backhaul.model.job import Job, ObjectRef
 from backhaul.store.body import ResumingBody
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
+CONTENT_TYPE = "application/octet-stream"
 _SKIP_BYTES = 1024**2
+_NOT_THE_ONE = frozenset({"NoSuchKey", "PreconditionFailed"})
 
 
 @dataclass(frozen=True)
@@ -144,20 +147,28 @@ class ObjectStore:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         return {each["Key"]: each["Size"] for page in pages for each in page.get("Contents", [])}
 
-    def put(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> ObjectRef:
+    def put(self, key: str, body: bytes, *, content_type: str = CONTENT_TYPE) -> ObjectRef:
         """Store an object whole."""
         answer = self.client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
         return ObjectRef(key, answer["VersionId"], len(body))
+
+    def put_result(self, key: str, body: bytes) -> str:
+        """Store a result whole; return its entity tag, by which whoever reads or copies it knows it again."""
+        return self.client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=CONTENT_TYPE)["ETag"]
 
     def open(self, ref: ObjectRef, start: int, end: int) -> BinaryIO:
         """Stream the bytes [start, end) of a version; a connection that breaks is taken up where it broke."""
         get = partial(self.client.get_object, Bucket=self.bucket, Key=ref.key, VersionId=ref.version_id)
         return _stream(get, start, end)
 
-    def read(self, key: str, start: int, length: int) -> bytes:
-        """Return part of an object that is written once only: a result. All of it, or `StoreUnavailable`."""
+    def read(self, key: str, start: int, length: int, etag: str = "") -> bytes:
+        """Return part of an object that is written once only: a result. All of it, or `StoreUnavailable`.
+
+        Raises `DamagedResult` if the object is not there, or has not this entity tag.
+        """
         get = partial(self.client.get_object, Bucket=self.bucket, Key=key)
-        with _stream(get, start, start + length) as body:
+        get = partial(get, IfMatch=etag) if etag else get
+        with knowing(key), _stream(get, start, start + length) as body:
             return io.BufferedReader(cast(io.RawIOBase, body)).read(length)
 
     def lines(self, ref: ObjectRef) -> Iterator[bytes]:
@@ -177,6 +188,18 @@ class ObjectStore:
         """Remove what was uploaded of it; one that is gone stays gone."""
         with suppress(self.client.exceptions.NoSuchUpload):
             self.client.abort_multipart_upload(Bucket=self.bucket, Key=orphan.key, UploadId=orphan.upload_id)
+
+
+@contextmanager
+def knowing(key: str) -> Iterator[None]:
+    """Raise `DamagedResult` where S3 says that the object is not there, or is another than the one that was meant."""
+    try:
+        yield
+    except (ClientError, StoreRefused) as error:
+        answer = error if isinstance(error, ClientError) else error.__cause__
+        if isinstance(answer, ClientError) and answer.response["Error"]["Code"] in _NOT_THE_ONE:
+            raise DamagedResult(key) from error
+        raise
 
 
 def _stream(get: Callable[..., GetObjectOutputTypeDef], start: int, end: int) -> BinaryIO:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from backhaul.model.job import ObjectRef
-from backhaul.store.objects import ObjectStore
+from backhaul.store.objects import ObjectStore, knowing
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
@@ -59,16 +60,19 @@ class OutputWriter:
             self._upload_part(bytes(self._buffer[:PART_WRITTEN]))
             del self._buffer[:PART_WRITTEN]
 
-    def append(self, key: str, start: int, length: int) -> None:
-        """Append part of another object, inside S3 where its size allows it."""
+    def append(self, key: str, start: int, length: int, etag: str = "") -> None:
+        """Append part of another object, inside S3 where its size allows it.
+
+        Raises `DamagedResult` if the object is not there, or has not this entity tag.
+        """
         missing = MIN_PART - len(self._buffer) if self._buffer else 0
         head = max(missing, 0)
         if length - head < COPY_GAIN:
-            self._write_from(key, start, length)
+            self._write_from(key, start, length, etag)
             return
-        self._write_from(key, start, head)
+        self._write_from(key, start, head, etag)
         self._flush()
-        self._copy(key, start + head, length - head)
+        self._copy(key, start + head, length - head, etag)
 
     def close(self) -> ObjectRef:
         """Complete the object and return it."""
@@ -83,27 +87,29 @@ class OutputWriter:
         )
         return ObjectRef(self._key, answer["VersionId"], self._size)
 
-    def _write_from(self, key: str, start: int, length: int) -> None:
+    def _write_from(self, key: str, start: int, length: int, etag: str) -> None:
         for offset in range(0, length, PART_WRITTEN):
-            self.write(self._objects.read(key, start + offset, min(PART_WRITTEN, length - offset)))
+            self.write(self._objects.read(key, start + offset, min(PART_WRITTEN, length - offset), etag))
 
-    def _copy(self, key: str, start: int, length: int) -> None:
+    def _copy(self, key: str, start: int, length: int, etag: str) -> None:
         # A final piece of less than 5 MiB would end as a part that S3 refuses, so it goes through the buffer.
         while length >= MIN_PART:
             size = min(length, MAX_PART_COPIED)
             number = len(self._parts) + 1
-            answer = self._s3.upload_part_copy(
-                Bucket=self._objects.bucket,
-                Key=self._key,
-                UploadId=self._started(),
-                PartNumber=number,
-                CopySource={"Bucket": self._objects.bucket, "Key": key},
-                CopySourceRange=f"bytes={start}-{start + size - 1}",
-            )
+            copy = self._s3.upload_part_copy
+            with knowing(key):
+                answer = (partial(copy, CopySourceIfMatch=etag) if etag else copy)(
+                    Bucket=self._objects.bucket,
+                    Key=self._key,
+                    UploadId=self._started(),
+                    PartNumber=number,
+                    CopySource={"Bucket": self._objects.bucket, "Key": key},
+                    CopySourceRange=f"bytes={start}-{start + size - 1}",
+                )
             self._parts.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
             self._size += size
             start, length = start + size, length - size
-        self._write_from(key, start, length)
+        self._write_from(key, start, length, etag)
 
     def _flush(self) -> None:
         if self._buffer:

@@ -180,14 +180,14 @@ class GroupCommit:
         part = Part(self.record.attempt, number, tuple(lengths))
         body = tail + b"".join(body for _, body in self._results)
         if body:
-            self._tools.objects.put(self._key(part), body)
+            part = replace(part, etag=self._tools.objects.put_result(self._key(part), body), length=len(body))
         self._tail = body if len(body) <= _tail_limit((*kept, part)) else None
         self._results, self._gathered = [], 0
         return (*kept, part)
 
     def _body_of(self, part: Part) -> bytes:
         if self._tail is None and part.size:
-            self._tail = self._tools.objects.read(self._key(part), 0, part.size)
+            self._tail = self._tools.objects.read(self._key(part), 0, part.size, part.etag)
         return self._tail or b""
 
     def _key(self, part: Part) -> str:

@@ -61,7 +61,7 @@ def ended_well(deployment, task):
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(
     ("owner", "step"),
-    [(ShardStore, "claim"), (ObjectStore, "open"), (ObjectStore, "put"), (ShardStore, "commit")],
+    [(ShardStore, "claim"), (ObjectStore, "open"), (ObjectStore, "put_result"), (ShardStore, "commit")],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_worker_that_dies_at_any_step_is_replaced_without_a_trace(shouting, monkeypatch, owner, step, after):

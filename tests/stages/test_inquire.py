@@ -1,16 +1,19 @@
 """Questions about jobs: answered to their owner, and to nobody else."""
 
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import boto3
 import pytest
 
 from backhaul.model.api import JobView
-from backhaul.model.errors import InvalidRequest, JobNotFound, ResultNotReady, RunNotFound
+from backhaul.model.errors import ForeignObject, InvalidRequest, JobNotFound, ResultNotReady, RunNotFound
 from backhaul.model.job import Cause, JobRef, JobState
 from backhaul.model.task import RunTask
 from backhaul.stages.inquire import job_receipt, job_result, job_status, list_jobs
 from backhaul.store import job_index as job_records
+from backhaul.store.job_item import item_of
 
 DATA = b"".join(b"line %04d\n" % number for number in range(100))
 
@@ -219,6 +222,20 @@ def test_a_receipt_is_a_download_too(deployment):
     job = deployment.run("text-stats", DATA)
     download = result(deployment, job.ref, ask=job_receipt)
     assert (download.file_name, download.size) == (f"{job.ref.job_id}-receipt.json", job.receipt.size)
+
+
+@pytest.mark.parametrize("run", [None, 1])
+@pytest.mark.parametrize(("ask", "name"), [(job_result, "output"), (job_receipt, "receipt")])
+def test_an_object_that_is_not_the_jobs_own_is_never_signed(deployment, ask, name, run):
+    """Neither another tenant's, nor another job's, nor something else of the same job."""
+    theirs = deployment.run("text-stats", DATA, tenant="T2")
+    other, job = (deployment.run("text-stats", DATA, tenant="T1") for _ in range(2))
+    store, table = deployment.store, deployment.settings.jobs_table
+    for foreign in (getattr(theirs, name), getattr(other, name), job.input, job.plan):
+        wrong = item_of(replace(job, **{name: foreign}))
+        boto3.client("dynamodb").put_item(TableName=table, Item=wrong)
+        with pytest.raises(ForeignObject, match=f"job {job.ref.job_id} names the object"):
+            result(deployment, job.ref, ask=ask, run=run and store.jobs.get(job.ref).run)
 
 
 def test_a_result_before_the_end_says_when_to_ask_again(deployment):
