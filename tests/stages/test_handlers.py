@@ -433,6 +433,7 @@ def an(error: type[errors.BackhaulError]) -> errors.BackhaulError:
         errors.UnsuitableInput: (SECRET, 5),
         errors.RequestRefused: ("some_code", SECRET, 418),
         errors.RunNotFound: (SECRET, 3),
+        errors.ForeignObject: (SECRET, "a key"),
     }
     return error(*arguments.get(error, (SECRET,)))
 
