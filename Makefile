@@ -10,7 +10,8 @@ REQUIREMENTS := requirements.txt requirements-dev.txt requirements-emulator.txt 
 CDK := $(BIN)/python -I backhaul/toolchain.py cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check prove bench bench-limits bench-paid bench-estimate synth deploy down clean lock
+.PHONY: help setup demo test check prove bench bench-limits bench-paid bench-estimate synth bootstrap deploy down clean \
+	lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,9 @@ bench-estimate: setup ## Compare estimates with what jobs really took, on the lo
 
 synth: setup ## Write the CloudFormation templates to cdk.out/ (ARGS="-c stage=...")
 	@$(CDK) synth --quiet $(ARGS)
+
+bootstrap: setup ## Prepare an AWS account and region for deployments, once (ARGS="aws://ACCOUNT/REGION")
+	@$(CDK) bootstrap $(ARGS)
 
 deploy: setup ## Deploy to the AWS account of your credentials (ARGS="-c stage=..."); asks before it drops settings
 	@$(BIN)/python -m scripts.deploy $(ARGS)

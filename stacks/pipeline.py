@@ -7,6 +7,7 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from backhaul.operations.connection import NO_CAP, REMEMBERED
+from backhaul.operations.destroying import DESCRIPTION
 from stacks.alarms import Alarms
 from stacks.announcements import Announcements
 from stacks.api import Api
@@ -28,7 +29,7 @@ class Pipeline(Stack):
         super().__init__(
             scope,
             stage.stack_name,
-            description="Backhaul: background file processing",
+            description=DESCRIPTION,
             termination_protection=stage.keeps_data,
             analytics_reporting=False,  # the template holds what was written here, and nothing else
         )

@@ -107,8 +107,12 @@ class DeploymentSettings:
 
     @property
     def removal_policy(self) -> RemovalPolicy:
-        """What becomes of data and logs when their stack goes."""
-        return RemovalPolicy.RETAIN if self.keeps_data else RemovalPolicy.DESTROY
+        """What becomes of data and logs when their stack goes.
+
+        Production keeps them, except where a deployment creates them and fails: they are empty then, and left behind
+        they would be in the way of the next try.
+        """
+        return RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if self.keeps_data else RemovalPolicy.DESTROY
 
     @property
     def log_retention(self) -> logs.RetentionDays:

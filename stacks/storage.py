@@ -149,7 +149,9 @@ class Storage(Construct):
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=True
             ),
-            deletion_protection=self._stage.keeps_data,
+            # No deletion protection: CloudFormation could not take back the tables of a first deployment that fails.
+            # The stack's termination protection and the removal policy guard them, and DynamoDB keeps a backup of a
+            # table with point-in-time recovery for 35 days after its deletion.
             removal_policy=self._stage.removal_policy,
         )
 

@@ -15,6 +15,7 @@ from backhaul.cli import (
     breakers,
     budget,
     control,
+    destroy,
     dlq,
     doctor,
     estimate,
@@ -52,6 +53,7 @@ intake.add_to(app)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=OPERATORS)
 app.add_typer(providers.app, name="providers", rich_help_panel=OPERATORS)
 app.add_typer(breakers.app, name="breakers", rich_help_panel=OPERATORS)
+app.command(rich_help_panel=OPERATORS)(destroy.destroy)
 app.add_typer(local.app, name="local", rich_help_panel=THIS_MACHINE)
 
 

@@ -23,6 +23,7 @@ from backhaul.model.clock import SystemClock
 from backhaul.model.errors import DeploymentUnreachable
 from backhaul.operations.connection import LOCAL_CLOUD, Operations, Outputs
 from backhaul.store import Store
+from backhaul.store.stacks import StackStore
 
 _NONE_FOUND = (
     "No deployment of Backhaul was found. Start one on this machine with `backhaul local up`, "
@@ -69,6 +70,12 @@ def operate(stack: str | None = None, environ: Mapping[str, str] = os.environ) -
     if connection is None:
         raise DeploymentUnreachable(_NONE_FOUND)
     return _operations(Outputs(LOCAL_CLOUD, connection.outputs), _local_clients(connection))
+
+
+def deployer(environ: Mapping[str, str] = os.environ) -> StackStore:
+    """Return the stacks of an account and region, with the AWS credentials of the environment."""
+    session = _session(environ)
+    return StackStore(session.client("cloudformation"), session.client("s3"))
 
 
 def _operations(outputs: Outputs, client: Callable[..., Any]) -> Operations:

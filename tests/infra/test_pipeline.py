@@ -17,6 +17,7 @@ from backhaul.model.settings import Settings
 from backhaul.operations.connection import REMEMBERED
 from backhaul.store import breakers
 from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
+from tests.infra.conftest import build
 from tests.infra.template import Template, grant, listed, text
 from tests.infra.test_settings import settings
 
@@ -290,10 +291,16 @@ class TestStages:
     def test_production_keeps_its_data_and_cannot_be_deleted_by_mistake(self, synthesize: Callable[..., Template]):
         prod = synthesize(stage="prod")
         for kind in STATEFUL:
-            assert {each["DeletionPolicy"] for each in prod.of_type(kind).values()} == {"Retain"}
+            assert {each["DeletionPolicy"] for each in prod.of_type(kind).values()} == {"RetainExceptOnCreate"}
             assert {each["UpdateReplacePolicy"] for each in prod.of_type(kind).values()} == {"Retain"}
-        for table in prod.of_type("DynamoDB::Table").values():
-            assert table["Properties"]["DeletionProtectionEnabled"] is True
+        assert [build(stage=stage)[1].termination_protection for stage in ("prod", "dev")] == [True, False]
+
+    def test_cloudformation_can_take_back_everything_that_a_failed_first_deployment_made(
+        self, synthesize: Callable[..., Template]
+    ):
+        for resource in synthesize(stage="prod").document["Resources"].values():
+            assert resource.get("DeletionPolicy") != "Retain"
+            assert not resource.get("Properties", {}).get("DeletionProtectionEnabled")
 
     def test_a_development_stage_goes_with_its_data(self, template: Template):
         for kind in STATEFUL:
