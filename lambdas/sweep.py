@@ -41,10 +41,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     )
     if swept.mended:
         logger.info("swept", mended=swept.mended)
-    count_all(
-        StalledShards=swept.stalled_shards,
-        JobsPastDeadline=swept.past_deadline,
-        Mended=sum(swept.mended.values()),
-    )
+    counts = {
+        "StalledShards": swept.stalled_shards,
+        "JobsPastDeadline": swept.past_deadline,
+        "Mended": sum(swept.mended.values()),
+    }
+    # CloudWatch bills a metric for each hour in which it is written, and the alarms take silence for zero.
+    if found := {name: count for name, count in counts.items() if count}:
+        count_all(**found)
     swept.raise_problems()
     return dict(swept.mended)

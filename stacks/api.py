@@ -17,7 +17,7 @@ from backhaul.model.settings import Settings
 from backhaul.store.job_index import BY_TENANT
 from stacks.function import WHOLE_CPU, Functions
 from stacks.grants import allow, describe_stack
-from stacks.monitoring import log_group
+from stacks.monitoring import vended_log_group
 from stacks.review import accept_patterns
 from stacks.stage import DeploymentSettings
 from stacks.storage import Storage
@@ -111,7 +111,7 @@ class Api(Construct):
             throttle=http.ThrottleSettings(rate_limit=stage.api_requests_per_second, burst_limit=stage.api_burst),
         )
         cast(http.CfnStage, deployed.node.default_child).access_log_settings = http.CfnStage.AccessLogSettingsProperty(
-            destination_arn=log_group(self, "access-logs", stage).log_group_arn,
+            destination_arn=vended_log_group(self, "access-logs", stage, service="apigateway").log_group_arn,
             format=json.dumps({name: f"$context.{name}" for name in _LOGGED}),
         )
         return deployed

@@ -25,6 +25,8 @@ _NO_DEAD_LETTERS = (
     "EventBridge does not; what it fails to conclude, start or sweep, the next sweep does."
 )
 
+_UNTRACED = "X-Ray bills each trace and records the first call of each second: every call that a timer makes."
+
 
 @dataclass(frozen=True)
 class Functions:
@@ -43,11 +45,13 @@ class Functions:
         timeout: Duration,
         memory: int = 256,
         reserved: int | None = None,
+        traced: bool = True,
     ) -> lambda_.Function:
         """Declare the function of `lambdas/<name>.py`: it may do what `grants` say, and log and trace itself.
 
         `reserved`: how often it runs at a time, at most, and kept free for it.
         """
+        tracing = [allow("xray:PutTraceSegments", "xray:PutTelemetryRecords", on="*")] if traced else []
         logs = log_group(scope, f"{name}-logs", self.stage)
         role = closed_role(
             scope,
@@ -56,7 +60,7 @@ class Functions:
             grants=[
                 *grants,
                 allow("logs:CreateLogStream", "logs:PutLogEvents", on=logs.log_group_arn),
-                allow("xray:PutTraceSegments", "xray:PutTelemetryRecords", on="*"),
+                *tracing,
             ],
             patterns="X-Ray knows no narrower resource. Every other pattern names one kind of object or execution "
             "of any job: jobs are made at run time.",
@@ -79,8 +83,10 @@ class Functions:
             reserved_concurrent_executions=reserved,
             role=role,
             log_group=logs,
-            tracing=lambda_.Tracing.ACTIVE,
+            tracing=lambda_.Tracing.ACTIVE if traced else lambda_.Tracing.DISABLED,
         )
         accept(function, _RUNTIME, "AwsSolutions-L1", "Serverless-LambdaLatestVersion")
         accept(function, _NO_DEAD_LETTERS, "Serverless-LambdaDLQ")
+        if not traced:
+            accept(function, _UNTRACED, "Serverless-LambdaTracing")
         return function

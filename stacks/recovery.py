@@ -49,11 +49,9 @@ class Recovery(Construct):
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
                 allow("states:DescribeExecution", "states:StopExecution", on=workflow.executions),
                 allow("s3:GetObject", on=storage.objects("input/data")),
-                # What a merge left that was killed.
-                allow("s3:ListBucketMultipartUploads", on=storage.bucket.bucket_arn),
-                allow("s3:AbortMultipartUpload", on=storage.objects("output/*")),
             ],
             timeout=Duration.seconds(50),
+            traced=False,
         )
         sweep = targets.LambdaFunction(self.sweep)
         rule = events.Rule(self, "run-ended-badly", event_pattern=ended_badly, targets=[sweep])

@@ -15,7 +15,7 @@ from constructs import Construct
 from backhaul.model.errors import StoreUnavailable
 from backhaul.model.settings import Settings
 from stacks.grants import allow, closed_role
-from stacks.monitoring import log_group
+from stacks.monitoring import vended_log_group
 from stacks.review import accept, accept_patterns
 from stacks.stage import DeploymentSettings
 from stacks.storage import MAX_RUN, SCRATCH_PREFIX, Storage
@@ -38,7 +38,7 @@ class Workflow(Construct):
         self._stage = stage
         self._storage = storage
         self._workers = workers
-        logs = log_group(self, "run-logs", stage)
+        logs = vended_log_group(self, "run-logs", stage, service="states")
         role = self._role()
         self.state_machine = sfn.StateMachine(
             self,

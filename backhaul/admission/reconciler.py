@@ -15,8 +15,8 @@ from backhaul.store import JobStore, ObjectStore, RunStatus, RunStore, SlotStore
 
 MAX_STOP = timedelta(minutes=20)
 """How long a run may take to stop by itself: longer than a hung worker can hold its shard."""
-ORPHANED_AFTER = timedelta(hours=1)
-"""No merge takes as long: its function would have been ended."""
+ORPHANED_AFTER = timedelta(days=3)
+"""No merge takes as long, and the bucket's lifecycle rule removes an unfinished upload within two days."""
 
 
 def is_past_deadline(job: Job, now: datetime) -> bool:

@@ -43,6 +43,16 @@ S3_WRITE = Price(Decimal("0.005"), 1000, "https://aws.amazon.com/s3/pricing/", "
 """PUT, COPY, POST or LIST; each part of a multipart upload is one."""
 S3_READ = Price(Decimal("0.0004"), 1000, "https://aws.amazon.com/s3/pricing/", "2026-11")
 """GET or HEAD."""
+QUEUE_REQUEST = Price(Decimal("0.40"), _MILLION, "https://aws.amazon.com/sqs/pricing/", "2026-11")
+"""A request to a standard queue, answered with a message or without."""
+ALARM_MONTH = Price(Decimal("0.10"), 1, "https://aws.amazon.com/cloudwatch/pricing/", "2026-11")
+"""An alarm of standard resolution on one metric."""
+METRIC_MONTH = Price(Decimal("0.30"), 1, "https://aws.amazon.com/cloudwatch/pricing/", "2026-11")
+"""A metric of ours, below ten thousand of them; by the hour in which it is written."""
+LOG_GB = Price(Decimal("0.50"), 1, "https://aws.amazon.com/cloudwatch/pricing/", "2026-11")
+"""A gigabyte written to CloudWatch Logs."""
+TRACE = Price(Decimal("5.00"), _MILLION, "https://aws.amazon.com/xray/pricing/", "2026-11")
+"""A trace that X-Ray records."""
 
 WORKER_GB = 1769 / 1024
 """Memory of a worker: `WHOLE_CPU` in `stacks/function.py`."""

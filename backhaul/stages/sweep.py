@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from backhaul.admission.admission import CHECK_EVERY
-from backhaul.admission.reconciler import MAX_STOP, ORPHANED_AFTER, Reconciler, ignores_stop, is_past_deadline, lost
+from backhaul.admission.reconciler import MAX_STOP, Reconciler, ignores_stop, is_past_deadline, lost
 from backhaul.admission.salvage import salvage
 from backhaul.model.clock import Clock
 from backhaul.model.job import Job, JobRef, JobState
@@ -66,9 +66,6 @@ def sweep(
         with _noted(member, problems):
             swept.note(reconciler.settle_slot(member))
     swept.mended["started"] += reconciler.admission.fill(problems=failed)
-    for orphan in objects.orphans(clock.now() - ORPHANED_AFTER):
-        objects.abort(orphan)
-        swept.note("aborted_upload")
     # Last, because it reads the most: what there is no time for, the next sweep sees.
     members = slots.get().members
     for job in jobs.open(JobState.RUNNING, failed):

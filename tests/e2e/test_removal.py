@@ -67,8 +67,14 @@ class Account:
         return {
             "buckets": [each["Name"] for each in self._s3.list_buckets()["Buckets"] if each["Name"] != ASSETS],
             "tables": self.client("dynamodb").list_tables()["TableNames"],
+            "vended logs": [each["logGroupName"] for each in self._vended_logs()],
             "queues": self.client("sqs").list_queues().get("QueueUrls", []),
         }
+
+    def _vended_logs(self) -> Any:
+        # Not all: the emulator makes a log group anew when a function writes to it after its removal.
+        logs = self.client("logs")
+        return logs.describe_log_groups(logGroupNamePrefix="/aws/vendedlogs/")["logGroups"]
 
     def destroy(self, *arguments: str) -> tuple[int, str]:
         command = [sys.executable, "-c", "import sys; from backhaul.cli import main; sys.exit(main())", "destroy"]

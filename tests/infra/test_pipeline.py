@@ -273,6 +273,7 @@ class TestApi:
         stage = template.properties("ApiGatewayV2::Stage", "apistage")
         assert stage["DefaultRouteSettings"] == {"ThrottlingBurstLimit": 200, "ThrottlingRateLimit": 100}
         assert text(stage["AccessLogSettings"]["DestinationArn"]) == "<apiaccesslogs.Arn>"
+        assert _log_name(template, "apiaccesslogs") == "/aws/vendedlogs/apigateway/Backhaul-dev-<stack ID>"
         assert json.loads(stage["AccessLogSettings"]["Format"])["routeKey"] == "$context.routeKey"
 
     def test_how_much_the_api_takes_is_a_setting(self, synthesize: Callable[..., Template]):
@@ -369,12 +370,18 @@ class TestStages:
 
 
 class TestFunctions:
+    def test_no_log_group_has_a_name_of_its_own_but_those_that_aws_services_write_to(self, template: Template):
+        named = {name: each["Properties"] for name, each in template.of_type("Logs::LogGroup").items()}
+        assert {name for name, each in named.items() if "LogGroupName" in each} == {"apiaccesslogs", "workflowrunlogs"}
+        assert _log_name(template, "workflowrunlogs") == "/aws/vendedlogs/states/Backhaul-dev-<stack ID>"
+
     def test_there_is_one_for_each_stage_and_it_is_declared_the_one_way(self, template: Template):
         for name, function in template.functions().items():
             assert function["Handler"] == f"lambdas.{name}.handler"
             assert function["Architectures"] == ["arm64"]
             assert function["Runtime"] == "python3.13"
-            assert function["TracingConfig"] == {"Mode": "Active"}
+            # A timer calls the sweep each minute, and X-Ray would bill a trace for each call.
+            assert function.get("TracingConfig") == (None if name == "sweep" else {"Mode": "Active"})
             assert "ReservedConcurrentExecutions" not in function
             assert text(function["LoggingConfig"]["LogGroup"]) in {
                 f"<{each}>" for each in template.of_type("Logs::LogGroup")
@@ -448,6 +455,14 @@ class TestFunctions:
         assert settings["merge"] == paying
         assert settings["process"] == replace(paying, max_cost_per_day="50", max_cost_per_day_per_tenant="2.50")
         assert settings["announce"] == Settings(data_bucket="<storagedata>", event_bus="<announcementsbus>")
+
+
+def _log_name(template: Template, name: str) -> str:
+    """Return the name of a log group; the stack's ID makes it unique."""
+    stack_id = {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}
+    (first, last) = template.properties("Logs::LogGroup", name)["LogGroupName"]["Fn::Join"][1]
+    assert last == stack_id
+    return f"{first}<stack ID>"
 
 
 def _environment(function: dict[str, Any]) -> dict[str, str]:

@@ -7,7 +7,7 @@ import boto3
 import msgspec
 import pytest
 
-from backhaul.admission.reconciler import Reconciler
+from backhaul.admission.reconciler import ORPHANED_AFTER, Reconciler
 from backhaul.model import keys
 from backhaul.model.dead_letter import ChunkDeadLetter
 from backhaul.model.errors import Superseded
@@ -211,7 +211,9 @@ def leave_an_upload_unfinished(ward):
     begun = ward.deployment.s3.create_multipart_upload(Bucket="data", Key=keys.output_key(ABSENT_JOB, 1, "aa"))
     parts = ward.deployment.s3.list_multipart_uploads(Bucket="data")["Uploads"]
     assert begun["UploadId"] == parts[0]["UploadId"]
-    ward.deployment.clock.time = max(ward.deployment.clock.time, datetime.now(UTC)) + timedelta(hours=2)
+    ward.deployment.clock.time = parts[0]["Initiated"] + ORPHANED_AFTER
+    assert ward.names() == []  # the bucket's lifecycle rule may still remove it
+    ward.deployment.clock.advance(seconds=1)
 
 
 def lose_results(ward):

@@ -20,7 +20,7 @@ import pytest
 
 from backhaul.model import errors, keys
 from backhaul.model.idempotency import new_key
-from backhaul.model.job import JobState
+from backhaul.model.job import JobRef, JobState
 from backhaul.worker.time_limit import MAX_REQUEST_SECONDS
 
 SECRET = "s3cret-of-the-caller@example.com"
@@ -781,6 +781,17 @@ def test_every_line_of_a_run_names_its_job_and_none_gives_anything_away(deployme
         assert (record["service"], record["tenant"], record["job_id"]) == (NAME, state["tenant"], state["job_id"])
     (worked,) = [record for record in records if record["message"] == "shard left"]
     assert (worked["shard"], worked["attempt"], worked["run"], worked["outcome"]) == (0, 1, 1, "done")
+
+
+def test_a_sweep_writes_only_the_metrics_that_are_not_zero(deployment, functions, capsys):
+    functions.sweep({})
+    assert logged(capsys.readouterr().out) == ([], [])
+    deployment.store.slots.take(JobRef("T1", "0" * 26), 5, 5)
+    functions.sweep({})
+    _, (metrics,) = logged(capsys.readouterr().out)
+    (directive,) = metrics["_aws"]["CloudWatchMetrics"]
+    assert (directive["Namespace"], directive["Dimensions"]) == ("Backhaul", [["service"]])
+    assert [(each["Name"], metrics[each["Name"]]) for each in directive["Metrics"]] == [("Mended", [1.0])]
 
 
 def test_the_metrics_are_in_the_embedded_format_by_processor(deployment, functions, capsys):

@@ -1,22 +1,25 @@
 """What fell between two stages is found and mended, once."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
 import boto3
 import pytest
+from botocore.client import BaseClient
 
 from backhaul.admission.admission import Admission
 from backhaul.model import keys
 from backhaul.model.errors import UnreadableRecord
-from backhaul.model.job import JobRef, JobState
+from backhaul.model.job import JobState
 from backhaul.model.policy import Policy
 from backhaul.model.task import RunTask
 from backhaul.stages import sweep as sweeping
 from backhaul.stages.sweep import mend_lost
 from backhaul.store import RunStatus, RunStore
 from backhaul.store.codec import arguments, naming, setting
+from tests.infra.idle import SWEEP_READS
 from tests.shout import Shout
 
 DATA = b"one line\n"
@@ -342,18 +345,17 @@ def test_a_shard_without_a_sign_of_life_is_counted_until_another_worker_takes_it
     assert deployment.swept().stalled_shards == 0
 
 
-def test_an_output_that_a_killed_merge_left_unfinished_is_removed_after_an_hour(deployment):
-    ours = keys.output_key(JobRef("T1", "0" * 26), 1, "00")
-    for key in (ours, "somebody/elses"):
-        deployment.s3.create_multipart_upload(Bucket="data", Key=key)
-    began = deployment.s3.list_multipart_uploads(Bucket="data")["Uploads"][0]["Initiated"]
-    deployment.clock.time = began + timedelta(minutes=60)
+def test_a_sweep_of_an_idle_deployment_asks_for_no_more_than_the_idle_cost_counts(deployment, monkeypatch):
+    asked: Counter[tuple[str, bool]] = Counter()
+    real = BaseClient._make_api_call
+
+    def counted(self, name, request):
+        asked[name, request.get("ConsistentRead", False)] += 1
+        return real(self, name, request)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", counted)
     assert deployment.sweep() == {}
-    deployment.clock.advance(seconds=1)
-    assert deployment.sweep() == {"aborted_upload": 1}
-    (left,) = deployment.s3.list_multipart_uploads(Bucket="data")["Uploads"]
-    assert left["Key"] == "somebody/elses"
-    assert deployment.sweep() == {}
+    assert asked == SWEEP_READS
 
 
 def test_an_index_that_is_behind_does_no_harm(deployment, monkeypatch):

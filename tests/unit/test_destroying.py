@@ -20,7 +20,7 @@ TABLE = StackResource("jobs", "AWS::DynamoDB::Table", "jobs", failed=False, reas
 
 @dataclass
 class Account:
-    """CloudFormation and S3 as the rule meets them. No emulator refuses to delete a stack whose bucket holds objects."""
+    """CloudFormation and S3 as the rule meets them: no emulator refuses to delete a stack whose bucket is not empty."""
 
     stack: DeployedStack | None = DEV
     keeps: bool = False
