@@ -14,6 +14,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from backhaul.operations.contents import Queue
 from stacks.review import accept
 from stacks.stage import DeploymentSettings
 
@@ -33,10 +34,9 @@ class Alarms(Construct):
         name: str,
         *,
         stage: DeploymentSettings,
-        dead_letters: Mapping[str, sqs.Queue],
+        dead_letters: Mapping[Queue, sqs.Queue],
         sweep: lambda_.IFunction,
     ) -> None:
-        """`dead_letters`: each queue by the name that `backhaul dlq` knows it by."""
         super().__init__(scope, name)
         self.topic = self._topic(stage)
         for queue, queue_of_it in dead_letters.items():
@@ -89,11 +89,11 @@ class Alarms(Construct):
             Annotations.of(self).add_warning_v2("backhaul:alarms-reach-nobody", _NOBODY)
         return topic
 
-    def _on_dead_letters(self, name: str, dead_letters: sqs.Queue) -> None:
+    def _on_dead_letters(self, name: Queue, dead_letters: sqs.Queue) -> None:
         self._alarm(
             f"{name}-waiting",
             dead_letters.metric_approximate_number_of_messages_visible(period=_PERIOD, statistic=_MOST),
-            f"Dead letters wait in the queue {name}: work that failed for good until somebody decides. "
+            f"Dead letters wait in the queue {name}, which holds {name.kind.holds}, until somebody decides. "
             f"`backhaul dlq list --queue {name}` shows each with its cause; then `backhaul dlq redrive` gives it its "
             f"way through the pipeline again, and `backhaul dlq discard` throws it away.",
         )

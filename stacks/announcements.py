@@ -9,6 +9,7 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from backhaul.model.events import DETAIL_TYPES, SOURCE
@@ -18,7 +19,6 @@ from backhaul.model.settings import Settings
 from backhaul.store import breakers
 from stacks.function import Functions
 from stacks.grants import allow
-from stacks.monitoring import dead_letters
 from stacks.review import accept
 from stacks.storage import Storage
 
@@ -26,10 +26,11 @@ from stacks.storage import Storage
 class Announcements(Construct):
     """The event bus that others subscribe to, and the function that feeds it."""
 
-    def __init__(self, scope: Construct, name: str, *, storage: Storage, functions: Functions) -> None:
+    def __init__(
+        self, scope: Construct, name: str, *, storage: Storage, functions: Functions, dead_letters: sqs.Queue
+    ) -> None:
         super().__init__(scope, name)
         self.bus = events.EventBus(self, "bus")
-        self.dead_letters = dead_letters(self, "dead-letters")
         tables = {storage.jobs: JOB_SORT_KEY, storage.flow: breakers.SORT_KEY}
 
         self.announce = functions.declare(
@@ -45,7 +46,7 @@ class Announcements(Construct):
                     on=[table.table_stream_arn or "" for table in tables],
                 ),
                 allow("events:PutEvents", on=self.bus.event_bus_arn),
-                allow("sqs:SendMessage", on=self.dead_letters.queue_arn),
+                allow("sqs:SendMessage", on=dead_letters.queue_arn),
             ],
             timeout=Duration.seconds(30),
         )
@@ -58,7 +59,7 @@ class Announcements(Construct):
                     bisect_batch_on_error=True,
                     report_batch_item_failures=True,
                     retry_attempts=25,
-                    on_failure=sources.SqsDlq(self.dead_letters),
+                    on_failure=sources.SqsDlq(dead_letters),
                 )
             )
 

@@ -15,7 +15,6 @@ from backhaul.model.keys import INPUT_PREFIX, INPUT_SUFFIX
 from backhaul.store.job_index import QUEUED
 from stacks.function import Functions
 from stacks.grants import allow
-from stacks.monitoring import dead_letters
 from stacks.review import accept
 from stacks.storage import Storage
 from stacks.workflow import Workflow
@@ -27,10 +26,16 @@ class Intake(Construct):
     """The queue of finished uploads, and the function that claims them."""
 
     def __init__(
-        self, scope: Construct, name: str, *, storage: Storage, workflow: Workflow, functions: Functions
+        self,
+        scope: Construct,
+        name: str,
+        *,
+        storage: Storage,
+        workflow: Workflow,
+        functions: Functions,
+        dead_letters: sqs.Queue,
     ) -> None:
         super().__init__(scope, name)
-        self.dead_letters = dead_letters(self, "dead-letters")
         self.queue = sqs.Queue(
             self,
             "queue",
@@ -38,7 +43,7 @@ class Intake(Construct):
             # Six times the function's timeout, as Lambda advises: throttled batches come back later.
             visibility_timeout=Duration.seconds(6 * DISPATCH_TIMEOUT.to_seconds()),
             retention_period=Duration.days(14),
-            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=5),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=dead_letters, max_receive_count=5),
         )
         _notify(storage, self.queue)
 

@@ -7,11 +7,13 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from backhaul.operations.connection import NO_CAP, REMEMBERED
+from backhaul.operations.contents import Queue
 from backhaul.operations.destroying import DESCRIPTION
 from stacks.alarms import Alarms
 from stacks.announcements import Announcements
 from stacks.api import Api
 from stacks.commands import Commands
+from stacks.dead_letters import DeadLetters
 from stacks.function import Functions
 from stacks.intake import Intake
 from stacks.operators import Operators
@@ -42,27 +44,33 @@ class Pipeline(Stack):
 
         functions = Functions(stage, code)
         storage = Storage(self, "storage", stage=stage)
+        dead_letters = DeadLetters(self, "dead-letters")
         api = Api(self, "api", storage=storage, functions=functions)
-        workers = Workers(self, "workers", storage=storage, functions=functions)
+        failed_chunks = dead_letters[Queue.FAILED_CHUNKS]
+        workers = Workers(self, "workers", storage=storage, functions=functions, failed_chunks=failed_chunks)
         workflow = Workflow(self, "workflow", stage=stage, storage=storage, workers=workers)
-        intake = Intake(self, "intake", storage=storage, workflow=workflow, functions=functions)
-        announcements = Announcements(self, "announcements", storage=storage, functions=functions)
+        intake = Intake(
+            self,
+            "intake",
+            storage=storage,
+            workflow=workflow,
+            functions=functions,
+            dead_letters=dead_letters[Queue.INTAKE],
+        )
+        announcements = Announcements(
+            self, "announcements", storage=storage, functions=functions, dead_letters=dead_letters[Queue.ANNOUNCE]
+        )
         announcements.wake_at_job_end(intake.dispatch)  # a slot is free, and the next job may start
         recovery = Recovery(self, "recovery", storage=storage, workflow=workflow, functions=functions)
         Commands(self, "commands", api=api, storage=storage, workflow=workflow, functions=functions)
-        dead_letters = {
-            "intake": intake.dead_letters,
-            "failed-chunks": workers.failed_chunks,
-            "announce": announcements.dead_letters,
-        }
-        alarms = Alarms(self, "alarms", stage=stage, dead_letters=dead_letters, sweep=recovery.sweep)
+        alarms = Alarms(self, "alarms", stage=stage, dead_letters=dead_letters.queues, sweep=recovery.sweep)
         operators = Operators(
             self,
             "operators",
             storage=storage,
             workflow=workflow,
             intake=intake.queue,
-            dead_letters=list(dead_letters.values()),
+            dead_letters=list(dead_letters.queues.values()),
             bus=announcements.bus,
             alarms=alarms.topic,
         )
@@ -75,11 +83,9 @@ class Pipeline(Stack):
             "JobsTableName": storage.jobs.table_name,
             "FlowTableName": storage.flow.table_name,
             "IntakeQueueUrl": intake.queue.queue_url,
-            "IntakeDeadLettersUrl": intake.dead_letters.queue_url,
             "StateMachineArn": workflow.state_machine.state_machine_arn,
             "EventBusName": announcements.bus.event_bus_name,
-            "AnnounceDeadLettersUrl": announcements.dead_letters.queue_url,
-            "FailedChunksUrl": workers.failed_chunks.queue_url,
+            **dead_letters.outputs(),
             "AlarmTopicArn": alarms.topic.topic_arn,
             "OperatorPolicyArn": operators.policy.managed_policy_arn,
             # What an operator's command starts keeps to the same limits, and what it tells of a day has the same caps.

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from aws_cdk import ArnFormat, Aws, Duration, Stack
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from backhaul.model.settings import Settings
 from stacks.function import WHOLE_CPU, Functions
 from stacks.grants import allow
-from stacks.monitoring import dead_letters
 from stacks.stage import DeploymentSettings
 from stacks.storage import Storage
 
@@ -24,11 +24,12 @@ models have names as short, and versions have dots too (`zai.glm-4.7`)."""
 class Workers(Construct):
     """What the states of a run call; which state comes when is written in `workflow.py`."""
 
-    def __init__(self, scope: Construct, name: str, *, storage: Storage, functions: Functions) -> None:
+    def __init__(
+        self, scope: Construct, name: str, *, storage: Storage, functions: Functions, failed_chunks: sqs.Queue
+    ) -> None:
         super().__init__(scope, name)
-        self.failed_chunks = dead_letters(self, "failed-chunks")
         stored = Settings(data_bucket=storage.bucket.bucket_name, jobs_table=storage.jobs.table_name)
-        failing = replace(stored, failed_chunks_url=self.failed_chunks.queue_url)
+        failing = replace(stored, failed_chunks_url=failed_chunks.queue_url)
         stage = functions.stage
         paying = replace(
             failing,
@@ -66,7 +67,7 @@ class Workers(Construct):
                 allow("s3:GetObjectVersion", on=storage.objects("input/data")),
                 allow("s3:GetObject", "s3:PutObject", on=[storage.objects("results/*"), storage.objects("steps/*")]),
                 allow("s3:GetObject", "s3:PutObject", on=storage.answers),
-                allow("sqs:SendMessage", on=self.failed_chunks.queue_arn),
+                allow("sqs:SendMessage", on=failed_chunks.queue_arn),
                 *_calls(self, storage, stage),
             ],
             timeout=Duration.seconds(stage.worker_timeout_seconds),
@@ -90,7 +91,7 @@ class Workers(Construct):
                 allow("s3:GetObjectVersion", on=storage.objects("plan/*")),
                 allow("s3:PutObject", on=[storage.objects("output/*"), storage.objects("receipt/*")]),
                 allow("s3:AbortMultipartUpload", on=storage.objects("output/*")),
-                allow("sqs:SendMessage", on=self.failed_chunks.queue_arn),
+                allow("sqs:SendMessage", on=failed_chunks.queue_arn),
             ],
             timeout=Duration.minutes(15),
             memory=WHOLE_CPU,

@@ -11,12 +11,6 @@ from backhaul.model.settings import Settings
 from backhaul.operations.contents import Queue
 from backhaul.store import MessageQueue, Store
 
-DEAD_LETTERS_OUTPUTS: Mapping[Queue, str] = {
-    Queue.INTAKE: "IntakeDeadLettersUrl",
-    Queue.FAILED_CHUNKS: "FailedChunksUrl",
-    Queue.ANNOUNCE: "AnnounceDeadLettersUrl",
-}
-
 LOCAL_CLOUD = "The local cloud"
 NO_CAP = "any"
 """How an output says that a day may cost anything: an empty one is easily taken for one that is not there."""
@@ -53,7 +47,7 @@ class Outputs:
             data_bucket=self.get("DataBucketName"),
             state_machine_arn=self.get("StateMachineArn"),
             event_bus=self.get("EventBusName"),
-            failed_chunks_url=self.get(DEAD_LETTERS_OUTPUTS[Queue.FAILED_CHUNKS]),
+            failed_chunks_url=self.get(Queue.FAILED_CHUNKS.kind.output),
             max_running_jobs=int(self.get("MaxRunningJobs")),
             max_running_jobs_per_tenant=int(self.get("MaxRunningJobsPerTenant")),
             max_cost_per_day=self._cap("MaxCostPerDay"),
@@ -78,7 +72,7 @@ class Operations:
 
     def dead_letters(self) -> dict[Queue, MessageQueue]:
         """Return the queues of dead letters."""
-        return {queue: self.store.queue(self.outputs.get(name)) for queue, name in DEAD_LETTERS_OUTPUTS.items()}
+        return {queue: self.store.queue(self.outputs.get(queue.kind.output)) for queue in Queue}
 
     def intake(self) -> MessageQueue:
         """Return the queue that uploads arrive in."""

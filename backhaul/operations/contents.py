@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,14 +14,6 @@ from backhaul.model.errors import MalformedMessage
 from backhaul.model.job import JobRef
 from backhaul.stages.dispatch import Upload, uploads_in
 from backhaul.store.stream import Stretch
-
-
-class Queue(StrEnum):
-    """The queues in which messages end that nobody could handle."""
-
-    INTAKE = "intake"
-    FAILED_CHUNKS = "failed-chunks"
-    ANNOUNCE = "announce"
 
 
 @dataclass(frozen=True)
@@ -47,16 +39,6 @@ class Malformed:
 
 
 Content = Uploads | ChunkDeadLetter | LostBatch | Malformed
-
-
-def read(queue: Queue, body: str) -> Content:
-    """Return what the body of a message of this queue holds."""
-    try:
-        return _READERS[queue](body)
-    except MalformedMessage as error:
-        return Malformed(str(error))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
-        return Malformed(f"The message is not what the queue {queue} holds: {error}.")
 
 
 def job_of(content: Content) -> JobRef | None:
@@ -106,8 +88,70 @@ def _lost_batch(body: str) -> Content:
     return LostBatch(Stretch(batch.stream_arn, batch.shard_id, *numbers), batch.batch_size)
 
 
-_READERS: Mapping[Queue, Callable[[str], Content]] = {
-    Queue.INTAKE: _uploads,
-    Queue.FAILED_CHUNKS: _failed_chunk,
-    Queue.ANNOUNCE: _lost_batch,
-}
+@dataclass(frozen=True)
+class QueueKind:
+    """What tells one queue of dead letters from another."""
+
+    holds: str
+    """What its messages are, for an alarm's text: `which holds …`."""
+    output: str
+    """The stack's output that has its URL."""
+    foreseen: str
+    """What redriving one of its messages will do, in a sentence."""
+    parse: Callable[[str], Content]
+    """Reads a message's body; raises `MalformedMessage`, or one of the errors that `read` knows."""
+
+
+class Queue(StrEnum):
+    """The queues in which messages end that nobody could handle.
+
+    A new queue is an entry here. Its resource, its alarms, its output and the operators' rights to it in the stack, the
+    choices of `backhaul dlq` and the doctor's check follow. Whoever sends to it takes it from `stacks/dead_letters.py`.
+    """
+
+    kind: QueueKind
+
+    def __new__(cls, name: str, kind: QueueKind) -> Queue:
+        """Make a member whose value is its name alone."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.kind = kind
+        return member
+
+    INTAKE = (
+        "intake",
+        QueueKind(
+            holds="uploads that could not be dispatched",
+            output="IntakeDeadLettersUrl",
+            foreseen="Sent to the intake queue again.",
+            parse=_uploads,
+        ),
+    )
+    FAILED_CHUNKS = (
+        "failed-chunks",
+        QueueKind(
+            holds="chunks that could not be processed",
+            output="FailedChunksUrl",
+            foreseen="A new run of the job does what is missing.",
+            parse=_failed_chunk,
+        ),
+    )
+    ANNOUNCE = (
+        "announce",
+        QueueKind(
+            holds="changes of jobs that the event bus was not told of",
+            output="AnnounceDeadLettersUrl",
+            foreseen="The changes are announced again.",
+            parse=_lost_batch,
+        ),
+    )
+
+
+def read(queue: Queue, body: str) -> Content:
+    """Return what the body of a message of this queue holds."""
+    try:
+        return queue.kind.parse(body)
+    except MalformedMessage as error:
+        return Malformed(str(error))
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
+        return Malformed(f"The message is not what the queue {queue} holds: {error}.")

@@ -10,7 +10,7 @@ from typing import Protocol
 from backhaul.model.errors import JobNotEnded
 from backhaul.model.job import JobRef, JobState
 from backhaul.operations.connection import Operations
-from backhaul.operations.contents import LostBatch, Queue
+from backhaul.operations.contents import LostBatch
 from backhaul.operations.dead_letters import DeadLetter, done_chunks
 from backhaul.operations.reasons import DeadLetterReason
 from backhaul.operations.settling import MAX_DEAD_LETTERS, ActResult, Fate, Unit
@@ -21,11 +21,6 @@ from backhaul.store import ChangeStream, EventBus, JobStore, MessageQueue, Shard
 _OBSTACLES: Mapping[DeadLetterReason, str] = {
     DeadLetterReason.MALFORMED: "It cannot be read and would come back. Look at it with `dlq show`, then discard it.",
     DeadLetterReason.UNKNOWN_JOB: "Its job does not exist any more. Discard it.",
-}
-_FORESEEN: Mapping[Queue, str] = {
-    Queue.INTAKE: "Sent to the intake queue again.",
-    Queue.FAILED_CHUNKS: "A new run of the job does what is missing.",
-    Queue.ANNOUNCE: "The changes are announced again.",
 }
 _TRIMMED = (
     "The stream keeps changes for 24 hours and has these no more, so they cannot be announced. "
@@ -73,7 +68,7 @@ class Redrive:
         """Return what redriving would come to, as far as the dead letters tell."""
         reason = _standing_in_the_way(unit.dead_letters[0])
         if reason is None:
-            return ActResult(Fate.REDRIVEN, _FORESEEN[unit.queue])
+            return ActResult(Fate.REDRIVEN, unit.queue.kind.foreseen)
         if reason is DeadLetterReason.RESOLVED:
             return ActResult(Fate.RESOLVED, "The work has been done since.")
         return ActResult(Fate.KEPT, _OBSTACLES[reason])

@@ -14,11 +14,12 @@ from backhaul.local.users import OPERATOR
 from backhaul.model import keys
 from backhaul.model.clock import SystemClock
 from backhaul.model.job import JobRef, JobState
+from backhaul.operations.contents import Queue
 from backhaul.store import AuditLog
 from scripts.subscriber import subscription
 from tests.e2e.support import PROJECT, admin_client, eventually, output_of, run_job
 
-QUEUES = {"intake": "IntakeDeadLettersUrl", "failed-chunks": "FailedChunksUrl", "announce": "AnnounceDeadLettersUrl"}
+QUEUES = {str(queue): queue.kind.output for queue in Queue}
 LINE_BYTES = 16
 
 

@@ -46,7 +46,6 @@ def bill(template: Template) -> tuple[Item, ...]:
     alarms = len(template.of_type("CloudWatch::Alarm"))
     gigabytes = Fraction(template.functions()[sweep]["MemorySize"], 1024)
     reads = sum(SWEEP_READS.values())
-    reading = f"{reads * MINUTES:,} of DynamoDB, {reads} each time"
     units = sum(Fraction(1 if consistent else Fraction(1, 2)) * n for (_, consistent), n in SWEEP_READS.items())
     compute = prices.GB_SECOND.cost(float(MINUTES * gigabytes) * SWEEP_SECONDS)
     logged = MINUTES * SWEEP_LOG_BYTES / 1e9

@@ -30,6 +30,10 @@ class Template:
         properties: dict[str, Any] = self.of_type(kind)[name]["Properties"]
         return properties
 
+    def output(self, name: str) -> str:
+        """Return an output of the stack, with resources written as text."""
+        return text(self.document["Outputs"][name]["Value"])
+
     def functions(self) -> dict[str, dict[str, Any]]:
         """Return the properties of every function by the file of its handler."""
         return {

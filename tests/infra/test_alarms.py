@@ -10,24 +10,28 @@ import pytest
 from aws_cdk import Stack
 from aws_cdk.assertions import Annotations, Match
 
+from backhaul.operations.contents import Queue
+from tests.commands import named_in, parse
 from tests.infra.conftest import build
 from tests.infra.template import Template, text
+
+
+def alarm_of(queue: Queue, what: str) -> str:
+    return f"alarms{queue}{what}".replace("-", "")
+
 
 DEAD_LETTERS = ("AWS/SQS", "Maximum ApproximateNumberOfMessagesVisible")
 FIVE_MINUTES, A_DAY, A_QUARTER = (1, 300), (24, 3600), (3, 300)
 WATCHED = [
-    ("alarmsintakewaiting", *DEAD_LETTERS, "<intakedeadletters.QueueName>", "> 0", FIVE_MINUTES),
-    ("alarmsintakeold", *DEAD_LETTERS, "<intakedeadletters.QueueName>", "> 0", A_DAY),
-    ("alarmsfailedchunkswaiting", *DEAD_LETTERS, "<workersfailedchunks.QueueName>", "> 0", FIVE_MINUTES),
-    ("alarmsfailedchunksold", *DEAD_LETTERS, "<workersfailedchunks.QueueName>", "> 0", A_DAY),
-    ("alarmsannouncewaiting", *DEAD_LETTERS, "<announcementsdeadletters.QueueName>", "> 0", FIVE_MINUTES),
-    ("alarmsannounceold", *DEAD_LETTERS, "<announcementsdeadletters.QueueName>", "> 0", A_DAY),
+    *((alarm_of(queue, "waiting"), *DEAD_LETTERS, queue.kind.output, "> 0", FIVE_MINUTES) for queue in Queue),
+    *((alarm_of(queue, "old"), *DEAD_LETTERS, queue.kind.output, "> 0", A_DAY) for queue in Queue),
     ("alarmsstalledshards", "Backhaul", "Maximum StalledShards", "Backhaul-dev", "> 0", FIVE_MINUTES),
     ("alarmsjobspastdeadline", "Backhaul", "Maximum JobsPastDeadline", "Backhaul-dev", "> 0", FIVE_MINUTES),
     ("alarmssweepfailing", "AWS/Lambda", "Sum Errors", "<recoverysweep>", "> 6", FIVE_MINUTES),
     ("alarmssweepsilent", "AWS/Lambda", "Sum Invocations", "<recoverysweep>", "< 1", A_QUARTER),
 ]
-"""Name, namespace, statistic and metric, of what, what rings, and in how many periods of how many seconds."""
+"""Name, namespace, statistic and metric, of what, what rings, and in how many periods of how many seconds; a queue goes
+by the output that has its URL."""
 
 
 def alarms(template: Template) -> dict[str, dict[str, Any]]:
@@ -45,7 +49,8 @@ def test_an_alarm_rings_when_it_should(
     alarm = alarms(template)[name]
     (dimension,) = alarm["Dimensions"]
     measured = f"{alarm['Statistic']} {alarm['MetricName']}"
-    assert (alarm["Namespace"], measured, text(dimension["Value"])) == (namespace, metric, of)
+    watched = f"{template.output(of)[:-1]}.QueueName>" if namespace == "AWS/SQS" else of
+    assert (alarm["Namespace"], measured, text(dimension["Value"])) == (namespace, metric, watched)
     assert dimension["Name"] == {"AWS/SQS": "QueueName", "AWS/Lambda": "FunctionName"}.get(namespace, "service")
     operator = {">": "GreaterThanThreshold", "<": "LessThanThreshold"}[rings[0]]
     assert (alarm["ComparisonOperator"], alarm["Threshold"]) == (operator, int(rings[2:]))
@@ -59,19 +64,36 @@ def test_silence_is_what_rings_of_a_sweep_that_does_not_run_and_of_nothing_else(
 
 
 def test_every_dead_letter_queue_is_watched(template: Template):
-    waiting = {of for _, namespace, _, of, *_ in WATCHED if namespace == "AWS/SQS"}
     ends = {name for name, each in template.of_type("SQS::Queue").items() if "RedrivePolicy" not in each["Properties"]}
-    assert waiting == {f"<{name}.QueueName>" for name in ends}
+    assert {template.output(queue.kind.output) for queue in Queue} == {f"<{name}>" for name in ends}
+
+
+def test_the_queues_of_a_deployment_are_those_of_its_next_update(template: Template):
+    ids = {name for name, each in template.document["Resources"].items() if each["Type"].startswith("AWS::SQS::")}
+    assert ids >= {
+        "intakedeadletters0AFC5333",
+        "intakedeadlettersPolicy87910E74",
+        "workersfailedchunks89277FF0",
+        "workersfailedchunksPolicy8BD4E9D2",
+        "announcementsdeadlettersF947661D",
+        "announcementsdeadlettersPolicy188D3814",
+    }
 
 
 def test_an_alarm_says_which_command_to_run(template: Template):
+    looks = {
+        alarm_of(queue, what): f"backhaul dlq list --queue {queue}" for queue in Queue for what in ("waiting", "old")
+    }
     for name, alarm in alarms(template).items():
-        if name.endswith(("waiting", "old")):
-            command = "`backhaul dlq list --queue "
-        else:
-            command = "`backhaul doctor --repair`" if name == "alarmssweepsilent" else "`backhaul doctor`"
-        assert command in alarm["AlarmDescription"], name
+        doctor = "backhaul doctor --repair" if name == "alarmssweepsilent" else "backhaul doctor"
+        first, *_ = named_in(alarm["AlarmDescription"])
+        assert first == looks.get(name, doctor)
         assert len(alarm["AlarmDescription"]) <= 1024
+
+
+def test_the_command_line_takes_every_command_that_an_alarm_names(template: Template):
+    for alarm in alarms(template).values():
+        assert [parse(command) for command in named_in(alarm["AlarmDescription"])]
 
 
 def test_alarms_may_write_to_their_topic_and_nobody_may_over_plain_http(template: Template):

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from backhaul.model import keys
+from backhaul.operations.contents import Queue
 from tests.infra.template import Grant, Template, grant
 from tests.infra.test_grants import JOB
 
@@ -14,7 +15,6 @@ MAX_POLICY = 6144
 """Characters that IAM takes for a managed policy, without white space."""
 
 JOBS, FLOW = "<storagejobs.Arn>", "<storageflow.Arn>"
-DEAD_LETTERS = ("<intakedeadletters.Arn>", "<workersfailedchunks.Arn>", "<announcementsdeadletters.Arn>")
 ITEMS = {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query"}
 STREAM = {"dynamodb:GetRecords", "dynamodb:GetShardIterator"}
 TAKE = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"}
@@ -29,9 +29,11 @@ def on(granted: list[Grant], resource: str) -> set[str]:
     return {action for actions, resources in granted if resource in resources for action in actions}
 
 
-def test_an_operator_may_take_dead_letters_of_each_queue_and_hand_uploads_in_again(granted: list[Grant]):
-    for queue in DEAD_LETTERS:
-        assert on(granted, queue) == TAKE
+def test_an_operator_may_take_dead_letters_of_each_queue_and_hand_uploads_in_again(
+    template: Template, granted: list[Grant]
+):
+    for queue in Queue:
+        assert on(granted, f"{template.output(queue.kind.output)[:-1]}.Arn>") == TAKE
     assert on(granted, "<intakequeue.Arn>") == {"sqs:SendMessage"}
 
 

@@ -15,6 +15,7 @@ from backhaul.model.events import SOURCE
 from backhaul.model.job import JobRef
 from backhaul.model.settings import Settings
 from backhaul.operations.connection import REMEMBERED
+from backhaul.operations.contents import Queue
 from backhaul.store import breakers
 from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
 from tests.infra.conftest import build
@@ -48,11 +49,9 @@ def test_outputs_name_what_clients_and_operators_need(template: Template):
         "MaxCostPerDay",
         "MaxCostPerDayPerTenant",
         "IntakeQueueUrl",
-        "IntakeDeadLettersUrl",
         "StateMachineArn",
         "EventBusName",
-        "AnnounceDeadLettersUrl",
-        "FailedChunksUrl",
+        *(queue.kind.output for queue in Queue),
         "AlarmTopicArn",
         "OperatorPolicyArn",
     }

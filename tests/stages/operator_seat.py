@@ -47,12 +47,7 @@ class OperatorSeat:
         return self.operations.outputs.get(name)
 
     def put(self, queue: Queue, body: str, copies: int = 1) -> list[str]:
-        urls = {
-            Queue.INTAKE: "IntakeDeadLettersUrl",
-            Queue.FAILED_CHUNKS: "FailedChunksUrl",
-            Queue.ANNOUNCE: "AnnounceDeadLettersUrl",
-        }
-        url = self.url(urls[queue])
+        url = self.url(queue.kind.output)
         return [self.sqs.send_message(QueueUrl=url, MessageBody=body)["MessageId"] for _ in range(copies)]
 
     def put_chunk(self, job: JobRef, chunk: int = 0, copies: int = 1, **changes: Any) -> ChunkDeadLetter:
@@ -252,7 +247,7 @@ def killed_at(call: int, *, after: bool, monkeypatch: pytest.MonkeyPatch) -> Ite
 def make_operator(deployment: Any) -> OperatorSeat:
     """The desk of a deployment's operator."""
     sqs = boto3.client("sqs")
-    names = ("IntakeQueueUrl", "IntakeDeadLettersUrl", "AnnounceDeadLettersUrl")
+    names = ("IntakeQueueUrl", *(queue.kind.output for queue in Queue))
     values = {name: sqs.create_queue(QueueName=name)["QueueUrl"] for name in names}
     settings = deployment.settings
     values |= {

@@ -732,11 +732,7 @@ def thrown_away(operator):
     return Queue.INTAKE, Discard(), check
 
 
-DEAD = {
-    Queue.INTAKE: "IntakeDeadLettersUrl",
-    Queue.FAILED_CHUNKS: "FailedChunksUrl",
-    Queue.ANNOUNCE: "AnnounceDeadLettersUrl",
-}
+DEAD = {queue: queue.kind.output for queue in Queue}
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -15,8 +15,11 @@ from backhaul.model.job import Cause, JobRef, JobState, Stop, StopKind
 from backhaul.model.policy import Policy
 from backhaul.model.task import RunTask
 from backhaul.operations.connection import LOCAL_CLOUD, Operations, Outputs
+from backhaul.operations.contents import Queue
 from backhaul.operations.doctor import CHECKS, SurveyScope, examine, treat
+from backhaul.operations.reasons import DeadLetterReason
 from backhaul.store import RunStatus, RunStore, SlotStore, queues
+from tests.commands import parse
 from tests.stages.conftest import TENANT
 
 DATA = b"".join(b"line %04d\n" % number for number in range(40))
@@ -31,7 +34,7 @@ def operations(deployment, monkeypatch):
     sqs, settings = boto3.client("sqs"), deployment.settings
     values = {
         name: sqs.create_queue(QueueName=name)["QueueUrl"]
-        for name in ("IntakeQueueUrl", "IntakeDeadLettersUrl", "FailedChunksUrl", "AnnounceDeadLettersUrl")
+        for name in ("IntakeQueueUrl", *(queue.kind.output for queue in Queue))
     }
     values["AlarmTopicArn"] = boto3.client("sns").create_topic(Name="alarms")["TopicArn"]
     address = {"Protocol": "sqs", "Endpoint": "arn:aws:sqs:us-east-1:123456789012:IntakeQueueUrl"}
@@ -557,8 +560,11 @@ def test_old_dead_letters_are_reported_for_each_queue_with_the_command_for_them(
     ward.advance(days=1, minutes=1)
     intake, resolved = ward.examine().findings
     assert "1 malformed" in intake.what
-    assert intake.mends_by.endswith("backhaul dlq list --queue intake")
-    assert "dlq discard --queue failed-chunks --reason resolved" in resolved.mends_by
+    named = [each.mends_by.removeprefix("a person: ") for each in (intake, resolved)]
+    look, discard = map(parse, named)
+    assert (look["queue"], named[0].split()[2]) == (Queue.INTAKE, "list")
+    wanted = (Queue.FAILED_CHUNKS, DeadLetterReason.RESOLVED, "resolved")
+    assert (discard["queue"], discard["reason"], discard["why"], named[1].split()[2]) == (*wanted, "discard")
     assert {intake.repair, resolved.repair} == {None}
 
 

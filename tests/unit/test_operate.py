@@ -23,9 +23,7 @@ OUTPUTS = {
     "StateMachineArn": "arn:aws:states:us-east-1:000000000000:stateMachine:runs",
     "EventBusName": "bus",
     "IntakeQueueUrl": "https://sqs/intake",
-    "IntakeDeadLettersUrl": "https://sqs/intake-dead",
-    "FailedChunksUrl": "https://sqs/failed",
-    "AnnounceDeadLettersUrl": "https://sqs/announce-dead",
+    **{queue.kind.output: f"https://sqs/{queue}" for queue in Queue},
     "AlarmTopicArn": "arn:aws:sns:us-east-1:000000000000:alarms",
 }
 WHO = "arn:aws:iam::000000000000:user/ada"
