@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backhaul.operations.contents import Queue
 from backhaul.toolchain import PROJECT
 from tests.infra.template import Grant, Template, grant
 
@@ -12,7 +13,10 @@ LOGGING = ["logs:CreateLogStream", "logs:PutLogEvents"]
 TRACING = ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
 """What every function may do as well; the page says so once."""
 
+EVERY_QUEUE = "<every queue of dead letters>"
+
 _NAMES = {
+    EVERY_QUEUE: "every queue of dead letters",
     "<storagedata.Arn>/": "objects ",
     "<storagedata.Arn>": "data bucket",
     "<storagejobs.Arn>/index/": "jobs table, index ",
@@ -47,7 +51,7 @@ def table(template: Template) -> str:
         grants = [each for each in template.grants(function) if not _is_everyones(each)]
         rows.append(_row(f"`{function}`", grants))
     rows.append(_row("state machine", _of(template, "workflowrunrole", "workflowchildren")))
-    rows.append(_row("operators", _of(template, "operatorspolicy")))
+    rows.append(_row("operators", [_of_every_queue(template, each) for each in _of(template, "operatorspolicy")]))
     rows.append(_row("callers", _of(template, "apiclient")))
     return "\n".join(rows) + "\n"
 
@@ -59,6 +63,15 @@ def documented() -> str:
 
 def _of(template: Template, *resources: str) -> list[Grant]:
     return [grant(each) for name, each in template.statements() if name in resources]
+
+
+def _of_every_queue(template: Template, grant: Grant) -> Grant:
+    """Return the grant with one name for all the queues of dead letters, if it is on all of them."""
+    actions, resources = grant
+    queues = {f"{template.output(queue.kind.output)[:-1]}.Arn>" for queue in Queue}
+    if not queues <= set(resources):
+        return grant
+    return actions, [EVERY_QUEUE, *(each for each in resources if each not in queues)]
 
 
 def _is_everyones(grant: Grant) -> bool:

@@ -9,10 +9,11 @@ from tests.infra.template import Template
 
 
 def test_the_pages_say_what_the_template_costs_while_nobody_uses_it(template: Template):
-    assert idle.documented(idle.COSTS) == idle.table(template)
-    assert idle.documented(idle.README) == idle.sentence(template)
+    assert idle.documented(idle.COSTS) == idle.table(template), "python -m tests.infra.idle writes it anew"
+    assert idle.documented(idle.README) == idle.sentence(template), "python -m tests.infra.idle writes it anew"
 
 
-def test_an_idle_deployment_costs_at_most_a_dollar_and_a_half(template: Template):
-    assert sum((each.dollars for each in idle.bill(template)), Fraction(0)) < Fraction(3, 2)
+def test_an_idle_deployment_costs_little_more_than_its_alarms(template: Template):
+    alarms, *others = idle.bill(template)
+    assert alarms.dollars > 2 * sum((each.dollars for each in others), Fraction(0))
     assert idle.avoided() > Fraction(13, 10)
