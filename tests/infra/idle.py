@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from backhaul.estimate.estimate import prices
+from backhaul.estimate import prices
 from backhaul.toolchain import PROJECT
 from tests.infra.template import Template, text
 

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backhaul.estimate import estimate as rules
+from backhaul.estimate import prices
 from backhaul.estimate.estimate import (
     CALL_SECONDS,
     Range,
     Sampled,
     Workforce,
     extrapolate,
-    prices,
     sampling_error,
     together,
 )
-from backhaul.estimate.estimate import estimate as rules
 from backhaul.estimate.prices import MIB, AwsUse, JobShape, aws_use
 from backhaul.model.shard import plan_shards, shards_for
 from backhaul.paid.channels import rate_of

@@ -5,7 +5,7 @@ import traceback
 import pytest
 from botocore.config import Config
 
-from backhaul.client.client import discovery
+from backhaul.client import discovery
 from backhaul.client.discovery import connect, operate
 from backhaul.local import LocalCloudError
 from backhaul.local.connection import Connection

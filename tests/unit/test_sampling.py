@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backhaul import Bytes, Csv, JsonLines, Lines, Processor
-from backhaul.estimate.estimate import sampling
+from backhaul.estimate import sampling
 from backhaul.estimate.sampling import TextSource, expects_calls, look_at
 from backhaul.model.errors import CannotEstimate, UnsuitableInput
 from backhaul.plugin.processor import Expected

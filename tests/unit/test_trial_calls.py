@@ -10,8 +10,8 @@ from backhaul.cli.exits import Exit
 from backhaul.model.errors import InvalidProcessor
 from backhaul.plugin.registry import find_processors
 from backhaul.providers import Answer, InvalidProvider, SecretUnreadable, Usage
+from backhaul.trial import calls, trial
 from backhaul.trial.calls import TrialCalls, read_providers
-from backhaul.trial.trial import calls, trial
 from tests.sources import MemorySource
 
 ACME = {
