@@ -12,6 +12,7 @@ from backhaul.model.breaker import BreakerState, Phase
 from backhaul.model.cost import Cost, ProviderCost
 from backhaul.model.job import JobRef
 from backhaul.operations.breakers import Switched as BreakerSwitched
+from backhaul.operations.destroying import Destruction
 from backhaul.operations.doctor import Examination, Finding, Mended, Treatment
 from backhaul.operations.intake import Intake, Switched, Waiting
 from backhaul.operations.providers import Change, Listed, Listing, ProviderUpdate
@@ -19,6 +20,7 @@ from backhaul.operations.spending import DayBudget
 from backhaul.providers import InvalidProvider, Provider
 from backhaul.store import Pause
 from backhaul.store.providers import StoredProvider
+from backhaul.store.stacks import DeployedStack
 from tests.hostile import HOSTILE, assert_harmless, harmful, texts_in
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -64,6 +66,16 @@ COMMANDS = {
     "providers set": ("X model=m", {"providers.operations.change": CHANGED}),
     "providers remove": ("X --reason x", {"providers.operations.remove": None}),
     "usage --all": ("", {"usage.usage_of": (DayUsage(date(2026, 11, 22), USAGE),)}),
+    "destroy": (
+        "X --yes",
+        {
+            "destroy.deployer": None,
+            "destroy.destroying.prepare": Destruction(
+                DeployedStack("arn", HOSTILE, "CREATE_COMPLETE", "", is_protected=False), (HOSTILE,)
+            ),
+            "destroy.destroying.destroy": None,
+        },
+    ),
     "budget show --all": ("", {"budget.budget_today": DAY}),
 }
 ELSEWHERE = {
