@@ -7,7 +7,8 @@ import gc
 from typing import Any
 
 from botocore import useragent
-from botocore.loaders import JSONFileLoader
+from botocore.hooks import EventAliaser
+from botocore.loaders import JSONFileLoader, Loader
 from moto.core import responses, utils
 from moto.core.serialize import AttributePicker
 
@@ -16,6 +17,8 @@ from moto.core.serialize import AttributePicker
 def set_pace() -> None:
     """Make requests cheaper in this process, with the same answers."""
     _load_models_once()
+    _find_models_once()
+    _alias_events_once()
     _find_attributes_at_once()
 
 
@@ -36,6 +39,26 @@ def _load_models_once() -> None:
 
 def _of_path(load: Any) -> Any:
     return lambda _, path: load(path)
+
+
+def _find_models_once() -> None:
+    """Spare each new session the search of four hundred folders for the newest model of each service."""
+    find: Any = Loader.load_service_model
+    found: dict[tuple[Any, ...], Any] = {}
+
+    def once(loader: Loader, *wanted: Any, **named: Any) -> Any:
+        key = (*loader.search_paths, *wanted, *sorted(named.items()))
+        if key not in found:
+            found[key] = find(loader, *wanted, **named)
+        return found[key]
+
+    Loader.load_service_model = once  # type: ignore[method-assign]
+
+
+def _alias_events_once() -> None:
+    """Spare each new client the search for the present names of the same events."""
+    alias = functools.cache(EventAliaser(None)._alias_event_name)  # type: ignore[no-untyped-call]
+    EventAliaser._alias_event_name = lambda _, event: alias(event)  # type: ignore[method-assign, assignment]
 
 
 def _find_attributes_at_once() -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import boto3
 import msgspec
 import pytest
-from botocore.loaders import JSONFileLoader
 from moto import mock_aws
 from moto.backends import get_backend
+from moto.core.base_backend import BackendDict
+from moto.core.model_instances import reset_model_data
 from moto.dynamodb.responses import DynamoHandler
 from moto.stepfunctions.models import StepFunctionBackend
 
@@ -36,6 +37,8 @@ from backhaul.stages.submit import Submission, Submitted, submit
 from backhaul.stages.sweep import Swept, sweep
 from backhaul.store import Store
 from backhaul.worker.outcome import Outcome
+from prove.pace import set_pace
+from tests.tracing import foreign_code_untraced
 
 TENANT = "AIDAEXAMPLE"
 
@@ -308,17 +311,25 @@ class Deployment:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _models_are_parsed_once() -> Iterator[None]:
-    """Every deployment has clients of its own; parsing botocore's models for each is half of what a test takes."""
-    loader = JSONFileLoader()
-    load = functools.cache(loader.load_file)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFileLoader, "load_file", lambda _, path: load(path))
+def _aws_is_moto_throughout() -> Iterator[None]:
+    """Starting moto, and letting botocore read its models, takes longer than most tests: once is enough."""
+    set_pace()
+    with foreign_code_untraced(), mock_aws():
         yield
 
 
 @pytest.fixture
-def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+def empty_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing is left in moto of any earlier test, nor in boto3 of its credentials; nor is anything of this one."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    BackendDict.reset()
+    yield
+    BackendDict.reset()
+    reset_model_data()
+
+
+@pytest.fixture
+def deployment(monkeypatch: pytest.MonkeyPatch, empty_aws: None) -> Deployment:
     """A deployment of its own, empty."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing",
@@ -329,23 +340,22 @@ def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     _serialize_writes(monkeypatch)
-    with mock_aws():
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket="data")
-        s3.put_bucket_versioning(Bucket="data", VersioningConfiguration={"Status": "Enabled"})
-        _create_jobs_table()
-        _create_flow_table()
-        boto3.client("events").create_event_bus(Name="bus")
-        settings = Settings(
-            data_bucket="data",
-            jobs_table="jobs",
-            flow_table="flow",
-            event_bus="bus",
-            state_machine_arn=_create_state_machine(),
-            failed_chunks_url=boto3.client("sqs").create_queue(QueueName="failed-chunks")["QueueUrl"],
-        )
-        clock = FakeClock()
-        yield Deployment(settings, Store(settings, clock), clock, find_processors(), s3)
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="data")
+    s3.put_bucket_versioning(Bucket="data", VersioningConfiguration={"Status": "Enabled"})
+    _create_jobs_table()
+    _create_flow_table()
+    boto3.client("events").create_event_bus(Name="bus")
+    settings = Settings(
+        data_bucket="data",
+        jobs_table="jobs",
+        flow_table="flow",
+        event_bus="bus",
+        state_machine_arn=_create_state_machine(),
+        failed_chunks_url=boto3.client("sqs").create_queue(QueueName="failed-chunks")["QueueUrl"],
+    )
+    clock = FakeClock()
+    return Deployment(settings, Store(settings, clock), clock, find_processors(), s3)
 
 
 def _serialize_writes(monkeypatch: pytest.MonkeyPatch) -> None:
