@@ -52,13 +52,14 @@ def _find_models_once() -> None:
             found[key] = find(loader, *wanted, **named)
         return found[key]
 
-    Loader.load_service_model = once  # type: ignore[method-assign]
+    Loader.load_service_model = once  # type: ignore[method-assign, assignment]
 
 
 def _alias_events_once() -> None:
     """Spare each new client the search for the present names of the same events."""
-    alias = functools.cache(EventAliaser(None)._alias_event_name)  # type: ignore[no-untyped-call]
-    EventAliaser._alias_event_name = lambda _, event: alias(event)  # type: ignore[method-assign, assignment]
+    aliaser: Any = EventAliaser  # the stubs leave out what is private
+    alias = functools.cache(aliaser(None)._alias_event_name)
+    aliaser._alias_event_name = lambda _, event: alias(event)
 
 
 def _find_attributes_at_once() -> None:
