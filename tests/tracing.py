@@ -25,7 +25,10 @@ def foreign_code_untraced() -> Iterator[None]:
 
 
 def untraced(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the same function, during which this thread's trace function rests."""
+    """Return the same function, during which this thread's trace function rests.
+
+    Also for tests of large inputs, whose lines are run a million times, and by smaller tests as well.
+    """
 
     @functools.wraps(call)
     def called(*args: Any, **kwargs: Any) -> Any:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from backhaul.model.errors import InvalidProcessor, UnsuitableInput
 from backhaul.reading import Chunk, Csv, Record, Window
 from tests.sources import MemorySource, read_all, read_at_once
+from tests.tracing import untraced
 
 BOM = b"\xef\xbb\xbf"
 
@@ -145,6 +146,7 @@ def fault_of(data, **limits):
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.999])
 @pytest.mark.parametrize("row", [b'1,"some ""quoted"" words"\n', b'1,"two\nlines"\n', b'1,2\n3,"\n"\n5,6\n'])
+@untraced
 def test_the_row_of_a_stray_quote_is_found_without_reading_a_large_file_again(share, row):
     rows = [row] * (16_000_000 // len(row))
     at = int(len(rows) * share)
@@ -156,6 +158,7 @@ def test_the_row_of_a_stray_quote_is_found_without_reading_a_large_file_again(sh
     assert read_again < 8_000_000
 
 
+@untraced
 def test_a_quote_that_is_never_closed_is_found_in_a_large_file_without_others():
     before = b"a,b\n" + b"1,2\n" * 1_000_000 + b"3,"
     fault, _ = fault_of(before + b'"4\n' + b"5,6\n" * 1_000_000)

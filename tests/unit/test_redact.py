@@ -14,6 +14,7 @@ from backhaul.model.errors import InvalidOption
 from backhaul.plugin.registry import find_processors
 from backhaul.trial.trial import trial
 from tests.sources import MemorySource
+from tests.tracing import untraced
 
 MIB = 1024 * 1024
 BOM = b"\xef\xbb\xbf"
@@ -185,6 +186,7 @@ def test_the_tallies_count_placeholders_by_name():
     assert tallies == {"EMAIL": 2, "IPV4": 1, "TICKET": 3}
 
 
+@untraced
 def test_100_mb_of_json_lines_stay_json_lines():
     lines = "".join(
         json.dumps({"id": number, "name": "漢字 😀", "mail": f"user{number}@example.com"}, ensure_ascii=False) + "\n"

@@ -13,6 +13,7 @@ from backhaul.model.errors import UnsuitableInput
 from backhaul.plugin.registry import find_processors
 from backhaul.trial.trial import trial
 from tests.sources import MemorySource
+from tests.tracing import untraced
 
 MIB = 1024 * 1024
 BOM = b"\xef\xbb\xbf"
@@ -76,6 +77,7 @@ def test_a_line_of_30_mb_is_one_line():
 
 
 @pytest.mark.parametrize("chunk_bytes", [MIB, 8 * MIB])
+@untraced
 def test_100_mb_of_json_lines_are_counted_exactly(chunk_bytes):
     block = "".join(
         json.dumps(
