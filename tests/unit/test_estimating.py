@@ -162,7 +162,7 @@ def test_the_cost_of_a_job_is_that_of_the_page_on_costs():
 
 def test_each_price_says_where_and_when_it_was_read():
     found = [each for each in vars(prices).values() if isinstance(each, prices.Price)]
-    assert len(found) == 7
+    assert len(found) == 12
     for each in found:
         assert each.source.startswith("https://aws.amazon.com/")
         assert each.read == "2026-11"

@@ -10,8 +10,8 @@ from backhaul.cli.exits import Exit
 from backhaul.model.errors import InvalidProcessor
 from backhaul.plugin.registry import find_processors
 from backhaul.providers import Answer, InvalidProvider, SecretUnreadable, Usage
-from backhaul.trial import calls, trial
-from backhaul.trial.calls import TrialCalls, read_providers
+from backhaul.trial import calls as trial_calls
+from backhaul.trial.trial import trial
 from tests.sources import MemorySource
 
 ACME = {
@@ -59,7 +59,7 @@ def opened(monkeypatch):
         made.append(Adapter(provider, secrets, models))
         return made[-1]
 
-    monkeypatch.setattr(calls, "open_provider", open_provider)
+    monkeypatch.setattr(trial_calls, "open_provider", open_provider)
     return made
 
 
