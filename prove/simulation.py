@@ -84,7 +84,12 @@ def create_stores(s3: Any, dynamodb: Any) -> None:
     """Make the bucket and the tables of an empty deployment."""
     s3.create_bucket(Bucket=BUCKET)
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    indexes = {"by-tenant": ("tenant", "job_id"), "due": ("open_state", "due_at"), "queued": ("queue", "turn")}
+    indexes = {
+        "by-tenant": ("tenant", "job_id"),
+        "due": ("open_state", "due_at"),
+        "queued": ("queue", "turn"),
+        "queued-by-tenant": ("tenant", "turn"),
+    }
     _table(dynamodb, TABLE, indexes)
     _table(dynamodb, FLOW, {})
 

@@ -8,7 +8,7 @@ from aws_cdk import Duration
 from aws_cdk import aws_apigatewayv2 as http
 from constructs import Construct
 
-from backhaul.store.job_index import QUEUED
+from backhaul.store.job_index import QUEUED, QUEUED_BY_TENANT
 from stacks.api import Api
 from stacks.function import Functions
 from stacks.grants import allow
@@ -35,7 +35,7 @@ class Commands(Construct):
                     "dynamodb:Query",
                     on=storage.jobs.table_arn,
                 ),
-                allow("dynamodb:Query", on=storage.index(QUEUED)),
+                allow("dynamodb:Query", on=[storage.index(each) for each in (QUEUED, QUEUED_BY_TENANT)]),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
                 allow("s3:GetObjectVersion", on=[storage.objects("plan/*"), storage.objects("input/data")]),

@@ -12,7 +12,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from backhaul.model.keys import INPUT_PREFIX, INPUT_SUFFIX
-from backhaul.store.job_index import QUEUED
+from backhaul.store.job_index import QUEUED, QUEUED_BY_TENANT
 from stacks.function import Functions
 from stacks.grants import allow
 from stacks.review import accept
@@ -54,7 +54,7 @@ class Intake(Construct):
             grants=[
                 allow("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", on=self.queue.queue_arn),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.jobs.table_arn),
-                allow("dynamodb:Query", on=storage.index(QUEUED)),
+                allow("dynamodb:Query", on=[storage.index(each) for each in (QUEUED, QUEUED_BY_TENANT)]),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
             ],

@@ -11,7 +11,7 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
+from backhaul.store.job_index import BY_TENANT, DUE, QUEUED, QUEUED_BY_TENANT
 from stacks.grants import allow, describe_stack
 from stacks.review import accept_patterns
 from stacks.storage import Storage
@@ -73,7 +73,7 @@ def _records(storage: Storage) -> list[iam.PolicyStatement]:
         # No index lists the providers, so all of the table is read.
         allow("dynamodb:Scan", on=storage.flow.table_arn),
         allow("dynamodb:DeleteItem", on=storage.flow.table_arn, conditions=storage.only_items("PROVIDER#*")),
-        allow("dynamodb:Query", on=[storage.index(each) for each in (BY_TENANT, DUE, QUEUED)]),
+        allow("dynamodb:Query", on=[storage.index(each) for each in (BY_TENANT, DUE, QUEUED, QUEUED_BY_TENANT)]),
         allow(
             # Dead letters of a stream say where in it the change is, not what it was.
             "dynamodb:GetRecords",

@@ -9,7 +9,7 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
-from backhaul.store.job_index import DUE, QUEUED
+from backhaul.store.job_index import DUE, QUEUED, QUEUED_BY_TENANT
 from stacks.function import Functions
 from stacks.grants import allow
 from stacks.review import accept
@@ -43,7 +43,7 @@ class Recovery(Construct):
             "sweep",
             settings=replace(workflow.admission, data_bucket=storage.bucket.bucket_name),
             grants=[
-                allow("dynamodb:Query", on=[storage.index(DUE), storage.index(QUEUED)]),
+                allow("dynamodb:Query", on=[storage.index(each) for each in (DUE, QUEUED, QUEUED_BY_TENANT)]),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),

@@ -13,7 +13,7 @@ from constructs import Construct
 from backhaul.model.job import JobRef
 from backhaul.model.keys import INPUT_PREFIX, answer_key, job_prefix
 from backhaul.model.policy import DAY_SECONDS, MAX_DEADLINE
-from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
+from backhaul.store.job_index import BY_TENANT, DUE, QUEUED, QUEUED_BY_TENANT
 from stacks.review import accept
 from stacks.stage import DeploymentSettings
 
@@ -133,6 +133,13 @@ class Storage(Construct):
             sort_key=_string("turn"),
             # It says whose turn it is; the job itself is read, and claimed, in the table.
             projection_type=dynamodb.ProjectionType.KEYS_ONLY,
+        )
+        table.add_global_secondary_index(
+            index_name=QUEUED_BY_TENANT,
+            partition_key=_string("tenant"),
+            sort_key=_string("turn"),
+            projection_type=dynamodb.ProjectionType.INCLUDE,
+            non_key_attributes=["queue"],
         )
         return table
 

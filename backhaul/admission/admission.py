@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from backhaul.model.clock import Clock
-from backhaul.model.errors import JobNotFound, UnreadableRecord
+from backhaul.model.errors import JobNotFound
 from backhaul.model.job import Cause, Job, JobRef, JobState, ObjectRef
-from backhaul.store import JobStore, RunStore, SlotStore
-from backhaul.store.job_index import QUEUED, Problems
+from backhaul.store import JobStore, RunStore, Slots, SlotStore
+from backhaul.store.job_index import HELD_BACK, READY, Problems
+from backhaul.worker.filling import MAX_LOOKED_AT, Filling, Turn
 
 CHECK_EVERY = timedelta(minutes=5)
 """How often the sweep looks at a queued job, and asks whether the run of a job still lives."""
-
-
-@dataclass(frozen=True)
-class QueuePlace:
-    """A job's place in the queue: behind higher priorities, then by turn, then by age."""
-
-    priority: int
-    number: int
-    job_id: str
-
-    def to_key(self) -> str:
-        """Return the key by which the queue is sorted."""
-        return f"{9 - self.priority}#{self.number:010d}#{self.job_id}"
-
-    @classmethod
-    def from_key(cls, key: str) -> QueuePlace:
-        """Return the turn that a key of the queue says."""
-        rank, number, job_id = key.split("#")
-        return cls(9 - int(rank), int(number), job_id)
+MAX_FILL_SECONDS = 20.0
+"""How long one pass over the whole queue may take: more than a million entries."""
 
 
 @dataclass(frozen=True)
@@ -54,63 +37,58 @@ class Admission:
         return self.jobs.move(job, JobState.QUEUED, input=upload, run=job.run + 1, **self.place(job))
 
     def place(self, job: Job) -> dict[str, Any]:
-        """Return what puts a job into the queue: behind higher priorities, and in turn with other tenants."""
-        priority = job.policy.priority
-        turn = QueuePlace(priority, self.slots.next_turn(job.ref.tenant, priority), job.ref.job_id)
-        return {"queue": QUEUED, "turn": turn.to_key(), "due_at": self.clock.now() + CHECK_EVERY}
+        """Return what puts a job into the queue: behind higher priorities, and in turn with other tenants.
 
-    def fill(self, newest: Job | None = None, problems: Problems | None = None) -> int:
+        It is READY if it is the first of its tenant's waiting jobs and the tenant may start one.
+        """
+        tenant, priority, slots = job.ref.tenant, job.policy.priority, self.slots.get()
+        turn = QueuePlace(priority, self.slots.next_turn(tenant, priority, slots), job.ref.job_id).to_key()
+        is_ready = not self.slots.is_full_for(tenant, slots) and not self._is_behind(tenant, turn, slots)
+        return {
+            "queue": READY if is_ready else HELD_BACK,
+            "turn": turn,
+            "due_at": self.clock.now() + CHECK_EVERY,
+        }
+
+    def fill(self, problems: Problems | None = None) -> int:
         """Start waiting jobs, in their order, as long as there are slots; returns how many were started.
 
-        `newest` was queued a moment ago, and may not show in the queue yet. A job that cannot be started keeps no
-        other from it: its exception goes into `problems`, or into an `ExceptionGroup` raised at the end.
+        It reads the whole queue. A job that cannot be started keeps no other from it: its exception goes into
+        `problems`, or into an `ExceptionGroup` raised at the end.
         """
-        slots = self.slots.get()
-        if self.slots.is_full(slots) and not (newest and newest.ref in slots.members):
-            return 0
-        started, failed = 0, {} if problems is None else problems
-        refused: set[str] = set()
-        served = dict(slots.served)
-        for ref, turn in self._waiting(newest):
-            if ref.tenant in refused or slots.pause_of(ref.tenant):
-                continue
-            reached = max(served.get(turn.priority, 0), turn.number)
-            if self.slots.take(ref, turn.priority, reached):
-                served[turn.priority] = reached
-                try:
-                    started += self.begin(ref)
-                except UnreadableRecord as problem:  # whoever can read it starts it; until then it needs no slot
-                    self.slots.drop(ref)
-                    failed[ref] = problem
-                except Exception as problem:  # told at the end, with the job it is about
-                    problem.add_note(f"job {ref.job_id} of tenant {ref.tenant}")
-                    failed[ref] = problem
-                continue
-            refused.add(ref.tenant)
-            slots = self.slots.get()
-            if self.slots.is_full(slots):
-                break
+        failed: Problems = {} if problems is None else problems
+        filling, began = self._filling(failed), self.clock.monotonic()
+        filling.fill_all(lambda: self.clock.monotonic() - began > MAX_FILL_SECONDS)
         if failed and problems is None:
             raise ExceptionGroup("some jobs cannot be started", list(failed.values()))
-        return started
+        return filling.started
+
+    def fill_for(self, tenant: str, newest: Job | None = None, problems: Problems | None = None) -> int:
+        """Do what follows from the end of one of the tenant's jobs, or from its newest one's joining the queue.
+
+        Returns how many jobs were started, whoever's. It makes a bounded number of calls, however many jobs wait. The
+        newest may not show in the indexes yet. `problems` as in `fill`.
+        """
+        failed: Problems = {} if problems is None else problems
+        filling = self._filling(failed)
+        filling.fill(tenant, newest)
+        if failed and problems is None:
+            raise ExceptionGroup("some jobs cannot be started", list(failed.values()))
+        return filling.started
+
+    def _filling(self, problems: Problems) -> Filling:
+        return Filling(self.jobs, self.slots, self.begin, problems)
+
+    def _is_behind(self, tenant: str, turn: str, slots: Slots) -> bool:
+        """Whether another job of the tenant waits that starts before this turn."""
+        # An entry of the index whose job has a slot is one that was started a moment ago.
+        first = (each for each in self.jobs.queued_of(tenant, MAX_LOOKED_AT) if each.job not in slots.members)
+        return any(each.turn < turn for each in first)
 
     def start(self, job: Job) -> None:
         """Start the run of a job that is RUNNING; starting it again changes nothing."""
         if job.state is JobState.RUNNING:
             self.runs.start(job)
-
-    def _waiting(self, newest: Job | None) -> Iterator[tuple[JobRef, QueuePlace]]:
-        """Yield who waits, with their turns, and the newest in its place."""
-        mine = newest.turn if newest and newest.state is JobState.QUEUED else None
-        for ref, turn in self.jobs.queued():
-            if newest and mine and mine < turn:
-                yield newest.ref, QueuePlace.from_key(mine)
-                mine = None
-            if newest and ref == newest.ref:
-                mine = None
-            yield ref, QueuePlace.from_key(turn)
-        if newest and mine:
-            yield newest.ref, QueuePlace.from_key(mine)
 
     def begin(self, ref: JobRef) -> bool:
         """Start the run of a job that has a slot; whoever else tries the same, there is one run.

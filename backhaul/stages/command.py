@@ -115,7 +115,7 @@ def redrive(
         Reconciler(jobs, objects, runs, slots, clock).hold_slot(ref)  # which may be the one that we dropped
         state = jobs.get(ref).state
         raise JobNotEnded(f"Job {ref.job_id} was {job.state} and became {state} just now; somebody else was quicker.")
-    if admission.fill(queued, problems={}):  # what cannot be started now, the sweep starts
+    if admission.fill_for(ref.tenant, queued, problems={}):  # what cannot be started now, the sweep starts
         queued = jobs.get(ref)
     return Redriven(queued, chunks, started=True)
 

@@ -45,7 +45,8 @@ def dispatch(upload: Upload, *, jobs: JobStore, runs: RunStore, slots: SlotStore
 
     The first upload wins: a duplicate event finds it pinned and only makes sure that the run was
     started, and an overwrite is ignored. A job without a slot stays QUEUED, and its message is done with: the
-    next job's end, or the sweep, starts it. Raises `JobNotFound` for an upload that belongs to no job.
+    next job's end, or the sweep, starts it. However many jobs wait, it makes a bounded number of calls. Raises
+    `JobNotFound` for an upload that belongs to no job.
     """
     admission = Admission(jobs, runs, slots, clock)
     job = jobs.get(upload.job)
@@ -54,7 +55,7 @@ def dispatch(upload: Upload, *, jobs: JobStore, runs: RunStore, slots: SlotStore
     if job.input != upload.object:
         return job
     problems: dict[JobRef, Exception] = {}
-    if job.state is JobState.QUEUED and admission.fill(job, problems):
+    if job.state is JobState.QUEUED and admission.fill_for(job.ref.tenant, job, problems):
         job = jobs.get(upload.job)
     if job.ref in problems:  # others' are the sweep's to mend, and no reason to deliver this message again
         raise problems[job.ref]
@@ -67,7 +68,7 @@ def hand_on(ended: JobRef, *, jobs: JobStore, runs: RunStore, slots: SlotStore, 
     with suppress(JobNotFound):
         if jobs.get(ended).state.is_terminal:
             slots.drop(ended)
-    return Admission(jobs, runs, slots, clock).fill()
+    return Admission(jobs, runs, slots, clock).fill_for(ended.tenant)
 
 
 class _Object(msgspec.Struct, frozen=True):

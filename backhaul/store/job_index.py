@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,13 @@ DUE = "due"
 
 QUEUED = "queued"
 """Sparse index of the jobs that wait for a slot, in the order in which they may start."""
+QUEUED_BY_TENANT = "queued-by-tenant"
+"""Sparse index of the same jobs, by tenant."""
+
+READY = "queued"
+"""What a job's `queue` says if it is its tenant's first and the tenant may start one: every start looks at these."""
+HELD_BACK = "held-back"
+"""What it says of the others: they wait for a slot of their own tenant, and only that tenant's slots are for them."""
 
 Problems = dict[JobRef, Exception]
 """What is wrong with single jobs of many, so that the others are seen to."""
@@ -33,6 +41,15 @@ _QUEUED_FIRST = 25
 
 MAX_LOOKED_AT = 1000
 """Jobs that one page looks through for those in the state it wants."""
+
+
+@dataclass(frozen=True)
+class QueueEntry:
+    """A job that waits, its turn, and whether it is among those that every start looks at."""
+
+    job: JobRef
+    turn: str
+    is_ready: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,29 +97,53 @@ class JobIndex:
         )
         return tuple(islice(_jobs_in(pages, problems), limit))
 
-    def queued(self) -> Iterator[tuple[JobRef, str]]:
-        """Yield the jobs that wait to be started, each with its turn, in the order in which they may start.
+    def queued(self) -> Iterator[QueueEntry]:
+        """Yield every job that waits to be started, in the order in which they may start.
 
         What was queued a moment ago may still be missing, and what was started may still be there.
         """
-        # The first few are all that most callers look at; who goes on passes over tenants that may not start anything.
-        page = self._queued(Limit=_QUEUED_FIRST)
+        parts = (self._part(queue) for queue in (READY, HELD_BACK))
+        return merge(*parts, key=lambda entry: entry.turn)
+
+    def ready(self, limit: int) -> tuple[QueueEntry, ...]:
+        """Return the first jobs of tenants that may start one; like `queued`, a moment late."""
+        return self._entries(self._part_page(READY, Limit=limit))
+
+    def queued_of(self, tenant: str, limit: int, after: str = "") -> tuple[QueueEntry, ...]:
+        """Return a tenant's first waiting jobs after this turn; like `queued`, a moment late."""
+        page = self._client.query(
+            TableName=self._table,
+            IndexName=QUEUED_BY_TENANT,
+            KeyConditionExpression="tenant = :tenant AND turn > :after",
+            ExpressionAttributeValues=to_item({":tenant": tenant, ":after": after or " "}),
+            Limit=limit,
+        )
+        return self._entries(page)
+
+    def _part(self, queue: str) -> Iterator[QueueEntry]:
+        # A caller that is served by the first few reads no more than those.
+        page = self._part_page(queue, Limit=_QUEUED_FIRST)
         while True:
-            for item in page["Items"]:
-                values = from_item(item)
-                yield keys.job_of_partition(values["pk"]), values["turn"]
+            yield from self._entries(page)
             if "LastEvaluatedKey" not in page:
                 return
-            page = self._queued(ExclusiveStartKey=page["LastEvaluatedKey"])
+            page = self._part_page(queue, ExclusiveStartKey=page["LastEvaluatedKey"])
 
-    def _queued(self, **how: Any) -> QueryOutputTypeDef:
+    def _part_page(self, queue: str, **how: Any) -> QueryOutputTypeDef:
         return self._client.query(
             TableName=self._table,
             IndexName=QUEUED,
             KeyConditionExpression="#queue = :queue",
             ExpressionAttributeNames=naming(["queue"]),
-            ExpressionAttributeValues=to_item({":queue": QUEUED}),
+            ExpressionAttributeValues=to_item({":queue": queue}),
             **how,
+        )
+
+    @staticmethod
+    def _entries(page: QueryOutputTypeDef) -> tuple[QueueEntry, ...]:
+        found = (from_item(item) for item in page["Items"])
+        return tuple(
+            QueueEntry(keys.job_of_partition(each["pk"]), each["turn"], each["queue"] == READY) for each in found
         )
 
     def open(self, state: JobState, problems: Problems | None = None) -> Iterator[Job]:

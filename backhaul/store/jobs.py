@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from backhaul.model import keys
 from backhaul.model.errors import JobNotFound, RunNotFound
 from backhaul.model.job import Cause, Counts, Job, JobRef, JobState, ObjectRef, Stop, StopKind
 from backhaul.store.codec import Item, arguments, convert, from_item, naming, removing, setting, to_item
-from backhaul.store.job_index import JobIndex
+from backhaul.store.job_index import HELD_BACK, READY, JobIndex, QueueEntry
 from backhaul.store.job_item import item_of, job_of
 
 _UNSTOPPED = "attribute_not_exists(#stop)"
@@ -113,6 +114,19 @@ class JobStore(JobIndex):
             given={"now": job.state, "of_run": job.run},
             names=("state", "run"),
         )
+
+    def move_in_queue(self, entry: QueueEntry, *, ready: bool) -> None:
+        """Put a waiting job among those that every start looks at, or take it from there; its turn stays."""
+        values = {"queue": READY if ready else HELD_BACK}
+        with suppress(self._client.exceptions.ConditionalCheckFailedException):  # it waits no more
+            self._client.update_item(
+                TableName=self._table,
+                Key=_key(entry.job),
+                UpdateExpression=setting(values),
+                ConditionExpression="#turn = :turn",
+                ExpressionAttributeNames=naming([*values, "turn"]),
+                ExpressionAttributeValues=arguments(values | {"turn": entry.turn}),
+            )
 
     def is_indexed(self, ref: JobRef) -> bool:
         """Whether the job is in the indexes that its state asks for and in no other; raises `JobNotFound`."""

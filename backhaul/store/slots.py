@@ -66,6 +66,10 @@ class SlotStore:
         """Return whether nobody can take a slot."""
         return len(slots.members) >= self.most or slots.paused is not None
 
+    def is_full_for(self, tenant: str, slots: Slots) -> bool:
+        """Return whether this tenant can take no slot, however many are free."""
+        return slots.pause_of(tenant) is not None or slots.of(tenant) >= self.most_per_tenant
+
     def take(self, ref: JobRef, priority: int, turn: int) -> bool:
         """Take a slot for the job, or find that it holds one; false if there is none for it now."""
         names = {
@@ -145,13 +149,13 @@ class SlotStore:
             return False
         return True
 
-    def next_turn(self, tenant: str, priority: int) -> int:
+    def next_turn(self, tenant: str, priority: int, slots: Slots | None = None) -> int:
         """Return the tenant's next turn among jobs of a priority: after its last, and never before what is served.
 
         A tenant that queues many jobs gets many turns, one after the other; another's first job gets the
-        next. So tenants are served in rotation, however many jobs each has waiting.
+        next. So tenants are served in rotation, however many jobs each has waiting. `slots` are as they were just read.
         """
-        served = self.get().served.get(priority, 0)
+        served = (slots or self.get()).served.get(priority, 0)
         key = to_item({"pk": f"TURN#{tenant}", "sk": f"TURN#{priority}"})
         try:
             answer = self._client.update_item(

@@ -39,7 +39,7 @@ def test_an_operator_may_take_dead_letters_of_each_queue_and_hand_uploads_in_aga
 
 def test_an_operator_may_read_and_mend_records_and_read_what_a_dead_letter_of_the_stream_is_about(granted: list[Grant]):
     assert on(granted, JOBS) == ITEMS
-    for index in ("by-tenant", "due", "queued"):
+    for index in ("by-tenant", "due", "queued", "queued-by-tenant"):
         assert on(granted, f"{JOBS}/index/{index}") == {"dynamodb:Query"}
     for table in ("jobs", "flow"):
         assert on(granted, f"<storage{table}.StreamArn>") == STREAM

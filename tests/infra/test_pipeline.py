@@ -17,7 +17,7 @@ from backhaul.model.settings import Settings
 from backhaul.operations.connection import REMEMBERED
 from backhaul.operations.contents import Queue
 from backhaul.store import breakers
-from backhaul.store.job_index import BY_TENANT, DUE, QUEUED
+from backhaul.store.job_index import BY_TENANT, DUE, QUEUED, QUEUED_BY_TENANT
 from tests.infra.conftest import build
 from tests.infra.template import Template, grant, listed, text
 from tests.infra.test_settings import settings
@@ -127,12 +127,15 @@ class TestStorage:
             BY_TENANT: {"tenant": "HASH", "job_id": "RANGE"},
             DUE: {"open_state": "HASH", "due_at": "RANGE"},
             QUEUED: {"queue": "HASH", "turn": "RANGE"},
+            QUEUED_BY_TENANT: {"tenant": "HASH", "turn": "RANGE"},
         }
         assert {name: each["Projection"]["ProjectionType"] for name, each in indexes.items()} == {
             BY_TENANT: "ALL",
             DUE: "ALL",
             QUEUED: "KEYS_ONLY",
+            QUEUED_BY_TENANT: "INCLUDE",
         }
+        assert indexes[QUEUED_BY_TENANT]["Projection"]["NonKeyAttributes"] == ["queue"]
 
 
 class TestIntake:

@@ -387,6 +387,11 @@ def _create_jobs_table() -> None:
             {"IndexName": "by-tenant", "KeySchema": _keys("tenant", "job_id"), "Projection": {"ProjectionType": "ALL"}},
             {"IndexName": "due", "KeySchema": _keys("open_state", "due_at"), "Projection": {"ProjectionType": "ALL"}},
             {"IndexName": "queued", "KeySchema": _keys("queue", "turn"), "Projection": {"ProjectionType": "KEYS_ONLY"}},
+            {
+                "IndexName": "queued-by-tenant",
+                "KeySchema": _keys("tenant", "turn"),
+                "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["queue"]},
+            },
         ],
     )
 

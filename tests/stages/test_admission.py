@@ -10,6 +10,7 @@ from backhaul.model.job import Cause, JobRef, JobState
 from backhaul.model.policy import Policy
 from backhaul.model.task import RunTask
 from backhaul.store import JobStore, RunStore, SlotStore, Store, job_index
+from backhaul.store.job_index import QueueEntry
 from tests.stages.test_crashes import Crash, crash_once
 from tests.stages.test_dispatch import in_threads
 
@@ -377,7 +378,8 @@ def test_a_queued_job_whose_event_was_handled_is_started_by_the_sweep(deployment
 
 
 def test_the_newest_job_starts_though_the_index_does_not_show_it_yet(deployment, monkeypatch):
-    monkeypatch.setattr(JobStore, "queued", lambda _: iter(()))
+    monkeypatch.setattr(JobStore, "ready", lambda *_: ())
+    monkeypatch.setattr(JobStore, "queued_of", lambda *_, **__: ())
     assert deployment.job(arrive(deployment)).state is RUNNING
 
 
@@ -393,12 +395,15 @@ def test_the_newest_job_does_not_overtake_who_waits(single, monkeypatch):
 def test_an_index_that_still_shows_what_was_started_starts_nothing_twice(limited, monkeypatch):
     deployment = limited(3)
     refs = [arrive(deployment) for _ in range(2)]
-    shown = [(ref, f"4#000000000{number}#{ref.job_id}") for number, ref in enumerate(refs, 1)]
+    shown = [QueueEntry(ref, f"4#000000000{number}#{ref.job_id}") for number, ref in enumerate(refs, 1)]
     ended = arrive(deployment)
     ends(deployment, ended)
-    shown.append((ended, f"4#0000000003#{ended.job_id}"))
+    shown.append(QueueEntry(ended, f"4#0000000003#{ended.job_id}"))
     monkeypatch.setattr(JobStore, "queued", lambda _: iter(shown))
+    monkeypatch.setattr(JobStore, "ready", lambda *_: tuple(shown))
+    monkeypatch.setattr(JobStore, "queued_of", lambda *_, **__: tuple(shown))
     deployment.hand_on(ended)
+    deployment.sweep()
     assert states(deployment, refs) == [RUNNING, RUNNING]
     assert members(deployment) == set(refs)
     assert len(deployment.executions()) == 3

@@ -464,7 +464,7 @@ def test_what_is_true_only_between_two_reads_is_not_said(ward, monkeypatch):
         slots = get(store)
         looks.append(slots)
         if len(looks) == 1:
-            ward.reconciler().admission.fill(waiting)
+            ward.reconciler().admission.fill()
         return slots
 
     ward.scope = SurveyScope(tenants=(TENANT,))

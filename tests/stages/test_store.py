@@ -22,6 +22,7 @@ from backhaul.reading import Chunk
 from backhaul.store import OutputWriter, Store
 from backhaul.store import output as output_rules
 from backhaul.store.body import ResumingBody
+from backhaul.store.job_index import QueueEntry
 
 DATA = b"one line\n"
 MIB = 1024**2
@@ -214,7 +215,7 @@ def test_a_job_that_is_reopened_begins_anew_and_keeps_its_input_and_plan(deploym
     assert (again.started_at, again.ended_at, again.deadline_at) == (None, None, None)
     assert (again.input, again.plan) == (merging.input, merging.plan)
     assert [job.ref for job in deployment.store.jobs.due(JobState.QUEUED, 10)] == [again.ref]
-    assert list(deployment.store.jobs.queued()) == [(again.ref, "4#1#x")]
+    assert list(deployment.store.jobs.queued()) == [QueueEntry(again.ref, "4#1#x")]
 
 
 @pytest.mark.parametrize(
@@ -261,10 +262,10 @@ def test_only_jobs_that_are_queued_are_in_the_queue_and_in_the_order_of_their_tu
     for turn in ("4#2#b", "0#9#c", "4#1#d", "9#1#a"):
         job = deployment.submit("text-stats", DATA).job
         refs[turn] = jobs.move(job, JobState.QUEUED, run=1, due_at=deployment.clock.now(), queue="queued", turn=turn)
-    assert list(jobs.queued()) == [(refs[turn].ref, turn) for turn in sorted(refs)]
+    assert list(jobs.queued()) == [QueueEntry(refs[turn].ref, turn) for turn in sorted(refs)]
     jobs.move(refs["4#1#d"], JobState.RUNNING, due_at=deployment.clock.now())
     jobs.move(refs["0#9#c"], JobState.CANCELLED)
-    assert [turn for _, turn in jobs.queued()] == ["4#2#b", "9#1#a"]
+    assert [entry.turn for entry in jobs.queued()] == ["4#2#b", "9#1#a"]
     ran = deployment.job(refs["4#1#d"].ref)
     assert (ran.queue, ran.turn) == (None, None)
 

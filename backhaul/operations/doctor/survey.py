@@ -55,7 +55,7 @@ class Survey:
     @cached_property
     def queued(self) -> tuple[JobRef, ...]:
         """The jobs in the index of queued jobs, in their order."""
-        return tuple(ref for ref, _ in self.store.jobs.queued())
+        return tuple(entry.job for entry in self.store.jobs.queued())
 
     @property
     def jobs(self) -> dict[JobRef, Job | None]:
