@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from backhaul.admission.filling import MAX_LOOKED_AT, Filling, QueuePlace
 from backhaul.model.clock import Clock
 from backhaul.model.errors import JobNotFound
 from backhaul.model.job import Cause, Job, JobRef, JobState, ObjectRef
 from backhaul.store import JobStore, RunStore, Slots, SlotStore
 from backhaul.store.job_index import HELD_BACK, READY, Problems
-from backhaul.worker.filling import MAX_LOOKED_AT, Filling, Turn
 
 CHECK_EVERY = timedelta(minutes=5)
 """How often the sweep looks at a queued job, and asks whether the run of a job still lives."""

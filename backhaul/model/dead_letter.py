@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from backhaul.model.job import Cause, Job, ObjectRef
 from backhaul.model.progress import FailedChunk, Try
+from backhaul.model.versions import VERSIONS, Record, upgraded
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = VERSIONS[Record.DEAD_LETTER]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class ChunkDeadLetter:
     tries: tuple[Try, ...]
     input: ObjectRef | None
     failed_at: datetime
+
+    @classmethod
+    def from_json(cls, body: str) -> ChunkDeadLetter:
+        """Return the dead letter that a message holds, whichever version sent it; raises `UnreadableRecord`."""
+        values = msgspec.json.decode(body, type=dict[str, Any])
+        return msgspec.convert(upgraded(Record.DEAD_LETTER, values, "a failed chunk"), cls)
 
     def to_json(self) -> str:
         """Return the body of the message."""

@@ -13,8 +13,9 @@ from backhaul.model.cost import Cost
 from backhaul.model.job import Cause, Counts, Job, JobState, ObjectRef, StopKind
 from backhaul.model.progress import FailedChunk, ShardRecord, count
 from backhaul.model.shard import Shard
+from backhaul.model.versions import VERSIONS, Record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = VERSIONS[Record.RECEIPT]
 
 _NO_WORKER = Cause("not_processed", "No worker finished the chunk.")
 

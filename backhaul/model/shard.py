@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from backhaul.model.chunk import Chunk
 from backhaul.model.errors import InvalidOption, InvalidRequest
+from backhaul.model.versions import VERSIONS, Record, upgraded
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -35,13 +36,14 @@ class Shard:
         """Return the shard as one line of the plan; adjacent chunks share their borders."""
         bounds = [chunk.start for chunk in self.chunks] + [self.chunks[-1].end]
         quoted = [chunk.index for chunk in self.chunks if chunk.quoted]
-        line = _Line(self.index, self.chunks[0].index, bounds, quoted, sorted(self.skip))
+        line = _Line(self.index, self.chunks[0].index, bounds, quoted, sorted(self.skip), VERSIONS[Record.PLAN_LINE])
         return msgspec.json.encode(line) + b"\n"
 
     @classmethod
     def from_value(cls, value: object) -> Shard:
-        """Return the shard that a decoded line of the plan describes."""
-        line = msgspec.convert(value, _Line)
+        """Return the shard that a decoded line of the plan describes; raises `UnreadableRecord`."""
+        named = upgraded(Record.PLAN_LINE, value, "a shard in the plan") if isinstance(value, Mapping) else value
+        line = msgspec.convert(named, _Line)
         pairs = zip(line.bounds, line.bounds[1:], strict=False)
         chunks = (
             Chunk(number, start, end, quoted=number in line.quoted)
@@ -57,6 +59,7 @@ class _Line:
     bounds: list[int]
     quoted: list[int]
     skip: list[int] = field(default_factory=list)
+    schema_version: int = 1
 
 
 def choose_chunk_bytes(size: int) -> int:

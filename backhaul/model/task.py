@@ -11,6 +11,7 @@ import msgspec
 from backhaul.model.errors import MalformedMessage
 from backhaul.model.job import JobRef
 from backhaul.model.shard import Shard
+from backhaul.model.versions import Record, upgraded
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,9 @@ class RunTask:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> RunTask:
-        """Read the state machine's input."""
+        """Read the state machine's input; raises `UnreadableRecord` for that of a newer version."""
         try:
-            order = msgspec.convert(state, _Order)
+            order = msgspec.convert(upgraded(Record.ORDER, state, "a run's order"), _Order)
         except msgspec.ValidationError as error:
             raise MalformedMessage(f"The run's input is not what dispatch writes: {error}.") from None
         return cls(JobRef(order.tenant, order.job_id), order.run)
@@ -47,7 +48,9 @@ class ShardTask:
         """Read the input of a Map child: the run's input and one line of its plan."""
         task = RunTask.from_state(state)
         try:
-            last = msgspec.convert(state.get("last", {}), _Last)
+            found = state.get("last", {})
+            named = upgraded(Record.OUTCOME, found, "a worker's outcome") if isinstance(found, Mapping) else found
+            last = msgspec.convert(named, _Last)
             return cls(task.job, task.run, Shard.from_value(state.get("shard")), last.attempt, last.overtaken)
         except msgspec.ValidationError as error:
             raise MalformedMessage(f"What a worker is to do is not what the run hands on: {error}.") from None

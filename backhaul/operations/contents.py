@@ -10,7 +10,7 @@ import msgspec
 
 from backhaul.model import keys
 from backhaul.model.dead_letter import ChunkDeadLetter
-from backhaul.model.errors import MalformedMessage
+from backhaul.model.errors import MalformedMessage, UnreadableRecord
 from backhaul.model.job import JobRef
 from backhaul.stages.dispatch import Upload, uploads_in
 from backhaul.store.stream import Stretch
@@ -56,11 +56,7 @@ def _uploads(body: str) -> Content:
 
 
 def _failed_chunk(body: str) -> Content:
-    dead_letter = msgspec.json.decode(body, type=ChunkDeadLetter)
-    if dead_letter.schema_version != 1:
-        raise MalformedMessage(
-            f"The dead letter has version {dead_letter.schema_version}; this command reads version 1."
-        )
+    dead_letter = ChunkDeadLetter.from_json(body)
     keys.job_of_input(keys.input_key(JobRef(dead_letter.tenant, dead_letter.job_id)))  # IDs of our form, or it raises
     return dead_letter
 
@@ -151,7 +147,7 @@ def read(queue: Queue, body: str) -> Content:
     """Return what the body of a message of this queue holds."""
     try:
         return queue.kind.parse(body)
-    except MalformedMessage as error:
+    except (MalformedMessage, UnreadableRecord) as error:
         return Malformed(str(error))
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
         return Malformed(f"The message is not what the queue {queue} holds: {error}.")

@@ -21,7 +21,7 @@ class AnswerCache:
     def find(self, provider: Provider, request: Request) -> Answer | None:
         """Return the answer to the same question, or None."""
         found = self._store.find(self._job.ref.tenant, digest_of(provider, request))
-        return msgspec.json.decode(found, type=Answer) if found else None
+        return Answer.from_stored(found) if found else None
 
     def keep(self, provider: Provider, request: Request, answer: Answer) -> None:
         """Keep an answer, unless it was cut off: who asks again may have the end of it."""

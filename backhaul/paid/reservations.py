@@ -6,12 +6,14 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from backhaul.model.clock import Clock
 from backhaul.model.interruption import wait_outside
 from backhaul.model.limit import Lease, Refusal, Reservation
+from backhaul.model.versions import Record, upgraded
 from backhaul.paid.channels import Channel
 from backhaul.paid.limit.limiter import Limiter
 
@@ -27,6 +29,12 @@ class _Kept:
 
     reservations: tuple[Reservation, ...]
     lease: Lease | None
+
+    @classmethod
+    def from_stored(cls, text: str) -> _Kept:
+        return msgspec.convert(
+            upgraded(Record.RESERVATIONS, msgspec.json.decode(text, type=dict[str, Any]), "a reservation"), cls
+        )
 
 
 class Reservations:
@@ -48,7 +56,7 @@ class Reservations:
 
     def take_up(self, kept: Mapping[str, str]) -> None:
         """Use what the attempt before this one has kept."""
-        self._before = {name: msgspec.json.decode(text, type=_Kept) for name, text in kept.items()}
+        self._before = {name: _Kept.from_stored(text) for name, text in kept.items()}
 
     def wait(self, channel: Channel, tokens: int, more: float = math.inf) -> Reservation | None:
         """Sleep until a call with about so many tokens may start; None if there is no limit.

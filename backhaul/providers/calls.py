@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from backhaul.model.versions import Record, upgraded
 from backhaul.providers.tokens import estimate_tokens
 
 OUTPUT_TOKENS = 1024
@@ -122,6 +123,13 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     finish: str = "stop"
     """"stop"; "length" where max_tokens or the window cut the answer off; otherwise the provider's own word."""
     limits: RateLimits | None = None
+
+    @classmethod
+    def from_stored(cls, answer: bytes) -> Answer:
+        """Return an answer that was stored as JSON, by this or an earlier version of Backhaul."""
+        return msgspec.convert(
+            upgraded(Record.ANSWER, msgspec.json.decode(answer, type=dict[str, Any]), "an answer"), cls
+        )
 
 
 def estimate_input(request: Request) -> int:

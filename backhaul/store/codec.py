@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import msgspec
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
+from backhaul.model.versions import FIELD, Record, unreadable, upgraded
+
 Item = dict[str, Any]
 """An item in DynamoDB's own JSON: `{"name": {"S": "…"}}`."""
 
@@ -52,6 +54,21 @@ def from_item(item: Item) -> dict[str, Any]:
 def convert(values: dict[str, Any], kind: type[T]) -> T:
     """Return plain values as the frozen value that they were."""
     return msgspec.convert(values, kind)
+
+
+def read_item(item: Item, record: Record, kind: type[T], whose: str) -> T:
+    """Return the frozen value that an item holds, whichever version wrote it; raises `UnreadableRecord`."""
+    values = upgraded(record, from_item(item), whose)
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.MsgspecError as problem:
+        raise unreadable(whose, f"{type(problem).__name__}: {problem}") from problem
+
+
+def upgraded_item(item: Item, record: Record, whose: str) -> Item:
+    """Return an item under today's names of its attributes, its values as DynamoDB has them."""
+    version = int(item[FIELD]["N"]) if FIELD in item else 1
+    return upgraded(record, item, whose, version)
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ import msgspec
 
 from backhaul.model import keys
 from backhaul.model.job import Cause, Job
+from backhaul.model.versions import FIELD, VERSIONS, Record
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -43,7 +44,7 @@ class RunStore:
 
         With `salvage` it only merges what a run that is gone has committed.
         """
-        order = {"tenant": job.ref.tenant, "job_id": job.ref.job_id, "run": job.run}
+        order = {"tenant": job.ref.tenant, "job_id": job.ref.job_id, "run": job.run, FIELD: VERSIONS[Record.ORDER]}
         try:
             self._client.start_execution(
                 stateMachineArn=self._arn,

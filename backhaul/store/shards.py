@@ -7,18 +7,23 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from backhaul.model import keys
 from backhaul.model.clock import Clock
 from backhaul.model.errors import Superseded
 from backhaul.model.job import Cause, JobRef
 from backhaul.model.progress import ShardRecord
 from backhaul.model.shard import Shard
-from backhaul.store.codec import Item, arguments, convert, from_item, naming, removing, setting, to_item
+from backhaul.model.versions import FIELD, VERSIONS, Record, former, unreadable, upgraded
+from backhaul.store.codec import Item, arguments, from_item, naming, removing, setting, to_item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _FIELDS = tuple(item.name for item in fields(ShardRecord))
+_READABLE = f"(attribute_not_exists(#{FIELD}) OR #{FIELD} <= :{FIELD})"
+"""On which condition a record is written over: that no newer version has written it."""
 _COMMITTED = tuple(name for name in _FIELDS if name not in {"index", "attempt", "chunks", "previous_run"})
 
 
@@ -34,7 +39,8 @@ class ShardStore:
         """Take the shard over with a new attempt, which fences off every earlier one.
 
         Returns the record with what earlier attempts committed and their last sign of life. `expires_at` is the
-        job's own. Raises `Superseded` when a later run has claimed the shard.
+        job's own. Raises `Superseded` when a later run has claimed the shard, and `UnreadableRecord`, having changed
+        nothing, when a newer version of Backhaul has written it.
         """
         owner = secrets.token_hex(8)
         claim = {"owner": owner, "claimed_run": run, "claimed_at": self._clock.now()}
@@ -47,7 +53,7 @@ class ShardStore:
                 + ", previous_run = if_not_exists(#claimed_run, :zero) ADD attempt :one",
                 # The owner tells a claim whose answer was lost, and which is therefore sent again, from another's.
                 ConditionExpression="(attribute_not_exists(#claimed_run) OR #claimed_run <= :claimed_run)"
-                " AND (attribute_not_exists(#owner) OR #owner <> :owner)",
+                f" AND (attribute_not_exists(#owner) OR #owner <> :owner) AND {_READABLE}",
                 ExpressionAttributeNames=naming(described),
                 ExpressionAttributeValues=arguments(described) | to_item({":one": 1, ":zero": 0}),
                 ReturnValues="ALL_NEW",
@@ -55,9 +61,10 @@ class ShardStore:
             )
         except self._client.exceptions.ConditionalCheckFailedException as refused:
             current: Item = refused.response.get("Item", {})  # type: ignore[assignment]  # the stubs do not know it
+            record = _record_of(current)  # raises for one of a newer version
             if from_item(current).get("owner") != owner:
                 raise Superseded(f"Shard {shard.index} of job {ref.job_id} belongs to a later run by now.") from None
-            return _record_of(current)
+            return record
         return _record_of(answer["Attributes"])
 
     def commit(self, ref: JobRef, record: ShardRecord) -> None:
@@ -71,6 +78,7 @@ class ShardStore:
 
     def _write(self, ref: JobRef, record: ShardRecord, values: dict[str, Any]) -> None:
         kept = {name: value for name, value in values.items() if value is not None}
+        values = dict.fromkeys(former(Record.SHARD, values)) | values
         gone = values.keys() - kept.keys()
         try:
             self._client.update_item(
@@ -87,14 +95,15 @@ class ShardStore:
             ) from None
 
     def note_crash(self, ref: JobRef, shard: Shard, run: int, cause: Cause, *, expires_at: int | None = None) -> None:
-        """Store why the shard's last worker died, unless the shard is finished or a later run has claimed it."""
+        """Store why the shard's last worker died, unless the shard is finished or a later run, or version, has it."""
         values = _description(shard, expires_at) | {"crash": cause, "crash_run": run}
         try:
             self._client.update_item(
                 TableName=self._table,
                 Key=_key(ref, shard.index),
                 UpdateExpression=setting(values),
-                ConditionExpression="NOT (finished = :true AND #run = :of_run) AND NOT claimed_run > :of_run",
+                ConditionExpression="NOT (finished = :true AND #run = :of_run) AND NOT claimed_run > :of_run"
+                f" AND {_READABLE}",
                 ExpressionAttributeNames=naming([*values, "run"]),
                 ExpressionAttributeValues=arguments(values) | to_item({":true": True, ":of_run": run}),
             )
@@ -119,14 +128,20 @@ class ShardStore:
 
 def _description(shard: Shard, expires_at: int | None) -> dict[str, Any]:
     described = {"index": shard.index, "chunks": len(shard.chunks), "expires_at": expires_at}
+    described[FIELD] = VERSIONS[Record.SHARD]
     return {name: value for name, value in described.items() if value is not None}
 
 
 def _record_of(item: Item) -> ShardRecord:
-    values: dict[str, Any] = from_item(item)
+    found = from_item(item)
+    whose = f"shard {found.get('index')} of {found.get('pk')}"
+    values = upgraded(Record.SHARD, found, whose)
     # A claim is a sign of life too; the time that the worker before it left says nothing of this one.
     values["beat_at"] = max(filter(None, [values.get("beat_at"), values.get("claimed_at")]), default=None)
-    return convert({name: values[name] for name in _FIELDS if name in values}, ShardRecord)
+    try:
+        return msgspec.convert({name: values[name] for name in _FIELDS if name in values}, ShardRecord)
+    except msgspec.MsgspecError as problem:
+        raise unreadable(whose, f"{type(problem).__name__}: {problem}") from problem
 
 
 def _key(ref: JobRef, shard: int) -> Item:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from backhaul.model import keys
 from backhaul.model.job import JobRef
+from backhaul.model.versions import FIELD, VERSIONS, Record
 from backhaul.plugin.journal import Step
 from backhaul.store.claim_check import ClaimCheck
-from backhaul.store.codec import Item, from_item, to_item
+from backhaul.store.codec import Item, from_item, to_item, upgraded_item
 from backhaul.store.objects import ObjectStore
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class StepStore:
             ),
             ConsistentRead=True,
         )
-        return (item for page in pages for item in page["Items"])
+        whose = f"a step of job {ref.job_id}"
+        return (upgraded_item(item, Record.STEP, whose) for page in pages for item in page["Items"])
 
     def keep(
         self,
@@ -86,6 +88,7 @@ class StepStore:
             "pk": keys.partition(ref),
             "sk": keys.step_sort_key(chunk, scope, name),
             "expires_at": expires_at,
+            FIELD: VERSIONS[Record.STEP],
         }
         if price is not None:
             values |= {"attempt": price.attempt, "cost": price.cost, "estimate": price.estimate}
@@ -99,7 +102,7 @@ class StepStore:
             )
         except self._client.exceptions.ConditionalCheckFailedException as refused:
             stored: Item = refused.response["Item"]  # type: ignore[typeddict-item]  # the stubs do not know it
-            return self._checks.answer_in(stored)
+            return self._checks.answer_in(upgraded_item(stored, Record.STEP, f"a step of job {ref.job_id}"))
         return answer
 
 

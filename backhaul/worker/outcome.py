@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from backhaul.model.versions import FIELD, VERSIONS, Record
+
 
 @dataclass(frozen=True)
 class Work:
@@ -44,8 +46,12 @@ class Outcome:
     """What the shard waits for, in words."""
 
     def to_state(self) -> dict[str, object]:
-        """Return what the state machine keeps of it, and hands to the next worker."""
+        """Return what the state machine keeps of it, and hands to the next worker.
+
+        Executions that began before a deployment follow their old definition: it must know each outcome.
+        """
         return {
+            FIELD: VERSIONS[Record.OUTCOME],
             "outcome": self.outcome,
             "seconds": self.seconds,
             "attempt": self.work.attempt,

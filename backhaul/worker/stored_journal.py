@@ -120,7 +120,7 @@ class StoredJournal:
                 provider, request, key=key, generation=self._generation, keep=keep, estimate=estimate, more=more
             )
             self.progressed = True
-        return msgspec.json.decode(stored, type=Answer)
+        return Answer.from_stored(stored)
 
     def _to_come(self, provider: str, record: int) -> float:
         """Return about how many calls the records need that are not begun, by what the others have needed.

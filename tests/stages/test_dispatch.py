@@ -52,7 +52,8 @@ def test_an_event_starts_the_run_of_its_job(deployment):
     assert (job.state, job.input, job.run) == (JobState.RUNNING, upload.object, 1)
     (execution,) = deployment.executions()
     assert execution.name == f"{ref.job_id}-1"
-    assert json.loads(execution.execution_input) == {"tenant": ref.tenant, "job_id": ref.job_id, "run": 1}
+    order = {"schema_version": 1, "tenant": ref.tenant, "job_id": ref.job_id, "run": 1}
+    assert json.loads(execution.execution_input) == order
 
 
 def test_three_deliveries_of_one_event_make_one_run_one_result_and_one_ending(deployment):

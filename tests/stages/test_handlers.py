@@ -208,7 +208,7 @@ def run_through(functions: Any, deployment: Any, **changes: Any) -> dict[str, An
     planned = functions.plan(state)
     assert planned["outcome"] == "planned"
     for line in lines_of(deployment, planned):
-        left = {"outcome": "done", "seconds": 0, "attempt": 1, "overtaken": False}
+        left = {"schema_version": 1, "outcome": "done", "seconds": 0, "attempt": 1, "overtaken": False}
         assert functions.process(state | {"shard": line}) == left
     return state | functions.merge(state)
 

@@ -8,13 +8,13 @@ import pytest
 from botocore.client import BaseClient
 from moto.backends import get_backend
 
+from backhaul.admission.filling import Turn
 from backhaul.model.job import JobRef, JobState
 from backhaul.model.policy import Policy
 from backhaul.store import Store
 from backhaul.store.codec import to_item
 from backhaul.store.job_index import HELD_BACK, READY
 from backhaul.store.job_item import item_of
-from backhaul.worker.filling import Turn
 
 DATA = b"one line\n"
 RUNNING, QUEUED = JobState.RUNNING, JobState.QUEUED

@@ -11,6 +11,7 @@ from backhaul.model.errors import InvalidProcessor
 from backhaul.plugin.registry import find_processors
 from backhaul.providers import Answer, InvalidProvider, SecretUnreadable, Usage
 from backhaul.trial import calls as trial_calls
+from backhaul.trial.calls import TrialCalls, read_providers
 from backhaul.trial.trial import trial
 from tests.sources import MemorySource
 

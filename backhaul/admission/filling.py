@@ -19,7 +19,7 @@ MAX_MOVED = 500
 
 
 @dataclass(frozen=True)
-class Turn:
+class QueuePlace:
     """A job's place in the queue: behind higher priorities, then by turn, then by age."""
 
     priority: int
@@ -31,7 +31,7 @@ class Turn:
         return f"{9 - self.priority}#{self.number:010d}#{self.job_id}"
 
     @classmethod
-    def from_key(cls, key: str) -> Turn:
+    def from_key(cls, key: str) -> QueuePlace:
         """Return the turn that a key of the queue says."""
         rank, number, job_id = key.split("#")
         return cls(9 - int(rank), int(number), job_id)
@@ -125,7 +125,7 @@ class Filling:
 
     def _take(self, entry: QueueEntry) -> bool:
         """Take a slot for a job, or find that it has one; false if there is none for it."""
-        ref, turn = entry.job, Turn.from_key(entry.turn)
+        ref, turn = entry.job, QueuePlace.from_key(entry.turn)
         if ref.tenant in self._refused:
             return False
         reached = max(self._served.get(turn.priority, 0), turn.number)
