@@ -21,6 +21,14 @@ _NO_WORKER = Cause("not_processed", "No worker finished the chunk.")
 
 
 @dataclass(frozen=True)
+class Checksum:
+    """The checksum of all bytes of an object, as S3 writes it: in base64."""
+
+    algorithm: str
+    value: str
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What a job's owner can check: every missing chunk is named, with its byte range and cause."""
 
@@ -44,6 +52,7 @@ class Receipt:
     """How long the run took, from its start to this receipt."""
     cost: Cost | None = None
     """What calls of providers have cost in all of the job's runs, if it made or may make any."""
+    output_checksum: Checksum | None = None
 
     def to_json(self) -> bytes:
         """Return the receipt as one JSON document."""
@@ -78,7 +87,12 @@ def judge(job: Job, plan: Iterable[Shard], records: Mapping[int, ShardRecord]) -
 
 
 def receipt_of(
-    job: Job, verdict: Verdict, output: ObjectRef | None, merged_at: datetime, cost: Cost | None = None
+    job: Job,
+    verdict: Verdict,
+    output: ObjectRef | None,
+    merged_at: datetime,
+    cost: Cost | None = None,
+    checksum: Checksum | None = None,
 ) -> Receipt:
     """Return the receipt of a job that ends with this verdict."""
     return Receipt(
@@ -100,6 +114,7 @@ def receipt_of(
         merged_at=merged_at,
         seconds=round((merged_at - job.started_at).total_seconds(), 3) if job.started_at else None,
         cost=cost,
+        output_checksum=checksum,
     )
 
 

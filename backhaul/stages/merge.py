@@ -18,7 +18,7 @@ from backhaul.model.errors import DamagedResult, StoreUnavailable
 from backhaul.model.job import Cause, Job, JobRef, JobState, ObjectRef, StopKind
 from backhaul.model.outage import outages_as_unavailable
 from backhaul.model.progress import FailedChunk, ShardRecord, pieces_of
-from backhaul.model.receipt import Verdict, judge, receipt_of
+from backhaul.model.receipt import Checksum, Verdict, judge, receipt_of
 from backhaul.model.shard import Shard
 from backhaul.model.task import RunTask
 from backhaul.paid.budget.job_budget import close_books, cost_of
@@ -26,6 +26,7 @@ from backhaul.plugin.failure import Watched, only_bytes, processor_cause
 from backhaul.plugin.processor import Context, Processor
 from backhaul.plugin.registry import Registry
 from backhaul.store import BudgetStore, DeadLetterQueue, JobStore, ObjectStore, OutputWriter, ShardStore, StepStore
+from backhaul.store.objects import CHECKSUM
 from backhaul.worker.record_check import check_records, unfit
 
 MAX_MERGE = timedelta(minutes=20)
@@ -68,8 +69,8 @@ def merge(
         if plan and (cause := check_records(plan, stored_records)):
             verdict = replace(verdict, state=JobState.FAILED, cause=cause)
         verdict = replace(verdict, missing=_with_dead_letters(job, plan, verdict.missing, dead_letters, clock, sent))
-        output, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects, own)
-        receipt = receipt_of(job, verdict, output, clock.now(), cost)
+        output, checksum, verdict = _write_output(job, verdict, _results(job.ref, records), registry, objects, own)
+        receipt = receipt_of(job, verdict, output, clock.now(), cost, checksum)
         key = keys.receipt_key(job.ref, job.run, own)
         stored = objects.put(key, receipt.to_json(), content_type="application/json")
         ending = {"output": output, "receipt": stored, "counts": verdict.counts, "cause": verdict.cause}
@@ -138,20 +139,20 @@ def _results(job: JobRef, records: Mapping[int, ShardRecord]) -> list[Result]:
 
 def _write_output(
     job: Job, verdict: Verdict, results: list[Result], registry: Registry, objects: ObjectStore, own: str
-) -> tuple[ObjectRef | None, Verdict]:
+) -> tuple[ObjectRef | None, Checksum | None, Verdict]:
     if verdict.state is JobState.FAILED or not results:
-        return None, verdict
+        return None, None, verdict
     processor = registry.create(job.processor, job.options)
     try:
         with OutputWriter(objects, keys.output_key(job.ref, job.run, own), processor.content_type) as output:
             cause = _join(processor, results, objects, output)
             if cause is None:
-                return output.close(), verdict
+                return output.close(), Checksum(CHECKSUM, output.crc32), verdict
             output.discard()
     except DamagedResult as error:
         shard = next(result.shard for result in results if result.key == error.key)
         cause = unfit(shard, f"the object {error.key} is gone, or is not the one that was stored")
-    return None, replace(verdict, state=JobState.FAILED, cause=cause)
+    return None, None, replace(verdict, state=JobState.FAILED, cause=cause)
 
 
 def _join(processor: Processor, results: list[Result], objects: ObjectStore, output: OutputWriter) -> Cause | None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 from urllib.parse import quote
 
 from botocore.exceptions import ClientError
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/octet-stream"
 _SKIP_BYTES = 1024**2
 _NOT_THE_ONE = frozenset({"NoSuchKey", "PreconditionFailed"})
+CHECKSUM: Literal["CRC32"] = "CRC32"
+"""The algorithm of the checksum of what we write. S3 puts those of parts together to that of the whole, which SHA-256
+does not allow, and whoever downloads a file can compute it with any language's library."""
 
 
 @dataclass(frozen=True)
@@ -149,12 +152,16 @@ class ObjectStore:
 
     def put(self, key: str, body: bytes, *, content_type: str = CONTENT_TYPE) -> ObjectRef:
         """Store an object whole."""
-        answer = self.client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
+        answer = self.client.put_object(
+            Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, ChecksumAlgorithm=CHECKSUM
+        )
         return ObjectRef(key, answer["VersionId"], len(body))
 
     def put_result(self, key: str, body: bytes) -> str:
         """Store a result whole; return its entity tag, by which whoever reads or copies it knows it again."""
-        return self.client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=CONTENT_TYPE)["ETag"]
+        return self.client.put_object(
+            Bucket=self.bucket, Key=key, Body=body, ContentType=CONTENT_TYPE, ChecksumAlgorithm=CHECKSUM
+        )["ETag"]
 
     def open(self, ref: ObjectRef, start: int, end: int) -> BinaryIO:
         """Stream the bytes [start, end) of a version; a connection that breaks is taken up where it broke."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from backhaul.model.errors import StoreUnavailable
 from backhaul.model.job import ObjectRef
-from backhaul.store.objects import ObjectStore, knowing
+from backhaul.store.crc32 import combined, crc32_of, from_text, to_text
+from backhaul.store.objects import CHECKSUM, ObjectStore, knowing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 MIB = 1024**2
@@ -25,7 +30,9 @@ COPY_GAIN = 8 * MIB
 class OutputWriter:
     """An object written piece by piece; nothing is visible before it is complete.
 
-    Use it as a context manager: leaving by an error removes what was uploaded. `close` returns the object.
+    Use it as a context manager: leaving by an error removes what was uploaded. `close` returns the object. Its checksum
+    is that of all its bytes, however many parts it has: S3 checks each part that we send, and says that of each part
+    that it copies.
     """
 
     def __init__(self, objects: ObjectStore, key: str, content_type: str) -> None:
@@ -37,6 +44,13 @@ class OutputWriter:
         self._parts: list[CompletedPartTypeDef] = []
         self._buffer = bytearray()
         self._size = 0
+        self._crc = 0
+        """Of the parts."""
+
+    @property
+    def crc32(self) -> str:
+        """The CRC-32 of all bytes so far, as S3 writes it."""
+        return to_text(combined(self._crc, zlib.crc32(self._buffer), len(self._buffer)))
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +89,7 @@ class OutputWriter:
         self._copy(key, start + head, length - head, etag)
 
     def close(self) -> ObjectRef:
-        """Complete the object and return it."""
+        """Complete the object and return it; raises `StoreUnavailable` if S3 says that it holds other bytes."""
         if self._upload_id is None:
             return self._objects.put(self._key, bytes(self._buffer), content_type=self._content_type)
         self._flush()
@@ -84,12 +98,21 @@ class OutputWriter:
             Key=self._key,
             UploadId=self._upload_id,
             MultipartUpload={"Parts": self._parts},
+            ChecksumType="FULL_OBJECT",
         )
+        self._upload_id = None  # nothing is left to be removed
+        # The local cloud says a checksum of checksums, whatever it was asked for.
+        if answer.get("ChecksumType") == "FULL_OBJECT" and answer.get("ChecksumCRC32", self.crc32) != self.crc32:
+            raise StoreUnavailable(f"S3 has put together {self._key} wrongly: its checksum is not that of its parts.")
         return ObjectRef(self._key, answer["VersionId"], self._size)
 
     def _write_from(self, key: str, start: int, length: int, etag: str) -> None:
+        for piece in self._pieces(key, start, length, etag):
+            self.write(piece)
+
+    def _pieces(self, key: str, start: int, length: int, etag: str) -> Iterator[bytes]:
         for offset in range(0, length, PART_WRITTEN):
-            self.write(self._objects.read(key, start + offset, min(PART_WRITTEN, length - offset), etag))
+            yield self._objects.read(key, start + offset, min(PART_WRITTEN, length - offset), etag)
 
     def _copy(self, key: str, start: int, length: int, etag: str) -> None:
         # A final piece of less than 5 MiB would end as a part that S3 refuses, so it goes through the buffer.
@@ -106,7 +129,15 @@ class OutputWriter:
                     CopySource={"Bucket": self._objects.bucket, "Key": key},
                     CopySourceRange=f"bytes={start}-{start + size - 1}",
                 )
-            self._parts.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
+            copied = answer["CopyPartResult"]
+            part: CompletedPartTypeDef = {"PartNumber": number, "ETag": copied["ETag"]}
+            if "ChecksumCRC32" in copied:
+                part["ChecksumCRC32"] = copied["ChecksumCRC32"]
+                crc = from_text(copied["ChecksumCRC32"])
+            else:  # S3 says it; emulators do not
+                crc = crc32_of(self._pieces(key, start, size, etag))
+            self._parts.append(part)
+            self._crc = combined(self._crc, crc, size)
             self._size += size
             start, length = start + size, length - size
         self._write_from(key, start, length, etag)
@@ -117,20 +148,27 @@ class OutputWriter:
             self._buffer.clear()
 
     def _upload_part(self, body: bytes) -> None:
-        number = len(self._parts) + 1
+        number, crc = len(self._parts) + 1, zlib.crc32(body)
         answer = self._s3.upload_part(
             Bucket=self._objects.bucket,
             Key=self._key,
             UploadId=self._started(),
             PartNumber=number,
             Body=body,
+            ChecksumAlgorithm=CHECKSUM,
+            ChecksumCRC32=to_text(crc),
         )
-        self._parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        self._parts.append({"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": to_text(crc)})
+        self._crc = combined(self._crc, crc, len(body))
 
     def _started(self) -> str:
         if self._upload_id is None:
             answer = self._s3.create_multipart_upload(
-                Bucket=self._objects.bucket, Key=self._key, ContentType=self._content_type
+                Bucket=self._objects.bucket,
+                Key=self._key,
+                ContentType=self._content_type,
+                ChecksumAlgorithm=CHECKSUM,
+                ChecksumType="FULL_OBJECT",
             )
             self._upload_id = answer["UploadId"]
         return self._upload_id

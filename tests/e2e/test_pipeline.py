@@ -3,6 +3,8 @@
 import io
 import json
 import random
+import re
+import zlib
 from functools import partial
 
 import httpx
@@ -13,9 +15,10 @@ from backhaul.model.errors import RequestRefused
 from backhaul.model.job import JobState
 from backhaul.plugin.registry import find_processors
 from backhaul.reading import FileSource
+from backhaul.store.crc32 import to_text
 from backhaul.trial.trial import trial
 from scripts.subscriber import subscription
-from tests.e2e.support import PROJECT, ask, run_job, trusted
+from tests.e2e.support import PROJECT, admin_client, ask, run_job, trusted
 
 MIB = 1024**2
 
@@ -96,6 +99,20 @@ def test_100_megabytes_of_multi_byte_json_lines_are_processed_exactly(client, tm
         assert json.loads(output) == independent_stats(data)
     else:
         assert output == in_one_process(processor, path)
+
+
+def test_the_receipt_tells_the_checksum_of_an_output_of_which_parts_were_copied(client, cloud, tmp_path):
+    path, receipt = tmp_path / "input.jsonl", io.BytesIO()
+    path.write_bytes(jsonl(30_000_000))
+    job, output = run_job(client, path, "redact", {"chunk_bytes": 10 * MIB})
+    client.fetch(client.receipt(job.job_id), receipt)
+    told = json.loads(receipt.getvalue())
+    assert told["output_checksum"] == {"algorithm": "CRC32", "value": to_text(zlib.crc32(output))}
+    stored = admin_client(cloud, "s3").head_object(
+        Bucket=cloud.outputs["DataBucketName"], Key=told["output"]["key"], VersionId=told["output"]["version_id"]
+    )
+    assert stored["ContentLength"] == len(output)
+    assert re.search(r"-[2-9]\W*$", stored["ETag"]), "it was put together from parts"
 
 
 def test_a_plug_in_from_the_users_folder_runs_deployed(client, tmp_path):
