@@ -10,9 +10,9 @@ import msgspec
 
 from backhaul.model.job import Cause, Job, ObjectRef
 from backhaul.model.progress import FailedChunk, Try
-from backhaul.model.versions import VERSIONS, Record, upgraded
+from backhaul.model.versions import VERSIONS, StoredRecord, upgraded
 
-SCHEMA_VERSION = VERSIONS[Record.DEAD_LETTER]
+SCHEMA_VERSION = VERSIONS[StoredRecord.DEAD_LETTER]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ChunkDeadLetter:
     def from_json(cls, body: str) -> ChunkDeadLetter:
         """Return the dead letter that a message holds, whichever version sent it; raises `UnreadableRecord`."""
         values = msgspec.json.decode(body, type=dict[str, Any])
-        return msgspec.convert(upgraded(Record.DEAD_LETTER, values, "a failed chunk"), cls)
+        return msgspec.convert(upgraded(StoredRecord.DEAD_LETTER, values, "a failed chunk"), cls)
 
     def to_json(self) -> str:
         """Return the body of the message."""

@@ -13,9 +13,9 @@ from backhaul.model.cost import Cost
 from backhaul.model.job import Cause, Counts, Job, JobState, ObjectRef, StopKind
 from backhaul.model.progress import FailedChunk, ShardRecord, count
 from backhaul.model.shard import Shard
-from backhaul.model.versions import VERSIONS, Record
+from backhaul.model.versions import VERSIONS, StoredRecord
 
-SCHEMA_VERSION = VERSIONS[Record.RECEIPT]
+SCHEMA_VERSION = VERSIONS[StoredRecord.RECEIPT]
 
 _NO_WORKER = Cause("not_processed", "No worker finished the chunk.")
 

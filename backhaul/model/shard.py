@@ -9,7 +9,7 @@ import msgspec
 
 from backhaul.model.chunk import Chunk
 from backhaul.model.errors import InvalidOption, InvalidRequest
-from backhaul.model.versions import VERSIONS, Record, upgraded
+from backhaul.model.versions import VERSIONS, StoredRecord, upgraded
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -36,13 +36,15 @@ class Shard:
         """Return the shard as one line of the plan; adjacent chunks share their borders."""
         bounds = [chunk.start for chunk in self.chunks] + [self.chunks[-1].end]
         quoted = [chunk.index for chunk in self.chunks if chunk.quoted]
-        line = _Line(self.index, self.chunks[0].index, bounds, quoted, sorted(self.skip), VERSIONS[Record.PLAN_LINE])
+        line = _Line(
+            self.index, self.chunks[0].index, bounds, quoted, sorted(self.skip), VERSIONS[StoredRecord.PLAN_LINE]
+        )
         return msgspec.json.encode(line) + b"\n"
 
     @classmethod
     def from_value(cls, value: object) -> Shard:
         """Return the shard that a decoded line of the plan describes; raises `UnreadableRecord`."""
-        named = upgraded(Record.PLAN_LINE, value, "a shard in the plan") if isinstance(value, Mapping) else value
+        named = upgraded(StoredRecord.PLAN_LINE, value, "a shard in the plan") if isinstance(value, Mapping) else value
         line = msgspec.convert(named, _Line)
         pairs = zip(line.bounds, line.bounds[1:], strict=False)
         chunks = (

@@ -11,7 +11,7 @@ import msgspec
 from backhaul.model.errors import MalformedMessage
 from backhaul.model.job import JobRef
 from backhaul.model.shard import Shard
-from backhaul.model.versions import Record, upgraded
+from backhaul.model.versions import StoredRecord, upgraded
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class RunTask:
     def from_state(cls, state: Mapping[str, Any]) -> RunTask:
         """Read the state machine's input; raises `UnreadableRecord` for that of a newer version."""
         try:
-            order = msgspec.convert(upgraded(Record.ORDER, state, "a run's order"), _Order)
+            order = msgspec.convert(upgraded(StoredRecord.ORDER, state, "a run's order"), _Order)
         except msgspec.ValidationError as error:
             raise MalformedMessage(f"The run's input is not what dispatch writes: {error}.") from None
         return cls(JobRef(order.tenant, order.job_id), order.run)
@@ -49,7 +49,7 @@ class ShardTask:
         task = RunTask.from_state(state)
         try:
             found = state.get("last", {})
-            named = upgraded(Record.OUTCOME, found, "a worker's outcome") if isinstance(found, Mapping) else found
+            named = upgraded(StoredRecord.OUTCOME, found, "a worker's outcome") if isinstance(found, Mapping) else found
             last = msgspec.convert(named, _Last)
             return cls(task.job, task.run, Shard.from_value(state.get("shard")), last.attempt, last.overtaken)
         except msgspec.ValidationError as error:

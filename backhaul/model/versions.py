@@ -16,12 +16,11 @@ from enum import StrEnum
 from typing import Any
 
 from backhaul.model.errors import UnreadableRecord
-from backhaul.model.policy import Policy
 
 FIELD = "schema_version"
 
 
-class Record(StrEnum):
+class StoredRecord(StrEnum):
     """What is stored, or handed from one function to the next, by one version and read by another."""
 
     JOB = "job"
@@ -37,13 +36,21 @@ class Record(StrEnum):
     OUTCOME = "outcome of a worker"
 
 
-VERSIONS: Mapping[Record, int] = dict.fromkeys(Record, 1) | {Record.JOB: 2}
+VERSIONS: Mapping[StoredRecord, int] = dict.fromkeys(StoredRecord, 1) | {
+    StoredRecord.JOB: 2,
+    StoredRecord.SHARD: 2,
+    StoredRecord.RESERVATIONS: 2,
+    StoredRecord.DEAD_LETTER: 2,
+}
 """The version of each record that this code writes; it reads every earlier one."""
 
 
 @dataclass(frozen=True)
 class Rename:
-    """A field that has another name from a version on; `within` names the field of the record that holds it."""
+    """A field that has another name from a version on.
+
+    `within` names the field of the record that holds it: a mapping, or a list of mappings.
+    """
 
     version: int
     old: str
@@ -51,14 +58,15 @@ class Rename:
     within: str = ""
 
 
-_TRIES = "max_tries" if "max_tries" in Policy.__struct_fields__ else "attempts"
-
-RENAMES: Mapping[Record, tuple[Rename, ...]] = {
-    Record.JOB: (Rename(2, "attempts", _TRIES, within="policy"),),
+RENAMES: Mapping[StoredRecord, tuple[Rename, ...]] = {
+    StoredRecord.JOB: (Rename(2, "attempts", "max_tries", within="policy"),),
+    StoredRecord.SHARD: (Rename(2, "turns", "reservations"), Rename(2, "attempts", "tries", within="failed")),
+    StoredRecord.RESERVATIONS: (Rename(2, "turns", "reservations"),),
+    StoredRecord.DEAD_LETTER: (Rename(2, "letter_id", "dead_letter_id"), Rename(2, "attempts", "tries")),
 }
 
 
-def upgraded(record: Record, values: Mapping[str, Any], whose: str, version: int | None = None) -> dict[str, Any]:
+def upgraded(record: StoredRecord, values: Mapping[str, Any], whose: str, version: int | None = None) -> dict[str, Any]:
     """Return a stored record's values under today's names.
 
     `whose` says in an error which record it is. `version` is that of a record that says it in another way than as a
@@ -70,18 +78,28 @@ def upgraded(record: Record, values: Mapping[str, Any], whose: str, version: int
         raise unreadable(whose, said)
     named = dict(values)
     for rename in RENAMES.get(record, ()):
-        part = named
-        if rename.within:
-            if not isinstance(named.get(rename.within), Mapping):
-                continue
-            part = named[rename.within] = dict(named[rename.within])
-        if rename.old in part:
-            old = part.pop(rename.old)
-            part.setdefault(rename.new, old)
+        if not rename.within:
+            _rename(named, rename)
+        elif isinstance(part := named.get(rename.within), Mapping):
+            named[rename.within] = _renamed(part, rename)
+        elif isinstance(part, list | tuple):
+            named[rename.within] = [_renamed(each, rename) if isinstance(each, Mapping) else each for each in part]
     return named
 
 
-def former(record: Record, names: Iterable[str]) -> tuple[str, ...]:
+def _renamed(values: Mapping[str, Any], rename: Rename) -> dict[str, Any]:
+    named = dict(values)
+    _rename(named, rename)
+    return named
+
+
+def _rename(values: dict[str, Any], rename: Rename) -> None:
+    if rename.old in values:
+        old = values.pop(rename.old)
+        values.setdefault(rename.new, old)
+
+
+def former(record: StoredRecord, names: Iterable[str]) -> tuple[str, ...]:
     """Return the old names of these fields: whoever writes a field removes what is stored under its old name."""
     written = set(names)
     return tuple(rename.old for rename in RENAMES.get(record, ()) if not rename.within and rename.new in written)

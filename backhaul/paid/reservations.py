@@ -13,7 +13,7 @@ import msgspec
 from backhaul.model.clock import Clock
 from backhaul.model.interruption import wait_outside
 from backhaul.model.limit import Lease, Refusal, Reservation
-from backhaul.model.versions import Record, upgraded
+from backhaul.model.versions import StoredRecord, upgraded
 from backhaul.paid.channels import Channel
 from backhaul.paid.limit.limiter import Limiter
 
@@ -33,7 +33,7 @@ class _Kept:
     @classmethod
     def from_stored(cls, text: str) -> _Kept:
         return msgspec.convert(
-            upgraded(Record.RESERVATIONS, msgspec.json.decode(text, type=dict[str, Any]), "a reservation"), cls
+            upgraded(StoredRecord.RESERVATIONS, msgspec.json.decode(text, type=dict[str, Any]), "a reservation"), cls
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from backhaul.model.versions import Record, upgraded
+from backhaul.model.versions import StoredRecord, upgraded
 from backhaul.providers.tokens import estimate_tokens
 
 OUTPUT_TOKENS = 1024
@@ -128,7 +128,7 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     def from_stored(cls, answer: bytes) -> Answer:
         """Return an answer that was stored as JSON, by this or an earlier version of Backhaul."""
         return msgspec.convert(
-            upgraded(Record.ANSWER, msgspec.json.decode(answer, type=dict[str, Any]), "an answer"), cls
+            upgraded(StoredRecord.ANSWER, msgspec.json.decode(answer, type=dict[str, Any]), "an answer"), cls
         )
 
 

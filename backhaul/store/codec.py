@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
-from backhaul.model.versions import FIELD, Record, unreadable, upgraded
+from backhaul.model.versions import FIELD, StoredRecord, unreadable, upgraded
 
 Item = dict[str, Any]
 """An item in DynamoDB's own JSON: `{"name": {"S": "…"}}`."""
@@ -56,7 +56,7 @@ def convert(values: dict[str, Any], kind: type[T]) -> T:
     return msgspec.convert(values, kind)
 
 
-def read_item(item: Item, record: Record, kind: type[T], whose: str) -> T:
+def read_item(item: Item, record: StoredRecord, kind: type[T], whose: str) -> T:
     """Return the frozen value that an item holds, whichever version wrote it; raises `UnreadableRecord`."""
     values = upgraded(record, from_item(item), whose)
     try:
@@ -65,7 +65,7 @@ def read_item(item: Item, record: Record, kind: type[T], whose: str) -> T:
         raise unreadable(whose, f"{type(problem).__name__}: {problem}") from problem
 
 
-def upgraded_item(item: Item, record: Record, whose: str) -> Item:
+def upgraded_item(item: Item, record: StoredRecord, whose: str) -> Item:
     """Return an item under today's names of its attributes, its values as DynamoDB has them."""
     version = int(item[FIELD]["N"]) if FIELD in item else 1
     return upgraded(record, item, whose, version)

@@ -9,7 +9,7 @@ import msgspec
 from backhaul.model import keys
 from backhaul.model.errors import InvalidRequest
 from backhaul.model.job import Job
-from backhaul.model.versions import FIELD, VERSIONS, Record, unreadable, upgraded
+from backhaul.model.versions import FIELD, VERSIONS, StoredRecord, unreadable, upgraded
 from backhaul.store.codec import Item, convert, from_item, to_item
 
 _FIELDS = tuple(item.name for item in fields(Job))
@@ -20,7 +20,7 @@ def item_of(job: Job) -> Item:
     """Return the DynamoDB item of a job."""
     values = {name: getattr(job, name) for name in _FIELDS if name != "ref"}
     values |= {"pk": keys.partition(job.ref), "sk": keys.JOB_SORT_KEY}
-    values |= {"tenant": job.ref.tenant, "job_id": job.ref.job_id, FIELD: VERSIONS[Record.JOB]}
+    values |= {"tenant": job.ref.tenant, "job_id": job.ref.job_id, FIELD: VERSIONS[StoredRecord.JOB]}
     values |= {"options": msgspec.json.encode(job.options).decode()}
     values |= {"open_state": None if job.state.is_terminal else job.state}
     return to_item(values)
@@ -30,7 +30,7 @@ def job_of(item: Item) -> Job:
     """Return the job that a DynamoDB item, or an image of it in the stream, holds; raises `UnreadableRecord`."""
     values = from_item(item)
     whose = f"job {values.get('job_id')} of tenant {values.get('tenant')}"
-    values = upgraded(Record.JOB, values, whose)
+    values = upgraded(StoredRecord.JOB, values, whose)
     try:
         values["ref"] = {"tenant": values["tenant"], "job_id": values["job_id"]}
         values["options"] = msgspec.json.decode(values["options"])

@@ -13,7 +13,7 @@ from typing import Any
 from backhaul.model import keys
 from backhaul.model.errors import JobNotFound, RunNotFound
 from backhaul.model.job import Cause, Counts, Job, JobRef, JobState, ObjectRef, Stop, StopKind
-from backhaul.model.versions import FIELD, VERSIONS, Record, former
+from backhaul.model.versions import FIELD, VERSIONS, StoredRecord, former
 from backhaul.store.codec import Item, arguments, from_item, naming, read_item, removing, setting, to_item
 from backhaul.store.job_index import HELD_BACK, READY, JobIndex, QueueEntry
 from backhaul.store.job_item import item_of, job_of
@@ -162,7 +162,7 @@ class JobStore(JobIndex):
             Item=to_item(
                 values
                 | {"pk": keys.partition(job.ref), "sk": keys.run_sort_key(job.run)}
-                | {FIELD: VERSIONS[Record.ENDED_RUN]}
+                | {FIELD: VERSIONS[StoredRecord.ENDED_RUN]}
             ),
         )
 
@@ -174,7 +174,7 @@ class JobStore(JobIndex):
         found = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True)
         if "Item" not in found:
             raise RunNotFound(job.ref.job_id, run)
-        kept = read_item(found["Item"], Record.ENDED_RUN, _EndedRun, f"run {run} of job {job.ref.job_id}")
+        kept = read_item(found["Item"], StoredRecord.ENDED_RUN, _EndedRun, f"run {run} of job {job.ref.job_id}")
         return replace(job, **{each.name: getattr(kept, each.name) for each in fields(_EndedRun)})
 
     def _move(
@@ -223,8 +223,8 @@ class JobStore(JobIndex):
         names: tuple[str, ...] = (),
     ) -> Job:
         stored = {name: value for name, value in values.items() if value is not None}
-        remove += former(Record.JOB, [*stored, *remove])
-        stored[FIELD] = VERSIONS[Record.JOB]
+        remove += former(StoredRecord.JOB, [*stored, *remove])
+        stored[FIELD] = VERSIONS[StoredRecord.JOB]
         expression = setting(stored) + (", moves = moves + :one" if counted else "")
         expression += removing(remove)
         try:

@@ -9,7 +9,7 @@ import msgspec
 
 from backhaul.model import keys
 from backhaul.model.job import Cause, Job
-from backhaul.model.versions import FIELD, VERSIONS, Record
+from backhaul.model.versions import FIELD, VERSIONS, StoredRecord
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -44,7 +44,12 @@ class RunStore:
 
         With `salvage` it only merges what a run that is gone has committed.
         """
-        order = {"tenant": job.ref.tenant, "job_id": job.ref.job_id, "run": job.run, FIELD: VERSIONS[Record.ORDER]}
+        order = {
+            "tenant": job.ref.tenant,
+            "job_id": job.ref.job_id,
+            "run": job.run,
+            FIELD: VERSIONS[StoredRecord.ORDER],
+        }
         try:
             self._client.start_execution(
                 stateMachineArn=self._arn,

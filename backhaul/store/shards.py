@@ -15,7 +15,7 @@ from backhaul.model.errors import Superseded
 from backhaul.model.job import Cause, JobRef
 from backhaul.model.progress import ShardRecord
 from backhaul.model.shard import Shard
-from backhaul.model.versions import FIELD, VERSIONS, Record, former, unreadable, upgraded
+from backhaul.model.versions import FIELD, VERSIONS, StoredRecord, former, unreadable, upgraded
 from backhaul.store.codec import Item, arguments, from_item, naming, removing, setting, to_item
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ShardStore:
 
     def _write(self, ref: JobRef, record: ShardRecord, values: dict[str, Any]) -> None:
         kept = {name: value for name, value in values.items() if value is not None}
-        values = dict.fromkeys(former(Record.SHARD, values)) | values
+        values = dict.fromkeys(former(StoredRecord.SHARD, values)) | values
         gone = values.keys() - kept.keys()
         try:
             self._client.update_item(
@@ -128,14 +128,14 @@ class ShardStore:
 
 def _description(shard: Shard, expires_at: int | None) -> dict[str, Any]:
     described = {"index": shard.index, "chunks": len(shard.chunks), "expires_at": expires_at}
-    described[FIELD] = VERSIONS[Record.SHARD]
+    described[FIELD] = VERSIONS[StoredRecord.SHARD]
     return {name: value for name, value in described.items() if value is not None}
 
 
 def _record_of(item: Item) -> ShardRecord:
     found = from_item(item)
     whose = f"shard {found.get('index')} of {found.get('pk')}"
-    values = upgraded(Record.SHARD, found, whose)
+    values = upgraded(StoredRecord.SHARD, found, whose)
     # A claim is a sign of life too; the time that the worker before it left says nothing of this one.
     values["beat_at"] = max(filter(None, [values.get("beat_at"), values.get("claimed_at")]), default=None)
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from backhaul.model import keys
 from backhaul.model.job import JobRef
-from backhaul.model.versions import FIELD, VERSIONS, Record
+from backhaul.model.versions import FIELD, VERSIONS, StoredRecord
 from backhaul.plugin.journal import Step
 from backhaul.store.claim_check import ClaimCheck
 from backhaul.store.codec import Item, from_item, to_item, upgraded_item
@@ -70,7 +70,7 @@ class StepStore:
             ConsistentRead=True,
         )
         whose = f"a step of job {ref.job_id}"
-        return (upgraded_item(item, Record.STEP, whose) for page in pages for item in page["Items"])
+        return (upgraded_item(item, StoredRecord.STEP, whose) for page in pages for item in page["Items"])
 
     def keep(
         self,
@@ -88,7 +88,7 @@ class StepStore:
             "pk": keys.partition(ref),
             "sk": keys.step_sort_key(chunk, scope, name),
             "expires_at": expires_at,
-            FIELD: VERSIONS[Record.STEP],
+            FIELD: VERSIONS[StoredRecord.STEP],
         }
         if price is not None:
             values |= {"attempt": price.attempt, "cost": price.cost, "estimate": price.estimate}
@@ -102,7 +102,7 @@ class StepStore:
             )
         except self._client.exceptions.ConditionalCheckFailedException as refused:
             stored: Item = refused.response["Item"]  # type: ignore[typeddict-item]  # the stubs do not know it
-            return self._checks.answer_in(upgraded_item(stored, Record.STEP, f"a step of job {ref.job_id}"))
+            return self._checks.answer_in(upgraded_item(stored, StoredRecord.STEP, f"a step of job {ref.job_id}"))
         return answer
 
 

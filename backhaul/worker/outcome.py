@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from backhaul.model.versions import FIELD, VERSIONS, Record
+from backhaul.model.versions import FIELD, VERSIONS, StoredRecord
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Outcome:
         Executions that began before a deployment follow their old definition: it must know each outcome.
         """
         return {
-            FIELD: VERSIONS[Record.OUTCOME],
+            FIELD: VERSIONS[StoredRecord.OUTCOME],
             "outcome": self.outcome,
             "seconds": self.seconds,
             "attempt": self.work.attempt,

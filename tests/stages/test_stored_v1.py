@@ -7,14 +7,15 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from backhaul import Transient, versions
+from backhaul import Transient
+from backhaul.model import versions
 from backhaul.model.breaker import Phase
 from backhaul.model.dead_letter import ChunkDeadLetter
 from backhaul.model.errors import UnreadableRecord
 from backhaul.model.job import JobState
 from backhaul.model.shard import Shard
 from backhaul.model.task import RunTask, ShardTask
-from backhaul.model.versions import VERSIONS, Record, Rename
+from backhaul.model.versions import VERSIONS, Rename, StoredRecord
 from backhaul.operations.contents import Malformed, Queue, read
 from backhaul.paid import channels as channel_module
 from backhaul.stages.announce import Change
@@ -326,10 +327,10 @@ def test_a_dead_letter_of_a_newer_version_is_named_as_such(stored):
 def test_every_record_that_is_written_says_its_version(deployment):
     ran = deployment.run("text-stats", DATA)
     job = item_of(ran)
-    assert job["schema_version"] == {"N": str(VERSIONS[Record.JOB])}
-    assert json.loads(Shard.from_value(_line()).to_line())["schema_version"] == VERSIONS[Record.PLAN_LINE]
-    assert Outcome("done", Work("p")).to_state()["schema_version"] == VERSIONS[Record.OUTCOME]
-    assert deployment.receipt(ran)["schema_version"] == VERSIONS[Record.RECEIPT]
+    assert job["schema_version"] == {"N": str(VERSIONS[StoredRecord.JOB])}
+    assert json.loads(Shard.from_value(_line()).to_line())["schema_version"] == VERSIONS[StoredRecord.PLAN_LINE]
+    assert Outcome("done", Work("p")).to_state()["schema_version"] == VERSIONS[StoredRecord.OUTCOME]
+    assert deployment.receipt(ran)["schema_version"] == VERSIONS[StoredRecord.RECEIPT]
     deployment.store.steps.keep(ran.ref, 0, (0, "s"), b"1", price=Price(1, 2, 3))
     deployment.store.jobs.keep_run(ran)
     items = deployment.store.jobs._client.query(
@@ -357,7 +358,10 @@ def _line():
 @pytest.fixture
 def renamed(monkeypatch):
     """As if `records` of a shard and `cause` of a job had other names in version 1."""
-    renames = {Record.SHARD: (Rename(2, "old_records", "records"),), Record.JOB: (Rename(2, "old_cause", "cause"),)}
+    renames = {
+        StoredRecord.SHARD: (Rename(2, "old_records", "records"),),
+        StoredRecord.JOB: (Rename(2, "old_cause", "cause"),),
+    }
     monkeypatch.setattr(versions, "RENAMES", versions.RENAMES | renames)
 
 
