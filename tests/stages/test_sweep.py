@@ -119,7 +119,7 @@ def test_a_run_that_died_unheard_is_merged_by_another_and_says_why(deployment, s
     salvage = deployment.executions()[-1]
     assert salvage.name == f"{task.job.job_id}-1-salvage"
     assert json.loads(salvage.execution_input) == {
-        "tenant": task.job.tenant, "job_id": task.job.job_id, "run": 1, "salvage": True,
+        "schema_version": 1, "tenant": task.job.tenant, "job_id": task.job.job_id, "run": 1, "salvage": True,
     }  # fmt: skip
     assert deployment.sweep() == {}
     job = deployment.merge(task)
