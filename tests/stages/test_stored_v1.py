@@ -362,7 +362,8 @@ def renamed(monkeypatch):
         StoredRecord.SHARD: (Rename(2, "old_records", "records"),),
         StoredRecord.JOB: (Rename(2, "old_cause", "cause"),),
     }
-    monkeypatch.setattr(versions, "RENAMES", versions.RENAMES | renames)
+    added = {record: (*versions.RENAMES.get(record, ()), *more) for record, more in renames.items()}
+    monkeypatch.setattr(versions, "RENAMES", versions.RENAMES | added)
 
 
 @pytest.mark.usefixtures("renamed")
