@@ -9,15 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest import mock
 
 from prove.scheduler import Simulation
+from prove.surroundings import Surroundings
 
-if TYPE_CHECKING:
-    from prove.world import World
-
-_running: list[World] = []
+_running: list[Surroundings] = []
 
 
 @dataclass
@@ -41,13 +39,13 @@ class HostClock:
         self.simulation.sleep(seconds)
 
 
-def running() -> World:
+def running() -> Surroundings:
     """Return the world whose actors run in this process."""
     return _running[-1]
 
 
 @contextmanager
-def virtual(world: World) -> Iterator[None]:
+def virtual(world: Surroundings) -> Iterator[None]:
     """Make sleeping virtual and every random number the seed's, inside the block."""
     real_sleep = time.sleep
 

@@ -6,16 +6,14 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backhaul.paid.channels import Channels
 from backhaul.store import Store
 from prove.clients import clients
 from prove.clock import HostClock
 from prove.scheduler import Actor, Killed
-
-if TYPE_CHECKING:
-    from prove.world import World
+from prove.surroundings import Surroundings
 
 COLD_START_SECONDS = (0.3, 1.5)
 _REFUSALS = ("Lambda.TooManyRequestsException", "Lambda.ServiceException")
@@ -58,8 +56,8 @@ class Invocation:
 class Functions:
     """Every function of the deployment."""
 
-    world: World
-    handlers: dict[str, tuple[float, Callable[[Invocation, World], Any]]]
+    world: Surroundings
+    handlers: dict[str, tuple[float, Callable[[Invocation, Surroundings], Any]]]
     """Name, to its time-out in seconds and what it does."""
     refusals: dict[str, float] = dataclass_field(default_factory=dict)
     """Function, to the share of its calls that are answered with 429."""
@@ -159,7 +157,9 @@ class Functions:
         self._idle[invocation.function].append(invocation.environment)
 
 
-def stage(function: Callable[..., Any], *arguments: Any, invocation: Invocation, world: World, **options: Any) -> Any:
+def stage(
+    function: Callable[..., Any], *arguments: Any, invocation: Invocation, world: Surroundings, **options: Any
+) -> Any:
     """Call a stage with what it asks for by name: its stores, the clock, the registry ..."""
     own = {
         "store": invocation.environment.store,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -21,19 +21,17 @@ from backhaul.stages.submit import Submission, submit
 from backhaul.stages.sweep import mend_lost, sweep
 from backhaul.store import RunStatus
 from prove.functions import Invocation, stage
-
-if TYPE_CHECKING:
-    from prove.world import World
+from prove.surroundings import Surroundings
 
 
-def run_submit(invocation: Invocation, world: World) -> JobRef:
+def run_submit(invocation: Invocation, world: Surroundings) -> JobRef:
     """POST /jobs."""
     request = Submission.from_json(msgspec.json.encode(invocation.event["request"]))
     job: JobRef = stage(submit, request, invocation.event["tenant"], invocation=invocation, world=world).job.ref
     return job
 
 
-def run_dispatch(invocation: Invocation, world: World) -> dict[str, Any]:
+def run_dispatch(invocation: Invocation, world: Surroundings) -> dict[str, Any]:
     """A batch of the intake queue; each message succeeds or fails for itself."""
     if invocation.event.get("source") == "backhaul":
         ended = JobRef(invocation.event["detail"]["tenant"], invocation.event["detail"]["job_id"])
@@ -49,24 +47,24 @@ def run_dispatch(invocation: Invocation, world: World) -> dict[str, Any]:
     return {"batchItemFailures": failed}
 
 
-def run_plan(invocation: Invocation, world: World) -> dict[str, Any]:
+def run_plan(invocation: Invocation, world: Surroundings) -> dict[str, Any]:
     """The first state of a run."""
     return asdict(stage(plan, RunTask.from_state(invocation.event), invocation=invocation, world=world))
 
 
-def run_process(invocation: Invocation, world: World) -> dict[str, Any]:
+def run_process(invocation: Invocation, world: Surroundings) -> dict[str, Any]:
     """A Map child's state."""
     outcome = stage(process, ShardTask.from_state(invocation.event), invocation=invocation, world=world)
     state: dict[str, Any] = outcome.to_state()
     return state
 
 
-def run_merge(invocation: Invocation, world: World) -> dict[str, Any]:
+def run_merge(invocation: Invocation, world: Surroundings) -> dict[str, Any]:
     """The last state of a run."""
     return {"state": stage(merge, RunTask.from_state(invocation.event), invocation=invocation, world=world).state}
 
 
-def run_conclude(invocation: Invocation, world: World) -> dict[str, Any]:
+def run_conclude(invocation: Invocation, world: Surroundings) -> dict[str, Any]:
     """A Catch of the state machine."""
     state = invocation.event
     error, cause = state["error"]["Error"], state["error"]["Cause"]
@@ -79,13 +77,13 @@ def run_conclude(invocation: Invocation, world: World) -> dict[str, Any]:
     return {} if job is None else {"state": job.state}
 
 
-def run_announce(invocation: Invocation, world: World) -> dict[str, Any]:
+def run_announce(invocation: Invocation, world: Surroundings) -> dict[str, Any]:
     """A batch of the jobs table's stream."""
     changes = [Change(*each) for each in invocation.event["changes"]]
     return {"failed": stage(announce, changes, invocation=invocation, world=world)}
 
 
-def run_sweep(invocation: Invocation, world: World) -> dict[str, int]:
+def run_sweep(invocation: Invocation, world: Surroundings) -> dict[str, int]:
     """The timer, or the event that a run ended badly."""
     if invocation.event.get("source") == "aws.states":
         detail = invocation.event["detail"]
@@ -98,7 +96,7 @@ def run_sweep(invocation: Invocation, world: World) -> dict[str, int]:
     return dict(swept.mended)
 
 
-def run_command(invocation: Invocation, world: World) -> Any:
+def run_command(invocation: Invocation, world: Surroundings) -> Any:
     """POST /jobs/{id}/cancel and /jobs/{id}/redrive."""
     event = invocation.event
     if event["command"] == "cancel":
@@ -106,7 +104,7 @@ def run_command(invocation: Invocation, world: World) -> Any:
     return stage(redrive, event["job"], invocation=invocation, world=world, only_failed=event.get("only_failed", False))
 
 
-HANDLERS: dict[str, tuple[float, Callable[[Invocation, World], Any]]] = {
+HANDLERS: dict[str, tuple[float, Callable[[Invocation, Surroundings], Any]]] = {
     "submit": (29.0, run_submit),
     "dispatch": (30.0, run_dispatch),
     "plan": (300.0, run_plan),

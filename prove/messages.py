@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prove.functions import FunctionFailed
 from prove.history import Call, Change, Published
 from prove.network import Refused
 from prove.orchestrator import Execution
-
-if TYPE_CHECKING:
-    from prove.world import World
+from prove.surroundings import Surroundings
 
 VISIBILITY_SECONDS = 180.0
 MAX_RECEIVES = 5
@@ -39,7 +37,7 @@ class Message:
 class Intake:
     """The queue of finished uploads: out of order, at least once, with a visibility time-out and dead letters."""
 
-    world: World
+    world: Surroundings
     doubled: float = 0.0
     """Share of the messages that two pollers get at once."""
     slow_seconds: float = 0.0
@@ -110,7 +108,7 @@ def failures_in(answer: Any, every: set[str]) -> set[str]:
 class Stream:
     """The jobs table's stream: in the order of the writes, again and again until the function takes them."""
 
-    world: World
+    world: Surroundings
     doubled: float = 0.0
     """Share of the batches that are delivered twice."""
     records: list[tuple[str, dict[str, Any], dict[str, Any]]] = field(default_factory=list)
@@ -164,7 +162,7 @@ class Stream:
 class Bus:
     """EventBridge: the event bus, and the rules on what Step Functions says of runs."""
 
-    world: World
+    world: Surroundings
     refuses: float = 0.0
     """Share of the entries that it refuses."""
     loses_run_ends: bool = False
@@ -214,7 +212,7 @@ class Bus:
             return
 
 
-def sweep_every_minute(world: World) -> None:
+def sweep_every_minute(world: Surroundings) -> None:
     """The timer: it invokes the sweep without waiting for it."""
     while True:
         world.simulation.sleep(SWEEP_SECONDS)

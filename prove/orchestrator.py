@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prove.functions import FunctionFailed
 from prove.history import Call
 from prove.network import Refused
 from prove.scheduler import Actor
-
-if TYPE_CHECKING:
-    from prove.world import World
+from prove.surroundings import Surroundings
 
 DEADLINE_SECONDS = 8 * 24 * 3600.0
 MAX_PAYLOAD = 262_144
@@ -49,7 +47,7 @@ class Execution:
 class Orchestrator:
     """Every execution, and Step Functions' API."""
 
-    world: World
+    world: Surroundings
     concurrency: int = 3
     executions: dict[str, Execution] = field(default_factory=dict)
     ended_badly: Callable[[Execution], None] = lambda _: None

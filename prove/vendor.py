@@ -7,14 +7,13 @@ was charged, and whether its answer arrived. A call is charged when it comes, wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from backhaul.providers import Answer, Provider, ProviderBusy, ProviderDenied, ProviderDown, Request, Usage
 from prove.faults import Fault
+from prove.functions import Functions
 from prove.history import Call
-
-if TYPE_CHECKING:
-    from prove.world import World
+from prove.surroundings import Surroundings
 
 NAME = "acme"
 MOST = Usage(20, 20)
@@ -36,7 +35,8 @@ class Trouble:
 class Vendor:
     """Writes in capitals what it is asked, for money."""
 
-    world: World
+    world: Surroundings
+    functions: Functions
     seconds: tuple[float, float] = (0.2, 1.5)
     """How long an answer takes."""
     remembers: bool = False
@@ -58,7 +58,7 @@ class Vendor:
         usual = {"name": NAME, "kind": "openai", "base_url": "https://api.acme.example/v1", "model": "m"}
         prices = {"price_input": 100, "price_output": 1000}
         self._provider = Provider(**usual | prices | changes)
-        self.world.functions.environment().store.providers.put(self._provider, version=None, by="operator")
+        self.functions.environment().store.providers.put(self._provider, version=None, by="operator")
 
     def cost(self, usage: Usage) -> int:
         """Return what tokens cost, in nanodollars."""

@@ -56,7 +56,7 @@ class World:
         self.intake = Intake(self)
         self.stream = Stream(self)
         self.bus = Bus(self)
-        self.vendor = Vendor(self)
+        self.vendor = Vendor(self, self.functions)
         self.dead_letters: list[str] = []
         self.s3: Any = None
         """A client of S3 that is nobody's: what uploads files."""

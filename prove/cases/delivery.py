@@ -9,6 +9,7 @@ from prove.faults import Fault, at
 from prove.functions import Invocation
 from prove.messages import MAX_RECEIVES
 from prove.registry import Trial, case
+from prove.surroundings import Surroundings
 from prove.work import RECORD_BYTES, lines
 from prove.world import World, notification
 
@@ -157,7 +158,7 @@ def malformed_answer(trial: Trial) -> None:
         left = [trial.random.choice(MALFORMED) for _ in range(trial.random.randrange(1, MAX_RECEIVES))]
         batches = len(left) + 1
 
-        def misunderstood(invocation: Invocation, world: World) -> Any:
+        def misunderstood(invocation: Invocation, world: Surroundings) -> Any:
             answer = handler(invocation, world)
             return left.pop() if left and "messages" in invocation.event else answer
 

@@ -8,6 +8,7 @@ from prove import orchestrator
 from prove.faults import Fault, at
 from prove.history import Call
 from prove.registry import Trial, case
+from prove.surroundings import Surroundings
 from prove.work import lines
 from prove.world import World
 
@@ -25,7 +26,7 @@ def large_payload(trial: Trial) -> None:
         shard = trial.random.randrange(3)
         real = world.functions.handlers["process"]
 
-        def handler(invocation: object, world: World) -> object:
+        def handler(invocation: object, world: Surroundings) -> object:
             if invocation.event["shard"]["shard"] == shard:  # type: ignore[attr-defined]
                 return {"outcome": "done", "seconds": 0, "too much": "x" * 300_000}
             return real[1](invocation, world)  # type: ignore[arg-type]
