@@ -3,7 +3,8 @@
 from backhaul.model.errors import Permanent, Transient, UnsuitableInput
 from backhaul.plugin.answer_schema import AnswerSchema, InvalidAnswer
 from backhaul.plugin.concurrency import ConcurrentProcessor
-from backhaul.plugin.processor import Context, Expected, Processor
+from backhaul.plugin.context import Context
+from backhaul.plugin.processor import Expected, Processor
 from backhaul.providers import (
     Answer,
     Chat,

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import msgspec
 
 from backhaul.model.errors import InvalidProcessor, Permanent
+from backhaul.plugin.context import Context, RecordCursor
 from backhaul.plugin.ordered_threads import OrderedThreads
-from backhaul.plugin.processor import Context, Processor
+from backhaul.plugin.processor import Processor
 from backhaul.reading import Record
 
 
@@ -39,15 +40,18 @@ class ConcurrentProcessor(Processor):
 
     def process_chunk(self, records: Iterator[Record], ctx: Context) -> Iterator[bytes]:
         """Yield the results of the records in order, each as soon as all before it are there."""
+        cursor = RecordCursor.of(ctx)
         threads: OrderedThreads[_Group, Sequence[Any]] = OrderedThreads(self.options.concurrency, self._work)
         # A checkpoint is only ever at a group's end, so whoever goes on from it finds the same groups.
-        groups = (_Group(several, ctx) for several in iter(lambda: list(islice(records, self.group)), []))
-        with closing(threads.in_order(groups, lambda group: ctx.waits_for(group.at))) as done:
+        groups = (_Group(several, cursor) for several in iter(lambda: list(islice(records, self.group)), []))
+        with closing(threads.in_order(groups, lambda group: cursor.waits_for(group.at))) as done:
             for group, values in done:
                 for record, value in zip(group.records, values, strict=True):
                     if value is not None:
                         yield self.reads.encode(value, record)
-                ctx.end_beside(group.records, group.contexts)
+                for name, amount in group.tallies():
+                    ctx.tally(name, amount)
+                cursor.end_beside(group.records[-1], len(group.records))
 
     def _work(self, group: _Group) -> Sequence[Any]:
         records = group.records
@@ -65,14 +69,19 @@ class ConcurrentProcessor(Processor):
 class _Group:
     """Consecutive records in another thread."""
 
-    def __init__(self, records: list[Record], ctx: Context) -> None:
+    def __init__(self, records: list[Record], cursor: RecordCursor) -> None:
         self.records = records
-        self.contexts: list[Context] = []
         self.at = records[0]
         """Which of them is in work: each has its own time."""
-        self._ctx = ctx
+        self._chunk = cursor
+        self._begun: list[RecordCursor] = []
 
     def begin(self, record: Record) -> Context:
         self.at = record
-        self.contexts.append(self._ctx.beside(record))
-        return self.contexts[-1]
+        cursor = self._chunk.beside(record)
+        self._begun.append(cursor)
+        return Context(cursor)
+
+    def tallies(self) -> Iterator[tuple[str, int]]:
+        for cursor in self._begun:
+            yield from cursor.tallies.items()

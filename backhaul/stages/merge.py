@@ -22,8 +22,9 @@ from backhaul.model.receipt import Checksum, Verdict, judge, receipt_of
 from backhaul.model.shard import Shard
 from backhaul.model.task import RunTask
 from backhaul.paid.budget.job_budget import close_books, cost_of
+from backhaul.plugin.context import Context
 from backhaul.plugin.failure import Watched, only_bytes, processor_cause
-from backhaul.plugin.processor import Context, Processor
+from backhaul.plugin.processor import Processor
 from backhaul.plugin.registry import Registry
 from backhaul.store import BudgetStore, DeadLetterQueue, JobStore, ObjectStore, OutputWriter, ShardStore, StepStore
 from backhaul.store.objects import CHECKSUM

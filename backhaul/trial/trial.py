@@ -11,9 +11,10 @@ from typing import BinaryIO
 from backhaul.model.errors import InvalidProcessor
 from backhaul.model.shard import MAX_CHUNKS, check_chunks, choose_chunk_bytes
 from backhaul.model.tallies import sum_tallies
+from backhaul.plugin.context import Context
 from backhaul.plugin.failure import Watched, only_bytes, processor_cause
 from backhaul.plugin.journal import Journal
-from backhaul.plugin.processor import Context, Processor
+from backhaul.plugin.processor import Processor
 from backhaul.reading import Chunk, Source, Window
 from backhaul.worker.chunk_run import ChunkFault, ChunkResult, run_chunk
 

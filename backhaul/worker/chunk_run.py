@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from backhaul.model.errors import UnsuitableInput
 from backhaul.model.interruption import Interrupted
+from backhaul.plugin.context import Context, RecordCursor
 from backhaul.plugin.failure import Watched, only_bytes
-from backhaul.plugin.journal import Journal, NoJournal
-from backhaul.plugin.processor import Context, Processor
+from backhaul.plugin.journal import Journal
+from backhaul.plugin.processor import Processor
 from backhaul.reading import Chunk, Record, Window
 from backhaul.worker.interrupter import Interrupter
 
@@ -58,7 +59,7 @@ class Records(Watched[Record]):
 class ChunkRun:
     """One attempt at a chunk, from where the last one left it.
 
-    `pieces`, `records` and `ctx.tallies` hold what was made since then; a journal that commits them at a checkpoint
+    `pieces`, `records` and `cursor.tallies` hold what was made since then; a journal that commits them at a checkpoint
     calls `taken` afterwards.
     """
 
@@ -81,7 +82,7 @@ class ChunkRun:
         items: Iterator[Record] = processor.reads.read(window, rest) if begin < chunk.end else iter(())
         self.records = Records(items, begin)
         self.pieces: list[bytes] = []
-        self.ctx = Context(journal or NoJournal(), scope=chunk.start)
+        self.cursor = RecordCursor(journal, scope=chunk.start)
         self.safe = Safe(begin)
         self.first: int | None = None
         """Byte offset of the first record that is not done, where several are in work at a time."""
@@ -94,7 +95,8 @@ class ChunkRun:
         try:
             try:
                 self._interrupter.arm()
-                for piece in only_bytes(self._processor.process_chunk(self.records, self.ctx), "process_chunk"):
+                made = self._processor.process_chunk(self.records, Context(self.cursor))
+                for piece in only_bytes(made, "process_chunk"):
                     self.pieces.append(piece)  # one by one: a checkpoint takes pieces away in between
             finally:
                 self._interrupter.disarm()
@@ -121,9 +123,9 @@ class ChunkRun:
         self.safe.position = position
         self.safe.pieces = len(self.pieces)
         self.safe.records = records - self.safe.counted
-        if self.ctx.tallies:
-            self.safe.tallies.update(self.ctx.tallies)
-            self.ctx.tallies.clear()
+        if self.cursor.tallies:
+            self.safe.tallies.update(self.cursor.tallies)
+            self.cursor.tallies.clear()
 
     def take(self) -> Taken:
         """Return what was made up to the last safe point, and begin to count anew from there."""

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from backhaul import Answer, Context, ModelRefused, Usage
+from backhaul import Answer, ModelRefused, Usage
 from backhaul.model.job import JobState
 from backhaul.model.money import DOLLAR
 from backhaul.model.policy import Policy
 from backhaul.paid import channels as channel_module
+from backhaul.plugin.context import RecordCursor
 from backhaul.plugin.registry import find_processors
 from backhaul.providers import Provider
 from backhaul.store.budgets import BudgetKey
@@ -318,8 +319,8 @@ def test_a_spent_budget_pauses_groups_too_and_nothing_is_paid_twice(deployment, 
 
 def test_records_of_a_refused_group_have_their_time_each(deployment, model, monkeypatch):
     seen = []
-    real = Context.waits_for
-    monkeypatch.setattr(Context, "waits_for", lambda ctx, record: (seen.append(record.value), real(ctx, record)))
+    real = RecordCursor.waits_for
+    monkeypatch.setattr(RecordCursor, "waits_for", lambda at, record: (seen.append(record.value), real(at, record)))
     call = model.call
     asked_alone = threading.Event()
 

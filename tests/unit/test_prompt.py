@@ -9,6 +9,7 @@ import pytest
 from backhaul import Answer, AnswerSchema, Context, InvalidAnswer, ModelRefused, Permanent, PromptTooLong, Usage
 from backhaul import estimate_tokens as tokens
 from backhaul.model.errors import InvalidOption, InvalidProcessor
+from backhaul.plugin.context import RecordCursor
 from backhaul.plugin.journal import NoJournal
 from backhaul.plugin.registry import find_processors
 from backhaul.reading import Chunk, Window
@@ -50,21 +51,21 @@ def create(name, **options):
 
 def ask(record, *answers, **options):
     """What becomes of one record, and what was asked for it."""
-    asked, ctx = Asked(*answers), Context()
-    ctx = Context(asked)
-    made = create("prompt", **options).process(record, ctx)
-    return made, asked.requests, dict(ctx.tallies)
+    asked = Asked(*answers)
+    cursor = RecordCursor(asked)
+    made = create("prompt", **options).process(record, Context(cursor))
+    return made, asked.requests, dict(cursor.tallies)
 
 
 def run(name, data, *answers, **options):
     """The lines that become of a file that is one chunk."""
     asked = Asked(*answers)
-    processor, ctx = create(name, concurrency=1, **options), Context(asked)
+    processor, cursor = create(name, concurrency=1, **options), RecordCursor(asked)
     source = MemorySource(data)
     records = processor.reads.read(Window(source), Chunk(0, 0, source.size))
-    lines = b"".join(processor.process_chunk(records, ctx)).decode()
+    lines = b"".join(processor.process_chunk(records, Context(cursor))).decode()
     assert lines.endswith("\n")
-    return [json.loads(line) for line in lines.split("\n") if line], asked.requests, dict(ctx.tallies)
+    return [json.loads(line) for line in lines.split("\n") if line], asked.requests, dict(cursor.tallies)
 
 
 def questions(requests):
@@ -101,7 +102,7 @@ def test_a_template_takes_what_the_record_has(template, record, question):
 def test_a_field_that_the_record_has_not_is_an_error_that_names_it_and_nothing_is_asked(template, record, field):
     asked = Asked("fine")
     with pytest.raises(Permanent, match=rf"has no field {field}; write \{{\{{.*\?\}}\}}") as raised:
-        create("prompt", prompt=template).process(record, Context(asked))
+        create("prompt", prompt=template).process(record, Context(RecordCursor(asked)))
     assert raised.value.code == "missing_field"
     assert not asked.requests
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from backhaul import Context
 from backhaul.model.errors import InvalidOption
+from backhaul.plugin.context import RecordCursor
 from backhaul.plugin.registry import find_processors
 from backhaul.trial.trial import trial
 from tests.sources import MemorySource
@@ -36,10 +37,11 @@ def run(data, **options):
 def redacted_at_once(data):
     """Redact line by line without any of the reading."""
     bom, text = (BOM, data[3:]) if data.startswith(BOM) else (b"", data)
-    ctx = Context()
+    cursor = RecordCursor()
+    ctx = Context(cursor)
     parts = re.split(r"(\r?\n)", text.decode())
     parts[::2] = [redactor.process(line, ctx) for line in parts[::2]]
-    return bom + "".join(parts).encode(), dict(sorted(ctx.tallies.items()))
+    return bom + "".join(parts).encode(), dict(sorted(cursor.tallies.items()))
 
 
 @pytest.mark.parametrize(
