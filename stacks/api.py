@@ -29,55 +29,9 @@ class Api(Construct):
     def __init__(self, scope: Construct, name: str, *, storage: Storage, functions: Functions) -> None:
         super().__init__(scope, name)
         stage = functions.stage
-        self.submit = functions.declare(
-            self,
-            "submit",
-            settings=Settings(
-                data_bucket=storage.bucket.bucket_name,
-                jobs_table=storage.jobs.table_name,
-                max_upload_bytes=stage.max_upload_bytes,
-                upload_window_seconds=stage.upload_window_seconds,
-                retention_days=stage.retention_days,
-                worker_seconds=stage.worker_timeout_seconds,
-            ),
-            grants=[
-                allow("dynamodb:PutItem", on=storage.jobs.table_arn),
-                allow("s3:PutObject", on=storage.objects("input/data")),
-            ],
-            timeout=Duration.seconds(10),
-            memory=WHOLE_CPU,  # the time limit on checking options is one of the clock, not of the processor
-        )
-        self.inquire = functions.declare(
-            self,
-            "inquire",
-            settings=Settings(
-                data_bucket=storage.bucket.bucket_name,
-                jobs_table=storage.jobs.table_name,
-                flow_table=storage.flow.table_name,
-                max_running_jobs=stage.running_jobs,
-                max_running_jobs_per_tenant=stage.max_running_jobs_per_tenant,
-            ),
-            grants=[
-                allow("dynamodb:GetItem", on=storage.flow.table_arn),  # what a job waits for, and budgets
-                allow("dynamodb:GetItem", "dynamodb:Query", on=storage.jobs.table_arn),
-                allow("dynamodb:Query", on=storage.index(BY_TENANT)),
-                allow("s3:GetObjectVersion", on=[storage.objects("output/*"), storage.objects("receipt/*")]),
-            ],
-            timeout=Duration.seconds(10),
-        )
-        self.estimate = functions.declare(
-            self,
-            "estimate",
-            settings=Settings(
-                flow_table=storage.flow.table_name,
-                max_upload_bytes=stage.max_upload_bytes,
-                max_workers=stage.workers,
-                worker_seconds=stage.worker_timeout_seconds,
-            ),
-            grants=[allow("dynamodb:GetItem", on=storage.flow.table_arn, conditions=storage.only_items("PROVIDER#*"))],
-            timeout=Duration.seconds(10),
-            memory=WHOLE_CPU,  # the processor's own code reads the sample
-        )
+        self.submit = self._submit(storage, functions)
+        self.inquire = self._inquire(storage, functions)
+        self.estimate = self._estimate(storage, functions)
         self.http = http.HttpApi(
             self,
             "http",
@@ -100,6 +54,64 @@ class Api(Construct):
         )
         self.route(http.HttpMethod.POST, self.estimate, "/estimate")
         self.client_policy = self._client_policy()
+
+    def _submit(self, storage: Storage, functions: Functions) -> lambda_.Function:
+        stage = functions.stage
+        return functions.declare(
+            self,
+            "submit",
+            settings=Settings(
+                data_bucket=storage.bucket.bucket_name,
+                jobs_table=storage.jobs.table_name,
+                max_upload_bytes=stage.max_upload_bytes,
+                upload_window_seconds=stage.upload_window_seconds,
+                retention_days=stage.retention_days,
+                worker_seconds=stage.worker_timeout_seconds,
+            ),
+            grants=[
+                allow("dynamodb:PutItem", on=storage.jobs.table_arn),
+                allow("s3:PutObject", on=storage.objects("input/data")),
+            ],
+            timeout=Duration.seconds(10),
+            memory=WHOLE_CPU,  # the time limit on checking options is one of the clock, not of the processor
+        )
+
+    def _inquire(self, storage: Storage, functions: Functions) -> lambda_.Function:
+        stage = functions.stage
+        return functions.declare(
+            self,
+            "inquire",
+            settings=Settings(
+                data_bucket=storage.bucket.bucket_name,
+                jobs_table=storage.jobs.table_name,
+                flow_table=storage.flow.table_name,
+                max_running_jobs=stage.running_jobs,
+                max_running_jobs_per_tenant=stage.max_running_jobs_per_tenant,
+            ),
+            grants=[
+                allow("dynamodb:GetItem", on=storage.flow.table_arn),  # what a job waits for, and budgets
+                allow("dynamodb:GetItem", "dynamodb:Query", on=storage.jobs.table_arn),
+                allow("dynamodb:Query", on=storage.index(BY_TENANT)),
+                allow("s3:GetObjectVersion", on=[storage.objects("output/*"), storage.objects("receipt/*")]),
+            ],
+            timeout=Duration.seconds(10),
+        )
+
+    def _estimate(self, storage: Storage, functions: Functions) -> lambda_.Function:
+        stage = functions.stage
+        return functions.declare(
+            self,
+            "estimate",
+            settings=Settings(
+                flow_table=storage.flow.table_name,
+                max_upload_bytes=stage.max_upload_bytes,
+                max_workers=stage.workers,
+                worker_seconds=stage.worker_timeout_seconds,
+            ),
+            grants=[allow("dynamodb:GetItem", on=storage.flow.table_arn, conditions=storage.only_items("PROVIDER#*"))],
+            timeout=Duration.seconds(10),
+            memory=WHOLE_CPU,  # the processor's own code reads the sample
+        )
 
     def _logged_stage(self, stage: DeploymentSettings) -> http.HttpStage:
         deployed = http.HttpStage(

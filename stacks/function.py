@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aws_cdk import Duration
+from aws_cdk import Duration, aws_logs
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
@@ -51,20 +51,7 @@ class Functions:
 
         `reserved`: how often it runs at a time, at most, and kept free for it.
         """
-        tracing = [allow("xray:PutTraceSegments", "xray:PutTelemetryRecords", on="*")] if traced else []
         logs = log_group(scope, f"{name}-logs", self.stage)
-        role = closed_role(
-            scope,
-            f"{name}-role",
-            service="lambda.amazonaws.com",
-            grants=[
-                *grants,
-                allow("logs:CreateLogStream", "logs:PutLogEvents", on=logs.log_group_arn),
-                *tracing,
-            ],
-            patterns="X-Ray knows no narrower resource. Every other pattern names one kind of object or execution "
-            "of any job: jobs are made at run time.",
-        )
         function = lambda_.Function(
             scope,
             name,
@@ -81,7 +68,7 @@ class Functions:
             timeout=timeout,
             memory_size=memory,
             reserved_concurrent_executions=reserved,
-            role=role,
+            role=_role(scope, name, logs, grants, traced=traced),
             log_group=logs,
             tracing=lambda_.Tracing.ACTIVE if traced else lambda_.Tracing.DISABLED,
         )
@@ -90,3 +77,22 @@ class Functions:
         if not traced:
             accept(function, _UNTRACED, "Serverless-LambdaTracing")
         return function
+
+
+def _role(
+    scope: Construct, name: str, logs: aws_logs.LogGroup, grants: Sequence[iam.PolicyStatement], *, traced: bool
+) -> iam.IRole:
+    """Return the role of a function: it may do what `grants` say, write its own log, and send traces."""
+    tracing = [allow("xray:PutTraceSegments", "xray:PutTelemetryRecords", on="*")] if traced else []
+    return closed_role(
+        scope,
+        f"{name}-role",
+        service="lambda.amazonaws.com",
+        grants=[
+            *grants,
+            allow("logs:CreateLogStream", "logs:PutLogEvents", on=logs.log_group_arn),
+            *tracing,
+        ],
+        patterns="X-Ray knows no narrower resource. Every other pattern names one kind of object or execution "
+        "of any job: jobs are made at run time.",
+    )

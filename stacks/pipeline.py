@@ -23,6 +23,9 @@ from stacks.storage import Storage
 from stacks.workers import Workers
 from stacks.workflow import Workflow
 
+_UNCHECKED = ["W3005"]
+"""W3005 is about dependencies said twice. The CDK says each of a role's twice, on purpose."""
+
 
 class Pipeline(Stack):
     """One deployment of Backhaul; `code` is the asset that every function runs."""
@@ -35,9 +38,8 @@ class Pipeline(Stack):
             termination_protection=stage.keeps_data,
             analytics_reporting=False,  # the template holds what was written here, and nothing else
         )
-        # W3005 is about dependencies said twice. The CDK says each of a role's twice, on purpose.
         self.template_options.metadata = {
-            "cfn-lint": {"config": {"ignore_checks": ["W3005"]}},
+            "cfn-lint": {"config": {"ignore_checks": _UNCHECKED}},
             # Not an output: callers may read those, and these name people. `make deploy` compares them.
             REMEMBERED: stage.remembered(),
         }
@@ -75,26 +77,42 @@ class Pipeline(Stack):
             alarms=alarms.topic,
         )
 
-        outputs = {
-            "ApiUrl": api.stage.url,
-            "ApiId": api.http.api_id,
-            "ClientPolicyArn": api.client_policy.managed_policy_arn,
-            "DataBucketName": storage.bucket.bucket_name,
-            "JobsTableName": storage.jobs.table_name,
-            "FlowTableName": storage.flow.table_name,
-            "IntakeQueueUrl": intake.queue.queue_url,
-            "StateMachineArn": workflow.state_machine.state_machine_arn,
-            "EventBusName": announcements.bus.event_bus_name,
-            **dead_letters.outputs(),
-            "AlarmTopicArn": alarms.topic.topic_arn,
-            "OperatorPolicyArn": operators.policy.managed_policy_arn,
-            # What an operator's command starts keeps to the same limits, and what it tells of a day has the same caps.
-            "MaxRunningJobs": str(stage.running_jobs),
-            "MaxRunningJobsPerTenant": str(stage.max_running_jobs_per_tenant),
-            "MaxWorkersPerJob": str(stage.workers),
-            "ReservedWorkers": str(stage.reserved_workers or 0),
-            "MaxCostPerDay": stage.max_cost_per_day or NO_CAP,
-            "MaxCostPerDayPerTenant": stage.max_cost_per_day_per_tenant or NO_CAP,
-        }
-        for name, value in outputs.items():
+        addresses = _addresses(storage, api, workflow, intake, announcements, alarms, operators)
+        for name, value in (addresses | dead_letters.outputs() | _limits(stage)).items():
             CfnOutput(self, name, value=value)
+
+
+def _addresses(
+    storage: Storage,
+    api: Api,
+    workflow: Workflow,
+    intake: Intake,
+    announcements: Announcements,
+    alarms: Alarms,
+    operators: Operators,
+) -> dict[str, str]:
+    return {
+        "ApiUrl": api.stage.url,
+        "ApiId": api.http.api_id,
+        "ClientPolicyArn": api.client_policy.managed_policy_arn,
+        "DataBucketName": storage.bucket.bucket_name,
+        "JobsTableName": storage.jobs.table_name,
+        "FlowTableName": storage.flow.table_name,
+        "IntakeQueueUrl": intake.queue.queue_url,
+        "StateMachineArn": workflow.state_machine.state_machine_arn,
+        "EventBusName": announcements.bus.event_bus_name,
+        "AlarmTopicArn": alarms.topic.topic_arn,
+        "OperatorPolicyArn": operators.policy.managed_policy_arn,
+    }
+
+
+def _limits(stage: DeploymentSettings) -> dict[str, str]:
+    return {
+        # What an operator's command starts keeps to the same limits, and what it tells of a day has the same caps.
+        "MaxRunningJobs": str(stage.running_jobs),
+        "MaxRunningJobsPerTenant": str(stage.max_running_jobs_per_tenant),
+        "MaxWorkersPerJob": str(stage.workers),
+        "ReservedWorkers": str(stage.reserved_workers or 0),
+        "MaxCostPerDay": stage.max_cost_per_day or NO_CAP,
+        "MaxCostPerDayPerTenant": stage.max_cost_per_day_per_tenant or NO_CAP,
+    }

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from aws_cdk import ArnFormat, Aws, Duration, Stack
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
@@ -38,11 +39,18 @@ class Workers(Construct):
             max_cost_per_day_per_tenant=stage.max_cost_per_day_per_tenant,
             local_providers=stage.local_providers,
         )
+        self.plan = self._plan(storage, functions, stored)
+        self.process = self._process(storage, functions, paying, failed_chunks)
+        settling = replace(failing, flow_table=storage.flow.table_name)
+        self.merge = self._merge(storage, functions, settling, failed_chunks)
+        self.conclude = self._conclude(storage, functions)
+        self.all = (self.plan, self.process, self.merge, self.conclude)
 
-        self.plan = functions.declare(
+    def _plan(self, storage: Storage, functions: Functions, settings: Settings) -> lambda_.Function:
+        return functions.declare(
             self,
             "plan",
-            settings=stored,
+            settings=settings,
             grants=[
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
                 allow("s3:GetObjectVersion", on=storage.objects("input/data")),
@@ -52,10 +60,15 @@ class Workers(Construct):
             timeout=Duration.minutes(5),
             memory=WHOLE_CPU,  # quoted CSV is read through once
         )
-        self.process = functions.declare(
+
+    def _process(
+        self, storage: Storage, functions: Functions, settings: Settings, failed_chunks: sqs.Queue
+    ) -> lambda_.Function:
+        stage = functions.stage
+        return functions.declare(
             self,
             "process",
-            settings=paying,
+            settings=settings,
             grants=[
                 allow(
                     "dynamodb:GetItem",
@@ -74,10 +87,14 @@ class Workers(Construct):
             memory=WHOLE_CPU,
             reserved=stage.reserved_workers,
         )
-        self.merge = functions.declare(
+
+    def _merge(
+        self, storage: Storage, functions: Functions, settings: Settings, failed_chunks: sqs.Queue
+    ) -> lambda_.Function:
+        return functions.declare(
             self,
             "merge",
-            settings=replace(failing, flow_table=storage.flow.table_name),
+            settings=settings,
             grants=[
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
                 # What the job has cost, once what dead workers held is settled.
@@ -96,14 +113,15 @@ class Workers(Construct):
             timeout=Duration.minutes(15),
             memory=WHOLE_CPU,
         )
-        self.conclude = functions.declare(
+
+    def _conclude(self, storage: Storage, functions: Functions) -> lambda_.Function:
+        return functions.declare(
             self,
             "conclude",
             settings=Settings(jobs_table=storage.jobs.table_name),
             grants=[allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.jobs.table_arn)],
             timeout=Duration.seconds(30),
         )
-        self.all = (self.plan, self.process, self.merge, self.conclude)
 
 
 def _calls(scope: Construct, storage: Storage, stage: DeploymentSettings) -> list[iam.PolicyStatement]:

@@ -15,10 +15,13 @@ PROJECT = Path(__file__).resolve().parents[2]
 LONG_MODULE_LINES = 260
 """A module that is longer is worth a second look."""
 MAX_MODULE_LINES = 400
+MAX_FUNCTION_LINES = 50
+"""A docstring not counted: it is read instead of the function."""
 MAX_ROOT_MODULES = 8
 STAGES = {path.stem for path in (PROJECT / "backhaul/stages").glob("*.py")} - {"__init__"}
 _FOLDERS = ("backhaul", "lambdas", "prove", "stacks")
 SOURCES = sorted(path for folder in _FOLDERS for path in (PROJECT / folder).rglob("*.py"))
+SCRIPTS = sorted((PROJECT / "scripts").rglob("*.py"))
 
 
 def name_of(path: Path) -> str:
@@ -95,6 +98,27 @@ def test_a_module_is_no_longer_than_one_can_read_at_once(path):
     if lines > LONG_MODULE_LINES:
         warnings.warn(f"{name_of(path)} has {lines} lines: is worth a second look", stacklevel=1)
     assert lines <= MAX_MODULE_LINES
+
+
+def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = function.body[0]
+    docstring = 0 if ast.get_docstring(function) is None else (first.end_lineno or 0) - first.lineno + 1
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
+
+
+def functions_in(source: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def test_the_lines_of_a_function_are_its_signature_and_body_without_the_docstring():
+    (function,) = functions_in('def f(\n    a,\n):\n    """Return.\n\n    It.\n    """\n    return a\n')
+    assert lines_of(function) == 4
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *SCRIPTS], ids=name_of)
+def test_a_function_is_no_longer_than_one_screen(path):
+    found = [(each.name, lines_of(each)) for each in functions_in(path.read_text())]
+    assert not [(name, lines) for name, lines in found if lines > MAX_FUNCTION_LINES]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
