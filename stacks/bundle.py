@@ -26,6 +26,8 @@ LICENCES = "THIRD_PARTY_LICENSES.md"
 
 _PACKAGES = ("backhaul", "lambdas")
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
+_NOT_FOR_FUNCTIONS = frozenset({"cli", "client", "local", "operations", "toolchain.py", "trial"})
+"""What of `backhaul/` only people and callers use. A change of it must not deploy the functions anew."""
 _SCRIPT_METADATA = re.compile(r"(?m)^# /// script\s*$\n(?P<toml>(?:^#(?:| .*)$\n)+?)^# ///\s*$")
 # Paths of this machine, and the order of an installation: whatever would make two assets of one source differ.
 _TRACES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
@@ -75,10 +77,15 @@ def assemble(output: Path, *, target: Target, processors: Path, wheels: Path = W
     (output / LICENCES).write_text(page(licences(output)), encoding="utf-8")
     shutil.copy(PROJECT / "LICENSE", output)
     for package in _PACKAGES:
-        shutil.copytree(PROJECT / package, output / package, ignore=_LEFT_OUT)
+        shutil.copytree(PROJECT / package, output / package, ignore=_left_out)
     if processors.is_dir():
         shutil.copytree(processors, output / "processors", ignore=_LEFT_OUT)
     return output
+
+
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    """Return the names of a folder of ours that are not copied into the asset."""
+    return {*_LEFT_OUT(folder, names), *(_NOT_FOR_FUNCTIONS if Path(folder) == PROJECT / "backhaul" else ())}
 
 
 def check(processors: Path, wheels: Path = WHEELS) -> None:

@@ -23,6 +23,7 @@ from backhaul.toolchain import PROJECT
 from stacks.bundle import (
     HOST,
     LAMBDA,
+    WHEELS,
     BundleError,
     Requirements,
     assemble,
@@ -186,6 +187,34 @@ def test_the_project_names_its_licence_where_tools_look():
 def test_the_same_sources_make_the_same_asset(asset_for_aws: Path, tmp_path: Path):
     again = assemble(tmp_path / "again", target=LAMBDA, processors=Path("/no/processors"))
     assert contents(again) == contents(asset_for_aws)
+
+
+@pytest.mark.parametrize("left_out", ["cli", "client", "local", "operations", "toolchain.py", "trial"])
+def test_the_asset_leaves_out_what_no_function_uses(left_out: str, asset: Path):
+    assert (PROJECT / "backhaul" / left_out).exists()
+    assert not (asset / "backhaul" / left_out).exists()
+
+
+def test_a_changed_docstring_of_the_command_line_leaves_the_asset_as_it_was_and_one_of_a_stage_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    project = tmp_path / "project"
+    for package in ("backhaul", "lambdas"):
+        shutil.copytree(PROJECT / package, project / package)
+    for file in PROJECT.glob("*.txt"):
+        shutil.copy(file, project)
+    monkeypatch.setattr("stacks.bundle.PROJECT", project)
+
+    def assembled() -> dict[str, bytes]:
+        return contents(assemble(tmp_path / "asset", target=HOST, processors=Path("/no/processors"), wheels=WHEELS))
+
+    before = assembled()
+    for file in (project / "backhaul/cli/submit.py", project / "backhaul/client/client.py"):
+        file.write_text(f'"""Changed: {file.read_text()[3:]}')
+    assert assembled() == before
+    stage = project / "backhaul/stages/submit.py"
+    stage.write_text(f'"""Changed: {stage.read_text()[3:]}')
+    assert assembled() != before
 
 
 def contents(folder: Path) -> dict[str, bytes]:
