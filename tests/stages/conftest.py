@@ -39,6 +39,7 @@ from backhaul.store import Store
 from backhaul.worker.outcome import Outcome
 from prove.pace import set_pace
 from tests.tracing import foreign_code_untraced
+from tests.receipts import VALIDATOR
 
 TENANT = "AIDAEXAMPLE"
 
@@ -298,7 +299,9 @@ class Deployment:
         return body
 
     def receipt(self, job: Job) -> dict[str, Any]:
+        """The receipt of a job's last run, which keeps to the published form."""
         document: dict[str, Any] = msgspec.json.decode(self.read(job.receipt))
+        VALIDATOR.validate(document)
         return document
 
     def with_real_watch(self) -> Deployment:

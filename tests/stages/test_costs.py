@@ -36,6 +36,7 @@ from backhaul.stages.inquire import MAX_DAYS, job_status, usage_by_day
 from backhaul.store import BudgetStore
 from backhaul.store.budgets import BudgetKey, BudgetScope, ProviderUsage
 from backhaul.store.steps import Price
+from tests.receipts import VALIDATOR
 from tests.stages.test_announce import SCHEMA
 from tests.stages.test_crashes import Crash, crash_once
 from tests.stages.test_dispatch import in_threads
@@ -134,6 +135,17 @@ def throttled(*_, **__):
 
 
 # --- what is told
+
+
+def test_the_receipt_of_a_paid_job_keeps_to_the_published_form_in_each_of_its_runs(asking, paused):
+    spent = asking.receipt(paused)
+    VALIDATOR.validate(spent)
+    assert (spent["state"], spent["run"], spent["cost"]["max_cost"]) == ("PAUSED", 1, "0.50")
+    raised(asking, paused.ref, "50")
+    again = asking.receipt(asking.finish(RunTask(paused.ref, 2)))
+    VALIDATOR.validate(again)
+    assert (again["state"], again["run"], again["missing"]) == ("SUCCEEDED", 2, [])
+    assert list(again["cost"]["usage"]) == ["acme"]
 
 
 def test_status_receipt_and_event_tell_the_same_cost(asking, paused, model):

@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 
 import pytest
 
+from backhaul.model.cost import Cost, ProviderCost
 from backhaul.model.job import Cause, Job, JobRef, JobState, ObjectRef, Stop, StopKind
 from backhaul.model.policy import Policy
 from backhaul.model.progress import FailedChunk, OpenChunk, Part, ShardRecord
 from backhaul.model.receipt import judge, receipt_of
 from backhaul.model.shard import Shard
 from backhaul.reading import Chunk
+from tests.receipts import VALIDATOR
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PLAN = (
@@ -23,6 +25,7 @@ RAISED = Cause("processor_error", "It raised.", detail="said")
 BAD = Cause("unsuitable_input", "Not text.", 35)
 WORSE = Cause("unsuitable_input", "Not text.", 25)
 
+COST = Cost("2.50", "1.00", "0.00", "0.25", {"acme": ProviderCost(3, 40, 5, "1.00", "0.25")})
 
 JOB = Job(
     JobRef("T1", "0" * 26), JobState.MERGING, 3, "shout", {"top": 1}, "größe.txt", 40, None, NOW, NOW, None,
@@ -157,3 +160,13 @@ def test_a_receipt_is_one_json_document_that_names_all_that_is_missing(verdict):
     assert document["input"] == {"key": "in", "version_id": "v1", "size": 40}
     assert document["counts"]["chunks_failed"] == len(document["missing"])
     assert document["file_name"] == "größe.txt"
+
+
+@pytest.mark.parametrize("run", [1, 2], ids=["first run", "redriven"])
+@pytest.mark.parametrize("cost", [None, COST], ids=["free", "paid"])
+@pytest.mark.parametrize("records", [ALL_DONE, {0: WHOLE}, {}], ids=["all", "some", "nothing"])
+def test_a_receipt_has_exactly_the_fields_that_its_published_form_describes(records, cost, run):
+    job = replace(JOB, run=run, ref=JobRef("T1", "0" * 26))
+    verdict = judge(job, PLAN, records)
+    output = None if verdict.state is JobState.FAILED else ObjectRef("out", "v1", 7)
+    VALIDATOR.validate(json.loads(receipt_of(job, verdict, output, NOW, cost).to_json()))
