@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from backhaul.cli import (
+    audit,
     author,
     breakers,
     budget,
@@ -54,6 +55,7 @@ app.add_typer(dlq.app, name="dlq", rich_help_panel=OPERATORS)
 app.add_typer(providers.app, name="providers", rich_help_panel=OPERATORS)
 app.add_typer(breakers.app, name="breakers", rich_help_panel=OPERATORS)
 app.command(rich_help_panel=OPERATORS)(destroy.destroy)
+app.command(rich_help_panel=OPERATORS)(audit.audit)
 app.add_typer(local.app, name="local", rich_help_panel=THIS_MACHINE)
 
 

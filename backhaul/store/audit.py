@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from backhaul.model import keys
@@ -53,7 +53,7 @@ class AuditLog:
     def begin(self, record: AuditRecord, job: Job | None = None) -> tuple[Item, ...]:
         """Write down what is about to be done; returns the keys under which it was. `job` is the job if it exists."""
         now = self._clock.now()
-        sort = f"{AUDIT_PREFIX}{now.isoformat(timespec='milliseconds')}#{secrets.token_hex(4)}"
+        sort = f"{_sort_key(now)}#{secrets.token_hex(4)}"
         values = {name: getattr(record, name) for name in ("action", "who", "why", "job", "what", "body", "outcome")}
         values |= {"sk": sort, "at": now}
         items = [values | {"pk": STACK_PARTITION, "expires_at": int((now + KEPT_FOR).timestamp())}]
@@ -75,15 +75,23 @@ class AuditLog:
                 ExpressionAttributeValues=to_item({":outcome": outcome}),
             )
 
-    def newest(self, job: JobRef | None = None) -> Iterator[AuditRecord]:
-        """Yield the records of the deployment, or of one job, newest first."""
+    def newest(self, job: JobRef | None = None, *, since: datetime | None = None) -> Iterator[AuditRecord]:
+        """Yield the records of the deployment, or of one job, newest first, one page after the other."""
+        values = {
+            ":pk": keys.partition(job) if job else STACK_PARTITION,
+            ":first": _sort_key(since) if since else AUDIT_PREFIX,
+            ":last": f"{AUDIT_PREFIX}~",  # after every time: those begin with digits
+        }
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
-            KeyConditionExpression="pk = :pk AND begins_with(sk, :audit)",
-            ExpressionAttributeValues=to_item(
-                {":pk": keys.partition(job) if job else STACK_PARTITION, ":audit": AUDIT_PREFIX}
-            ),
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+            ExpressionAttributeValues=to_item(values),
             ScanIndexForward=False,
             ConsistentRead=True,
         )
         return (convert(from_item(item), AuditRecord) for page in pages for item in page["Items"])
+
+
+def _sort_key(moment: datetime) -> str:
+    """Return what the sort keys of a moment's records begin with; they sort by time."""
+    return f"{AUDIT_PREFIX}{moment.astimezone(UTC).isoformat(timespec='milliseconds')}"
