@@ -23,6 +23,7 @@ from backhaul.cli import (
     intake,
     jobs,
     local,
+    prices,
     providers,
     submit,
     usage,
@@ -48,6 +49,7 @@ jobs.add_to(app)
 control.add_to(app)
 app.add_typer(budget.app, name="budget")
 usage.add_to(app)
+app.command()(prices.prices)
 author.add_to(app)
 app.command(rich_help_panel=OPERATORS)(doctor.doctor)
 intake.add_to(app)

@@ -1,4 +1,4 @@
-"""What AWS charges for a job, as values: list prices of us-east-1 without free tiers, and what a job uses of each.
+"""What AWS charges for a job, as values: list prices without free tiers, and what a job uses of each.
 
 `docs/cost.md` is written in these terms. Models have no prices here: an operator configures them with the provider.
 """
@@ -9,50 +9,51 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
 
 from backhaul.model.money import DOLLAR
 from backhaul.model.shard import MIB
 
 
-@dataclass(frozen=True)
-class Price:
-    """US dollars for so many units, where that is published, and in which month it was read there."""
+class Price(Struct, frozen=True):
+    """US dollars for so many units of something, and where that is published."""
 
+    what: str
     dollars: Decimal
     units: int
     source: str
-    read: str
 
     def cost(self, units: float) -> Fraction:
         """Return what so many units cost, in dollars."""
         return Fraction(self.dollars) * Fraction(units) / self.units
 
 
-_MILLION = 10**6
+class PriceList(Struct, frozen=True):
+    """The prices of one region, and the month in which they were read."""
 
-TRANSITION = Price(Decimal("25"), _MILLION, "https://aws.amazon.com/step-functions/pricing/", "2026-11")
-"""A state transition of Step Functions Standard; a Distributed Map charges one more for each child."""
-INVOCATION = Price(Decimal("0.20"), _MILLION, "https://aws.amazon.com/lambda/pricing/", "2026-11")
-GB_SECOND = Price(Decimal("13.3334"), _MILLION, "https://aws.amazon.com/lambda/pricing/", "2026-11")
-"""Lambda on arm64, below 7.5 billion a month."""
-WRITE_UNIT = Price(Decimal("0.625"), _MILLION, "https://aws.amazon.com/dynamodb/pricing/on-demand/", "2026-11")
-"""A write of 1 KB to DynamoDB on demand; one whose condition fails is charged too."""
-READ_UNIT = Price(Decimal("0.125"), _MILLION, "https://aws.amazon.com/dynamodb/pricing/on-demand/", "2026-11")
-"""A consistent read of 4 KB."""
-S3_WRITE = Price(Decimal("0.005"), 1000, "https://aws.amazon.com/s3/pricing/", "2026-11")
-"""PUT, COPY, POST or LIST; each part of a multipart upload is one."""
-S3_READ = Price(Decimal("0.0004"), 1000, "https://aws.amazon.com/s3/pricing/", "2026-11")
-"""GET or HEAD."""
-QUEUE_REQUEST = Price(Decimal("0.40"), _MILLION, "https://aws.amazon.com/sqs/pricing/", "2026-11")
-"""A request to a standard queue, answered with a message or without."""
-ALARM_MONTH = Price(Decimal("0.10"), 1, "https://aws.amazon.com/cloudwatch/pricing/", "2026-11")
-"""An alarm of standard resolution on one metric."""
-METRIC_MONTH = Price(Decimal("0.30"), 1, "https://aws.amazon.com/cloudwatch/pricing/", "2026-11")
-"""A metric of ours, below ten thousand of them; by the hour in which it is written."""
-LOG_GB = Price(Decimal("0.50"), 1, "https://aws.amazon.com/cloudwatch/pricing/", "2026-11")
-"""A gigabyte written to CloudWatch Logs."""
-TRACE = Price(Decimal("5.00"), _MILLION, "https://aws.amazon.com/xray/pricing/", "2026-11")
-"""A trace that X-Ray records."""
+    region: str
+    read: str
+    prices: dict[str, Price]
+
+
+AWS = msgspec.json.decode(Path(__file__).with_name("prices.json").read_bytes(), type=PriceList)
+"""`prices.json`: whoever reads the prices anew changes that file alone."""
+
+TRANSITION = AWS.prices["transition"]
+INVOCATION = AWS.prices["invocation"]
+GB_SECOND = AWS.prices["gb_second"]
+WRITE_UNIT = AWS.prices["write_unit"]
+READ_UNIT = AWS.prices["read_unit"]
+S3_WRITE = AWS.prices["s3_write"]
+S3_READ = AWS.prices["s3_read"]
+QUEUE_REQUEST = AWS.prices["queue_request"]
+ALARM_MONTH = AWS.prices["alarm_month"]
+METRIC_MONTH = AWS.prices["metric_month"]
+LOG_GB = AWS.prices["log_gb"]
+TRACE = AWS.prices["trace"]
 
 WORKER_GB = 1769 / 1024
 """Memory of a worker: `WHOLE_CPU` in `stacks/function.py`."""

@@ -138,6 +138,7 @@ def test_the_asset_holds_what_requirements_name_and_nothing_else(asset_for_aws: 
 def test_the_asset_carries_our_packages_and_the_users_processors(asset: Path):
     assert (asset / "processors" / "mine.py").is_file()
     assert (asset / "backhaul" / "py.typed").is_file()
+    assert (asset / "backhaul" / "estimate" / "prices.json").is_file()
     assert {path.stem for path in (asset / "lambdas").glob("*.py")} >= set(HANDLERS)
 
 

@@ -38,8 +38,8 @@ from backhaul.stages.sweep import Swept, sweep
 from backhaul.store import Store
 from backhaul.worker.outcome import Outcome
 from prove.pace import set_pace
-from tests.tracing import foreign_code_untraced
 from tests.receipts import VALIDATOR
+from tests.tracing import foreign_code_untraced
 
 TENANT = "AIDAEXAMPLE"
 

@@ -1,6 +1,8 @@
 """The rules of an estimate: what is made of what was read, and how far apart the least and the most are."""
 
+import re
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -160,12 +162,18 @@ def test_the_cost_of_a_job_is_that_of_the_page_on_costs():
     assert prices.GB_SECOND.cost(use.gb_seconds) == pytest.approx(0.046, rel=0.01)
 
 
-def test_each_price_says_where_and_when_it_was_read():
-    found = [each for each in vars(prices).values() if isinstance(each, prices.Price)]
-    assert len(found) == 12
-    for each in found:
+def test_each_price_says_what_it_is_for_and_where_it_is_published_and_all_of_them_when_they_were_read():
+    assert re.fullmatch("[a-z]+-[a-z]+-[0-9]", prices.AWS.region)
+    assert re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", prices.AWS.read)
+    for each in prices.AWS.prices.values():
         assert each.source.startswith("https://aws.amazon.com/")
-        assert each.read == "2026-11"
+        assert each.what
+        assert each.cost(each.units) == Fraction(each.dollars) > 0
+
+
+def test_every_price_of_the_file_has_a_name_in_the_code():
+    named = {name.lower() for name, each in vars(prices).items() if isinstance(each, prices.Price)}
+    assert named == prices.AWS.prices.keys()
 
 
 def test_use_costs_what_its_parts_cost():
