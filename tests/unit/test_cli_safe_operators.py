@@ -11,6 +11,7 @@ from backhaul.model.api import DayUsage
 from backhaul.model.breaker import BreakerState, Phase
 from backhaul.model.cost import Cost, ProviderCost
 from backhaul.model.job import JobRef
+from backhaul.operations.audit import Trail
 from backhaul.operations.breakers import Switched as BreakerSwitched
 from backhaul.operations.destroying import Destruction
 from backhaul.operations.doctor import Examination, Finding, Mended, Treatment
@@ -19,6 +20,7 @@ from backhaul.operations.providers import Change, Listed, Listing, ProviderUpdat
 from backhaul.operations.spending import DayBudget
 from backhaul.providers import InvalidProvider, Provider
 from backhaul.store import Pause
+from backhaul.store.audit import AuditRecord
 from backhaul.store.providers import StoredProvider
 from backhaul.store.stacks import DeployedStack
 from tests.hostile import HOSTILE, assert_harmless, harmful, texts_in
@@ -37,6 +39,7 @@ USAGE = {HOSTILE: ProviderCost(1, 1, 1, "1", "0")}
 DAY = DayBudget(None, date(2026, 11, 22), Cost(None, "0", "0", "0", USAGE), None, HOSTILE, HOSTILE)
 CHANGED = ProviderUpdate(PROVIDER, "v2", (Change("model", HOSTILE, HOSTILE),))
 BROKEN = (InvalidProvider(HOSTILE),)
+ACT = AuditRecord(HOSTILE, HOSTILE, HOSTILE, what={HOSTILE: HOSTILE}, body=HOSTILE, outcome=HOSTILE, at=NOW)
 
 COMMANDS = {
     "doctor": ("", {"doctor.examine": Examination((FINDING,), (HOSTILE,))}),
@@ -76,6 +79,7 @@ COMMANDS = {
             "destroy.destroying.destroy": None,
         },
     ),
+    "audit": ("", {"audit.trail": Trail((ACT,), complete=False)}),
     "budget show --all": ("", {"budget.budget_today": DAY}),
 }
 ELSEWHERE = {
@@ -87,7 +91,7 @@ ELSEWHERE = {
     # Below.
     "local logs",
 }  # fmt: skip
-OF_OUR_OWN = {"pause", "local status", "local up", "local down", "local env"}
+OF_OUR_OWN = {"pause", "prices", "local status", "local up", "local down", "local env"}
 """Commands that show nothing from outside but what was given to them, or what this machine says of itself."""
 
 
@@ -111,7 +115,7 @@ def operated(monkeypatch):
             def now():
                 return NOW
 
-    for module in ("doctor", "intake", "breakers", "providers", "usage", "budget"):
+    for module in ("doctor", "intake", "breakers", "providers", "usage", "budget", "audit"):
         monkeypatch.setattr(f"backhaul.cli.{module}.operate", lambda _: Operations)
     monkeypatch.delenv("BACKHAUL_STACK", raising=False)
 
@@ -140,7 +144,7 @@ def test_what_operators_are_shown_does_nothing_to_a_terminal(operated, command, 
     assert_harmless(said.out + said.err, shows="" if columns == "60" else "[red]evil[/red][/]")
 
 
-@pytest.mark.parametrize("command", ["doctor", "intake", "breakers list", "providers list", "usage --all"])
+@pytest.mark.parametrize("command", ["doctor", "intake", "breakers list", "providers list", "usage --all", "audit"])
 def test_json_for_operators_programs_says_the_same_and_can_be_shown(operated, command, capsys):
     arguments, given = words(command)
     operated(given)
