@@ -202,7 +202,7 @@ def test_a_changed_docstring_of_the_command_line_leaves_the_asset_as_it_was_and_
     project = tmp_path / "project"
     for package in ("backhaul", "lambdas"):
         shutil.copytree(PROJECT / package, project / package)
-    for file in PROJECT.glob("*.txt"):
+    for file in (each for each in PROJECT.iterdir() if each.is_file()):
         shutil.copy(file, project)
     monkeypatch.setattr("stacks.bundle.PROJECT", project)
 
