@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backhaul import Processor
+from backhaul import Processor, processors
 from backhaul.model.errors import InvalidOption, InvalidProcessor, UnknownProcessor
 from backhaul.plugin import registry as registry_module
 from backhaul.plugin.registry import find_processors
@@ -28,7 +28,7 @@ PICKY = '''
     from __future__ import annotations
     from typing import Annotated, Literal
     from msgspec import Meta
-    from backhaul import Processor
+    from backhaul import Processor, processors
 
     class Picky(Processor):
         """Take many options.
@@ -54,7 +54,10 @@ PICKY = '''
             return record
 '''
 
-BUILT_IN = ["embed", "prompt", "redact", "text-stats"]
+BUILT_IN = sorted(
+    path.stem.replace("_", "-") for path in Path(processors.__file__).parent.glob("*.py") if path.stem != "__init__"
+)
+"""One file each, which bears the processor's name."""
 
 
 @pytest.fixture
@@ -124,9 +127,7 @@ def test_a_broken_file_is_named_with_its_line_and_hides_no_other(folder, source,
     with pytest.raises(InvalidProcessor, match=rf"wrong\.py, line {line}: .*{said}"):
         registry.get("broken")
     assert [each.place for each in registry.broken] == [f"{folder()}/wrong.py, line {line}"]
-    with pytest.raises(
-        UnknownProcessor, match=r"no processor 'typo'\. Use one of: embed, prompt, redact, shout, text-stats"
-    ):
+    with pytest.raises(UnknownProcessor, match=rf"no processor 'typo'\. Use one of: {', '.join(registry.names())}"):
         registry.get("typo")
 
 
