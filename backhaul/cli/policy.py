@@ -1,113 +1,42 @@
-"""A job's policy as one writes it on the command line."""
+"""A job's policy as one writes it on the command line: an option for each of its fields."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
+from backhaul.cli.length import in_largest_unit, seconds_of
 from backhaul.model.errors import InvalidRequest
 from backhaul.model.money import dollars, nanodollars
-from backhaul.model.policy import MAX_DEADLINE, Policy
-
-_PANEL = "Policy"
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
-_LENGTH = re.compile(r"([0-9]{1,9})([smhd]?)")
-_MIN_DEADLINE = 60
-
-Tolerate = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N|N%",
-        help="Chunks that may be missing from the output, as 5 or 5%; with more the job is FAILED. Default: any.",
-        rich_help_panel=_PANEL,
-    ),
-]
-FailFast = Annotated[
-    bool,
-    typer.Option("--fail-fast", help="End the job at the first chunk that cannot be done.", rich_help_panel=_PANEL),
-]
-MaxTries = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="How often a record is tried that fails for a reason that may pass. Default: 4.",
-        min=1,
-        max=10,
-        rich_help_panel=_PANEL,
-    ),
-]
-RecordTimeout = Annotated[
-    int | None,
-    typer.Option(
-        metavar="SECONDS",
-        help="How long one record may take. Default: 120.",
-        min=1,
-        max=600,
-        rich_help_panel=_PANEL,
-    ),
-]
-Deadline = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TIME",
-        help="How long the job may run, as 90m, 2h, 1d or seconds, 7d at most. Default: 1d.",
-        rich_help_panel=_PANEL,
-    ),
-]
-Priority = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="Queued jobs of a higher priority start first. Default: 5.",
-        min=0,
-        max=9,
-        rich_help_panel=_PANEL,
-    ),
-]
-
-MaxCost = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DOLLARS",
-        help="What the job's calls of providers may cost in all, as 2.50; then it is PAUSED. Default: any.",
-        rich_help_panel=_PANEL,
-    ),
-]
-Cache = Annotated[
-    bool,
-    typer.Option(
-        "--cache",
-        help="Share answers of providers with your other jobs that ask for the same.",
-        rich_help_panel=_PANEL,
-    ),
-]
+from backhaul.model.policy import Policy, Written
+from backhaul.model.policy_fields import FIELDS, PolicyField
 
 
-def policy_of(
-    *,
-    tolerate: str | None,
-    fail_fast: bool,
-    max_tries: int | None,
-    record_timeout: int | None,
-    deadline: str | None,
-    priority: int | None,
-    max_cost: str | None,
-    cache: bool,
-) -> dict[str, Any]:
-    """Return the fields of a policy that were given; raises `BadParameter` for what is none."""
-    given = {
-        "tolerate": None if tolerate is None else _tolerate(tolerate),
-        "fail_fast": fail_fast or None,
-        "max_tries": max_tries,
-        "record_seconds": record_timeout,
-        "deadline_seconds": None if deadline is None else _deadline(deadline),
-        "priority": priority,
-        "max_cost": None if max_cost is None else dollars_of(max_cost, "--max-cost"),
-        "cache": cache or None,
-    }
+def with_policy(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command an option for each field of a policy; it takes them together, as its argument `policy`."""
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> int:
+        written = {each.name: given.pop(_parameter_name(each)) for each in FIELDS}
+        return command(**given, policy=policy_of(written))
+
+    shown = inspect.signature(command, eval_str=True)
+    parameters = []
+    for each in shown.parameters.values():
+        parameters += [_parameter(field) for field in FIELDS] if each.name == "policy" else [each]
+    with_options.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return with_options
+
+
+def policy_of(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that were given, by name, as the API takes them; raises `BadParameter` for what is none."""
+    given = {each.name: _read(each, written[each.name]) for each in FIELDS}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -122,22 +51,65 @@ def dollars_of(text: str, named: str) -> str:
     return dollars(amount)
 
 
-def _tolerate(text: str) -> int | str:
+def _parameter_name(field: PolicyField) -> str:
+    return field.option.replace("-", "_")
+
+
+def _parameter(field: PolicyField) -> inspect.Parameter:
+    """Return the option of a field, as a command's signature has it."""
+    is_flag, is_number = field.written is Written.FLAG, field.written in (Written.COUNT, Written.SECONDS)
+    option = typer.Option(
+        f"--{field.option}",
+        metavar=None if is_flag else str(field.written),
+        help=_help(field),
+        min=field.least if is_number else None,
+        max=field.most if is_number else None,
+        rich_help_panel="Policy",
+    )
+    kind: Any = bool if is_flag else int | None if is_number else str | None
+    return inspect.Parameter(
+        _parameter_name(field),
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        default=False if is_flag else None,
+        annotation=Annotated[kind, option],
+    )
+
+
+def _help(field: PolicyField) -> str:
+    if field.written is Written.FLAG:
+        return field.description
+    if field.written is Written.TIME:
+        return f"{field.description[:-1]}, as 90m, 2h, 1d or seconds. Default: {in_largest_unit(field.default)}."
+    return f"{field.description} Default: {'any' if field.default is None else field.default}."
+
+
+def _read(field: PolicyField, written: Any) -> Any:
+    """Return what was written for a field as the API takes it, or None if nothing was."""
+    if written is None or written is False:
+        return None
+    if field.written is Written.SHARE:
+        return _share(field, written)
+    if field.written is Written.DOLLARS:
+        return dollars_of(written, f"--{field.option}")
+    return _seconds(field, written) if field.written is Written.TIME else written
+
+
+def _share(field: PolicyField, text: str) -> int | str:
     value = int(text) if re.fullmatch("[0-9]{1,9}", text) else text
     try:
-        msgspec.convert({"tolerate": value}, Policy)
+        msgspec.convert({field.name: value}, Policy)
     except msgspec.ValidationError:
         said = f"{text!r} is neither a number of chunks, such as 5, nor a share of them, such as 5%."
-        raise typer.BadParameter(said, param_hint="--tolerate") from None
+        raise typer.BadParameter(said, param_hint=f"--{field.option}") from None
     return value
 
 
-def _deadline(text: str) -> int:
-    found = _LENGTH.fullmatch(text)
-    if found is None:
+def _seconds(field: PolicyField, text: str) -> int:
+    seconds, least, most = seconds_of(text), field.least or 0, field.most or 0
+    if seconds is None:
         said = f"{text!r} is no length of time. Write seconds, or a number with m, h or d: 90m, 2h, 1d."
-        raise typer.BadParameter(said, param_hint="--deadline")
-    seconds = int(found[1]) * _UNITS[found[2] or "s"]
-    if not _MIN_DEADLINE <= seconds <= MAX_DEADLINE:
-        raise typer.BadParameter(f"{text!r} is not between 1m and 7d.", param_hint="--deadline")
+        raise typer.BadParameter(said, param_hint=f"--{field.option}")
+    if not least <= seconds <= most:
+        said = f"{text!r} is not between {in_largest_unit(least)} and {in_largest_unit(most)}."
+        raise typer.BadParameter(said, param_hint=f"--{field.option}")
     return seconds

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from backhaul.cli.estimate import NoEstimate, refuse_above_cap
 from backhaul.cli.exits import exit_of
 from backhaul.cli.jobs import Json, Stack, follow, show_job
-from backhaul.cli.policy import (
-    Cache,
-    Deadline,
-    FailFast,
-    MaxCost,
-    MaxTries,
-    Priority,
-    RecordTimeout,
-    Tolerate,
-    policy_of,
-)
+from backhaul.cli.policy import with_policy
 from backhaul.cli.processor import Options, ProcessorName, parse_options
 from backhaul.cli.screen import emit_json, option_text, plain, plain_table, say, show, transfers
 from backhaul.client.discovery import connect
@@ -29,7 +19,7 @@ from backhaul.client.upload import size_of
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command("submit")(submit)
+    app.command("submit")(with_policy(submit))
     app.command("processors")(processors)
 
 
@@ -37,14 +27,7 @@ def submit(
     file: Annotated[Path, typer.Argument(help="The file to process.", show_default=False)],
     processor: ProcessorName,
     option: Options = None,
-    tolerate: Tolerate = None,
-    fail_fast: FailFast = False,
-    max_tries: MaxTries = None,
-    record_timeout: RecordTimeout = None,
-    deadline: Deadline = None,
-    priority: Priority = None,
-    max_cost: MaxCost = None,
-    cache: Cache = False,
+    policy: Any = None,
     no_estimate: NoEstimate = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it has ended.")] = False,
     json: Json = False,
@@ -57,16 +40,6 @@ def submit(
     Example: `backhaul submit app.log -p redact --tolerate 5% --deadline 2h`
     """
     options = parse_options(option or [])
-    policy = policy_of(
-        tolerate=tolerate,
-        fail_fast=fail_fast,
-        max_tries=max_tries,
-        record_timeout=record_timeout,
-        deadline=deadline,
-        priority=priority,
-        max_cost=max_cost,
-        cache=cache,
-    )
     size = size_of(file)
     with connect(stack) as client:
         if not no_estimate:

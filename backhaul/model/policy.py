@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated
 
@@ -20,25 +21,83 @@ _Count = Annotated[int, Meta(ge=0)]
 _Percent = Annotated[str, Meta(pattern=r"^(100(\.0{1,3})?|[0-9]{1,2}(\.[0-9]{1,3})?)%\Z")]
 
 
-class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """How a job deals with trouble; every field has a default."""
+class Written(StrEnum):
+    """How a field is written on the command line; the value is what the help shows for it."""
 
-    tolerate: _Count | _Percent | None = None
-    """Chunks that may be missing from a PARTIAL output, as a count or as "5%"; more make it FAILED. Default: any."""
-    fail_fast: bool = False
-    """Whether the first chunk that cannot be processed ends the job."""
-    max_tries: Annotated[int, Meta(ge=1, le=10)] = 4
-    """How often a record is tried that fails for a reason that may pass."""
-    record_seconds: Annotated[int, Meta(ge=1, le=600)] = 120
-    """How long one record may take before it is ended."""
-    deadline_seconds: Annotated[int, Meta(ge=60, le=MAX_DEADLINE)] = DAY_SECONDS
-    """How long the job may run, from the start of each run."""
-    priority: Annotated[int, Meta(ge=0, le=9)] = 5
-    """Queued jobs of a higher priority start first."""
-    max_cost: Decimal | None = None
-    """US dollars that the job's calls of providers may cost in all, before it is paused. Default: any."""
-    cache: bool = False
-    """Whether answers of providers are shared with the tenant's other jobs that ask for the same."""
+    COUNT = "N"
+    SECONDS = "SECONDS"
+    TIME = "TIME"
+    SHARE = "N|N%"
+    DOLLARS = "DOLLARS"
+    FLAG = ""
+
+
+class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """How a job deals with trouble; every field has a default.
+
+    A field is written here alone: options of `backhaul submit` and the table in `docs/api.md` are made of what its
+    `Meta` says (`backhaul/model/policy_fields.py`).
+    """
+
+    tolerate: Annotated[
+        _Count | _Percent | None,
+        Meta(
+            description="Chunks that may be missing from the output, as 5 or 5%; with more the job is FAILED.",
+            extra={"written": Written.SHARE},
+        ),
+    ] = None
+    fail_fast: Annotated[
+        bool,
+        Meta(
+            description="End the job as FAILED at the first chunk that cannot be processed.",
+            extra={"written": Written.FLAG},
+        ),
+    ] = False
+    max_tries: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10,
+            description="How often a record is tried that fails for a reason that may pass.",
+            extra={"written": Written.COUNT},
+        ),
+    ] = 4
+    record_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=600,
+            description="How long one record may take before it is ended.",
+            extra={"written": Written.SECONDS, "option": "record-timeout"},
+        ),
+    ] = 120
+    deadline_seconds: Annotated[
+        int,
+        Meta(
+            ge=60,
+            le=MAX_DEADLINE,
+            description="How long the job may run, from the start of each run.",
+            extra={"written": Written.TIME, "option": "deadline"},
+        ),
+    ] = DAY_SECONDS
+    priority: Annotated[
+        int,
+        Meta(ge=0, le=9, description="Queued jobs of a higher priority start first.", extra={"written": Written.COUNT}),
+    ] = 5
+    max_cost: Annotated[
+        Decimal | None,
+        Meta(
+            description="US dollars that the job's calls of providers may cost in all, as 2.50; then it is PAUSED.",
+            extra={"written": Written.DOLLARS},
+        ),
+    ] = None
+    cache: Annotated[
+        bool,
+        Meta(
+            description="Share answers of providers with your other jobs that ask for the same.",
+            extra={"written": Written.FLAG},
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         if self.max_cost is not None and nanodollars(self.max_cost) == 0:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from backhaul.cli import submit
 from backhaul.cli.app import run
 from backhaul.cli.exits import Exit
 
@@ -164,7 +163,7 @@ def capped(monkeypatch):
     """Let the policy of the command line have a cap."""
 
     def cap(amount):
-        monkeypatch.setattr(submit, "policy_of", lambda **_: {"max_cost": amount})
+        monkeypatch.setattr("backhaul.cli.policy.policy_of", lambda _: {"max_cost": amount})
 
     return cap
 

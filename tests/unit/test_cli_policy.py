@@ -1,15 +1,14 @@
 """A policy on the command line: only what was given is sent, and what is none is refused before any request."""
 
-import typing
-
 import msgspec
 import pytest
 import typer
 
-from backhaul.cli import policy
 from backhaul.cli.app import app, run
 from backhaul.cli.exits import Exit
-from backhaul.model.policy import Policy
+from backhaul.cli.length import in_largest_unit
+from backhaul.model.policy import Policy, Written
+from backhaul.model.policy_fields import FIELDS
 
 pytestmark = pytest.mark.usefixtures("command_line")
 
@@ -97,52 +96,35 @@ def test_what_is_no_policy_is_refused_before_any_request_and_names_the_option(se
     assert (output.out, server.requests) == ("", [])
 
 
-FIELDS = {
-    "tolerate": "tolerate",
-    "fail_fast": "fail_fast",
-    "max_tries": "max_tries",
-    "record_timeout": "record_seconds",
-    "deadline": "deadline_seconds",
-    "priority": "priority",
-    "max_cost": "max_cost",
-    "cache": "cache",
-}
-"""The field of a policy that each option sets."""
-
-
 def options():
     found = {each.name: each for each in typer.main.get_command(app).commands["submit"].params}
-    return {name: found[name] for name in FIELDS}
+    return [(field, found[field.option.replace("-", "_")]) for field in FIELDS]
 
 
-def test_every_field_of_a_policy_has_an_option_with_help_in_a_panel_of_its_own():
-    assert set(FIELDS.values()) == set(Policy.__struct_fields__)
-    for option in options().values():
-        assert option.help.endswith(".")
+def test_every_field_of_a_policy_has_an_option_that_says_what_the_field_says():
+    assert [field.name for field, _ in options()] == list(Policy.__struct_fields__)
+    for field, option in options():
         assert option.rich_help_panel == "Policy"
+        assert option.opts == [f"--{field.option}"]
+        assert option.help.startswith(field.description[:-1])
 
 
-@pytest.mark.parametrize(
-    ("option", "field"),
-    [
-        (policy.MaxTries, "max_tries"),
-        (policy.RecordTimeout, "record_seconds"),
-        (policy.Priority, "priority"),
-    ],
-)
-def test_the_limits_and_the_default_of_an_option_are_those_of_the_policy(option, field):
-    option = typing.get_args(option)[1]
-    _, limits = typing.get_args(typing.get_type_hints(Policy, include_extras=True)[field])
-    assert (option.min, option.max) == (limits.ge, limits.le)
-    assert option.help.endswith(f" Default: {getattr(Policy(), field)}.")
+def test_the_default_of_an_option_is_that_of_the_field():
+    for field, option in options():
+        if field.written is Written.FLAG:
+            assert (field.default, option.default) == (False, False)
+        elif field.written is Written.TIME:
+            assert option.help.endswith(f" Default: {in_largest_unit(field.default)}.")
+        else:
+            assert option.help.endswith(f" Default: {'any' if field.default is None else field.default}.")
 
 
-def test_the_limits_of_a_deadline_are_those_of_the_policy():
-    _, limits = typing.get_args(typing.get_type_hints(Policy, include_extras=True)["deadline_seconds"])
-    for seconds in (limits.ge, limits.le):
-        assert policy.policy_of(**dict.fromkeys(FIELDS) | {"deadline": str(seconds)}) == {"deadline_seconds": seconds}
-    for seconds in (limits.ge - 1, limits.le + 1):
-        with pytest.raises(typer.BadParameter):
-            policy.policy_of(**dict.fromkeys(FIELDS) | {"deadline": str(seconds)})
-    assert Policy().deadline_seconds == 86400
-    assert options()["deadline"].help.endswith(" Default: 1d.")
+RANGES = [(field, limit) for field in FIELDS if field.least is not None for limit in (field.least, field.most)]
+
+
+@pytest.mark.usefixtures("file")
+@pytest.mark.parametrize(("field", "limit"), RANGES, ids=lambda each: getattr(each, "name", str(each)))
+def test_the_range_of_an_option_is_that_of_the_field(takes_uploads, field, limit):
+    assert sent(takes_uploads, f"--{field.option}", str(limit)) == {field.name: limit}
+    outside = limit - 1 if limit == field.least else limit + 1
+    assert run([*SUBMIT, f"--{field.option}", str(outside)]) == Exit.USAGE

@@ -1,11 +1,17 @@
 """A job's policy: what may be asked for, and how much may be missing."""
 
+import re
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backhaul.model.policy import DEFAULT, MAX_DEADLINE, Policy
+from backhaul.model.policy import DEFAULT, Policy
+from backhaul.model.policy_fields import FIELDS
+from tests import policy_table
+
+RANGED = [each for each in FIELDS if each.least is not None]
 
 
 def read(**fields) -> Policy:
@@ -17,6 +23,23 @@ def test_every_field_has_a_default_and_the_default_policy_is_an_empty_document()
     assert msgspec.json.encode(DEFAULT) == b"{}"
 
 
+def test_every_field_says_what_it_is_and_how_it_is_written_and_numbers_their_range():
+    assert [each.name for each in FIELDS] == list(Policy.__struct_fields__)
+    for each in FIELDS:
+        assert re.fullmatch(r"[A-Z].*\.", each.description)
+        assert (each.least is not None) == (type(each.default) is int)
+
+
+def test_the_documented_table_is_made_of_the_fields():
+    assert policy_table.documented() == policy_table.table(), "python -m tests.policy_table writes it anew"
+
+
+def test_the_ends_of_a_range_are_taken():
+    for each in RANGED:
+        for value in (each.least, each.most):
+            assert getattr(read(**{each.name: value}), each.name) == value
+
+
 def test_a_policy_comes_back_as_it_went_out():
     policy = Policy(tolerate="2.5%", fail_fast=True, max_tries=1, record_seconds=600, deadline_seconds=60, priority=9)
     assert msgspec.json.decode(msgspec.json.encode(policy), type=Policy) == policy
@@ -26,15 +49,9 @@ def test_a_policy_comes_back_as_it_went_out():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"max_tries": 0},
-        {"max_tries": 11},
-        {"max_tries": "3"},
-        {"record_seconds": 0},
-        {"record_seconds": 601},
-        {"deadline_seconds": 59},
-        {"deadline_seconds": MAX_DEADLINE + 1},
-        {"priority": -1},
-        {"priority": 10},
+        *({each.name: each.least - 1} for each in RANGED),
+        *({each.name: each.most + 1} for each in RANGED),
+        *({each.name: str(each.default)} for each in RANGED),
         {"fail_fast": "yes"},
         {"fail_fast": 1},
         {"tolerate": -1},
