@@ -26,7 +26,7 @@ stands for take up to half more (docs/providers.md)."""
 CALL_SECONDS = 0.2
 """What a call takes at the least: an assumption, of a short answer that comes from near by."""
 STAY_SECONDS = 2.0
-"""A worker that has to wait for longer than this leaves (`MAX_SLEEP` in `backhaul/paid/reservations.py`) ..."""
+"""A worker that has to wait for longer than this leaves (`MAX_SLEEP` in `backhaul/model/waits.py`) ..."""
 VISIT_SECONDS = 1.5
 """... and each time it comes back it sleeps a second and takes half a one to begin."""
 _AWS_STEP = DOLLAR // 10_000

@@ -130,6 +130,8 @@ class ShardRecord:
     """Set while nobody works on the shard."""
     reservations: Mapping[str, str] = field(default_factory=dict)
     """Calls of providers for which a turn is reserved under the limit, by provider and as JSON."""
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    """By provider, how often in a row it refused the shard's calls and answered none."""
     records: int = 0
     bytes_done: int = 0
     tallies: Mapping[str, int] = field(default_factory=dict)

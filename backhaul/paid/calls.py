@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import msgspec
 
 from backhaul.model.errors import Transient
 from backhaul.model.interruption import Interrupted, InterruptReason, wait_outside
 from backhaul.model.limit import Reservation
+from backhaul.model.waits import AGAIN_SECONDS, stay_away
 from backhaul.paid.answer_cache import AnswerCache
 from backhaul.paid.breaker.rule import CallResult, OpenBreaker, Permit, Probe
 from backhaul.paid.budget.budget import Budget
@@ -37,11 +38,6 @@ from backhaul.providers import (
 from backhaul.store.budgets import ProviderUsage
 
 T = TypeVar("T")
-
-AWAY_SECONDS = 5.0
-"""How long a worker stays away from a provider that does not say for how long."""
-AGAIN_SECONDS = 1.0
-"""After how long a call is made again that failed for the first time: most such failures are nobody's."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +65,7 @@ class PaidCalls:
         end: float,
         whole: float,
         pause: Callable[[Exhausted], object],
+        refusals: Mapping[str, int] | None = None,
     ) -> None:
         self._channels = channels
         self._budget = budget
@@ -84,6 +81,9 @@ class PaidCalls:
         """Calls that were made."""
         self._under_way: SingleFlight[tuple[Any]] = SingleFlight()
         self._has_left = False
+        self.refusals = dict(refusals or {})
+        """By provider, how often in a row it refused calls of this shard, in this attempt and those before."""
+        self._refused_at: dict[str, float] = {}
 
     def ask(
         self,
@@ -181,7 +181,7 @@ class PaidCalls:
         try:
             return self._channels.to(name)
         except Transient as error:
-            wait_outside(AWAY_SECONDS, str(error))
+            self._stay_away(name, str(error), self._clock.monotonic())
 
     def _reserve(self, cost: int) -> Hold:
         match found := self._budget.reserve(cost):
@@ -222,11 +222,12 @@ class PaidCalls:
             answer = channel.adapter.call(request, key=key, timeout=timeout)
             outcome = CallOutcome(CallResult.OK, provider.cost(answer.usage), answer.usage, answer.limits)
             channel.note_answer(key, began)
+            self.refusals.pop(provider.name, None)
             return Paid(msgspec.structs.replace(answer, limits=None), outcome.cost, hold.estimate)
         except Exception as error:
             is_cut_off = timeout < longest and self._clock.monotonic() - began >= timeout
             outcome = outcome_of_error(error, provider, hold, is_cut_off=is_cut_off)
-            self._wait_for(error, channel, key)
+            self._wait_for(error, channel, key, began)
             raise
         finally:
             with suppress(Exception):  # the next call meets the same before it is paid for
@@ -235,26 +236,39 @@ class PaidCalls:
                 report(channel, permit, outcome.result)
                 take_down(channel, reservation, outcome)
 
-    def _wait_for(self, error: Exception, channel: Channel, key: str) -> None:
+    def _wait_for(self, error: Exception, channel: Channel, key: str, began: float) -> None:
         """Raise `Interrupted` for what the provider will do later."""
         name = channel.provider.name
         match error:
             case ProviderBusy():
                 if channel.limiter:
                     channel.limiter.refused(error.retry_after)
-                wait_outside(error.retry_after or AWAY_SECONDS, f"{name} is busy")
+                self._stay_away(name, f"{name} is busy", began, error.retry_after)
             case ProviderDenied():
-                wait_outside(AWAY_SECONDS, str(error))
+                self._stay_away(name, str(error), began)
             case ProviderDown():
-                is_first = not channel.has_failed(key)
+                is_first = not channel.has_failed(key) and name not in self.refusals
                 # An answer that nobody can read is paid for: it is a try of its record, or there would be no end to it.
                 if isinstance(error, UnreadableAnswer) or channel.fails_alone(key, self._clock.monotonic()):
                     return
                 if is_first and not error.retry_after:
                     raise Interrupted(InterruptReason.AGAIN, AGAIN_SECONDS) from None
-                wait_outside(error.retry_after or AWAY_SECONDS, f"{name} does not answer as it should")
+                self._stay_away(name, f"{name} does not answer as it should", began, error.retry_after)
             case Transient():  # its key cannot be read for now
-                wait_outside(AWAY_SECONDS, str(error))
+                self._stay_away(name, str(error), began)
+
+    def _stay_away(self, name: str, what: str, began: float, asked: float | None = None) -> NoReturn:
+        """Wait for a provider that has refused a call: for as long as it asked, or longer each time it refuses again.
+
+        Calls that were under way at the same time are refused once: `began` is when this one was made.
+        """
+        with self._lock:
+            if began >= self._refused_at.get(name, -math.inf):
+                self.refusals[name] = self.refusals.get(name, 0) + 1
+                self._refused_at[name] = self._clock.monotonic()
+            refusals = self.refusals[name]
+        # What it asks for is believed once; who came back when it said, and was refused again, stays away for longer.
+        wait_outside(asked if asked and refusals == 1 else max(asked or 0.0, stay_away(refusals)), what)
 
     def _settle(self, hold: Hold, provider: Provider, outcome: CallOutcome) -> None:
         taken = outcome.taken or Usage(0)

@@ -14,11 +14,10 @@ from backhaul.model.clock import Clock
 from backhaul.model.interruption import wait_outside
 from backhaul.model.limit import Lease, Refusal, Reservation
 from backhaul.model.versions import StoredRecord, upgraded
+from backhaul.model.waits import MAX_SLEEP
 from backhaul.paid.channels import Channel
 from backhaul.paid.limit.limiter import Limiter
 
-MAX_SLEEP = 2.0
-"""A longer wait leaves the function: nobody is paid to sleep."""
 MAX_TURNS = 3
 """Turns that a call takes while each is over before it is awake; the last is used, late as it is."""
 

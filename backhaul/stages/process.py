@@ -9,10 +9,11 @@ from backhaul.model.job import Job, JobState
 from backhaul.model.outage import outages_as_unavailable
 from backhaul.model.settings import Settings
 from backhaul.model.task import ShardTask
+from backhaul.model.waits import OVERTAKEN_SECONDS
 from backhaul.paid.channels import Channels
 from backhaul.plugin.registry import Registry
 from backhaul.store import Store
-from backhaul.worker.attempt import OVERTAKEN_SECONDS, Attempt
+from backhaul.worker.attempt import Attempt
 from backhaul.worker.outcome import Outcome, Work
 
 

@@ -15,6 +15,7 @@ from backhaul.model.policy import time_for_work
 from backhaul.model.progress import ShardRecord, Wait
 from backhaul.model.settings import Settings
 from backhaul.model.task import ShardTask
+from backhaul.model.waits import OUTAGE_TRIES, OVERTAKEN_SECONDS, delay_before
 from backhaul.paid.answer_cache import AnswerCache
 from backhaul.paid.budget.job_budget import budget_of, stop_for
 from backhaul.paid.budget.rule import Caps
@@ -25,14 +26,8 @@ from backhaul.store import S3Source, Store
 from backhaul.worker.commit import GroupCommit, Tools
 from backhaul.worker.in_work import InWork
 from backhaul.worker.outcome import Outcome, Work
-from backhaul.worker.retry import delay_before
 from backhaul.worker.shard_run import AttemptEnd, End, ShardRun
 from backhaul.worker.watchdog import Watchdog
-
-OUTAGE_TRIES = 6
-"""A worker that a store fails in the middle of its work comes back after as long as after the sixth try of a record."""
-OVERTAKEN_SECONDS = 10
-"""How long a worker stays away that another has overtaken: as long as that one takes to show that it is alive."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,7 @@ class Attempt:
         in_work = InWork()
         commit = GroupCommit(job, before, Tools(store.shards, store.objects, store.dead_letters, clock), in_work)
         watchdog = Watchdog(job, before, in_work, jobs=store.jobs, shards=store.shards, clock=clock, end=end)
-        calls = _calls_of(job, task, before.attempt, store, channels, settings, end=end, whole=whole)
+        calls = _calls_of(job, task, before, store, channels, settings, end=end, whole=whole)
         if claimed.handed_over == claimed.attempt - 1:  # an attempt that died, or could not write, may have used them
             calls.take_up(before.reservations)
         shard_run = ShardRun(
@@ -110,8 +105,9 @@ class Attempt:
         """
         with self.watchdog.running():
             end = self.shard_run.run()
-            self.commit.put_off(self.calls.keep() if end.end is not End.DONE else {}, self._wait_of(end))
+            kept = self.calls.keep() if end.end is not End.DONE else {}
             self.calls.leave()
+            self.commit.put_off(kept, self.calls.refusals, self._wait_of(end))
             after = self.commit.write(finished=self._is_finished(), handed_over=True)
         if end.fatal is not None:
             self.store.jobs.request_stop(self.job, Stop(StopKind.FAIL_FAST, end.fatal, self.clock.now()))
@@ -172,7 +168,7 @@ def _taken_up(claimed: ShardRecord, task: ShardTask) -> ShardRecord:
 def _calls_of(
     job: Job,
     task: ShardTask,
-    attempt: int,
+    before: ShardRecord,
     store: Store,
     channels: Channels,
     settings: Settings,
@@ -184,9 +180,10 @@ def _calls_of(
     clock = channels.clock
     return PaidCalls(
         channels,
-        budget_of(job, task.shard, attempt, caps=caps, budgets=store.budgets, steps=store.steps, clock=clock),
+        budget_of(job, task.shard, before.attempt, caps=caps, budgets=store.budgets, steps=store.steps, clock=clock),
         cache=AnswerCache(store.answers, job) if job.policy.cache else None,
         end=end,
         whole=whole,
         pause=lambda spent: store.jobs.request_stop(job, stop_for(job, spent, clock.now())),
+        refusals=before.refusals,
     )

@@ -105,9 +105,9 @@ class GroupCommit:
         """Note that a chunk failed and will be tried again."""
         self.record = replace(self.record, suspect=suspect)
 
-    def put_off(self, reservations: Mapping[str, str], wait: Wait | None) -> None:
-        """Note what the shard waits for when this attempt has left, and the turns that are reserved for the next."""
-        self.record = replace(self.record, reservations=reservations, wait=wait)
+    def put_off(self, reservations: Mapping[str, str], refusals: Mapping[str, int], wait: Wait | None) -> None:
+        """Note what the shard waits for when this attempt has left, and what the next one takes up of its calls."""
+        self.record = replace(self.record, reservations=reservations, refusals=refusals, wait=wait)
 
     def fail(self, failed: FailedChunk, tries: tuple[Try, ...]) -> None:
         """Set a chunk aside: nothing of it counts, and its dead letter goes out with the next commit."""

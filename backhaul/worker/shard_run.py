@@ -13,6 +13,7 @@ from backhaul.model.job import Cause, Job
 from backhaul.model.progress import FailedChunk, ShardRecord, Suspect, Try
 from backhaul.model.shard import Shard
 from backhaul.model.transience import is_transient
+from backhaul.model.waits import LONG_SECONDS, MAX_SLEEP, STAYS_AFTER, STAYS_FOR_GOOD, delay_before
 from backhaul.paid.calls import PaidCalls
 from backhaul.plugin.registry import Registry
 from backhaul.reading import Chunk, Source, Window
@@ -21,14 +22,9 @@ from backhaul.worker.chunk_run import ChunkFault, ChunkResult, ChunkRun
 from backhaul.worker.commit import GroupCommit
 from backhaul.worker.in_work import InWork
 from backhaul.worker.poison import cause_of, deaths, try_of, with_try
-from backhaul.worker.retry import delay_before
 from backhaul.worker.stored_journal import StoredJournal
 from backhaul.worker.watchdog import Watchdog
 
-MAX_SLEEP = 2.0
-"""A longer wait leaves the function: nobody is paid to sleep."""
-STAYS_AFTER = 1000
-"""Attempts at a shard in one run after which its workers wait inside the function."""
 MAX_DEATHS = 3
 """Workers that a chunk may take with it; fewer than the state machine retries, so that its siblings go on."""
 
@@ -208,13 +204,13 @@ class ShardRun:
             # A record that takes all of a worker's time is tried by a fresh worker, one that is slow by this one.
             return Decision(end=AttemptEnd(End.CONTINUE) if error.reason is InterruptReason.TIME_UP else None)
         delay = delay_before(len(suspect.tries), error, self._clock.now())
-        if delay > self._max_sleep or self._clock.monotonic() + delay >= self._end:
+        if delay > max(MAX_SLEEP, self._max_stay) or self._clock.monotonic() + delay >= self._end:
             return Decision(end=AttemptEnd(End.WAIT, math.ceil(delay)))
         return Decision(end=self._stay(delay))
 
     def _wait(self, error: Interrupted) -> AttemptEnd | None:
         """Have the shard wait for what a record waits for, outside unless that takes but a moment."""
-        is_brief = error.reason is InterruptReason.AGAIN or self._max_sleep == math.inf
+        is_brief = error.reason is InterruptReason.AGAIN or error.seconds <= self._max_stay
         fits = error.seconds and self._clock.monotonic() + error.seconds < self._end
         if is_brief and fits:
             return self._stay(error.seconds)
@@ -231,10 +227,12 @@ class ShardRun:
         return AttemptEnd(End.DONE) if self._watchdog.is_stopping else None
 
     @property
-    def _max_sleep(self) -> float:
-        # An execution has room for 25,000 events, and a wait takes nine: a shard that has waited often stays.
+    def _max_stay(self) -> float:
+        """Seconds of the longest wait that is slept in here although it could leave: a shard that left often stays."""
         waits = self._commit.record.attempt - self._commit.record.first_attempt
-        return MAX_SLEEP if waits < STAYS_AFTER else math.inf
+        if waits < STAYS_AFTER:
+            return 0.0
+        return LONG_SECONDS if waits < STAYS_FOR_GOOD else math.inf
 
     def _fail(self, chunk: Chunk, record: int | None, cause: Cause, tries: tuple[Try, ...]) -> AttemptEnd | None:
         bounds, attempts = (chunk.index, chunk.start, chunk.end), max(len(tries), 1)

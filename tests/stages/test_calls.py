@@ -27,6 +27,7 @@ from backhaul.providers import (
     UnreadableAnswer,
     Usage,
 )
+from backhaul.providers.provider import Breaker
 from backhaul.store.budgets import BudgetKey
 from backhaul.worker import commit as commits
 from backhaul.worker import shard_run
@@ -214,6 +215,40 @@ def test_a_provider_that_is_down_costs_no_record_an_attempt(asking, model, name)
     assert (job.state, asking.read(job.output)) == (JobState.SUCCEEDED, ANSWERS)
     assert {each.outcome for each in waits} == {"wait"}
     assert not asking.store.shards.get(task.job, 0).suspect
+
+
+def refuse(model, error, times=1000):
+    model.trouble = {f"line {number:04d}": [error] * times for number in range(40)}
+
+
+@pytest.mark.parametrize("error", [ProviderBusy("429"), ProviderDown("503"), ProviderBusy("429", retry_after=1.0)])
+def test_the_stay_away_from_a_provider_that_answers_nothing_doubles_up_to_300_seconds(deployment, model, error):
+    set_up(deployment, breaker=Breaker(enabled=False))
+    asking = deployment.with_processors(AskOne)
+    refuse(model, error)
+    _, shard = begun(asking, "ask-one", max_tries=1)
+    waits = []
+    for _ in range(9):
+        asking.channels._known.clear()  # each attempt is another environment's
+        waits.append(asking.process(shard).seconds)
+        asking.clock.advance(seconds=waits[-1])
+    assert waits == [1 if error.retry_after else 5, 10, 20, 40, 80, 160, 300, 300, 300]
+    model.trouble = {"line 0007": [error] * 2}
+    assert asking.process(shard).seconds == waits[0]  # it has answered
+
+
+def test_a_worker_that_has_left_often_stays_away_for_longer_each_time_too(deployment, model, monkeypatch):
+    monkeypatch.setattr(shard_run, "STAYS_AFTER", 0)
+    set_up(deployment, breaker=Breaker(enabled=False))
+    asking = deployment.with_processors(AskOne)
+    refuse(model, ProviderBusy("429"))
+    _, shard = begun(asking, "ask-one", max_tries=1)
+    began = asking.clock.monotonic()
+    outcome = asking.process(shard)
+    assert (outcome.outcome, outcome.seconds) == ("wait", 80)  # 5, 10, 20 and 40 were slept
+    assert asking.clock.monotonic() - began == pytest.approx(75, abs=2)
+    asking.clock.advance(seconds=outcome.seconds)
+    assert asking.process(shard).seconds == 160
 
 
 def test_what_a_shard_waits_for_is_in_its_record_while_nobody_works_on_it(asking, model):

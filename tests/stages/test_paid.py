@@ -10,6 +10,7 @@ from backhaul.model.interruption import Interrupted, InterruptReason
 from backhaul.model.job import JobRef
 from backhaul.model.limit import SECOND, Rate
 from backhaul.model.money import DOLLAR
+from backhaul.model.waits import MAX_SLEEP
 from backhaul.paid import channels as channel_module
 from backhaul.paid.breaker.breaker import Breaker
 from backhaul.paid.budget.budget import Budget
@@ -18,7 +19,6 @@ from backhaul.paid.calls import PaidCalls
 from backhaul.paid.channels import Channels, rate_of
 from backhaul.paid.limit.limiter import Limiter
 from backhaul.paid.limit.rule import LOOK
-from backhaul.paid.reservations import MAX_SLEEP
 from backhaul.providers import (
     Answer,
     Chat,

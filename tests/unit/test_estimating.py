@@ -21,8 +21,8 @@ from backhaul.estimate.estimate import (
 )
 from backhaul.estimate.prices import MIB, AwsUse, JobShape, aws_use
 from backhaul.model.shard import plan_shards, shards_for
+from backhaul.model.waits import MAX_SLEEP
 from backhaul.paid.channels import rate_of
-from backhaul.paid.reservations import MAX_SLEEP
 from backhaul.plugin.processor import Expected
 from backhaul.providers import Provider
 from backhaul.reading import Chunk

@@ -17,10 +17,10 @@ import pytest
 import urllib3
 
 from backhaul import Permanent, Transient, UnsuitableInput
+from backhaul.model import waits
 from backhaul.model.errors import BackhaulError, InvalidProcessor
 from backhaul.model.transience import is_transient
-from backhaul.worker import retry
-from backhaul.worker.retry import MAX_BACKOFF, MAX_WAIT, delay_before
+from backhaul.model.waits import MAX_ASKED, MAX_BACKOFF, delay_before
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 REQUEST = httpx.Request("POST", "https://api.example.com/v1/ask")
@@ -206,7 +206,7 @@ def test_the_processors_own_word_comes_first():
 @pytest.fixture
 def longest(monkeypatch):
     """Let the jitter always be as long as it may."""
-    monkeypatch.setattr(retry, "_random", SimpleNamespace(uniform=lambda _, most: most))
+    monkeypatch.setattr(waits, "_random", SimpleNamespace(uniform=lambda _, most: most))
 
 
 def test_waits_double_until_a_minute(longest):
@@ -230,9 +230,9 @@ def test_jitter_is_full():
         ("1.5", 1.5),
         (format_datetime(NOW + timedelta(seconds=45), usegmt=True), 45),
         (format_datetime(NOW - timedelta(seconds=45), usegmt=True), 0),
-        (format_datetime(NOW + timedelta(days=3), usegmt=True), MAX_WAIT),
-        ("86400", MAX_WAIT),
-        ("inf", MAX_WAIT),
+        (format_datetime(NOW + timedelta(days=3), usegmt=True), MAX_ASKED),
+        ("86400", MAX_ASKED),
+        ("inf", MAX_ASKED),
         ("-5", 0),
         ("nan", 0),
         ("soon", 0),
@@ -241,18 +241,18 @@ def test_jitter_is_full():
     ],
 )
 def test_what_the_provider_asks_for_is_waited_within_reason(monkeypatch, client, said, seconds):
-    monkeypatch.setattr(retry, "_random", SimpleNamespace(uniform=lambda *_: 0.0))
+    monkeypatch.setattr(waits, "_random", SimpleNamespace(uniform=lambda *_: 0.0))
     assert delay_before(1, client(429, {"Retry-After": said}), NOW) == seconds
 
 
 def test_aws_may_ask_too(monkeypatch):
-    monkeypatch.setattr(retry, "_random", SimpleNamespace(uniform=lambda *_: 0.0))
+    monkeypatch.setattr(waits, "_random", SimpleNamespace(uniform=lambda *_: 0.0))
     assert delay_before(1, aws("SlowDown", 503, {"retry-after": "7"}), NOW) == 7
 
 
-@pytest.mark.parametrize(("asked", "seconds"), [(None, 0), (12, 12), (0.25, 0.25), (10**9, MAX_WAIT), (-1, 0)])
+@pytest.mark.parametrize(("asked", "seconds"), [(None, 0), (12, 12), (0.25, 0.25), (10**9, MAX_ASKED), (-1, 0)])
 def test_a_processor_may_say_how_long_to_wait(monkeypatch, asked, seconds):
-    monkeypatch.setattr(retry, "_random", SimpleNamespace(uniform=lambda *_: 0.0))
+    monkeypatch.setattr(waits, "_random", SimpleNamespace(uniform=lambda *_: 0.0))
     assert delay_before(1, Transient("busy", retry_after=asked), NOW) == seconds
 
 
