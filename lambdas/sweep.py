@@ -37,6 +37,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
         objects=store.objects,
         runs=store.runs,
         slots=store.slots,
+        waits=store.waits,
+        breakers=store.breakers,
+        callbacks=store.callbacks,
         clock=clock,
     )
     if swept.mended:

@@ -170,6 +170,9 @@ class Crowd:
             objects=store.objects,
             runs=cast(RunStore, self._runs),
             slots=store.slots,
+            waits=store.waits,
+            breakers=store.breakers,
+            callbacks=store.callbacks,
             clock=self._clock,
         )
         self._report.violations += map(repr, swept.problems)

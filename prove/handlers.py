@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 
 from backhaul.model.job import JobRef
-from backhaul.model.task import RunTask, ShardTask
+from backhaul.model.task import ParkTask, RunTask, ShardTask
+from backhaul.stages import wake as waking
 from backhaul.stages.announce import Change, announce
 from backhaul.stages.command import cancel, redrive
 from backhaul.stages.conclude import cause_of, conclude_run, conclude_shard
 from backhaul.stages.dispatch import dispatch, hand_on, uploads_in
 from backhaul.stages.merge import merge
+from backhaul.stages.park import park
 from backhaul.stages.plan import plan
 from backhaul.stages.process import process
 from backhaul.stages.submit import Submission, submit
@@ -57,6 +59,21 @@ def run_process(invocation: Invocation, world: Surroundings) -> dict[str, Any]:
     outcome = stage(process, ShardTask.from_state(invocation.event), invocation=invocation, world=world)
     state: dict[str, Any] = outcome.to_state()
     return state
+
+
+def run_park(invocation: Invocation, world: Surroundings) -> None:
+    """A Map child's state while it waits."""
+    stage(park, ParkTask.from_state(invocation.event), invocation=invocation, world=world)
+
+
+def run_wake(invocation: Invocation, world: Surroundings) -> dict[str, Any]:
+    """A batch of both tables' streams."""
+    changes = [
+        waking.Change(number, {"pk": image["pk"], "sk": image["sk"]}, before, after)
+        for number, before, after in invocation.event["changes"]
+        for image in [after or before]
+    ]
+    return {"failed": stage(waking.wake, changes, invocation=invocation, world=world).unfinished}
 
 
 def run_merge(invocation: Invocation, world: Surroundings) -> dict[str, Any]:
@@ -109,6 +126,8 @@ HANDLERS: dict[str, tuple[float, Callable[[Invocation, Surroundings], Any]]] = {
     "dispatch": (30.0, run_dispatch),
     "plan": (300.0, run_plan),
     "process": (300.0, run_process),
+    "park": (30.0, run_park),
+    "wake": (30.0, run_wake),
     "merge": (900.0, run_merge),
     "conclude": (30.0, run_conclude),
     "announce": (30.0, run_announce),

@@ -106,9 +106,12 @@ def failures_in(answer: Any, every: set[str]) -> set[str]:
 
 @dataclass
 class Stream:
-    """The jobs table's stream: in the order of the writes, again and again until the function takes them."""
+    """What a function reads of the tables' streams: in the order of the writes, again until the function takes them."""
 
     world: Surroundings
+    function: str = "announce"
+    passes: Callable[[Change, str], bool] = lambda change, jobs: change.sk == "JOB" and change.table == jobs
+    """The filter, which is told the name of the jobs table."""
     doubled: float = 0.0
     """Share of the batches that are delivered twice."""
     records: list[tuple[str, dict[str, Any], dict[str, Any]]] = field(default_factory=list)
@@ -117,8 +120,8 @@ class Stream:
     _reading: bool = False
 
     def note(self, change: Change) -> None:
-        """Take in a change of an item; only those of jobs pass the filter."""
-        if change.sk != "JOB" or change.after is None or change.table != self.world.settings.jobs_table:
+        """Take in a change of an item, if it passes the filter."""
+        if change.after is None or not self.passes(change, self.world.settings.jobs_table):
             return
         images = self.world.tables.images(change)
         self.records.append((f"{len(self.records) + 1:021d}", *images))
@@ -152,10 +155,18 @@ class Stream:
 
     def _call(self, batch: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> str | None:
         try:
-            failed: str | None = self.world.functions.call("announce", {"changes": batch})["failed"]
+            failed: str | None = self.world.functions.call(self.function, {"changes": batch})["failed"]
         except FunctionFailed:
             return batch[0][0]
         return failed
+
+
+def is_for_sleepers(change: Change, jobs: str) -> bool:
+    """Return whether a change passes the filters of `stacks/waking.py`."""
+    after = change.after or {}
+    if change.sk == "JOB" and change.table == jobs:
+        return after.get("state") == "RUNNING" and "stop" in after
+    return change.sk == "PROVIDER" or (change.sk == "BREAKER" and after.get("state") == "closed")
 
 
 @dataclass

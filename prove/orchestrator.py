@@ -16,6 +16,8 @@ from prove.surroundings import Surroundings
 DEADLINE_SECONDS = 8 * 24 * 3600.0
 MAX_PAYLOAD = 262_144
 MAX_EVENTS = 25_000
+MAX_UNWOKEN = 10
+"""Seconds of the longest wait that is not parked."""
 _RETRIES = 5
 _PATIENT_RETRIES = 1000
 _PATIENT = frozenset(
@@ -41,6 +43,18 @@ class Execution:
     actors: list[Actor] = field(default_factory=list)
     events: int = 0
     """Length of its own history; each Map child has one of its own."""
+    transitions: int = 0
+    """States that it has entered, and tries of them that were made again: what Step Functions charges."""
+
+
+@dataclass
+class Callback:
+    """A wait that ends when its token is answered."""
+
+    actor: Actor
+    waits: bool = False
+    """Whether its actor does nothing but wait for it."""
+    is_over: bool = False
 
 
 @dataclass
@@ -51,6 +65,12 @@ class Orchestrator:
     concurrency: int = 3
     executions: dict[str, Execution] = field(default_factory=dict)
     ended_badly: Callable[[Execution], None] = lambda _: None
+    callbacks: dict[str, Callback] = field(default_factory=dict)
+    """By token, the waits that stand."""
+    transitions: int = 0
+    """Of all executions and their children."""
+    loses_time_outs: bool = False
+    """Whether waits that nobody ends stand for ever, as those of the local cloud do."""
     map_fails_after: float | None = None
     """Seconds after which every map fails as a whole; none: never."""
 
@@ -59,6 +79,8 @@ class Orchestrator:
         request = call.request
         if call.operation == "StartExecution":
             return self._start(request["name"], request["input"])
+        if call.operation == "SendTaskSuccess":
+            return self._answer(request["taskToken"])
         name = request["executionArn"].rpartition(":")[2]
         call.subject = name
         execution = self.executions.get(name)
@@ -86,6 +108,15 @@ class Orchestrator:
                 simulation.spawn("deadline", lambda: self._end(execution, "TIMED_OUT", "", ""), delay=DEADLINE_SECONDS)
             )
         return {"executionArn": self._arn(name), "startDate": 0}
+
+    def _answer(self, token: str) -> dict[str, Any]:
+        callback = self.callbacks.get(token)
+        if callback is None or callback.is_over:
+            raise Refused("TaskTimedOut", "Task Timed Out: 'Provided task does not exist anymore'")
+        callback.is_over = True
+        if callback.waits:
+            self.world.simulation.wake(callback.actor)
+        return {}
 
     def _describe(self, execution: Execution) -> dict[str, Any]:
         found = {"executionArn": self._arn(execution.name), "status": execution.status, "startDate": 0}
@@ -172,18 +203,51 @@ class Orchestrator:
         try:
             while True:
                 last = self._task(child, "process", order)
-                if last["outcome"] == "wait":
-                    self.world.simulation.sleep(last["seconds"])
-                    child.events += 2
-                elif last["outcome"] != "continue":
+                self._enter(child)
+                if last["outcome"] not in ("wait", "continue"):
                     return
                 order = order | {"last": last}
+                if last["outcome"] == "wait" and not (
+                    last.get("timeout", 0) > MAX_UNWOKEN and self._park(child, order, last["timeout"])
+                ):
+                    self._enter(child)
+                    self.world.simulation.sleep(last["seconds"])
+                    child.events += 2
         except FunctionFailed as failed:
             self._task(child, "conclude", order | _error(failed))
+
+    def _park(self, child: Execution, order: dict[str, Any], seconds: float) -> bool:
+        """Wait until the token is answered or the time is over; false if the token could not be stored."""
+        for tried in range(_RETRIES + 1):
+            self._enter(child)
+            child.events += 6
+            token = f"token-{len(self.callbacks) + 1}"
+            callback, ends = Callback(self.world.simulation.acting()), self.world.simulation.time + seconds
+            self.callbacks[token] = callback
+            try:
+                self.world.functions.call("park", {"token": token, "state": order})
+            except FunctionFailed as failed:
+                callback.is_over = True
+                self.world.network.note(f"park of {child.name}: {failed}")
+                if tried < _RETRIES:
+                    delay = min(2.0 ** min(tried, 6), 60.0)
+                    self.world.simulation.sleep(self.world.simulation.random.uniform(0.0, delay))
+                continue
+            if not callback.is_over:
+                callback.waits = True
+                self.world.simulation.sleep(1e9 if self.loses_time_outs else ends - self.world.simulation.time)
+            callback.is_over, callback.waits = True, False
+            return True
+        return False
+
+    def _enter(self, execution: Execution) -> None:
+        execution.transitions += 1
+        self.transitions += 1
 
     def _task(self, execution: Execution, name: str, state: dict[str, Any]) -> Any:
         tried = {True: 0, False: 0}
         while True:
+            self._enter(execution)
             execution.events += 5
             if execution.events > MAX_EVENTS:
                 raise FunctionFailed("States.Runtime", "The execution reached the maximum number of history events.")

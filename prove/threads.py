@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 from unittest import mock
 
+from backhaul.model import waits
 from backhaul.model.interruption import Interrupted, InterruptReason
 from backhaul.paid import calls, reservations, single_flight
 from backhaul.paid.breaker import breaker
@@ -17,7 +18,7 @@ from backhaul.paid.budget import budget, rule
 from backhaul.paid.limit import limiter
 from backhaul.plugin import ordered_threads
 from backhaul.store import providers
-from backhaul.worker import retry, stored_journal, watchdog
+from backhaul.worker import stored_journal, watchdog
 from backhaul.worker.interrupter import Interrupter
 from prove.scheduler import Actor, Simulation
 
@@ -170,7 +171,7 @@ _THREADED = (
     providers,
 )
 """Whose threads are actors, and whose locks one may hold while it waits for a store."""
-_JITTERING = (retry, rule, breaker, limiter)
+_JITTERING = (waits, rule, breaker, limiter)
 
 
 @contextmanager

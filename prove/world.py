@@ -17,7 +17,7 @@ from prove.faults import Fault
 from prove.functions import FunctionFailed, Functions
 from prove.handlers import HANDLERS
 from prove.history import Call, Final, History
-from prove.messages import Bus, Intake, Stream
+from prove.messages import Bus, Intake, Stream, is_for_sleepers
 from prove.network import Network, Refused
 from prove.orchestrator import Orchestrator
 from prove.scheduler import Actor, Killed, Simulation
@@ -55,6 +55,7 @@ class World:
         self.runs = Orchestrator(self)
         self.intake = Intake(self)
         self.stream = Stream(self)
+        self.sleepers = Stream(self, "wake", is_for_sleepers)
         self.bus = Bus(self)
         self.vendor = Vendor(self, self.functions)
         self.dead_letters: list[str] = []
@@ -67,7 +68,7 @@ class World:
         self.runs.ended_badly = self.bus.run_ended_badly
         self.network.models = {"sfn": self.runs.answer, "eventbridge": self.bus.answer, "sqs": self._queue}
         self.bus.job_ended = self._hand_on
-        self.network.written.append(self.stream.note)
+        self.network.written += [self.stream.note, self.sleepers.note]
 
     def inject(self, *faults: Fault) -> None:
         """Let these faults happen from now on."""

@@ -93,6 +93,6 @@ def _role(
             allow("logs:CreateLogStream", "logs:PutLogEvents", on=logs.log_group_arn),
             *tracing,
         ],
-        patterns="X-Ray knows no narrower resource. Every other pattern names one kind of object or execution "
-        "of any job: jobs are made at run time.",
+        patterns="X-Ray and task tokens know no narrower resource. Every other pattern names one kind of object or "
+        "execution of any job: jobs are made at run time.",
     )

@@ -18,6 +18,14 @@ def allow(*actions: str, on: str | Sequence[str], conditions: Mapping[str, Any] 
     return iam.PolicyStatement(actions=list(actions), resources=resources, conditions=conditions)
 
 
+def end_waits() -> iam.PolicyStatement:
+    """Return the grant that lets its bearer end waits of the state machine: IAM knows no narrower resource for it.
+
+    Only who has a wait's token can end it, and those are in the flow table.
+    """
+    return allow("states:SendTaskSuccess", on="*")
+
+
 def describe_stack(stack: Stack) -> iam.PolicyStatement:
     """Return the grant that lets its bearer read the stack's outputs: where `--stack NAME` leads."""
     arn = stack.format_arn(service="cloudformation", resource="stack", resource_name=f"{stack.stack_name}/*")

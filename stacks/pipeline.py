@@ -20,6 +20,7 @@ from stacks.operators import Operators
 from stacks.recovery import Recovery
 from stacks.stage import DeploymentSettings
 from stacks.storage import Storage
+from stacks.waking import Waking
 from stacks.workers import Workers
 from stacks.workflow import Workflow
 
@@ -64,6 +65,7 @@ class Pipeline(Stack):
         )
         announcements.wake_at_job_end(intake.dispatch)  # a slot is free, and the next job may start
         recovery = Recovery(self, "recovery", storage=storage, workflow=workflow, functions=functions)
+        Waking(self, "waking", storage=storage, functions=functions)
         Commands(self, "commands", api=api, storage=storage, workflow=workflow, functions=functions)
         alarms = Alarms(self, "alarms", stage=stage, dead_letters=dead_letters.queues, sweep=recovery.sweep)
         operators = Operators(

@@ -11,7 +11,7 @@ from constructs import Construct
 
 from backhaul.store.job_index import DUE, QUEUED, QUEUED_BY_TENANT
 from stacks.function import Functions
-from stacks.grants import allow
+from stacks.grants import allow, end_waits
 from stacks.review import accept
 from stacks.storage import Storage
 from stacks.workflow import Workflow
@@ -46,6 +46,14 @@ class Recovery(Construct):
                 allow("dynamodb:Query", on=[storage.index(each) for each in (DUE, QUEUED, QUEUED_BY_TENANT)]),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem", on=storage.flow.table_arn),
+                # Shards that wait, and whose wait is over.
+                allow(
+                    "dynamodb:Query",
+                    "dynamodb:DeleteItem",
+                    on=storage.flow.table_arn,
+                    conditions=storage.only_items("WAITS#*"),
+                ),
+                end_waits(),
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
                 allow("states:DescribeExecution", "states:StopExecution", on=workflow.executions),
                 allow("s3:GetObject", on=storage.objects("input/data")),

@@ -13,6 +13,7 @@ from aws_cdk import aws_logs as logs
 
 from backhaul.model.errors import InvalidRequest
 from backhaul.model.money import nanodollars
+from backhaul.model.waits import MAX_UNWOKEN
 from backhaul.operations import lambda_quota
 
 GIB = 1024**3
@@ -163,6 +164,12 @@ class DeploymentSettings:
     def runs_on_host(self) -> bool:
         """Whether functions run on this machine's Python, as the local cloud's do, and need its wheels."""
         return self.stage == "local"
+
+    @property
+    def longest_plain_wait(self) -> int:
+        """Seconds of a shard's longest wait that nobody can end. A parked one has no time-out on the local cloud, where
+        the sweep ends it up to a minute late."""
+        return 60 if self.stage == "local" else MAX_UNWOKEN
 
     @property
     def knows_leading_keys(self) -> bool:

@@ -13,7 +13,7 @@ from constructs import Construct
 
 from backhaul.model.settings import Settings
 from stacks.function import WHOLE_CPU, Functions
-from stacks.grants import allow
+from stacks.grants import allow, end_waits
 from stacks.stage import DeploymentSettings
 from stacks.storage import Storage
 
@@ -44,7 +44,8 @@ class Workers(Construct):
         settling = replace(failing, flow_table=storage.flow.table_name)
         self.merge = self._merge(storage, functions, settling, failed_chunks)
         self.conclude = self._conclude(storage, functions)
-        self.all = (self.plan, self.process, self.merge, self.conclude)
+        self.park = self._park(storage, functions)
+        self.all = (self.plan, self.process, self.merge, self.conclude, self.park)
 
     def _plan(self, storage: Storage, functions: Functions, settings: Settings) -> lambda_.Function:
         return functions.declare(
@@ -120,6 +121,30 @@ class Workers(Construct):
             "conclude",
             settings=Settings(jobs_table=storage.jobs.table_name),
             grants=[allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=storage.jobs.table_arn)],
+            timeout=Duration.seconds(30),
+        )
+
+    def _park(self, storage: Storage, functions: Functions) -> lambda_.Function:
+        return functions.declare(
+            self,
+            "park",
+            settings=Settings(jobs_table=storage.jobs.table_name, flow_table=storage.flow.table_name),
+            grants=[
+                allow("dynamodb:GetItem", on=storage.jobs.table_arn),
+                # What a wait is compared with: it may have changed before the token was stored.
+                allow(
+                    "dynamodb:GetItem",
+                    on=storage.flow.table_arn,
+                    conditions=storage.only_items("PROVIDER#*", "BREAKER#*"),
+                ),
+                allow(
+                    "dynamodb:PutItem",
+                    "dynamodb:DeleteItem",
+                    on=storage.flow.table_arn,
+                    conditions=storage.only_items("WAITS#*"),
+                ),
+                end_waits(),
+            ],
             timeout=Duration.seconds(30),
         )
 

@@ -147,11 +147,40 @@ class Workflow(Construct):
         process.next(
             sfn.Choice(self, "finished?")
             .when(sfn.Condition.string_equals("$.last.outcome", "continue"), process)
+            .when(self._is_long, self._park(process, wait))
             .when(sfn.Condition.string_equals("$.last.outcome", "wait"), wait.next(process))
             .otherwise(sfn.Succeed(self, "done"))
         )
         _catch(process, self._task("conclude_shard", self._workers.conclude))
         return process
+
+    @property
+    def _is_long(self) -> sfn.Condition:
+        """Whether the wait is to be parked. Code of an older asset does not say for how long."""
+        timeout = "$.last.timeout"
+        longer = sfn.Condition.number_greater_than(timeout, self._stage.longest_plain_wait)
+        return sfn.Condition.and_(sfn.Condition.is_present(timeout), longer)
+
+    def _park(self, process: tasks.LambdaInvoke, wait: sfn.Wait) -> sfn.IChainable:
+        """Wait until somebody answers the token, which the function stores where whoever changes something finds it.
+
+        A shard whose token cannot be stored waits all the same.
+        """
+        park = tasks.LambdaInvoke(
+            self,
+            "park",
+            lambda_function=self._workers.park,
+            integration_pattern=sfn.IntegrationPattern.WAIT_FOR_TASK_TOKEN,
+            payload=sfn.TaskInput.from_object({"token": sfn.JsonPath.task_token, "state": sfn.JsonPath.entire_payload}),
+            task_timeout=sfn.Timeout.at("$.last.timeout"),
+            retry_on_service_exceptions=False,
+            result_path=sfn.JsonPath.DISCARD,
+        )
+        park.add_retry(errors=["States.Timeout"], max_attempts=0)  # the wait is over
+        _retry(park, ["States.ALL"])
+        park.add_catch(process, errors=["States.Timeout"], result_path=sfn.JsonPath.DISCARD)
+        park.add_catch(wait, errors=["States.ALL"], result_path=sfn.JsonPath.DISCARD)
+        return park.next(process)
 
     def _task(self, name: str, function: lambda_.IFunction, **options: Any) -> tasks.LambdaInvoke:
         task = tasks.LambdaInvoke(

@@ -24,6 +24,12 @@ def is_past_deadline(job: Job, now: datetime) -> bool:
     return job.deadline_at is not None and now > job.deadline_at
 
 
+def stop_at_deadline(job: Job, now: datetime) -> Stop:
+    """Return the request that ends the run of a job that is past its deadline."""
+    cause = Cause("deadline_passed", f"The job's deadline of {job.policy.deadline_seconds:,} s has passed.")
+    return Stop(StopKind.DEADLINE, cause, now)
+
+
 def ignores_stop(job: Job, now: datetime) -> bool:
     """Return whether the job was asked to stop so long ago that it will not by itself."""
     return job.stop is not None and now - job.stop.at > MAX_STOP
@@ -78,8 +84,7 @@ class Reconciler:
 
     def keep_deadline(self, job: Job) -> Job:
         """Ask a job that is past its deadline to stop; return it as it now stands."""
-        cause = Cause("deadline_passed", f"The job's deadline of {job.policy.deadline_seconds:,} s has passed.")
-        return self.jobs.request_stop(job, Stop(StopKind.DEADLINE, cause, self.clock.now()))
+        return self.jobs.request_stop(job, stop_at_deadline(job, self.clock.now()))
 
     def enforce_stop(self, job: Job) -> str:
         """End the run of a job that was asked to stop and did not."""

@@ -24,15 +24,17 @@ class InterruptReason(StrEnum):
 class Interrupted(BaseException):
     """A processor's code was ended from outside; not an `Exception`, so that no processor catches it by mistake."""
 
-    def __init__(self, reason: InterruptReason, seconds: float = 0.0, what: str = "") -> None:
+    def __init__(self, reason: InterruptReason, seconds: float = 0.0, what: str = "", provider: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.seconds = seconds
         """How long the record is to wait, before it is tried again as if it had not been."""
         self.what = what
         """What it waits for, in words."""
+        self.provider = provider
+        """The provider that it waits for, where it waits for one."""
 
 
-def wait_outside(seconds: float, what: str) -> NoReturn:
+def wait_outside(seconds: float, what: str, provider: str = "") -> NoReturn:
     """End a processor's code until so many seconds have passed, because of what it waits for."""
-    raise Interrupted(InterruptReason.WAIT, seconds, what)
+    raise Interrupted(InterruptReason.WAIT, seconds, what, provider)

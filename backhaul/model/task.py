@@ -10,6 +10,7 @@ import msgspec
 
 from backhaul.model.errors import MalformedMessage
 from backhaul.model.job import JobRef
+from backhaul.model.parking import Parking
 from backhaul.model.shard import Shard
 from backhaul.model.versions import StoredRecord, upgraded
 
@@ -56,6 +57,30 @@ class ShardTask:
             raise MalformedMessage(f"What a worker is to do is not what the run hands on: {error}.") from None
 
 
+@dataclass(frozen=True)
+class ParkTask:
+    """Which shard is to wait, by which token its wait can be ended, and for what it waits."""
+
+    job: JobRef
+    run: int
+    shard: int
+    token: str
+    parking: Parking
+
+    @classmethod
+    def from_state(cls, event: Mapping[str, Any]) -> ParkTask:
+        """Read a Map child's state, and the token beside it."""
+        state = event.get("state", {})
+        task = ShardTask.from_state(state)
+        try:
+            last = msgspec.convert(state.get("last", {}), _Last)
+            token = msgspec.convert(event.get("token"), str)
+        except msgspec.ValidationError as error:
+            raise MalformedMessage(f"How a shard is to wait is not what a worker said: {error}.") from None
+        parking = Parking(last.timeout, last.provider, last.epoch, last.settings)
+        return cls(task.job, task.run, task.shard.index, token, parking)
+
+
 class _Order(msgspec.Struct, frozen=True):
     tenant: str
     job_id: str
@@ -65,3 +90,7 @@ class _Order(msgspec.Struct, frozen=True):
 class _Last(msgspec.Struct, frozen=True):
     attempt: int = 0
     overtaken: bool = False
+    timeout: int = 0
+    provider: str = ""
+    epoch: int = 0
+    settings: str = ""

@@ -14,6 +14,7 @@ import msgspec
 from backhaul.model.errors import Transient
 from backhaul.model.interruption import Interrupted, InterruptReason, wait_outside
 from backhaul.model.limit import Reservation
+from backhaul.model.parking import Parking
 from backhaul.model.waits import AGAIN_SECONDS, stay_away
 from backhaul.paid.answer_cache import AnswerCache
 from backhaul.paid.breaker.rule import CallResult, OpenBreaker, Permit, Probe
@@ -122,7 +123,10 @@ class PaidCalls:
         return self._under_way.begin()
 
     def _ask(self, name: str, request: Request, key: str, estimate: Usage | None, more: float) -> Paid:
-        channel = self._used[name] = self._channel(name)
+        channel = self._channel(name)
+        if self._used.get(name) is not channel:
+            channel.breaker.disown()
+            self._used[name] = channel
         provider = channel.provider
         if self._cache and (known := self._cache.find(provider, request)):
             self._budget.count(name, ProviderUsage(saved=provider.cost(known.usage)))
@@ -167,6 +171,15 @@ class PaidCalls:
                 channel.limiter.settle()
         self._budget.leave()
 
+    def parking(self, provider: str, seconds: int) -> Parking:
+        """Return how a shard is to wait that this attempt leaves because of a provider, or of none; after `leave`."""
+        channel = self._used.get(provider)
+        if channel is None:
+            return Parking(seconds)
+        breaker, settings = channel.breaker, channel.provider.fingerprint()
+        stay = breaker.stay(seconds) if channel.provider.breaker.enabled else seconds
+        return Parking(math.ceil(stay), provider, breaker.state.epoch, settings)
+
     def give_up(self) -> None:
         """Settle what can be: the attempt ends by an exception. What is not is found by who comes next."""
         if self._left > 0:
@@ -197,7 +210,7 @@ class PaidCalls:
     ) -> tuple[Permit | Probe | None, Reservation | None]:
         permit = channel.breaker.may_call() if channel.provider.breaker.enabled else None
         if isinstance(permit, OpenBreaker):
-            wait_outside(permit.seconds, permit.reason)
+            wait_outside(permit.seconds, permit.reason, channel.provider.name)
         try:
             return permit, self.reservations.wait(channel, expected.input_tokens + expected.output_tokens, more)
         except BaseException:
@@ -268,7 +281,7 @@ class PaidCalls:
                 self._refused_at[name] = self._clock.monotonic()
             refusals = self.refusals[name]
         # What it asks for is believed once; who came back when it said, and was refused again, stays away for longer.
-        wait_outside(asked if asked and refusals == 1 else max(asked or 0.0, stay_away(refusals)), what)
+        wait_outside(asked if asked and refusals == 1 else max(asked or 0.0, stay_away(refusals)), what, name)
 
     def _settle(self, hold: Hold, provider: Provider, outcome: CallOutcome) -> None:
         taken = outcome.taken or Usage(0)

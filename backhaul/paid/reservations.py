@@ -77,13 +77,13 @@ class Reservations:
         what = f"{name} has no room under its limit"
         reservation = self._kept_reservation(name, limiter) or limiter.ask(tokens, more)
         if isinstance(reservation, Refusal):
-            wait_outside(reservation.seconds, what)
+            wait_outside(reservation.seconds, what, name)
         seconds = limiter.seconds_until(reservation)
         if seconds > MAX_SLEEP or seconds >= self._left():
             with self._lock:
                 self._reservations.setdefault(name, []).append(reservation)
             # It takes a moment to come back, and the rest is slept: who comes late is late in another's time.
-            wait_outside(max(math.floor(seconds - MAX_SLEEP / 2), 1), what)
+            wait_outside(max(math.floor(seconds - MAX_SLEEP / 2), 1), what, name)
         with self._lock:
             self.slept += seconds
             self.longest_sleep = max(self.longest_sleep, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
@@ -92,6 +93,10 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, om
     def cost(self, usage: Usage) -> int:
         """Return what a call cost, in nanodollars."""
         return cost_of((usage.input_tokens, self.price_input), (usage.output_tokens, self.price_output))
+
+    def fingerprint(self) -> str:
+        """Return a text that is the same for the same settings, and for no others."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
 
 
 def parse_provider(values: Mapping[str, Any]) -> Provider:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from backhaul.admission.reconciler import is_past_deadline, stop_at_deadline
 from backhaul.model.clock import Clock
 from backhaul.model.job import Job, JobState
 from backhaul.model.outage import outages_as_unavailable
@@ -35,6 +36,8 @@ def process(
     even be claimed, and `Superseded` when a later run has it.
     """
     job = store.jobs.get(task.job)
+    if _is_wanted(job, task) and is_past_deadline(job, clock.now()):  # the sweep would say so within a minute
+        job = store.jobs.request_stop(job, stop_at_deadline(job, clock.now()))
     if job.input is None or not _is_wanted(job, task):
         return Outcome("done", Work(job.processor))
     if task.overtaken and store.shards.get(task.job, task.shard.index).is_alive(clock.now()):

@@ -11,10 +11,21 @@ from datetime import timedelta
 from backhaul.admission.admission import CHECK_EVERY
 from backhaul.admission.reconciler import MAX_STOP, Reconciler, ignores_stop, is_past_deadline, lost
 from backhaul.admission.salvage import salvage
+from backhaul.admission.waker import AlarmClock, Waker
 from backhaul.model.clock import Clock
 from backhaul.model.job import Job, JobRef, JobState
 from backhaul.model.task import RunTask
-from backhaul.store import JobStore, ObjectStore, RunStatus, RunStore, ShardStore, SlotStore
+from backhaul.store import (
+    BreakerStore,
+    Callbacks,
+    JobStore,
+    ObjectStore,
+    RunStatus,
+    RunStore,
+    ShardStore,
+    SlotStore,
+    WaitStore,
+)
 from backhaul.store.job_index import Problems
 
 MAX_JOBS = 100
@@ -49,7 +60,16 @@ class Swept:
 
 
 def sweep(
-    *, jobs: JobStore, shards: ShardStore, objects: ObjectStore, runs: RunStore, slots: SlotStore, clock: Clock
+    *,
+    jobs: JobStore,
+    shards: ShardStore,
+    objects: ObjectStore,
+    runs: RunStore,
+    slots: SlotStore,
+    waits: WaitStore,
+    breakers: BreakerStore,
+    callbacks: Callbacks,
+    clock: Clock,
 ) -> Swept:
     """Look at every job that is due and every one that runs, mend what needs it, and return what was done.
 
@@ -67,7 +87,7 @@ def sweep(
             swept.note(reconciler.settle_slot(member))
     swept.mended["started"] += reconciler.admission.fill(problems=failed)
     # Last, because it reads the most: what there is no time for, the next sweep sees.
-    members = slots.get().members
+    members, alarm_clock = slots.get().members, AlarmClock(Waker(waits, callbacks), breakers, clock)
     for job in jobs.open(JobState.RUNNING, failed):
         if clock.monotonic() - began > MAX_LOOKED:
             break
@@ -75,6 +95,10 @@ def sweep(
             _look_at_running(job, reconciler, shards, swept)
             if job.ref not in members:
                 swept.note(reconciler.hold_slot(job.ref))
+            swept.mended["woken"] += alarm_clock.look_at(job)
+    for provider in alarm_clock.providers:
+        with _noted_provider(provider, problems):
+            swept.mended["woken"] += alarm_clock.look_at_provider(provider)
     problems += failed.values()
     swept.mended = +swept.mended
     return swept
@@ -97,6 +121,15 @@ def _noted(ref: JobRef, problems: list[Exception]) -> Iterator[None]:
         yield
     except Exception as problem:
         problem.add_note(f"job {ref.job_id} of tenant {ref.tenant}")
+        problems.append(problem)
+
+
+@contextmanager
+def _noted_provider(provider: str, problems: list[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as problem:
+        problem.add_note(f"provider {provider}")
         problems.append(problem)
 
 

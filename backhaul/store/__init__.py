@@ -17,6 +17,7 @@ from backhaul.store.audit import AuditLog
 from backhaul.store.breakers import BreakerStore
 from backhaul.store.budgets import BudgetStore
 from backhaul.store.bus import EventBus
+from backhaul.store.callbacks import Callbacks
 from backhaul.store.dead_letters import DeadLetterQueue
 from backhaul.store.job_index import Page
 from backhaul.store.jobs import JobStore
@@ -30,6 +31,7 @@ from backhaul.store.slots import Pause, Slots, SlotStore
 from backhaul.store.steps import StepStore
 from backhaul.store.stream import ChangeStream
 from backhaul.store.topic import AlarmTopic
+from backhaul.store.waits import WaitStore
 
 if TYPE_CHECKING:
     from backhaul.store.models import ModelStore
@@ -42,6 +44,7 @@ __all__ = [
     "AuditLog",
     "BreakerStore",
     "BudgetStore",
+    "Callbacks",
     "ChangeStream",
     "DeadLetterQueue",
     "EventBus",
@@ -61,6 +64,7 @@ __all__ = [
     "Slots",
     "StepStore",
     "Store",
+    "WaitStore",
 ]
 
 _CONFIG = Config(
@@ -141,6 +145,16 @@ class Store:
     def budgets(self) -> BudgetStore:
         """What may be spent, and what was."""
         return BudgetStore(self._guards, self._settings.require("flow_table").flow_table, self._clock)
+
+    @cached_property
+    def waits(self) -> WaitStore:
+        """The shards that wait."""
+        return WaitStore(self._dynamodb, self._settings.require("flow_table").flow_table)
+
+    @cached_property
+    def callbacks(self) -> Callbacks:
+        """What ends their waits."""
+        return Callbacks(self._make("stepfunctions", config=_CONFIG))
 
     @cached_property
     def dead_letters(self) -> DeadLetterQueue:

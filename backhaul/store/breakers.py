@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 SORT_KEY = "BREAKER"
-_PREFIX = "BREAKER#"
+PREFIX = "BREAKER#"
 _FIELDS = tuple(item.name for item in fields(BreakerState) if item.name not in {"provider", "counts"})
 _MAX_GONE = 60
 
@@ -106,7 +106,7 @@ class BreakerStore:
 
 def breaker_of(item: Item) -> BreakerState:
     """Return the breaker that an item, such as one of the stream, describes."""
-    return _state_of(item["pk"]["S"].removeprefix(_PREFIX), item)
+    return _state_of(item["pk"]["S"].removeprefix(PREFIX), item)
 
 
 def _state_of(provider: str, item: Item) -> BreakerState:
@@ -120,4 +120,4 @@ def _state_of(provider: str, item: Item) -> BreakerState:
 
 
 def _key(provider: str) -> Item:
-    return to_item({"pk": f"{_PREFIX}{provider}", "sk": SORT_KEY})
+    return to_item({"pk": f"{PREFIX}{provider}", "sk": SORT_KEY})

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 KEPT_SECONDS = 30.0
-_SORT_KEY = "PROVIDER"
+SORT_KEY = "PROVIDER"
+PREFIX = "PROVIDER#"
 Problems = list[InvalidProvider]
 """What is said of providers that cannot be read. A name, because in the class below `list` is a method."""
 
@@ -127,7 +128,7 @@ class ProviderStore:
         pages = self._client.get_paginator("scan").paginate(
             TableName=self._table,
             FilterExpression="sk = :sk AND begins_with(pk, :prefix)",
-            ExpressionAttributeValues=to_item({":sk": _SORT_KEY, ":prefix": _partition("")}),
+            ExpressionAttributeValues=to_item({":sk": SORT_KEY, ":prefix": PREFIX}),
             ConsistentRead=True,
         )
         for item in (item for page in pages for item in page["Items"]):
@@ -137,6 +138,11 @@ class ProviderStore:
                 if unreadable is None:
                     raise
                 unreadable.append(error)
+
+    def forget(self) -> None:
+        """Read each provider anew: whoever was woken may have been so because one has changed."""
+        with self._lock:
+            self._kept.clear()
 
     def _forget(self, name: str) -> None:
         with self._lock:
@@ -148,7 +154,7 @@ def _stored(item: dict[str, Any]) -> StoredProvider:
     try:
         provider = msgspec.json.decode(values["provider"], type=Provider)
     except (msgspec.DecodeError, InvalidProvider) as error:
-        name = values["pk"].removeprefix(_partition(""))
+        name = values["pk"].removeprefix(PREFIX)
         raise InvalidProvider(
             f"The provider {name!r} was stored by another version of Backhaul. Set it as a whole, with --file. {error}"
         ) from None
@@ -158,11 +164,11 @@ def _stored(item: dict[str, Any]) -> StoredProvider:
 
 
 def _partition(name: str) -> str:
-    return f"PROVIDER#{name}"
+    return f"{PREFIX}{name}"
 
 
 def _key(name: str) -> dict[str, Any]:
-    return to_item({"pk": _partition(name), "sk": _SORT_KEY})
+    return to_item({"pk": _partition(name), "sk": SORT_KEY})
 
 
 def _condition(version: str | None) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from backhaul.model.clock import Clock
 from backhaul.model.errors import Superseded
 from backhaul.model.job import Job, ObjectRef, Stop, StopKind
 from backhaul.model.outage import is_outage
+from backhaul.model.parking import Parking
 from backhaul.model.policy import time_for_work
 from backhaul.model.progress import ShardRecord, Wait
 from backhaul.model.settings import Settings
 from backhaul.model.task import ShardTask
-from backhaul.model.waits import OUTAGE_TRIES, OVERTAKEN_SECONDS, delay_before
+from backhaul.model.waits import MAX_PARKED, MAX_UNWOKEN, OUTAGE_TRIES, OVERTAKEN_SECONDS, delay_before
 from backhaul.paid.answer_cache import AnswerCache
 from backhaul.paid.budget.job_budget import budget_of, stop_for
 from backhaul.paid.budget.rule import Caps
@@ -66,6 +67,8 @@ class Attempt:
         """
         whole = time_for_work(remaining())
         end = clock.monotonic() + whole
+        if task.left:  # the shard may have been woken because a provider has changed
+            store.providers.forget()
         claimed = store.shards.claim(task.job, task.shard, task.run, expires_at=job.expires_at)
         before = _taken_up(claimed, task)
         in_work = InWork()
@@ -107,11 +110,12 @@ class Attempt:
             end = self.shard_run.run()
             kept = self.calls.keep() if end.end is not End.DONE else {}
             self.calls.leave()
-            self.commit.put_off(kept, self.calls.refusals, self._wait_of(end))
+            seconds, parking = self._parking(end)
+            self.commit.put_off(kept, self.calls.refusals, self._wait_of(end, seconds))
             after = self.commit.write(finished=self._is_finished(), handed_over=True)
         if end.fatal is not None:
             self.store.jobs.request_stop(self.job, Stop(StopKind.FAIL_FAST, end.fatal, self.clock.now()))
-        return Outcome(end.end.value, self.work(after), end.seconds, waits_for=end.what)
+        return Outcome(end.end.value, self.work(after), seconds, waits_for=end.what, parking=parking)
 
     def broken_off(self, error: Exception) -> Outcome:
         """Return what follows from an exception that ended the attempt, or raise it: a crash, which is retried."""
@@ -144,8 +148,20 @@ class Attempt:
         settled = self.commit.settled() | self.task.shard.skip
         return all(chunk.index in settled for chunk in self.task.shard.chunks)
 
-    def _wait_of(self, end: AttemptEnd) -> Wait | None:
-        return Wait(end.what, self.clock.now() + timedelta(seconds=end.seconds)) if end.what else None
+    def _parking(self, end: AttemptEnd) -> tuple[int, Parking | None]:
+        """Return after how many seconds the shard is to look again, and how it waits so that it can be woken."""
+        if end.end is not End.WAIT:
+            return end.seconds, None
+        found = self.calls.parking(end.provider, end.seconds)
+        seconds = found.seconds if found.seconds < MAX_PARKED else end.seconds
+        if self.job.deadline_at is not None:  # a second later, or it would come back too early to see that it is over
+            left = math.ceil((self.job.deadline_at - self.clock.now()).total_seconds()) + 1
+            found = replace(found, seconds=max(min(found.seconds, left), 1))
+            seconds = max(min(seconds, left), 1)
+        return seconds, found if found.seconds > MAX_UNWOKEN else None
+
+    def _wait_of(self, end: AttemptEnd, seconds: int) -> Wait | None:
+        return Wait(end.what, self.clock.now() + timedelta(seconds=seconds)) if end.what else None
 
 
 def _taken_up(claimed: ShardRecord, task: ShardTask) -> ShardRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from backhaul.model.parking import Parking
 from backhaul.model.versions import FIELD, VERSIONS, StoredRecord
 
 
@@ -34,7 +35,8 @@ class Outcome:
     """What the state machine is to do next: an outcome is a value, exceptions are for crashes.
 
     `done`: nothing is left to do here. `continue`: the time ran out, call again. `wait`: call again after
-    `seconds`. The state machine hands `work.attempt` to the next worker, who knows by it that nobody died.
+    `seconds`, or with `parking` as soon as somebody wakes the shard. The state machine hands `work.attempt` to the
+    next worker, who knows by it that nobody died.
     """
 
     outcome: Literal["done", "continue", "wait"]
@@ -44,16 +46,24 @@ class Outcome:
     """Whether another worker has the shard: the next worker leaves the shard alone while that one is alive."""
     waits_for: str = ""
     """What the shard waits for, in words."""
+    parking: Parking | None = None
+    """How it waits so that it can be woken, unless the wait is too short for that, or is for a store of ours."""
 
     def to_state(self) -> dict[str, object]:
         """Return what the state machine keeps of it, and hands to the next worker.
 
         Executions that began before a deployment follow their old definition: it must know each outcome.
         """
+        # An execution that began before an update knows neither time-out nor provider: it waits for `seconds`.
+        parking = self.parking or Parking(0)
         return {
             FIELD: VERSIONS[StoredRecord.OUTCOME],
             "outcome": self.outcome,
             "seconds": self.seconds,
             "attempt": self.work.attempt,
             "overtaken": self.overtaken,
+            "timeout": parking.seconds,
+            "provider": parking.provider,
+            "epoch": parking.epoch,
+            "settings": parking.settings,
         }

@@ -46,6 +46,8 @@ class AttemptEnd:
     fatal: Cause | None = None
     what: str = ""
     """What the shard waits for, in words."""
+    provider: str = ""
+    """The provider that it waits for, where it waits for one."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ class ShardRun:
         if is_brief and fits:
             return self._stay(error.seconds)
         if error.reason is InterruptReason.WAIT and error.seconds:
-            return AttemptEnd(End.WAIT, math.ceil(error.seconds), what=error.what)
+            return AttemptEnd(End.WAIT, math.ceil(error.seconds), what=error.what, provider=error.provider)
         return AttemptEnd(End.CONTINUE)  # it takes more time than is left
 
     def _stay(self, seconds: float) -> AttemptEnd | None:

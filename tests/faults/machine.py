@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from prove.functions import FunctionFailed
@@ -17,7 +19,7 @@ _KNOWN = {
     "Wait": {"Seconds", "SecondsPath", "Next"},
     "Succeed": set(),
     "Fail": {"ErrorPath", "CausePath"},
-    "Task": {"Resource", "ResultPath", "Retry", "Catch", "Next", "End"},
+    "Task": {"Resource", "Parameters", "TimeoutSecondsPath", "ResultPath", "Retry", "Catch", "Next", "End"},
     "Map": {"ItemReader", "ItemSelector", "ItemProcessor", "MaxConcurrency", "ToleratedFailurePercentage", "Label"}
     | {"ResultWriter", "ResultPath", "Retry", "Catch", "Next"},
 }
@@ -80,11 +82,20 @@ class Machine:
         return found.get("Next", ""), state
 
     def _task(self, found: State, state: State) -> Any:
-        name, tried = self.functions[found["Resource"]], [0] * len(found["Retry"])
+        is_parked = found["Resource"].endswith(":lambda:invoke.waitForTaskToken")
+        resource, event = found["Resource"], state
+        if is_parked:
+            assert found["Parameters"]["Payload"] == {"token.$": "$$.Task.Token", "state.$": "$"}
+            resource = found["Parameters"]["FunctionName"]
+            event = {"token": "", "state": state}
+        name, tried = self.functions[resource], [0] * len(found["Retry"])
         while True:
             try:
                 began, self.time = self.time, self.time + self.call_seconds
-                answer = self.call(name, state, began)
+                answer = self.call(name, event, began)
+                if is_parked:
+                    self._wait(began, answer, _get(state, found["TimeoutSecondsPath"]))
+                    answer = {}
                 if len(json.dumps(answer)) > MAX_PAYLOAD:
                     raise FunctionFailed("States.DataLimitExceeded", f"the answer of {name} is too large")
             except FunctionFailed as failed:
@@ -95,6 +106,14 @@ class Machine:
                 tried[number] += 1
             else:
                 return answer
+
+    def _wait(self, began: float, answered_after: float | None, seconds: float) -> None:
+        """Wait until the token is answered, so long after the function has returned, or the time is over."""
+        ends = began + seconds
+        if answered_after is None or self.time + answered_after > ends:
+            self.time = ends
+            raise FunctionFailed("States.Timeout")
+        self.time += answered_after
 
     def _map(self, found: State, state: State) -> None:
         if self.map_error:
@@ -129,7 +148,10 @@ def _holds(rule: State, state: State) -> bool:
         return all(_holds(each, state) for each in rule["And"])
     (kind,) = rule.keys() - {"Variable", "Next"}
     if kind == "IsPresent":
-        return (rule["Variable"].removeprefix("$.") in state) == rule[kind]
+        *way, last = rule["Variable"].removeprefix("$.").split(".")
+        return (last in reduce(getitem, way, state)) == rule[kind]
+    if kind == "NumericGreaterThan":
+        return bool(_get(state, rule["Variable"]) > rule[kind])
     assert kind in ("StringEquals", "BooleanEquals"), kind
     return bool(_get(state, rule["Variable"]) == rule[kind])
 

@@ -17,7 +17,7 @@ import pytest
 
 from backhaul.model.errors import MalformedMessage
 from backhaul.model.task import RunTask
-from prove import orchestrator
+from prove import bill, orchestrator
 from prove.functions import FunctionFailed
 from prove.history import Call
 from prove.orchestrator import MAX_PAYLOAD, Orchestrator
@@ -47,13 +47,15 @@ class Story:
     process: tuple[Any, ...] = ({"outcome": "done", "seconds": 0},)
     merge: tuple[Any, ...] = ({"state": "SUCCEEDED"},)
     conclude: tuple[Any, ...] = ({"outcome": "died"},)
+    park: tuple[Any, ...] = (None,)
+    """After how many seconds the token is answered that `park` has stored; none: never."""
     order: State = field(default_factory=dict)
     map_fails: str = ""
     """The map's own error, its retries used up; the model's has another name, which goes nowhere."""
 
     def told(self) -> Callable[[str], Any]:
         """Return a function that gives the next answer of the one that is named, or raises it."""
-        left = {name: list(getattr(self, name)) for name in ("plan", "process", "merge", "conclude")}
+        left = {name: list(getattr(self, name)) for name in ("plan", "process", "merge", "conclude", "park")}
 
         def answer(name: str) -> Any:
             found = left[name].pop(0) if len(left[name]) > 1 else left[name][0]
@@ -76,6 +78,8 @@ def read_by(name: str, state: State) -> object:
     """Return what a function reads of its input: a run's function leaves alone what others have left in it."""
     if "shard" in state:
         return state
+    if name == "park":
+        return state["state"]
     return RunTask.from_state(state), state.get("error") if name == "conclude" else None
 
 
@@ -100,7 +104,11 @@ def by_the_model(story: Story) -> Course:
     def call(name: str, state: State) -> Any:
         calls.append((round(simulation.time), name, read_by(name, state)))  # a run takes a moment to begin
         simulation.sleep(Machine.call_seconds)
-        return answer(name)
+        found = answer(name)
+        if name == "park" and found is not None:
+            request = Call(0, 0.0, "", "", "SendTaskSuccess", "run", "", "", {"taskToken": state["token"]})
+            simulation.spawn("waker", lambda: model.answer(request), delay=found)
+        return found
 
     world: Any = SimpleNamespace(
         simulation=simulation,
@@ -139,6 +147,9 @@ _OUTAGE = (
 ) * 4
 CONTINUE = {"outcome": "continue", "seconds": 0}
 WAIT = {"outcome": "wait", "seconds": 77}
+LONG = {"outcome": "wait", "seconds": 77, "timeout": 3600}
+SHORT = {"outcome": "wait", "seconds": 10, "timeout": 10}
+LONGER = {"outcome": "wait", "seconds": 11, "timeout": 11}
 DONE = {"outcome": "done", "seconds": 0}
 
 STORIES = {
@@ -149,6 +160,12 @@ STORIES = {
     "not salvaged": Story(order={"salvage": False}),
     "salvage that fails": Story(order={"salvage": True}, merge=(CRASH,)),
     "continued": Story(process=(CONTINUE, WAIT, CRASH, CONTINUE, DONE)),
+    "a wait that somebody ends": Story(process=(LONG, DONE), park=(33,)),
+    "a wait that nobody ends": Story(process=(LONG, CONTINUE, LONG, DONE)),
+    "a wait that is too short to be ended": Story(process=(SHORT, DONE), park=(1,)),
+    "a wait that is just long enough": Story(process=(LONGER, DONE), park=(1,)),
+    "a wait whose token cannot be stored at first": Story(process=(LONG, DONE), park=(CRASH, THROTTLED, 33)),
+    "a wait whose token cannot be stored": Story(process=(LONG, DONE), park=(CRASH,)),
     "a crash": Story(plan=(CRASH, PLANNED), process=(CRASH, CRASH, CRASH, DONE), merge=(CRASH, {"state": "FAILED"})),
     "a plan that crashes": Story(plan=(CRASH,)),
     "a merge that crashes": Story(merge=(CRASH,)),
@@ -189,6 +206,11 @@ def test_waits_stop_growing_where_the_templates_do(definition: State, functions:
 
 def test_a_run_lasts_no_longer_than_the_templates(definition: State):
     assert definition["TimeoutSeconds"] == orchestrator.DEADLINE_SECONDS
+
+
+def test_a_bill_counts_each_function_with_the_memory_that_it_has():
+    for name, function in synthesized().functions().items():
+        assert bill.LARGE.get(name, bill.MEGABYTES) == function["MemorySize"]
 
 
 _WHERE = {"StartAt", "Next", "Default", "StringEquals", "BooleanEquals", "ResultPath", "ErrorPath", "CausePath"}

@@ -41,6 +41,7 @@ _NAMES = {
     "<workersprocess.Arn>": "function process",
     "<workersmerge.Arn>": "function merge",
     "<workersconclude.Arn>": "function conclude",
+    "<workerspark.Arn>": "function park",
 }
 
 
@@ -48,7 +49,7 @@ def table(template: Template) -> str:
     """Return the grants of the template: a row for each function, and for the state machine, operators, callers."""
     rows = ["| Who | May |", "|---|---|"]
     for function in template.functions():
-        grants = [each for each in template.grants(function) if not _is_everyones(each)]
+        grants = [own for each in template.grants(function) if (own := _without_everyones(each))[0]]
         rows.append(_row(f"`{function}`", grants))
     rows.append(_row("state machine", _of(template, "workflowrunrole", "workflowchildren")))
     rows.append(_row("operators", [_of_every_queue(template, each) for each in _of(template, "operatorspolicy")]))
@@ -74,8 +75,9 @@ def _of_every_queue(template: Template, grant: Grant) -> Grant:
     return actions, [EVERY_QUEUE, *(each for each in resources if each not in queues)]
 
 
-def _is_everyones(grant: Grant) -> bool:
-    return grant[0] in (LOGGING, TRACING)
+def _without_everyones(grant: Grant) -> Grant:
+    actions, resources = grant
+    return [each for each in actions if each not in (*LOGGING, *TRACING)], resources
 
 
 def _row(who: str, grants: list[Grant]) -> str:

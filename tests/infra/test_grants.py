@@ -16,7 +16,7 @@ from tests.infra.template import Template, listed, texts
 JOB = JobRef("AIDAEXAMPLE", "01jd0000000000000000000000")
 STEP = keys.step_key(JOB, 7, 0, "5eed")
 ANSWER = keys.answer_key("AIDAEXAMPLE", "5eed")
-WITHOUT_RESOURCES = ("xray:", "logs:", "lambda:GetAccountSettings")
+WITHOUT_RESOURCES = ("xray:", "logs:", "lambda:GetAccountSettings", "states:SendTaskSuccess")
 """Services some of whose actions take no narrower resource than `*`."""
 
 NEEDED = [
@@ -85,8 +85,8 @@ def test_only_what_starts_or_ends_runs_may_touch_slots_and_stop_runs(template: T
     # The merge settles what dead workers held of a job's budget.
     assert holders(template, "dynamodb:UpdateItem", "<storageflow.Arn>?BUDGET#*") == {"process", "merge"}
     assert holders(template, "dynamodb:GetItem", "<storageflow.Arn>?BUDGET#*") == {"process", "merge"}
-    # An estimate goes by the providers' prices and limits.
-    assert holders(template, "dynamodb:GetItem", "<storageflow.Arn>?PROVIDER#*") == {"process", "estimate"}
+    # An estimate goes by the providers' prices and limits; a shard that is to wait sees whether they are the same.
+    assert holders(template, "dynamodb:GetItem", "<storageflow.Arn>?PROVIDER#*") == {"process", "estimate", "park"}
     assert holders(template, "states:StartExecution", "<workflowrun>") == {"dispatch", "sweep", "command"}
     (stops,) = {
         resource
@@ -184,11 +184,26 @@ def test_no_action_is_a_pattern_and_no_resource_is_everything(template: Template
             assert all(action.startswith(WITHOUT_RESOURCES) for action in actions), name
 
 
+def test_only_who_wakes_shards_ends_waits_for_which_iam_knows_no_narrower_resource(template: Template):
+    granted = {
+        name: texts(each["Resource"])
+        for name, each in template.statements()
+        if "states:SendTaskSuccess" in listed(each["Action"])
+    }
+    wakers = ("workersparkrole", "wakingwakerole", "recoverysweeprole")
+    assert granted == {role: ["*"] for role in wakers}
+
+
 def test_nothing_but_an_operator_deletes_or_scans_and_nobody_passes_on_rights(template: Template):
     granted = [(name, action) for name, each in template.statements() for action in listed(each["Action"])]
     assert ("operatorspolicy", "dynamodb:Scan") in granted
+    # A wait that is over is removed, and nothing else.
+    wakers = {"park", "wake", "sweep"}
+    assert holders(template, "dynamodb:DeleteItem", "<storageflow.Arn>?WAITS#*") == wakers
+    assert not holders(template, "dynamodb:DeleteItem", "<storageflow.Arn>")
     of_operators = {("operatorspolicy", "dynamodb:Scan"), ("operatorspolicy", "dynamodb:DeleteItem")}
-    actions = {action for name, action in granted if (name, action) not in of_operators}
+    of_wakers = {(role, "dynamodb:DeleteItem") for role in ("workersparkrole", "wakingwakerole", "recoverysweeprole")}
+    actions = {action for name, action in granted if (name, action) not in of_operators | of_wakers}
     strong = {action for action in actions if action.split(":")[1].startswith(("Delete", "Scan", "Batch", "Pass"))}
     assert strong == {"sqs:DeleteMessage", "logs:DeleteLogDelivery"}
     assert not [action for action in actions if action.startswith(("iam:", "sts:", "kms:"))]
@@ -211,5 +226,6 @@ def test_every_function_may_log_to_its_own_log_and_trace_itself_if_it_is_traced(
     for name, function in template.functions().items():
         (log,) = texts(function["LoggingConfig"]["LogGroup"])
         assert (grants.LOGGING, [f"{log[:-1]}.Arn>"]) in template.grants(name)
-        assert ((grants.TRACING, ["*"]) in template.grants(name)) is ("TracingConfig" in function)
+        everywhere = [set(actions) for actions, resources in template.grants(name) if resources == ["*"]]
+        assert any(actions >= set(grants.TRACING) for actions in everywhere) is ("TracingConfig" in function)
         assert len([resources for actions, resources in template.grants(name) if "logs:PutLogEvents" in actions]) == 1

@@ -46,7 +46,9 @@ def passing(requests: list[Request]) -> list[tuple[str, object]]:
 
 
 def test_there_are_such_grants(template: Template):
-    assert holders(template) == {"apiestimaterole", "workersprocessrole", "workersmergerole", "operatorspolicy"}
+    wakers = {"workersparkrole", "wakingwakerole", "recoverysweeprole"}
+    paying = {"apiestimaterole", "workersprocessrole", "workersmergerole"}
+    assert holders(template) == {*paying, *wakers, "operatorspolicy"}
 
 
 def test_each_allows_its_own_items(template: Template):

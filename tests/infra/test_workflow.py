@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from backhaul.toolchain import PROJECT
-from tests.infra.template import Template
+from tests.infra.template import Template, text
 
 STAGES = {path.stem for path in (PROJECT / "backhaul/stages").glob("*.py")} - {"__init__"}
 
@@ -64,8 +65,12 @@ def test_a_task_is_named_after_its_file_or_the_function_in_it(template: Template
         f"<{name}.Arn>": each["Properties"]["Handler"].split(".")[1]
         for name, each in template.of_type("Lambda::Function").items()
     }
-    tasks = {name: handlers[state["Resource"]] for name, state in states_of(run) if state["Type"] == "Task"}
-    assert set(tasks.values()) == {"plan", "process", "merge", "conclude"}
+    tasks = {
+        name: handlers[state.get("Parameters", {}).get("FunctionName", state["Resource"])]
+        for name, state in states_of(run)
+        if state["Type"] == "Task"
+    }
+    assert set(tasks.values()) == {"plan", "process", "merge", "conclude", "park"}
     for name, file in tasks.items():
         assert name == file or hasattr(import_module(f"backhaul.stages.{file}"), name)
 
@@ -112,10 +117,16 @@ def test_a_worker_is_called_again_until_it_is_done(child: dict[str, Any]):
     states = child["States"]
     assert states["process"]["ResultPath"] == "$.last"
     assert states["process"]["Next"] == "finished?"
-    assert [(each["StringEquals"], each["Next"]) for each in states["finished?"]["Choices"]] == [
-        ("continue", "process"),
-        ("wait", "wait"),
-    ]
+    goes_on, parks, waits = states["finished?"]["Choices"]
+    assert (goes_on["StringEquals"], goes_on["Next"]) == ("continue", "process")
+    assert (waits["StringEquals"], waits["Next"]) == ("wait", "wait")
+    assert parks == {
+        "And": [
+            {"Variable": "$.last.timeout", "IsPresent": True},  # code of an older asset does not say it
+            {"Variable": "$.last.timeout", "NumericGreaterThan": 10},
+        ],
+        "Next": "park",
+    }
     assert states["finished?"]["Default"] == "done"
     assert states["wait"] == {"Type": "Wait", "SecondsPath": "$.last.seconds", "Next": "process"}
 
@@ -144,9 +155,52 @@ OUTAGE = {
 def test_every_task_is_retried_with_patience_after_outages_and_a_few_times_after_crashes(
     run: dict[str, Any],
 ):
-    tasks = [state for _, state in states_of(run) if state["Type"] == "Task"]
+    tasks = {name: state for name, state in states_of(run) if state["Type"] == "Task"}
+    park = tasks.pop("park")
     assert len(tasks) == 5
-    assert all(task["Retry"] == [OUTAGE, CRASH] for task in tasks)
+    assert all(task["Retry"] == [OUTAGE, CRASH] for task in tasks.values())
+    over = {"ErrorEquals": ["States.Timeout"], "MaxAttempts": 0}
+    assert park["Retry"] == [over, CRASH]
+
+
+def test_a_long_wait_can_be_ended_by_its_token_and_ends_by_itself_when_its_time_is_over(child: dict[str, Any]):
+    park = child["States"]["park"]
+    assert park["Resource"] == "arn:<AWS::Partition>:states:::lambda:invoke.waitForTaskToken"
+    assert park["Parameters"]["Payload"] == {"token.$": "$$.Task.Token", "state.$": "$"}
+    assert (park["TimeoutSecondsPath"], park["ResultPath"], park["Next"]) == ("$.last.timeout", None, "process")
+    assert [(each["ErrorEquals"], each["Next"], each["ResultPath"]) for each in park["Catch"]] == [
+        (["States.Timeout"], "process", None),
+        (["States.ALL"], "wait", None),  # its token could not be stored: it waits all the same
+    ]
+
+
+def test_shards_are_woken_by_what_the_streams_say_of_jobs_that_stop_and_of_providers(template: Template):
+    sources = [
+        each["Properties"]
+        for each in template.of_type("Lambda::EventSourceMapping").values()
+        if "wake" in text(each["Properties"]["FunctionName"])
+    ]
+    patterns = {
+        text(each["EventSourceArn"]): [json.loads(one["Pattern"]) for one in each["FilterCriteria"]["Filters"]]
+        for each in sources
+    }
+    assert all("ReportBatchItemFailures" in each["FunctionResponseTypes"] for each in sources)
+    written = {"eventName": ["INSERT", "MODIFY"]}
+    assert patterns == {
+        "<storagejobs.StreamArn>": [
+            {
+                **written,
+                "dynamodb": {
+                    "Keys": {"sk": {"S": ["JOB"]}},
+                    "NewImage": {"state": {"S": ["RUNNING"]}, "stop": {"M": {"kind": {"S": [{"exists": True}]}}}},
+                },
+            }
+        ],
+        "<storageflow.StreamArn>": [
+            {**written, "dynamodb": {"Keys": {"sk": {"S": ["BREAKER"]}}, "NewImage": {"state": {"S": ["closed"]}}}},
+            {"dynamodb": {"Keys": {"sk": {"S": ["PROVIDER"]}}}},
+        ],
+    }
 
 
 def test_reading_the_plan_and_writing_scratch_are_retried_too(run: dict[str, Any]):

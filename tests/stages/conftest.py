@@ -173,6 +173,9 @@ class Deployment:
             objects=store.objects,
             runs=store.runs,
             slots=store.slots,
+            waits=store.waits,
+            breakers=store.breakers,
+            callbacks=store.callbacks,
             clock=self.clock,
         )
 

@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from backhaul import Lines, Permanent, Processor, Transient
+from backhaul.model import waits
 from backhaul.model.errors import InvalidProcessor, JobNotEnded, NotRedrivable, Superseded
 from backhaul.model.interruption import Interrupted, InterruptReason
 from backhaul.model.job import Cause, Counts, JobState, Stop, StopKind
@@ -24,7 +25,7 @@ from backhaul.stages import merge as merges
 from backhaul.stages.conclude import conclude_shard
 from backhaul.store import JobStore, ObjectStore, ShardStore, StepStore
 from backhaul.worker import commit as commits
-from backhaul.worker import retry, watchdog
+from backhaul.worker import watchdog
 from backhaul.worker.shard_run import MAX_DEATHS
 from tests.stages.test_crashes import Crash, crash_once
 
@@ -308,7 +309,7 @@ def test_a_failure_that_passes_is_tried_again_from_its_record_and_costs_nothing_
         if call < 3:
             raise Transient("busy", retry_after=0)
 
-    monkeypatch.setattr(retry, "_random", type("Never", (), {"uniform": staticmethod(lambda _a, _b: 0.0)}))
+    monkeypatch.setattr(waits, "_random", type("Never", (), {"uniform": staticmethod(lambda _a, _b: 0.0)}))
     provider.trouble["line 0020"] = busy
     job = ended(working, begun(working, "plain"))
     assert (job.state, working.read(job.output)) == (JobState.SUCCEEDED, DATA.upper())
@@ -368,7 +369,7 @@ def test_a_step_that_was_answered_is_not_asked_again_when_a_later_one_fails_and_
         if call < 3:
             raise Transient("busy", retry_after=0)
 
-    monkeypatch.setattr(retry, "_random", type("Never", (), {"uniform": staticmethod(lambda _a, _b: 0.0)}))
+    monkeypatch.setattr(waits, "_random", type("Never", (), {"uniform": staticmethod(lambda _a, _b: 0.0)}))
     provider.trouble["line 0020 second"] = busy
     job = ended(working, begun(working, "stepping"))
     assert working.read(job.output) == DATA.upper()

@@ -21,6 +21,7 @@ import pytest
 from backhaul.model import errors, keys
 from backhaul.model.idempotency import new_key
 from backhaul.model.job import JobRef, JobState
+from backhaul.store.callbacks import Callbacks
 from backhaul.worker.time_limit import MAX_REQUEST_SECONDS
 
 SECRET = "s3cret-of-the-caller@example.com"
@@ -40,6 +41,8 @@ STAGES = (
     "command",
     "conclude",
     "sweep",
+    "park",
+    "wake",
 )
 
 
@@ -208,7 +211,8 @@ def run_through(functions: Any, deployment: Any, **changes: Any) -> dict[str, An
     planned = functions.plan(state)
     assert planned["outcome"] == "planned"
     for line in lines_of(deployment, planned):
-        left = {"schema_version": 1, "outcome": "done", "seconds": 0, "attempt": 1, "overtaken": False}
+        parking = {"timeout": 0, "provider": "", "epoch": 0, "settings": ""}
+        left = {"schema_version": 1, "outcome": "done", "seconds": 0, "attempt": 1, "overtaken": False} | parking
         assert functions.process(state | {"shard": line}) == left
     return state | functions.merge(state)
 
@@ -241,6 +245,23 @@ def test_a_function_with_a_wrong_setting_dies_on_import_and_names_it(deployment,
     monkeypatch.setenv("BACKHAUL_RETENTION_DAYS", "a month")
     with pytest.raises(errors.InvalidSettings, match="BACKHAUL_RETENTION_DAYS"):
         module("sweep")
+
+
+def test_a_shard_that_waits_leaves_its_token_and_is_woken_by_what_the_stream_says(deployment, functions, monkeypatch):
+    answered = []
+    monkeypatch.setattr(Callbacks, "answer", lambda _, token: answered.append(token) or True)
+    task = deployment.start("text-stats", b"one line\n")
+    deployment.plan(task)
+    (shard,) = deployment.shard_tasks(task)
+    state = {"tenant": task.job.tenant, "job_id": task.job.job_id, "run": task.run}
+    last = {"outcome": "wait", "seconds": 600, "attempt": 1, "timeout": 600}
+    state |= {"shard": json.loads(shard.shard.to_line()), "last": last}
+    assert functions.park({"token": "a token", "state": state}) is None
+    (parked,) = deployment.store.waits.of_job(task.job)
+    assert parked.token == "a token"
+    deployment.cancel(task.job)
+    assert functions.wake({"Records": deployment.stream()}) == {"batchItemFailures": []}
+    assert answered == ["a token"]
 
 
 # --- the API

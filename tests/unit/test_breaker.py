@@ -175,14 +175,14 @@ def test_it_opens_at_a_share_of_enough_calls_in_the_window(counts, opens):
     assert should_open(state, RULE, NOW) is opens
 
 
-def test_a_probe_that_fails_doubles_the_cooldown_up_to_five_minutes():
+def test_a_probe_that_fails_doubles_the_cooldown_up_to_half_an_hour():
     state, cooldowns = opened(BreakerState("openai"), RULE, NOW, "failures"), []
-    for _ in range(7):
+    for _ in range(9):
         cooldowns.append(state.cooldown_seconds)
         probing = half_opened(state, RULE, NOW, "me")
         state = after_call(probing, Probe(probing.epoch, 60), FAILED, RULE, NOW)
         assert state.next_probe_at == NOW + timedelta(seconds=state.cooldown_seconds)
-    assert cooldowns == [15, 30, 60, 120, 240, 300, 300]
+    assert cooldowns == [15, 30, 60, 120, 240, 480, 960, 1800, 1800]
     assert opened(closed(state, NOW, "good"), RULE, NOW, "failures").cooldown_seconds == 15
 
 

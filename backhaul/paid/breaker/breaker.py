@@ -15,6 +15,7 @@ from backhaul.model.breaker import BreakerState, Count, Phase
 from backhaul.model.clock import Clock
 from backhaul.model.errors import StoreUnavailable
 from backhaul.model.transience import is_transient
+from backhaul.model.waits import MAX_PARKED
 from backhaul.paid.breaker.rule import (
     FAILURES,
     BreakerRule,
@@ -77,6 +78,8 @@ class Breaker:
         self._owed: tuple[BreakerState, BreakerState, str] | None = None
         self._lock = threading.Lock()
         self._talking = threading.Lock()
+        self._opened = -1
+        """The epoch that this worker has begun last."""
         self._read_at = self._wrote_at = self._known_at = self._seen_at = -math.inf
 
     def may_call(self) -> Permit | Probe | OpenBreaker:
@@ -95,6 +98,24 @@ class Breaker:
             soon = left if state.state is Phase.OPEN else min(left, PROBED_SECONDS)
             return OpenBreaker(spread(soon), state.describe())
         return self._talk(lambda: self._take_probe(state)) or OpenBreaker(spread(PACE_SECONDS), state.describe())
+
+    def disown(self) -> None:
+        """Let what follows be another attempt's: whoever opened the breaker has left, and comes back to probe."""
+        self._opened = -1
+
+    def stay(self, seconds: float) -> float:
+        """Return for how long a shard stays away that leaves now, and would come back after so many seconds.
+
+        Whoever opened the breaker comes back to probe, and nobody else: the others are woken when it closes. If that
+        one does not come, the sweep wakes another.
+        """
+        with self._lock:
+            state, is_ours, seen = self.state, self.state.epoch == self._opened, self._clock.monotonic() - self._seen_at
+        if state.state is Phase.CLOSED:
+            return seconds
+        if not is_ours:
+            return MAX_PARKED
+        return max(seconds, seconds_to_probe(state, self._rule, self._clock.now(), seen))
 
     def report(self, outcome: CallReport) -> None:
         """Take in what became of a call; if the breaker has changed since it was permitted, nothing follows from it."""
@@ -209,6 +230,7 @@ class Breaker:
         if made is None:
             return False
         self._learn(asked, made, sure=True)
+        self._opened = made.epoch  # if it is open now
         self._told(made)
         return True
 

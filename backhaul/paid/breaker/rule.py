@@ -30,7 +30,9 @@ class BreakerRule:
     calls: int = 10
     window_seconds: int = 30
     cooldown_seconds: int = 15
-    longest_cooldown_seconds: int = 300
+    longest_cooldown_seconds: int = 1800
+    """A probe wakes a shard, which is three transitions: each 300 s they would cost more in a day than all the waiting
+    does. Doubled from 15 s on, a cooldown is never longer than the outage has lasted by then."""
     credentials_cooldown_seconds: int = 60
     probe_seconds: int = 60
     """How long a probe's call may take; another worker replaces a holder who has not reported by then."""
