@@ -53,6 +53,16 @@ class Invocation:
 
 
 @dataclass
+class Used:
+    """What Lambda charges a function for."""
+
+    invocations: int = 0
+    seconds: float = 0.0
+    at_work: int = 0
+    """Invocations that have not ended."""
+
+
+@dataclass
 class Functions:
     """Every function of the deployment."""
 
@@ -71,6 +81,8 @@ class Functions:
     """By how many seconds a new environment's clock may be ahead or behind."""
     clocks: list[HostClock] = dataclass_field(default_factory=list)
     """Of all environments."""
+    used: dict[str, Used] = dataclass_field(default_factory=dict)
+    """By function."""
     _idle: dict[str, list[Environment]] = dataclass_field(default_factory=dict)
     _lent: list[Any] = dataclass_field(default_factory=list)
     _number: int = 0
@@ -80,10 +92,14 @@ class Functions:
         self._number += 1
         seconds, handler = self.handlers[name]
         environment, cold = self._environment(name)
-        delay += self.world.simulation.random.uniform(*COLD_START_SECONDS) if cold else 0.0
+        start = self.world.simulation.random.uniform(*COLD_START_SECONDS) if cold else 0.0
+        delay += start
         invocation = Invocation(name, event, environment, self.world.simulation.time + delay + seconds)
 
         def body() -> Any:
+            used, began = self.used.setdefault(name, Used()), self.world.simulation.time - start
+            used.invocations += 1
+            used.at_work += 1
             try:
                 answer = handler(invocation, self.world)
             except Killed:
@@ -91,6 +107,9 @@ class Functions:
             except BaseException:
                 self._give_back(invocation)
                 raise
+            finally:
+                used.seconds += self.world.simulation.time - began
+                used.at_work -= 1
             self._give_back(invocation)
             return answer
 
@@ -118,6 +137,10 @@ class Functions:
         if actor.error is not None:
             raise FunctionFailed(type(actor.error).__name__, str(actor.error)) from actor.error
         return actor.result
+
+    def at_work(self, name: str) -> int:
+        """Return how many invocations of a function have not ended."""
+        return self.used.get(name, Used()).at_work
 
     def close(self) -> None:
         """Give every client back."""

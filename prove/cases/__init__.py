@@ -12,6 +12,7 @@ from prove.cases import (
     redrives,
     steps,
     stores,
+    waits,
     workers,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "redrives",
     "steps",
     "stores",
+    "waits",
     "workers",
 ]
