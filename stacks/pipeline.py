@@ -49,20 +49,12 @@ class Pipeline(Stack):
         storage = Storage(self, "storage", stage=stage)
         dead_letters = DeadLetters(self, "dead-letters")
         api = Api(self, "api", storage=storage, functions=functions)
-        failed_chunks = dead_letters[Queue.FAILED_CHUNKS]
-        workers = Workers(self, "workers", storage=storage, functions=functions, failed_chunks=failed_chunks)
+        failed = dead_letters[Queue.FAILED_CHUNKS]
+        workers = Workers(self, "workers", storage=storage, functions=functions, failed_chunks=failed)
         workflow = Workflow(self, "workflow", stage=stage, storage=storage, workers=workers)
-        intake = Intake(
-            self,
-            "intake",
-            storage=storage,
-            workflow=workflow,
-            functions=functions,
-            dead_letters=dead_letters[Queue.INTAKE],
-        )
-        announcements = Announcements(
-            self, "announcements", storage=storage, functions=functions, dead_letters=dead_letters[Queue.ANNOUNCE]
-        )
+        unread, unsaid = dead_letters[Queue.INTAKE], dead_letters[Queue.ANNOUNCE]
+        intake = Intake(self, "intake", storage=storage, workflow=workflow, functions=functions, dead_letters=unread)
+        announcements = Announcements(self, "announcements", storage=storage, functions=functions, dead_letters=unsaid)
         announcements.wake_at_job_end(intake.dispatch)  # a slot is free, and the next job may start
         recovery = Recovery(self, "recovery", storage=storage, workflow=workflow, functions=functions)
         Waking(self, "waking", storage=storage, functions=functions)
