@@ -57,7 +57,7 @@ def test_what_another_queue_would_hold_is_malformed(operator, queue, body):
     assert isinstance(dead_letter.content, Malformed)
 
 
-@pytest.mark.parametrize("change", [{"schema_version": 2}, {"tenant": "a#b"}, {"job_id": "../x"}])
+@pytest.mark.parametrize("change", [{"schema_version": 3}, {"tenant": "a#b"}, {"job_id": "../x"}])
 def test_a_dead_letter_of_another_form_is_malformed(operator, change):
     operator.put_chunk(NOBODY, **change)
     assert reasons(operator) == [DeadLetterReason.MALFORMED]
