@@ -1,1 +1,1 @@
-"""The frozen values that everything else speaks of, and the rules about them that need no store."""
+"""The frozen values that every other package uses, and the rules about them that need no store."""

@@ -31,19 +31,22 @@ class JobView:
     ended_at: datetime | None
     upload_until: datetime | None
     output_size: int | None
-    # What older deployments do not tell has a default.
+    # Each field from here on has a default, because older deployments do not send it.
     run: int = 0
-    """1 for the first, one more for each redrive; 0 before the upload."""
+    """The number of the run: 0 before the upload, 1 for the first run, one more for each redrive."""
     policy: Policy = DEFAULT
     deadline_at: datetime | None = None
     stopping: Cause | None = None
-    """Why the run is about to end early, if it is."""
+    """Why the run is about to end early; None if it is not."""
     stalled_shards: int = 0
     """Shards whose workers have given no sign of life for 30 seconds."""
     waiting_for: tuple[str, ...] = ()
-    """What a queued job, or shards of a running one, wait for, in words, when it was asked about by its ID."""
+    """What a queued job, or a running job's shards, wait for, in words; empty in a list of jobs."""
     cost: Cost | None = None
-    """What it may cost and has cost, if it has a cap or made calls of providers; in a list as of its last run's end."""
+    """The job's cap and its cost so far; None if it has no cap and called no provider.
+
+    A list of jobs shows the cost as it was when the job's last run ended.
+    """
 
     @classmethod
     def of(
@@ -78,10 +81,13 @@ class JobView:
 
 
 def progress_of(state: JobState, counts: Counts) -> float:
-    """Return the share of chunks that are settled; of a job that ended badly, the share that was done."""
+    """Return the share of the job's chunks that are settled, from 0 to 1.
+
+    A failed chunk counts as settled while the job runs or merges. In any other state only chunks that are done count.
+    """
     if state in (JobState.SUCCEEDED, JobState.PARTIAL):
         return 1.0
-    # Of a job that is queued to be redriven, what failed is still to be done.
+    # A queued redrive tries the failed chunks again, so they are not settled.
     failed = counts.chunks_failed if state in (JobState.RUNNING, JobState.MERGING) else 0
     settled = counts.chunks_done + failed
     return round(settled / counts.chunks, 4) if counts.chunks else 0.0
@@ -89,7 +95,7 @@ def progress_of(state: JobState, counts: Counts) -> float:
 
 @dataclass(frozen=True)
 class RedrivenView:
-    """The answer to `POST /jobs/{id}/redrive`: whether a run was started, and how many chunks that has to do."""
+    """The answer to `POST /jobs/{id}/redrive`: whether a run was started, and how many chunks that run has to do."""
 
     job: JobView
     started: bool
@@ -98,18 +104,18 @@ class RedrivenView:
 
 @dataclass(frozen=True)
 class RaisedView:
-    """The answer to `POST /jobs/{id}/budget`: whether a run was started, and how many chunks that has to do."""
+    """The answer to `POST /jobs/{id}/budget`: whether a run was started, and how many chunks that run has to do."""
 
     job: JobView
     started: bool
     chunks: int
     exceeded: bool
-    """Whether that much is spent already, so that the job's next call pauses it."""
+    """Whether the job has already spent the new budget, so that its next call pauses it."""
 
 
 @dataclass(frozen=True)
 class DayUsage:
-    """What a tenant's calls took on one day (UTC), by provider."""
+    """The calls, tokens and dollars that a tenant used on one day (UTC), by provider."""
 
     day: date
     usage: Mapping[str, ProviderCost]
@@ -117,14 +123,14 @@ class DayUsage:
 
 @dataclass(frozen=True)
 class UsageView:
-    """The answer to `GET /usage`: the days on which there were calls, oldest first."""
+    """The answer to `GET /usage`: the days on which the tenant made calls, oldest first."""
 
     days: tuple[DayUsage, ...]
 
 
 @dataclass(frozen=True)
 class UploadForm:
-    """Where to post the file, and the form fields to send before it."""
+    """A presigned POST: the URL for the file, and the form fields to send before it."""
 
     url: str
     fields: Mapping[str, str]
@@ -148,7 +154,7 @@ class JobPage:
 
 @dataclass(frozen=True)
 class Download:
-    """Where an output or a receipt can be fetched for a while; size in bytes."""
+    """A presigned URL of an output or a receipt, valid for `expires_in_seconds`; size in bytes."""
 
     url: str
     size: int
@@ -158,7 +164,7 @@ class Download:
 
 @dataclass(frozen=True)
 class ErrorBody:
-    """What every refused request is answered with: a stable code, and a sentence that says what to do."""
+    """The answer to a refused request: a stable code, and a sentence that says what to do."""
 
     code: str
     message: str

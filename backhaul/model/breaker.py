@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """Whether calls are made."""
+    """The three states of a circuit breaker."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -18,7 +18,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Count:
-    """Calls that were answered, or not, and how many of them failed."""
+    """Calls that were made, and how many of them failed."""
 
     calls: int = 0
     failed: int = 0
@@ -29,7 +29,7 @@ class Count:
 
 @dataclass(frozen=True)
 class BreakerState:
-    """A provider's breaker; the epoch grows with every change, and is the fencing token of every write."""
+    """A provider's breaker; the epoch grows with every change of state, and is the fencing token of every write."""
 
     provider: str
     epoch: int = 0
@@ -37,22 +37,22 @@ class BreakerState:
     reason: str | None = None
     since: datetime | None = None
     next_probe_at: datetime | None = None
-    """When an open breaker lets one call through; none if only a person closes it."""
+    """When an open breaker lets one call through; None if only a person closes it."""
     cooldown_seconds: int = 0
-    """How long it is, or was last, kept open before a probe."""
+    """How long the breaker stays open before a probe, or did when it was last open."""
     by: str | None = None
-    """Who made this state by hand."""
+    """The ARN of the person who opened or closed the breaker by hand; None if a worker did."""
     why: str | None = None
     owner: str | None = None
-    """Who holds the probe."""
+    """A random name of the thread that holds the probe."""
     probe_until: datetime | None = None
-    """When the holder of the probe is taken for dead."""
+    """When workers take the holder of the probe for dead."""
     counts: Mapping[int, Count] = field(default_factory=dict)
-    """By bucket of time, since this epoch began: reported only while calls fail."""
+    """The calls since this epoch began, by bucket of time; workers report them only while calls fail."""
 
     @property
     def is_held_open(self) -> bool:
-        """Whether somebody opened it by hand: then only a hand closes it."""
+        """Whether a person opened the breaker; then only a person closes it."""
         return self.state is Phase.OPEN and self.by is not None
 
     def describe(self) -> str:

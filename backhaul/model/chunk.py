@@ -1,4 +1,4 @@
-"""What an input consists of: the source, its chunks and their records."""
+"""The parts of an input: the source, its chunks and their records."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Chunk:
 
 # A struct and not a dataclass: one is made for every line, and this takes a ninth of the time.
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One record: its value, and the bytes around it that a map must keep."""
+    """One record: its value, and the bytes around it that a processor must keep to write the record back."""
 
     start: int
-    """Offset of its first byte in the input."""
+    """Offset of the record's first byte in the input."""
     size: int
-    """Bytes it takes in the input, all included."""
+    """The record's length in the input in bytes, with its prefix and its line ending."""
     value: Any
     prefix: bytes = b""
-    """A byte-order mark before it."""
+    """The byte-order mark before the record; empty if there is none."""
     ending: bytes = b""
-    """Its line ending as found: LF, CRLF or nothing."""
+    """The record's line ending as found: LF, CRLF or nothing."""
 
 
 class Source(Protocol):

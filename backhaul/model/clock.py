@@ -1,4 +1,4 @@
-"""The clock, as an argument: the only way anything here learns the time."""
+"""The clock, as an argument: Backhaul's code learns the time in no other way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What calls of providers cost: counted in nanodollars, and told as dollars in text, which a float would not be."""
+"""The cost of calls of providers: counted in whole nanodollars, and shown as dollars in text.
+
+A float could not hold every amount exactly.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import astuple, dataclass, field
 
 @dataclass(frozen=True)
 class ProviderUsage:
-    """What calls of a provider took: tokens, and nanodollars that were paid or that a cache saved."""
+    """The tokens that calls of a provider used, the nanodollars paid for them, and those that a cache saved."""
 
     calls: int = 0
     input_tokens: int = 0
@@ -22,7 +25,7 @@ class ProviderUsage:
 
 @dataclass(frozen=True)
 class ProviderCost:
-    """The same as it is told: dollars such as "2.50"."""
+    """A `ProviderUsage` as users see it: dollars such as "2.50"."""
 
     calls: int = 0
     input_tokens: int = 0
@@ -33,13 +36,13 @@ class ProviderCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a job has cost in all of its runs, in dollars such as "2.50"."""
+    """The cost of a job over all of its runs, in dollars such as "2.50"."""
 
     max_cost: str | None
-    """The cap that counts now; none if there is none."""
+    """The cap in force; None if the job has no cap."""
     spent: str
     held: str
-    """What is reserved for calls under way: they may cost less."""
+    """The money held for calls under way; they may cost less."""
     saved: str
     usage: Mapping[str, ProviderCost] = field(default_factory=dict)
-    """By provider; `taken-over` stands for calls of which nobody knows any more what they cost."""
+    """The usage by provider; `taken-over` stands for the calls of dead workers, whose cost is not known."""

@@ -21,7 +21,7 @@ class ChunkDeadLetter:
 
     schema_version: int
     dead_letter_id: str
-    """The same for every copy of a dead letter, so that a duplicate is recognisable."""
+    """The same in every copy of a dead letter, so that a reader recognises a duplicate."""
     tenant: str
     job_id: str
     run: int
@@ -38,7 +38,7 @@ class ChunkDeadLetter:
 
     @classmethod
     def from_json(cls, body: str) -> ChunkDeadLetter:
-        """Return the dead letter that a message holds, whichever version sent it; raises `UnreadableRecord`."""
+        """Return the dead letter in a message's body, of this version or an earlier one; raises `UnreadableRecord`."""
         values = msgspec.json.decode(body, type=dict[str, Any])
         return msgspec.convert(upgraded(StoredRecord.DEAD_LETTER, values, "a failed chunk"), cls)
 

@@ -7,30 +7,30 @@ BackhaulError
 │   │   ├── InvalidOption      400  unknown option, or a value it does not take
 │   │   └── CannotEstimate     400  the processor cannot say what a file will take
 │   ├── JobNotFound            404  no such job, or another tenant's
-│   ├── DeadLetterNotFound         404  no such dead letter, or another command holds it
+│   ├── DeadLetterNotFound     404  no such dead letter, or another command holds it
 │   ├── RunNotFound            404  the job has had no such run
 │   ├── KeyReused              409  an idempotency key came with another request before
-│   ├── JobHasEnded            409  what has ended cannot be cancelled
-│   ├── JobNotEnded            409  what has not ended cannot be redriven
+│   ├── JobHasEnded            409  a job that has ended cannot be cancelled
+│   ├── JobNotEnded            409  a job that has not ended cannot be redriven
 │   ├── NotRedrivable          409  the job has no input to go back to
 │   ├── ResultNotReady         409  the job has no output (yet, or for ever)
 │   ├── UnsuitableInput             the file is not what the processor reads
-│   └── RequestRefused              the API, or S3, refused what a client sent
+│   └── RequestRefused              the API, or S3, refused a client's request
 ├── OperatorError              the operator: mend the deployment
 │   ├── InvalidSettings             an environment variable is missing or wrong
 │   ├── InvalidProcessor            a processor file breaks the contract
 │   ├── DeploymentUnreachable       no deployment was found, or it does not answer
 │   │   └── DeploymentBusy          it answers 429 or 5xx: it may take the same request later
 │   ├── LocalCloudError             the local cloud did not start, or is not running
-│   ├── MalformedMessage            a queue message nobody can understand
+│   ├── MalformedMessage            a queue message or event that no stage can read
 │   ├── ForeignObject               a job's record names an object that is not the job's own
 │   └── UnreadableRecord            a job's record that another version of Backhaul wrote
-├── WorkError                  nobody, or the input: what a processor may raise about a record
-│   ├── Transient                   it may pass: the record is tried again
-│   └── Permanent                   it will not: the chunk is set aside at once
-├── StoreError                 nobody: a store of ours did not do what it was asked
-│   ├── StoreUnavailable            it may pass: Step Functions asks again for as long as it takes
-│   └── StoreRefused                what was asked for is gone, or is not to be had
+├── WorkError                  nobody, or the input's owner: a processor raises it about a record
+│   ├── Transient                   the failure may pass: the worker tries the record again
+│   └── Permanent                   the failure will not pass: the worker sets the chunk aside at once
+├── StoreError                 nobody: a store of the deployment failed
+│   ├── StoreUnavailable            the failure may pass: Step Functions asks again for hours
+│   └── StoreRefused                the store has no such item or object, or refuses access to it
 │       └── DamagedResult           a result is gone, or is not the one that its shard's record names
 └── Superseded                 nobody: a newer attempt owns the shard
 """
@@ -121,7 +121,7 @@ class JobHasEnded(CallerError):
 
 
 class JobNotEnded(CallerError):
-    """The job is still at work, so there is nothing to redrive yet."""
+    """The job has not ended, so there is nothing to redrive yet."""
 
     code = "job_not_ended"
     status = 409
@@ -152,7 +152,7 @@ class UnsuitableInput(CallerError):
 
 
 class RequestRefused(CallerError):
-    """The API, or S3, refused a request; `code` is the stable code of the answer."""
+    """The API, or S3, refused a request; `code` is the answer's stable code, `status` its HTTP status."""
 
     def __init__(self, code: str, message: str, status: int) -> None:
         super().__init__(message)
@@ -165,7 +165,7 @@ class OperatorError(BackhaulError):
 
 
 class InvalidSettings(OperatorError):
-    """An environment variable is missing or has a value that cannot be used."""
+    """An environment variable is missing, or its value is wrong."""
 
     code = "invalid_settings"
 
@@ -183,7 +183,7 @@ class DeploymentUnreachable(OperatorError):
 
 
 class DeploymentBusy(DeploymentUnreachable):
-    """The deployment answered 429 or 5xx; `retry_after` is what it asks for in seconds, where it says."""
+    """The deployment answered 429 or 5xx; `retry_after` is the seconds of its Retry-After, None if it sent none."""
 
     code = "deployment_busy"
 
@@ -199,13 +199,13 @@ class LocalCloudError(OperatorError):
 
 
 class MalformedMessage(OperatorError):
-    """A queue message or event is not of the form that its sender promised."""
+    """A queue message or event does not have the form that its sender promised."""
 
     code = "malformed_message"
 
 
 class ForeignObject(OperatorError):
-    """A job's record names an object that is not the job's own, so nobody gets it."""
+    """A job's record names an object that is not the job's own; Backhaul gives that object to nobody."""
 
     code = "foreign_object"
 
@@ -214,13 +214,13 @@ class ForeignObject(OperatorError):
 
 
 class UnreadableRecord(OperatorError):
-    """A job's record is not what this version can read: another one wrote it."""
+    """This version cannot read a job's record, because another version of Backhaul wrote it."""
 
     code = "unreadable_record"
 
 
 class WorkError(BackhaulError):
-    """What a processor may raise to say what kind of failure a record's is."""
+    """The base of the errors with which a processor tells whether a record's failure may pass."""
 
 
 class Transient(WorkError):
@@ -234,34 +234,34 @@ class Transient(WorkError):
 
 
 class Permanent(WorkError):
-    """A failure that no repetition mends."""
+    """A failure that another try cannot mend."""
 
     code = "permanent"
 
 
 class StoreError(BackhaulError):
-    """S3, DynamoDB or a queue of the deployment did not do what it was asked."""
+    """S3, DynamoDB or a queue of the deployment failed a request."""
 
     code = "store_error"
 
 
 class StoreUnavailable(StoreError):
-    """A store did not answer as it should, even after its client's retries; it may do so later.
+    """A store failed, even after its client's retries, but may answer later.
 
-    Step Functions knows this class by its name.
+    The state machine's Retry names this class: it must not be renamed alone.
     """
 
     code = "store_unavailable"
 
 
 class StoreRefused(StoreError):
-    """A store answered that what was asked for is not there, or not for us."""
+    """A store answered that the item or object does not exist, or that access to it is denied."""
 
     code = "store_refused"
 
 
 class DamagedResult(StoreRefused):
-    """A result is gone, or is not the one that its shard's record names; `key` is where it should be."""
+    """A result is gone, or is not the one that its shard's record names; `key` is the result's S3 key."""
 
     code = "damaged_result"
 

@@ -1,4 +1,4 @@
-"""The events that tell of jobs, and of providers' breakers; `docs/events.md` is their contract."""
+"""The events about jobs and about providers' breakers; `docs/events.md` is their contract."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ DETAIL_TYPES = {
     JobState.CANCELLED: "Job Cancelled",
     JobState.EXPIRED: "Job Expired",
 }
-"""The states whose beginning is announced, and under which name."""
+"""The states that a job's event announces, with the event's detail type."""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """What an event says; its schema is `docs/schemas/job-event.v1.json`."""
+    """The detail of a job's event; its schema is `docs/schemas/job-event.v1.json`."""
 
     schema_version: int
     event_id: str
-    """The same for every copy of an event, so that a duplicate is recognisable."""
+    """The same in every copy of an event, so that a receiver recognises a duplicate."""
     job_id: str
     tenant: str
     run: int
-    """1 for the first, one more for each redrive; 0 before the upload."""
+    """The number of the run: 0 before the upload, 1 for the first run, one more for each redrive."""
     state: JobState
     processor: str
     file_name: str
@@ -44,12 +44,12 @@ class Detail:
     receipt: Location | None
     cause: Cause | None
     cost: Cost | None = None
-    """What calls of providers have cost in all of the job's runs; none if the job made none."""
+    """The cost of the job's calls of providers over all of its runs; None if it made none and has no cap."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where an object lies, pinned to its version; size in bytes."""
+    """The place of an object, pinned to its version; size in bytes."""
 
     bucket: str
     key: str
@@ -59,18 +59,18 @@ class Location:
 
 @dataclass(frozen=True)
 class BreakerDetail:
-    """What an event says of a provider's breaker; its schema is `docs/schemas/breaker-event.v1.json`."""
+    """The detail of a breaker's event; its schema is `docs/schemas/breaker-event.v1.json`."""
 
     schema_version: int
     event_id: str
     provider: str
     state: Phase
     reason: str | None
-    """Why calls are held back."""
+    """Why the breaker opened or closed."""
     next_probe_at: datetime | None
-    """When one call is let through to see; none if only a person lets calls through again."""
+    """When the breaker lets one call through as a probe; None if it is closed, or only a person closes it."""
     by: str | None
-    """Who opened or closed it by hand."""
+    """The ARN of the person who opened or closed the breaker by hand; None if a worker did."""
     why: str | None
 
 
@@ -84,7 +84,7 @@ class Event:
 
 
 def event_of(job: Job, bucket: str) -> Event | None:
-    """Return the event that announces the job's present state, or None if it is not announced."""
+    """Return the event that announces the job's present state, or None if that state has no event."""
     if job.state not in DETAIL_TYPES:
         return None
     detail = Detail(
@@ -106,9 +106,9 @@ def event_of(job: Job, bucket: str) -> Event | None:
 
 
 def event_of_breaker(before: BreakerState, after: BreakerState) -> Event | None:
-    """Return the event that announces that a breaker has opened or closed; None for what lies between.
+    """Return the event that announces that a breaker has opened or closed; None for changes between the two.
 
-    A probe that fails changes nothing for who waits, and is not announced.
+    A probe, and its failure, leave the breaker not closed: nothing changes for callers, so there is no event.
     """
     was, now = _standing(before), _standing(after)
     if was == now or after.since is None:

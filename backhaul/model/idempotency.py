@@ -1,4 +1,4 @@
-"""Idempotency keys: two requests of one submission, of which the first one's answer was lost, make one job."""
+"""Idempotency keys: a client that lost the answer to a submission repeats it, and both requests make one job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backhaul.model.job import job_id_from
 
 MAX_KEY_AGE = timedelta(hours=1)
 _RANDOM_BITS = 80
-"""Of a job ID; the 48 bits before them are its time in milliseconds, as in a UUID of version 7."""
+"""The random bits at the end of a job ID; its first 48 bits are a time in milliseconds, as in a UUID of version 7."""
 
 
 def new_key(now: datetime) -> str:
@@ -23,7 +23,7 @@ def new_key(now: datetime) -> str:
 
 
 def job_id_of(tenant: str, key: str, now: datetime) -> str:
-    """Return the job ID that a tenant's key stands for, always the same; raises `InvalidRequest` for a wrong key.
+    """Return the job ID for a tenant's key, always the same one; raises `InvalidRequest` for a wrong or old key.
 
     The key gives the time by which job IDs sort. A digest of tenant and key gives the rest, because a run is named
     after its job ID alone, and no tenant may choose the ID of another tenant's job.

@@ -1,4 +1,4 @@
-"""How a processor's code is ended from outside, as a value and an exception."""
+"""The reasons for which Backhaul ends a processor's code, and the exception that does it."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import NoReturn
 
 
 class InterruptReason(StrEnum):
-    """Why a processor's code is ended."""
+    """Why Backhaul ends a processor's code."""
 
     TOO_SLOW = "too_slow"
     """The record has passed its time limit."""
     TIME_UP = "time_up"
-    """The worker's own time is up."""
+    """The worker's time is up."""
     STOP = "stop"
-    """The job is to stop, or another worker holds the shard."""
+    """The job has to stop, or another worker holds the shard."""
     WAIT = "wait"
     """The record waits for something outside, such as a provider's limit; nothing is wrong with it."""
     AGAIN = "again"
-    """The same, for a moment only: it is not worth leaving."""
+    """The record waits for something outside, but only for a moment: the worker stays and tries it again."""
 
 
 class Interrupted(BaseException):
-    """A processor's code was ended from outside; not an `Exception`, so that no processor catches it by mistake."""
+    """Backhaul ends a processor's code; not an `Exception`, so that no processor catches it by mistake."""
 
     def __init__(self, reason: InterruptReason, seconds: float = 0.0, what: str = "", provider: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.seconds = seconds
-        """How long the record is to wait, before it is tried again as if it had not been."""
+        """How long the record waits before the next try; this one does not count."""
         self.what = what
         """What it waits for, in words."""
         self.provider = provider

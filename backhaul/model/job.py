@@ -14,7 +14,7 @@ from backhaul.model.policy import DEFAULT, Policy
 
 
 class JobState(StrEnum):
-    """Where a job stands; the last six are terminal."""
+    """The states of a job; the last six are terminal."""
 
     AWAITING_UPLOAD = "AWAITING_UPLOAD"
     QUEUED = "QUEUED"
@@ -54,12 +54,12 @@ _REDRIVEN = frozenset({JobState.QUEUED})
 MOVES: Mapping[JobState, frozenset[JobState]] = {
     JobState.AWAITING_UPLOAD: frozenset({JobState.QUEUED, JobState.EXPIRED}) | _ENDED_BADLY,
     JobState.QUEUED: frozenset({JobState.RUNNING}) | _ENDED_BADLY,
-    # A run that is cancelled ends by its merge, which says what was done and what is missing.
+    # A cancelled run ends through its merge, which says which chunks are done and which are missing.
     JobState.RUNNING: frozenset({JobState.MERGING, JobState.FAILED}),
     JobState.MERGING: frozenset({JobState.SUCCEEDED, JobState.PARTIAL, JobState.PAUSED}) | _ENDED_BADLY,
     JobState.SUCCEEDED: frozenset(),
     JobState.PARTIAL: _REDRIVEN,
-    # Its run has ended for want of money, with an output of what was done; a new run goes on when there is more.
+    # The run ended because the money was spent, with an output of the chunks that were done. A new run does the rest.
     JobState.PAUSED: _REDRIVEN | {JobState.CANCELLED},
     JobState.FAILED: _REDRIVEN,
     JobState.CANCELLED: _REDRIVEN,
@@ -69,7 +69,7 @@ MOVES: Mapping[JobState, frozenset[JobState]] = {
 
 @dataclass(frozen=True, order=True)
 class JobRef:
-    """Which job: the tenant that owns it and its ID."""
+    """The name of a job: the tenant that owns it, and its ID."""
 
     tenant: str
     job_id: str
@@ -79,23 +79,23 @@ _MAX_MESSAGE = 1000
 _MAX_DETAIL = 500
 
 UPLOAD_GRACE = timedelta(minutes=15)
-"""How much longer than its form a job waits: S3 checks the form when an upload begins, not when it ends."""
+"""How much longer a job waits than its upload form is valid: S3 checks the form only when an upload begins."""
 
 
 @dataclass(frozen=True)
 class Cause:
     """Why a job, shard or chunk ended as it did: a stable code and a sentence for people.
 
-    A sentence is cut after 1,000 characters and a detail after 500: a processor may have written them, and
-    they must fit into every record and event that says them.
+    A message is cut after 1,000 characters and a detail after 500: a processor may have written them, and
+    they must fit into every record and event that holds them.
     """
 
     code: str
     message: str
     position: int | None = None
-    """Byte offset in the input, where the cause has one."""
+    """Byte offset in the input; None if the cause has no place there."""
     detail: str | None = None
-    """What the processor's exception said; it may quote the input, so only the job's owner sees it."""
+    """The text of the processor's exception; it may quote the input, so only the job's owner sees it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", _text(self.message))
@@ -106,7 +106,7 @@ class Cause:
             object.__setattr__(self, "detail", self.detail[:_MAX_DETAIL])
 
     def shortened(self) -> Cause:
-        """Return the cause as a shard's record has room for it: every chunk of a shard may have one."""
+        """Return the cause cut to fit into a shard's record, where every chunk may have one."""
         return Cause(self.code, _within(self.message, 600), self.position, self.detail and _within(self.detail, 300))
 
 
@@ -116,31 +116,31 @@ def _within(text: str, size: int) -> str:
 
 
 def _text(text: str) -> str:
-    """Return the text without what UTF-8 cannot hold: half a surrogate pair is legal in JSON's escapes."""
+    """Return the text with a "?" for each character that UTF-8 cannot encode: JSON allows lone surrogates."""
     return text.encode(errors="replace").decode()
 
 
 BUDGET_EXHAUSTED = "budget_exhausted"
-"""The cause's code where the job itself has spent what it may: it goes on when its budget is raised."""
+"""The cause's code if the job has spent its own budget: it goes on when that is raised."""
 DAY_BUDGET_EXHAUSTED = "day_budget_exhausted"
-"""The same where its tenant, or the deployment, has spent what it may in a day."""
+"""The cause's code if the job's tenant, or the deployment, has spent its budget of the day."""
 
 
 class StopKind(StrEnum):
-    """Why a run is to stop before its work is done."""
+    """Why a run has to stop before its work is done."""
 
     CANCEL = "cancel"
     FAIL_FAST = "fail_fast"
     DEADLINE = "deadline"
     BUDGET = "budget"
-    """What the job may cost is spent."""
+    """A budget is spent: the job's own, or one of the day."""
     LOST = "lost"
-    """Step Functions ended the run, and what it had committed is merged by another."""
+    """Step Functions ended the run, and another execution merges what it had committed."""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """A request that a run ends early: workers commit and leave, and the merge says what is missing."""
+    """A request that a run ends early: workers commit and leave, and the merge names the missing chunks."""
 
     kind: StopKind
     cause: Cause
@@ -158,7 +158,7 @@ class ObjectRef:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a job has done so far; `tallies` are the processor's own, by name."""
+    """A job's progress in numbers; `tallies` are the processor's own counts, by name."""
 
     shards: int = 0
     chunks: int = 0
@@ -170,18 +170,18 @@ class Counts:
     retries: int = 0
     """Attempts that took over from a worker that had died."""
     rework: int = 0
-    """Chunks that such a worker had begun and not committed, as far as its last sign of life tells."""
+    """Chunks that a dead worker had begun and not committed, by its last sign of life."""
     tallies: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One submitted input and the processor that is to handle it."""
+    """One submitted input, and the processor for it."""
 
     ref: JobRef
     state: JobState
     moves: int
-    """How often the state has changed; numbers the job's events."""
+    """How often the state has changed; it numbers the job's events."""
     processor: str
     options: Mapping[str, Any]
     file_name: str
@@ -191,9 +191,9 @@ class Job:
     created_at: datetime
     updated_at: datetime
     due_at: datetime | None
-    """When the sweep must look at the job; none once it is terminal."""
+    """When the sweep must look at the job; None once it is terminal."""
     expires_at: int | None = None
-    """When DynamoDB may forget the job and its shards, in seconds since the epoch."""
+    """When DynamoDB may delete the job and its shards, in seconds since the Unix epoch."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
     policy: Policy = DEFAULT
@@ -209,14 +209,14 @@ class Job:
     order: str | None = None
     """Which of two redrives at the same moment ordered the run."""
     queue: str | None = None
-    """Present while the job is queued: puts it into the index of queued jobs."""
+    """Set while the job is queued: this attribute puts it into the index of queued jobs."""
     turn: str | None = None
-    """Where in the queue: sorts by priority, then by turn among tenants, then by age."""
+    """The job's place in the queue: it sorts by priority, then by turn among tenants, then by age."""
     stop: Stop | None = None
     deadline_at: datetime | None = None
     counts: Counts | None = None
     cost: Cost | None = None
-    """What its calls of providers had cost when its last run ended."""
+    """The cost of the job's calls of providers, as of the end of its last run."""
     cause: Cause | None = None
 
 
@@ -229,6 +229,6 @@ def new_job_id(now: datetime) -> str:
 
 
 def job_id_from(milliseconds: int, rest: int) -> str:
-    """Return the job ID of a time since the epoch and 80 further bits."""
+    """Return the job ID made of a time in milliseconds since the Unix epoch and 80 further bits."""
     number = milliseconds << 80 | rest
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

@@ -1,4 +1,4 @@
-"""Names of everything stored: DynamoDB keys and S3 keys, all beginning with the tenant."""
+"""The DynamoDB keys and S3 keys of everything that belongs to a tenant; each begins with the tenant."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def partition(job: JobRef) -> str:
 
 
 def job_of_partition(key: str) -> JobRef:
-    """Return the job to which a partition key belongs."""
+    """Return the job to which a partition key belongs; raises `MalformedMessage` for any other key."""
     match = _PARTITION.fullmatch(key)
     if match is None:
         raise MalformedMessage(f"{key!r} is not the partition key of a job.")
@@ -38,7 +38,7 @@ def job_of_partition(key: str) -> JobRef:
 
 
 def is_job_id(text: str) -> bool:
-    """Return whether the text has the form of a job ID; what has not is no key to look up."""
+    """Return whether the text has the form of a job ID; any other text must not become part of a key."""
     return _JOB_ID.fullmatch(text) is not None
 
 
@@ -48,22 +48,22 @@ def shard_sort_key(shard: int) -> str:
 
 
 def run_sort_key(run: int) -> str:
-    """Return the sort key of what came of a run that another has followed."""
+    """Return the sort key of the record of an ended run, kept when a later run follows it."""
     return f"{RUN_PREFIX}{run:06d}"
 
 
 def step_prefix(chunk: int, scope: int) -> str:
-    """Return what the sort keys of the memoised steps of a record, or of the chunk itself, begin with."""
+    """Return the prefix of the sort keys of all stored steps of the record at byte `scope`, or of the chunk itself."""
     return f"{STEP_PREFIX}{chunk:06d}#{scope:013d}#"
 
 
 def step_sort_key(chunk: int, scope: int, name: str) -> str:
-    """Return the sort key of a memoised step: of the record at byte `scope`, or of the chunk itself."""
+    """Return the sort key of a stored step of the record at byte `scope`, or of the chunk itself."""
     return f"{step_prefix(chunk, scope)}{name}"
 
 
 def step_key(job: JobRef, chunk: int, scope: int, digest: str) -> str:
-    """Return where a large answer of a step goes."""
+    """Return the S3 key of a step's answer that is too large for its item."""
     return f"{job_prefix(job)}steps/{chunk:06d}.{scope}.{digest}"
 
 
@@ -73,7 +73,7 @@ def answer_partition(tenant: str, digest: str) -> str:
 
 
 def answer_key(tenant: str, digest: str) -> str:
-    """Return where a large answer goes that a tenant's jobs share."""
+    """Return the S3 key of an answer that a tenant's jobs share and that is too large for its item."""
     return f"t/{tenant}/answers/{digest}.json"
 
 
@@ -83,12 +83,12 @@ def job_prefix(job: JobRef) -> str:
 
 
 def input_key(job: JobRef) -> str:
-    """Return where the caller uploads the file; the caller's file name is no part of it."""
+    """Return the S3 key to which the caller uploads the file; the caller's file name is no part of it."""
     return f"t/{job.tenant}/j/{job.job_id}{INPUT_SUFFIX}"
 
 
 def job_of_input(key: str) -> JobRef:
-    """Return the job whose input an S3 key names."""
+    """Return the job whose input an S3 key names; raises `MalformedMessage` for any other key."""
     match = _INPUT_KEY.fullmatch(key)
     if match is None:
         raise MalformedMessage(f"{key!r} is not the key of a job's input.")
@@ -96,22 +96,28 @@ def job_of_input(key: str) -> JobRef:
 
 
 def plan_key(job: JobRef, run: int) -> str:
-    """Return where the plan of a run is stored: JSON Lines, one shard a line."""
+    """Return the S3 key of a run's plan: JSON Lines, one shard a line."""
     return f"{job_prefix(job)}plan/r{run}.jsonl"
 
 
 def results_prefix(job: JobRef) -> str:
-    """Return what the keys of all of a job's results begin with."""
+    """Return the prefix of the S3 keys of all of a job's results."""
     return f"{job_prefix(job)}results/"
 
 
 def result_key(job: JobRef, shard: int, attempt: int, part: int) -> str:
-    """Return where one commit's results go; the attempt keeps a zombie's apart."""
+    """Return the S3 key of one commit's results.
+
+    The key names the attempt, so that a superseded worker never overwrites its successor's results.
+    """
     return f"{results_prefix(job)}{shard:06d}.a{attempt}.p{part}"
 
 
 def output_key(job: JobRef, run: int, merge: str) -> str:
-    """Return where one merge of a run stores the output; of two that overlap, neither replaces the other's."""
+    """Return the S3 key of the output of one merge of a run.
+
+    The key names the merge, so that of two merges at the same time neither overwrites the other's output.
+    """
     return f"{job_prefix(job)}output/r{run}.{merge}"
 
 
@@ -136,10 +142,13 @@ def is_output(key: str) -> bool:
 
 
 def receipt_key(job: JobRef, run: int, merge: str) -> str:
-    """Return where one merge of a run stores the receipt."""
+    """Return the S3 key of the receipt of one merge of a run."""
     return f"{job_prefix(job)}receipt/r{run}.{merge}.json"
 
 
 def run_name(job: JobRef, run: int, *, salvage: bool = False) -> str:
-    """Return the name of a run's execution, or of the one that merges what it left; it is always the same."""
+    """Return the name of a run's execution, or with `salvage` of the one that merges what the run committed.
+
+    The name is always the same, so that starting an execution twice starts it once.
+    """
     return f"{job.job_id}-{run}-salvage" if salvage else f"{job.job_id}-{run}"

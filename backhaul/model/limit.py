@@ -1,9 +1,10 @@
-"""A provider's limit as values: what one write does to the one item that all workers share.
+"""A provider's limit as values: the one item that all workers share, and the conditional writes to it.
 
-Times are whole microseconds of the shared clock. `requests` and `tokens` are theoretical arrival times (GCRA): when
-the next call may start. A reservation moves them by what it costs. Neither may lag behind a call's start by more than
-the burst: what one of them did not use while the other held calls back is gone. DynamoDB compares attributes but does
-not calculate in conditions, so the item has both times less the burst as well, as their floors.
+Times are whole microseconds of the shared clock. `requests` and `tokens` are theoretical arrival times (TAT, of the
+generic cell rate algorithm, GCRA): the times at which the next call may start. A reservation moves both by its cost.
+Neither time may lag behind a call's start by more than the burst: capacity that one of them did not use while the
+other held calls back is lost. DynamoDB compares attributes but does not calculate in conditions. So the item also
+holds each time less the burst: its floor.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ from typing import Literal, Protocol
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HEAD_START = SECOND // 25
-"""What the first call after a pause costs more, because the others learn of it only after a round trip to the store:
-without it their calls would all be late, and so begin together."""
+"""The extra cost of the first call after a pause. The other workers learn of that call one round trip to the store
+later: without the extra all their calls would be late, and would start together."""
 
 Name = Literal["requests", "tokens", "clock", "requests_floor", "tokens_floor"]
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What a provider allows in a minute; `burst` is what a late caller may catch up with, in microseconds.
+    """The requests and tokens that a provider allows in a minute; raises `ValueError` for a rate that allows nothing.
 
-    By default that is a tenth of a second's calls. Nothing is reserved later than `horizon` from now.
+    `burst`, in microseconds, is how far a late caller may catch up: by default a tenth of a second's calls.
+    `horizon`, in microseconds, is how far ahead a caller may reserve.
     """
 
     requests: int
@@ -38,29 +40,32 @@ class Rate:
             raise ValueError(f"{self} allows nothing")
 
     def request_cost(self, calls: int) -> int:
-        """Return how far so many calls move the time of the next, rounded up."""
+        """Return how far so many calls move the next call's time, in microseconds, rounded up."""
         return -(-calls * MINUTE // self.requests)
 
     def token_cost(self, tokens: int) -> int:
-        """Return how far so many tokens move the time of the next, rounded up; negative ones move it back."""
+        """Return how far so many tokens move the next call's time, in microseconds, rounded up.
+
+        A negative number of tokens moves it back.
+        """
         return -(-tokens * MINUTE // self.tokens) if self.tokens else 0
 
 
 @dataclass(frozen=True)
 class LimitState:
-    """The item of a provider."""
+    """A provider's item: both times, their floors and the shared clock, in microseconds."""
 
     requests: int
     tokens: int
     clock: int
-    """The shared clock when the item was last written by somebody who knew it."""
+    """The shared clock when a worker that knew it last wrote the item."""
     requests_floor: int
     tokens_floor: int
 
 
 @dataclass(frozen=True)
 class Sum:
-    """What an attribute becomes: another one, or nothing, and so much."""
+    """The new value of an attribute: another attribute (or 0, if `base` is None) plus `value`."""
 
     base: Name | None
     value: int
@@ -68,7 +73,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Condition:
-    """What must hold of an attribute: that it is below a number or another attribute, or that it is not."""
+    """A condition on an attribute: that it is below a number or another attribute, or that it is not."""
 
     name: Name
     is_below: bool
@@ -77,14 +82,14 @@ class Condition:
 
 @dataclass(frozen=True)
 class Update:
-    """One conditional write: all of it, or nothing. Where it `creates`, there must be no item yet."""
+    """One conditional write; if any condition fails, it writes nothing. With `creates` there must be no item yet."""
 
     sums: Mapping[Name, Sum]
     conditions: tuple[Condition, ...] = ()
     creates: bool = False
 
     def apply(self, state: LimitState | None) -> LimitState | None:
-        """Return the item as it will be, or None if a condition does not hold: what DynamoDB does, as a function."""
+        """Return the item after the write, or None if a condition fails: a model of what DynamoDB does."""
         if (state is None) is not self.creates:
             return None
         before: dict[str, int] = asdict(state) if state else {}
@@ -98,9 +103,9 @@ class Update:
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What a store says to an update: whether it was applied, the item before it, and the store's own time.
+    """The store's answer to an update: whether it was applied, the item before it, and the store's own time.
 
-    That time is a witness: it is of whole seconds and in microseconds, or None if the store does not tell it.
+    `time` is in microseconds but exact to a second only; None if the store does not send it.
     """
 
     applied: bool
@@ -109,17 +114,18 @@ class UpdateResult:
 
 
 class Updates(Protocol):
-    """Where the items are."""
+    """The store of the providers' items."""
 
     def update(self, provider: str, update: Update) -> UpdateResult:
-        """Apply the update if its conditions hold; raises what `is_outage` knows when the store cannot."""
+        """Apply the update if its conditions hold; raises an error of the kind `is_outage` if the store is down."""
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """A reservation of one call: it may start at `at`, or a moment later; then it is void.
+    """A reservation of one call, which may start at `at` or a moment later; after that the reservation is void.
 
-    `tokens` is what was reserved for it. It may be stored as JSON and used by another process.
+    `at` is in microseconds of the shared clock. `tokens` are the tokens reserved for the call. A reservation may be
+    stored as JSON and used by another process.
     """
 
     at: int
@@ -128,14 +134,17 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Nothing is reserved: ask again after so many seconds, which differ from caller to caller."""
+    """The answer when nothing was reserved: ask again after `seconds`, which differ from caller to caller."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A reservation of `calls` calls, which their holder hands out; it may be stored as JSON and used later."""
+    """Reservations of `calls` calls, which their holder hands out; a lease may be stored as JSON and used later.
+
+    The first call may start at the later of `requests_at` and `tokens_at`; each further call a step later.
+    """
 
     requests_at: int
     tokens_at: int
@@ -143,19 +152,19 @@ class Lease:
     tokens_step: int
     calls: int
     tokens: int = 0
-    """Reserved for each call."""
+    """The tokens reserved for each call."""
 
     @property
     def at(self) -> int:
-        """When the next of its calls may start."""
+        """When the lease's next call may start."""
         return max(self.requests_at, self.tokens_at)
 
     def later(self, by: int) -> Lease:
-        """Return the lease with all its calls moved on."""
+        """Return the lease with all its calls later by so many microseconds."""
         return replace(self, requests_at=self.requests_at + by, tokens_at=self.tokens_at + by)
 
     def since(self, moment: int) -> Lease:
-        """Return the lease without the calls that were to start before this moment; it may be left with none."""
+        """Return the lease without the calls whose start lies before this moment; it may have none left."""
         lease = self
         while lease.calls and lease.at < moment:
             lease = lease.rest()

@@ -1,4 +1,4 @@
-"""Money: whole nanodollars, because the price of one token is a fraction of a cent's hundredth."""
+"""Money in whole nanodollars: one token costs less than a hundredth of a cent, so cents would be too coarse."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from backhaul.model.errors import InvalidRequest
 DOLLAR = 10**9
 """Nanodollars in a dollar."""
 MOST = 1_000_000 * DOLLAR
-"""The largest amount that anything here takes: what is above it is a slip of the hand."""
+"""The largest amount that is accepted, in nanodollars: a larger one is surely a typing mistake."""
 _PER_MILLION = 10**6
 
 _MAX_DIGITS = 40
-"""More than any amount has that passes; what Decimal takes besides would be stored and shown with every digit."""
+"""More digits than any valid amount needs. Decimal takes thousands, and all of them would be stored and shown."""
 _TEXT = re.compile(r"\$?([0-9]+(?:\.[0-9]+)?|\.[0-9]+)", re.ASCII)
 
 
@@ -42,7 +42,10 @@ def nanodollars(amount: str | int | float | Decimal) -> int:
 
 
 def check(amount: int, what: str = "An amount") -> int:
-    """Return the nanodollars as they are; raises `InvalidRequest` unless they are from 0 to a million dollars."""
+    """Return the amount unchanged; raises `InvalidRequest` unless it is an int from 0 to a million dollars.
+
+    `amount` is in nanodollars; `what` names it in the error.
+    """
     if type(amount) is not int:  # a bool is no amount
         raise InvalidRequest(f"{what} is counted in whole nanodollars, and {amount!r} is not a whole number.")
     if amount < 0:
@@ -53,9 +56,9 @@ def check(amount: int, what: str = "An amount") -> int:
 
 
 def cost_of(*parts: tuple[int, Decimal]) -> int:
-    """Return what tokens cost together, in nanodollars, each kind at its price in dollars for a million of them.
+    """Return the cost of tokens in nanodollars; each part is (tokens, price in dollars for a million of them).
 
-    What is left of a nanodollar counts as one, once, so that no budget is overdrawn.
+    The sum is rounded up once, to a whole nanodollar, so that no budget is overdrawn.
     """
     return ceil(sum((Fraction(price) * tokens * DOLLAR / _PER_MILLION for tokens, price in parts), Fraction(0)))
 
@@ -68,7 +71,7 @@ def dollars(amount: int) -> str:
 
 
 def display(amount: int) -> str:
-    """Return nanodollars as people read them: "$12.40", and two digits that count of what is small: "$0.0031"."""
+    """Return nanodollars for people: "$12.40"; an amount below ten cents with two significant digits: "$0.0031"."""
     sign, value = ("-" if amount < 0 else ""), abs(amount)
     decimals = 2
     if 0 < value < DOLLAR // 10:
@@ -79,7 +82,7 @@ def display(amount: int) -> str:
 def _decimal(amount: str | int | float | Decimal) -> Decimal:
     if isinstance(amount, bool):
         raise InvalidRequest(f"{amount!r} is not an amount of dollars.")
-    if isinstance(amount, float):  # what was written, not its neighbour in binary
+    if isinstance(amount, float):  # repr is the number as written; Decimal(0.1) would be its neighbour in binary
         return Decimal(repr(amount))
     if isinstance(amount, str):
         text = amount.strip()

@@ -1,4 +1,4 @@
-"""Failures of our own stores, told apart from a worker's death: nobody is to blame, and waiting mends them."""
+"""Failures of the deployment's stores, told apart from a worker's death: no chunk is to blame, and waiting helps."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ T = TypeVar("T")
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether what left the stage's own code says that a store is out of order."""
+    """Return whether an exception that left a stage's own code means that a store is out of order."""
     return isinstance(error, StoreUnavailable) or is_transient(error)
 
 
 def outages_as_unavailable(stage: Callable[P, T]) -> Callable[P, T]:
-    """Raise `StoreUnavailable` for every failure of a store that may pass: Step Functions is patient with that."""
+    """Return the stage with every passing failure of a store raised as `StoreUnavailable`.
+
+    Step Functions retries `StoreUnavailable` for hours, and any other exception only a few times.
+    """
 
     @wraps(stage)
     def patient(*arguments: P.args, **options: P.kwargs) -> T:

@@ -1,4 +1,4 @@
-"""A job's policy: what its submitter tolerates, and how long and how often things may be tried."""
+"""A job's policy: how many missing chunks its caller tolerates, and its limits on tries, time and money."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backhaul.model.money import nanodollars
 DAY_SECONDS = 24 * 3600
 MAX_DEADLINE = 7 * DAY_SECONDS
 TIME_KEPT_SECONDS = 5.0
-"""What a worker leaves of its time for its last commit, but never more than a tenth of it."""
+"""The time that a worker keeps for its last commit, but never more than a tenth of what it has."""
 
 _Count = Annotated[int, Meta(ge=0)]
 _Percent = Annotated[str, Meta(pattern=r"^(100(\.0{1,3})?|[0-9]{1,2}(\.[0-9]{1,3})?)%\Z")]
@@ -105,7 +105,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
 
     @property
     def cap(self) -> int | None:
-        """The same as `max_cost`, in nanodollars."""
+        """`max_cost` in nanodollars; None if there is no limit."""
         return None if self.max_cost is None else nanodollars(self.max_cost)
 
     def tolerates(self, missing: int, chunks: int) -> bool:
@@ -121,5 +121,5 @@ DEFAULT = Policy()
 
 
 def time_for_work(seconds: float) -> float:
-    """Return how long a worker may work that has so many seconds left."""
+    """Return for how many of its remaining seconds a worker may work before its last commit."""
     return seconds - min(TIME_KEPT_SECONDS, seconds / 10)

@@ -1,4 +1,4 @@
-"""The receipt: what became of every chunk of a job, and what the job took."""
+"""The receipt: how each chunk of a job ended, and what the job took."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Checksum:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a job's owner can check: every missing chunk is named, with its byte range and cause."""
+    """The account of a run for the job's owner: it names every missing chunk, with its byte range and cause."""
 
     schema_version: int
     job_id: str
@@ -49,9 +49,9 @@ class Receipt:
     started_at: datetime | None
     merged_at: datetime
     seconds: float | None
-    """How long the run took, from its start to this receipt."""
+    """How long the run took, from its start to this receipt; None if it never started."""
     cost: Cost | None = None
-    """What calls of providers have cost in all of the job's runs, if it made or may make any."""
+    """The cost of the job's calls of providers over all of its runs; None if it has no cap and made none."""
     output_checksum: Checksum | None = None
 
     def to_json(self) -> bytes:
@@ -61,7 +61,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a run ended: the state its job deserves, what is missing and why."""
+    """How a run ended: the job's terminal state, the missing chunks, and the cause."""
 
     state: JobState
     counts: Counts
@@ -70,12 +70,12 @@ class Verdict:
 
 
 def judge(job: Job, plan: Iterable[Shard], records: Mapping[int, ShardRecord]) -> Verdict:
-    """Return how a run ended, from its plan and from what was committed.
+    """Return how a run ended, from its plan and its shard records.
 
-    An input that the processor cannot read fails the job, however much of it was read. A job of which nothing
-    succeeded is FAILED, and so is one that lacks more than its policy tolerates; any other that lacks something
-    is PARTIAL. One that was cancelled is CANCELLED, whatever was done by then, and one whose money is spent is
-    PAUSED unless everything was done with it.
+    The first rule that applies decides. A cancelled job is CANCELLED, however much was done. A job without a plan is
+    FAILED. A job without missing chunks is SUCCEEDED. A job whose money is spent is PAUSED. A job is FAILED if
+    `fail_fast` stopped it, if the processor cannot read its input, if no chunk succeeded, or if more chunks are
+    missing than its policy tolerates. Any other job is PARTIAL.
     """
     shards = tuple(plan)
     untried = job.stop.cause if job.stop else _NO_WORKER
@@ -130,7 +130,10 @@ def _missing(shard: Shard, record: ShardRecord | None, run: int, untried: Cause)
 
 
 def _lately(chunk: FailedChunk, record: ShardRecord | None, run: int) -> FailedChunk:
-    """Return why the chunk is missing now: it failed, or its workers died before they came to try it again."""
+    """Return the failed chunk with the cause of this run.
+
+    A chunk that failed in an earlier run gets the crash of this run, if workers died before they tried it again.
+    """
     if chunk.run == run or record is None or record.crash is None or record.crash_run != run:
         return chunk
     return replace(chunk, cause=record.crash, record=None, run=run, message_id=None)
@@ -138,6 +141,7 @@ def _lately(chunk: FailedChunk, record: ShardRecord | None, run: int) -> FailedC
 
 def _ending(job: Job, missing: tuple[FailedChunk, ...], counts: Counts) -> tuple[JobState, Cause | None]:
     stop = job.stop
+    # The order of these rules decides: the docstring of `judge` states it.
     if stop and stop.kind is StopKind.CANCEL:
         return JobState.CANCELLED, stop.cause
     if not counts.chunks:

@@ -1,4 +1,4 @@
-"""The environment as a type: written by the stacks, read by the functions."""
+"""The environment as a type: the stacks write it, the functions read it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PREFIX = "BACKHAUL_"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a function must be told; a stage that never uses a value leaves it at its default."""
+    """A function's settings; a stage that does not use a value leaves it at its default."""
 
     data_bucket: str = ""
     jobs_table: str = ""
@@ -22,7 +22,7 @@ class Settings:
     state_machine_arn: str = ""
     failed_chunks_url: str = ""
     max_running_jobs: int = 100
-    """Jobs that may run at a time; the others wait for their turn."""
+    """Jobs that may run at a time; the others wait in the queue."""
     max_running_jobs_per_tenant: int = 20
     max_upload_bytes: int = 5 * 1024**3
     """The largest input a caller may upload; a presigned POST takes 5 GiB at most."""
@@ -33,24 +33,24 @@ class Settings:
     retention_days: int = 30
     """How long a job's record is kept after it was created."""
     worker_seconds: int = 300
-    """How long a call of a worker may last."""
+    """How long one invocation of a worker may last."""
     max_workers: int = 100
     """Workers that a job may have at a time."""
     max_cost_per_day: str = ""
-    """US dollars that calls of providers may cost in a day (UTC); empty: any."""
+    """US dollars that calls of providers may cost in a day (UTC); empty: no limit."""
     max_cost_per_day_per_tenant: str = ""
-    """The same for each tenant."""
+    """US dollars that one tenant's calls of providers may cost in a day (UTC); empty: no limit."""
     local_providers: bool = False
     """Whether a provider may be on this machine or in its private network: on the local cloud only."""
 
     @property
     def cap(self) -> int | None:
-        """The same as `max_cost_per_day`, in nanodollars."""
+        """`max_cost_per_day` in nanodollars; None if there is no limit."""
         return _dollars("max_cost_per_day", self.max_cost_per_day)
 
     @property
     def cap_per_tenant(self) -> int | None:
-        """The same as `max_cost_per_day_per_tenant`, in nanodollars."""
+        """`max_cost_per_day_per_tenant` in nanodollars; None if there is no limit."""
         return _dollars("max_cost_per_day_per_tenant", self.max_cost_per_day_per_tenant)
 
     def to_env(self) -> dict[str, str]:

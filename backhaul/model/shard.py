@@ -1,4 +1,4 @@
-"""A shard: consecutive chunks that one worker handles, and how they are chosen."""
+"""A shard: consecutive chunks that one worker handles, and the rules that cut a job into shards."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _MAX_CHUNKS_PER_SHARD = 64
 
 @dataclass(frozen=True)
 class Shard:
-    """Adjacent chunks to be handled by one Map child."""
+    """Adjacent chunks that one Map child handles."""
 
     index: int
     chunks: tuple[Chunk, ...]
     skip: frozenset[int] = frozenset()
-    """Chunks that this run leaves as they are."""
+    """Numbers of the chunks that this run leaves as they are."""
 
     def to_line(self) -> bytes:
         """Return the shard as one line of the plan; adjacent chunks share their borders."""
@@ -65,12 +65,12 @@ class _Line:
 
 
 def choose_chunk_bytes(size: int) -> int:
-    """Return the nominal chunk size for an input: enough chunks to spread, few enough to be cheap."""
+    """Return the nominal chunk size in bytes: enough chunks to share among workers, few enough to be cheap."""
     return min(max(size // _CHUNKS_PER_JOB, _MIN_CHUNK_BYTES), _MAX_CHUNK_BYTES)
 
 
 def plan_shards(chunks: Sequence[Chunk]) -> Iterator[Shard]:
-    """Yield the shards of a job: about 16 until a shard would hold more than 64 chunks."""
+    """Yield the shards of a job: about 16, or more if one would hold more than 64 chunks."""
     each = _chunks_per_shard(len(chunks))
     for index, first in enumerate(range(0, len(chunks), each)):
         yield Shard(index, tuple(chunks[first : first + each]))
@@ -86,7 +86,7 @@ def _chunks_per_shard(chunks: int) -> int:
 
 
 def check_size(size: int, largest: int, chunk_bytes: int | None) -> None:
-    """Refuse a file that this deployment takes no job for; raises `InvalidRequest`."""
+    """Raise `InvalidRequest` for a file that is empty, too large, or cut into too many chunks; sizes in bytes."""
     if size < 1:
         raise InvalidRequest("The file is empty; there is nothing to process.")
     if size > largest:
@@ -99,7 +99,7 @@ def check_size(size: int, largest: int, chunk_bytes: int | None) -> None:
 
 
 def check_chunks(chunks: Sequence[Chunk], size: int) -> str | None:
-    """Return what is wrong with a processor's split of an input of `size` bytes, or None if it covers it exactly."""
+    """Return what is wrong with a processor's split of an input of `size` bytes, or None if it covers the input."""
     if not 1 <= len(chunks) <= MAX_CHUNKS:
         return f"The processor split the file into {len(chunks):,} chunks; 1 to {MAX_CHUNKS:,} work."
     border = 0

@@ -1,11 +1,11 @@
-"""Counts that processors keep, by name, and their sums."""
+"""Processors' own counts, by name, and their sums."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 MAX_TALLIES = 100
-"""Names that a chunk, a shard or a job has room for: what is said of a job must fit into a record and an event."""
+"""The most names that a chunk, a shard or a job may have: a job's tallies must fit into its record and its events."""
 OTHER = "(other)"
 
 

@@ -1,4 +1,4 @@
-"""What Step Functions hands to the stages of a run."""
+"""The tasks that Step Functions hands to the stages of a run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from backhaul.model.versions import StoredRecord, upgraded
 
 @dataclass(frozen=True)
 class RunTask:
-    """Which run of which job a stage is to work on."""
+    """The job and the run on which a stage works."""
 
     job: JobRef
     run: int
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> RunTask:
-        """Read the state machine's input; raises `UnreadableRecord` for that of a newer version."""
+        """Read the state machine's input; raises `MalformedMessage`, or `UnreadableRecord` for a newer version's."""
         try:
             order = msgspec.convert(upgraded(StoredRecord.ORDER, state, "a run's order"), _Order)
         except msgspec.ValidationError as error:
@@ -34,7 +34,7 @@ class RunTask:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Which shard of which run a worker is to handle."""
+    """The shard of a run that a worker handles."""
 
     job: JobRef
     run: int
@@ -42,11 +42,11 @@ class ShardTask:
     left: int = 0
     """The last attempt that told Step Functions how it ended; 0 if none has."""
     overtaken: bool = False
-    """Whether it ended because another worker had taken the shard over."""
+    """Whether that attempt ended because another worker had taken the shard over."""
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> ShardTask:
-        """Read the input of a Map child: the run's input and one line of its plan."""
+        """Read the input of a Map child: the run's input and one line of its plan; raises as `RunTask` does."""
         task = RunTask.from_state(state)
         try:
             found = state.get("last", {})

@@ -1,4 +1,4 @@
-"""Whose request it is: the tenant is the IAM user or role that signed it."""
+"""The tenant of a request: the IAM user or role that signed it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _UNIQUE_ID = re.compile(r"[A-Za-z0-9]{1,64}")
 def tenant_of(identity: Mapping[str, Any]) -> str:
     """Return the tenant of a caller whom API Gateway authenticated by IAM.
 
-    It is the unique ID that IAM gave the user or role (AIDA…, AROA…), so every session of a role is
-    the same tenant, and a role made anew under an old name is not. The root user's tenant is the
-    account ID; a federated user, whose ID begins with it too, has none.
+    The tenant is the unique ID that IAM gave the user or role (AIDA…, AROA…). So all sessions of a role are one
+    tenant, and a new role under an old name is another one. The root user's tenant is the account ID. A federated
+    user's ID begins with the account ID too, so a federated user has no tenant.
 
-    `identity` is `requestContext.authorizer.iam` of an HTTP API event.
+    `identity` is `requestContext.authorizer.iam` of an HTTP API event. Raises `InvalidRequest` if it names no tenant.
     """
     unique_id, session, _ = str(identity.get("userId") or "").partition(":")
     if unique_id.isdigit() and session:

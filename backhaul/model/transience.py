@@ -1,4 +1,4 @@
-"""Which failures may pass: decided here only, for records of a processor and for our own stores."""
+"""Which failures may pass: the only place that decides it, for a processor's records and for the stores."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ _CLASSES = frozenset(
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether the same call may succeed later; a processor's own word on it comes first."""
+    """Return whether the same call may succeed later; `Transient` and `Permanent` of a processor come first."""
     try:
         return _is_transient(error)
-    except Exception:  # an exception may be of any making, and so may what it carries
+    except Exception:  # attributes of a foreign exception may be of any type, and reading them may raise
         return False
 
 
 def _is_transient(error: BaseException) -> bool:
     if isinstance(error, Transient):
         return True
-    # Other errors of ours carry a status too, but for the HTTP API: it says nothing of a record.
+    # Backhaul's other errors carry a status for the HTTP API: it says nothing of a record.
     if isinstance(error, BackhaulError) or not isinstance(error, Exception):
         return False
     if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):

@@ -1,11 +1,11 @@
-"""Versions of stored records: code of today reads what an earlier version of Backhaul wrote, under today's names.
+"""Versions of stored records: this version reads what an earlier version of Backhaul wrote, under the new names.
 
-A deployment is updated while its jobs run: their items, plans, dead letters and executions stay as they were written.
-A record says its version in `schema_version`; one without is of version 1. An update of single attributes writes the
-version too, so a record holds names of several versions, and the newest name counts.
+An operator updates a deployment while its jobs run. Their items, plans, dead letters and executions stay as they were
+written. A record says its version in `schema_version`; a record without one has version 1. An update of single
+attributes writes the version too. So a record may hold names of several versions, and the newest name counts.
 
 To rename a field of a record: rename it in the value, raise the record's number in `VERSIONS`, and add a `Rename`. An
-old name is never used again for something else. A field that is new needs a default and no new version.
+old name must never be used again for something else. A new field needs a default and no new version.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FIELD = "schema_version"
 
 
 class StoredRecord(StrEnum):
-    """What is stored, or handed from one function to the next, by one version and read by another."""
+    """The records that one version may write (to a store, or for the next function) and another version read."""
 
     JOB = "job"
     ENDED_RUN = "ended run"
@@ -42,14 +42,14 @@ VERSIONS: Mapping[StoredRecord, int] = dict.fromkeys(StoredRecord, 1) | {
     StoredRecord.RESERVATIONS: 2,
     StoredRecord.DEAD_LETTER: 2,
 }
-"""The version of each record that this code writes; it reads every earlier one."""
+"""The version in which this code writes each record; it reads every earlier version."""
 
 
 @dataclass(frozen=True)
 class Rename:
-    """A field that has another name from a version on.
+    """A field that has a new name from a version on.
 
-    `within` names the field of the record that holds it: a mapping, or a list of mappings.
+    `within` names the record's field that contains it: a mapping, or a list of mappings. Empty for the record itself.
     """
 
     version: int
@@ -67,10 +67,10 @@ RENAMES: Mapping[StoredRecord, tuple[Rename, ...]] = {
 
 
 def upgraded(record: StoredRecord, values: Mapping[str, Any], whose: str, version: int | None = None) -> dict[str, Any]:
-    """Return a stored record's values under today's names.
+    """Return a stored record's values under the names of this version.
 
-    `whose` says in an error which record it is. `version` is that of a record that says it in another way than as a
-    plain number. Raises `UnreadableRecord` for a record of a newer version.
+    `whose` names the record in an error. `version` is the record's version where `values` do not hold it as a plain
+    number. Raises `UnreadableRecord` for a record of a newer version.
     """
     found = values.get(FIELD, 1) if version is None else version
     if not isinstance(found, int) or found > VERSIONS[record]:
@@ -100,7 +100,7 @@ def _rename(values: dict[str, Any], rename: Rename) -> None:
 
 
 def former(record: StoredRecord, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the old names of these fields: whoever writes a field removes what is stored under its old name."""
+    """Return the old names of these fields; a write of a field must remove the attribute with its old name."""
     written = set(names)
     return tuple(rename.old for rename in RENAMES.get(record, ()) if not rename.within and rename.new in written)
 
