@@ -1,4 +1,4 @@
-"""What became of a paid call, and who is told of it: the breaker, and the limit."""
+"""The outcome of a paid call, and the reports of it to the provider's breaker and limit."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from backhaul.providers import (
 
 @dataclass(frozen=True)
 class CallOutcome:
-    """What a call says of its provider, and what it cost in nanodollars.
+    """What a call says of its provider, and its cost in nanodollars.
 
-    `taken` is None where nobody knows what it took; then all that was reserved for it may be.
+    `taken` are the tokens that the call used; None if that is not known. Then all reserved tokens count as used.
     """
 
     result: CallResult
@@ -36,13 +36,17 @@ class CallOutcome:
 
 
 def outcome_of_error(error: Exception, provider: Provider, hold: Hold, *, is_cut_off: bool) -> CallOutcome:
-    """Return what became of a call that raised; `is_cut_off` says that it was we who ended it."""
+    """Return the outcome of a call that raised; `is_cut_off` says that the worker ended it.
+
+    A call that the provider may have billed costs its estimate, since nobody knows its real cost.
+    """
     match error:
         case ProviderBusy():
             return CallOutcome(CallResult.THROTTLED, 0, Usage(0))
         case ProviderDenied():
             return CallOutcome(CallResult.DENIED, 0, Usage(0))
         case ProviderDown():
+            # A worker that cut the call off did not wait for the provider, so the provider is not to blame.
             result = CallResult.NOT_MADE if is_cut_off else CallResult.FAILED
             return CallOutcome(result, hold.estimate) if error.may_be_paid else CallOutcome(result, 0, Usage(0))
         case ProviderRejected() if error.may_be_paid:
@@ -50,13 +54,15 @@ def outcome_of_error(error: Exception, provider: Provider, hold: Hold, *, is_cut
         case ModelRefused():
             taken = Usage(error.input_tokens, error.output_tokens)
             return CallOutcome(CallResult.OK, provider.cost(taken), taken)
-        case _:  # no request for this provider, or no key to be had for it: nothing was paid
+        # The rest was never billed: the request is none for this provider, or its key could not be read. Only a
+        # failure of the deployment's own side (settings, a store) says nothing of the provider.
+        case _:
             is_unmade = isinstance(error, OperatorError) or is_transient(error)
             return CallOutcome(CallResult.NOT_MADE if is_unmade else CallResult.OK, 0, Usage(0))
 
 
 def take_down(channel: Channel, reservation: Reservation | None, outcome: CallOutcome) -> None:
-    """Tell the limit what the call took, and what the provider said is left."""
+    """Tell the limit the tokens that the call used, and the capacity that the provider says is left."""
     if channel.limiter and reservation:
         if outcome.taken:
             channel.limiter.used(reservation, outcome.taken.input_tokens + outcome.taken.output_tokens)
@@ -65,6 +71,6 @@ def take_down(channel: Channel, reservation: Reservation | None, outcome: CallOu
 
 
 def report(channel: Channel, permit: Permit | Probe | None, result: CallResult) -> None:
-    """Tell the breaker, if it was asked."""
+    """Tell the breaker the result of a call that it permitted; without a permit, do nothing."""
     if permit is not None:
         channel.breaker.report(CallReport(permit, result))

@@ -1,4 +1,4 @@
-"""The providers that a worker process has called: what it knows of each outlives the invocation."""
+"""The providers that a worker process has called; its knowledge of each outlives the invocation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from backhaul.store.limits import LimitStore
 from backhaul.store.providers import ProviderStore
 
 MAX_REQUESTS = 60_000
-"""Calls a minute that a limit on tokens alone lets through: more than one item can take is no use."""
+"""The requests a minute of a provider that limits tokens only: one DynamoDB item takes no more writes than that."""
 MAX_FAILED = 10_000
-"""Calls whose failure is remembered: a processor may give up what it asked."""
+"""How many failed calls are remembered; a processor may never repeat a call that failed."""
 
 
 @dataclass
@@ -33,11 +33,11 @@ class Channel:
     breaker: Breaker
     limiter: Limiter | None
     _answered: float = -math.inf
-    """When the last call began that was answered, on the clock's monotonic scale."""
+    """The start of the latest call that was answered, in monotonic seconds."""
     _failed: dict[str, float] = field(default_factory=dict)
 
     def note_answer(self, key: str, began: float) -> None:
-        """Note that the call of this key was answered, and when it began."""
+        """Record that the call of this key was answered; it began at `began`, in monotonic seconds."""
         self._answered = max(self._answered, began)
         self._failed.pop(key, None)
 
@@ -46,9 +46,10 @@ class Channel:
         return key in self._failed
 
     def fails_alone(self, key: str, now: float) -> bool:
-        """Note that the call of this key failed; returns whether it had before, and others began since and went well.
+        """Record that the call of this key failed; return whether the call, and not the provider, is to blame.
 
-        Then it is the call, and not the provider. The first failure tells nothing: an outage begins with one.
+        It is, if the same call failed before and a call that began after that failure was answered. A first failure
+        proves nothing, because an outage begins with one.
         """
         before = self._failed.get(key)
         if before is None and len(self._failed) == MAX_FAILED:
@@ -59,7 +60,7 @@ class Channel:
 
 @dataclass
 class Channels:
-    """Opens a channel to a provider when it is first called, and anew when its settings have changed."""
+    """Opens a channel to a provider at its first call, and a new one when its settings have changed."""
 
     providers: ProviderStore
     secrets: Secrets
@@ -68,19 +69,19 @@ class Channels:
     breakers: BreakerStore
     clock: Clock
     concurrency: int = 16
-    """Calls that a worker reserves at a time under a limit, when there is a queue for it."""
+    """How many calls a worker reserves at a time under a limit that has a queue."""
     local_providers: bool = False
     """Whether a provider may be on this machine or in its private network."""
     _known: dict[str, Channel] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def to(self, name: str) -> Channel:
-        """Return the channel to a provider as it is set up now; raises `UnknownProvider` and `InvalidProvider`."""
+        """Return the channel to a provider with its present settings; raises `UnknownProvider` or `InvalidProvider`."""
         provider = self.providers.get(name)
         known = self._known.get(name)
         if known is not None and known.provider == provider:
             return known
-        opened = self._open(provider)  # its key is read, for which the threads of other providers do not wait
+        opened = self._open(provider)  # outside of the lock: it reads the key, and no other thread waits for that
         with self._lock:
             known = self._known.get(name)
             if known is None or known.provider != provider:
@@ -93,7 +94,7 @@ class Channels:
             provider, secrets=self.secrets, models=self.models, clock=self.clock, is_local=self.local_providers
         )
         rate = rate_of(provider)
-        # Workers that wait outside and come back are newcomers to each other, whose clocks may differ by more.
+        # A worker that waited outside comes back as a new one, on another machine: clocks may differ by more.
         limiter = Limiter(name, rate, self.limits, self.clock, lease=self.concurrency, near=SKEW) if rate else None
         return Channel(provider, adapter, Breaker(name, rule_of(provider), self.breakers, self.clock), limiter)
 
@@ -106,13 +107,13 @@ def rule_of(provider: Provider) -> BreakerRule:
         calls=settings.calls,
         window_seconds=round(settings.window_seconds),
         cooldown_seconds=round(settings.cooldown_seconds),
-        # A probe that is cut off before its answer is due would tell nothing, and be paid for.
+        # A probe cut off before the provider's timeout would prove nothing, and still be paid for.
         probe_seconds=max(BreakerRule.probe_seconds, math.ceil(provider.timeout_seconds)),
     )
 
 
 def rate_of(provider: Provider) -> Rate | None:
-    """Return the limit of a provider; None where it has none."""
+    """Return the limit of a provider; None if it has none."""
     if provider.requests_per_minute is None and provider.tokens_per_minute is None:
         return None
     requests = provider.requests_per_minute or MAX_REQUESTS

@@ -1,4 +1,8 @@
-"""What is asked twice is asked once: by a thread that was given up, and by the one after it."""
+"""Single flight: of several threads that make the same call, one makes it, and the others wait for its result.
+
+The worker may give a thread up (a record that took too long) while its call goes on. The thread that tries the record
+again then waits for that call instead of paying for a second one.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,10 @@ class SingleFlight(Generic[T]):
         self._lock = threading.Lock()
 
     def begin(self) -> int:
-        """Begin a go, and return its number: threads of those before begin nothing more.
+        """Begin a generation and return its number; threads of earlier generations begin no more calls.
 
-        What comes of their calls under way is kept: who asks for it again may not find it where it is stored.
+        The results of their calls under way are kept: a thread that asks again may have looked for the stored answer
+        before it was there.
         """
         with self._lock:
             self._given_up |= {key for key, call in self._calls.items() if not call.done()}
@@ -31,9 +36,10 @@ class SingleFlight(Generic[T]):
             return self._generation
 
     def once(self, key: str, call: Callable[[], T], *, generation: int, seconds: float) -> T | None:
-        """Return what `call` returns, or what a call of this key does that is under way or was when it was given up.
+        """Return the result of `call`, or of the call of the same key that is under way or that was given up.
 
-        None if that takes too long, or if another go has begun. Raises what the call raises.
+        None if waiting for another thread's call takes more than `seconds`, or if a later generation has begun. Raises
+        what the call raises.
         """
         ours: Future[T] = Future()
         with self._lock:

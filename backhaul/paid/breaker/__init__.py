@@ -1,1 +1,1 @@
-"""The circuit breaker of a provider: its rule and its driver."""
+"""The circuit breaker of a provider: its rule, and the driver that carries it out."""

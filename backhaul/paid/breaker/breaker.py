@@ -1,4 +1,4 @@
-"""The circuit breaker as a worker uses it: what it may call, what it tells the others, and when it does so."""
+"""The driver of a circuit breaker: it gives a worker permission for calls and reports their results to the others."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ from backhaul.paid.breaker.rule import (
 from backhaul.store.breakers import BreakerStore
 
 PACE_SECONDS = 1.0
-"""How often a worker reads a breaker at most, and how often it writes one."""
+"""A worker reads a breaker at most once in this time, and writes it at most once."""
 OLD_SECONDS = 2.0
-"""A worker that knows nothing newer, because it made no calls for a while, waits until it has read it."""
+"""A worker whose knowledge is older than this, because it made no calls, waits until it has read the breaker."""
 KNOWN_SECONDS = 10.0
-"""How long a breaker that cannot be read is believed to be closed still."""
+"""How long a worker still believes a breaker to be closed that it cannot read."""
 PROBED_SECONDS = 5.0
-"""When to come back while somebody probes: that takes a call, and only if its holder died its whole time."""
+"""When to ask again while another worker probes: a probe takes one call, unless its holder has died."""
 _TRIES = 5
 T = TypeVar("T")
 
-# The system's own: workers that were restored from one snapshot would otherwise all come back at the same time.
+# The system's randomness: workers restored from one snapshot share the state of `random`, and would return in step.
 _random = random.SystemRandom()
 
 
 def spread(seconds: float) -> float:
-    """Return a time that is longer by up to half, and by up to a second at least: waiters do not come back at once."""
+    """Return a time with jitter: longer by up to the half, or up to a second if that is more."""
     return seconds + _random.uniform(0, max(1.0, seconds / 2))
 
 
 class Breaker:
-    """One worker's view of a provider's breaker, for all of its threads; `told` hears of each change that it makes."""
+    """One worker's view of a provider's breaker, for all of its threads; calls `told` for each change that it makes."""
 
     def __init__(
         self,
@@ -83,12 +83,13 @@ class Breaker:
         self._read_at = self._wrote_at = self._known_at = self._seen_at = -math.inf
 
     def may_call(self) -> Permit | Probe | OpenBreaker:
-        """Return whether a call may be made now; whoever gets a `Go` or a `Probe` reports what became of it."""
+        """Return whether the caller may make a call now; with a `Permit` or a `Probe` it must `report` the result."""
         self._talk(self._tend)
         with self._lock:
             state, ticks = self.state, self._clock.monotonic()
             known, seen = ticks - self._known_at, ticks - self._seen_at
         if state.state is Phase.CLOSED:
+            # A breaker that nobody can read may have opened meanwhile, so "closed" is believed for a short time only.
             if known <= KNOWN_SECONDS:
                 return Permit(state.epoch)
             return OpenBreaker(spread(PACE_SECONDS), f"the {state.provider} breaker cannot be read")
@@ -118,12 +119,16 @@ class Breaker:
         return max(seconds, seconds_to_probe(state, self._rule, self._clock.now(), seen))
 
     def report(self, outcome: CallReport) -> None:
-        """Take in what became of a call; if the breaker has changed since it was permitted, nothing follows from it."""
+        """Record the result of a call; it has no effect if the breaker has changed since the call was permitted."""
         permit, result, now = outcome.permit, outcome.result, self._clock.now()
         with self._lock:
+            # The result of a call that began in an earlier state says nothing of the present one: a slow failure from
+            # before the breaker closed must not open it again.
             if permit.epoch != self.state.epoch:
                 return
             after = after_call(self.state, permit, result, self._rule, now)
+            # A denial or a probe's result changes the breaker at once. Other results are only counted, and written
+            # later for several calls together. A call that was not made says nothing of the provider.
             if after:
                 self._owed = self._owed or (self.state, after, secrets.token_hex(8))
             elif result is not CallResult.NOT_MADE:
@@ -132,12 +137,12 @@ class Breaker:
         self._talk(self._pay if after else self._tend, wait=after is not None)
 
     def flush(self) -> None:
-        """Write what was to be written later, because the worker leaves."""
+        """Write the pending counts or change now, because the worker leaves."""
         self._wrote_at = -math.inf
         self._talk(self._tend, wait=True)
 
     def open(self, reason: str, *, by: str | None = None, why: str | None = None) -> BreakerState | None:
-        """Open the breaker at once, and with `by` until somebody closes it; returns the change if there was one."""
+        """Open the breaker at once, and with `by` until a person closes it; return the new state, None if unchanged."""
         for _ in range(_TRIES):
             state, now = self._store.get(self.state.provider, consistent=True), self._clock.now()
             if state.is_held_open or (state.state is Phase.OPEN and not by):
@@ -148,7 +153,7 @@ class Breaker:
         raise StoreUnavailable(f"The {state.provider} breaker changes all the time.")
 
     def close(self, *, by: str, why: str) -> BreakerState | None:
-        """Close the breaker by hand, whoever opened it; returns the change if there was one."""
+        """Close the breaker by hand, also one that a person opened; return the new state, None if unchanged."""
         for _ in range(_TRIES):
             state = self._store.get(self.state.provider, consistent=True)
             if state.state is Phase.CLOSED:
@@ -158,7 +163,7 @@ class Breaker:
         raise StoreUnavailable(f"The {state.provider} breaker changes all the time.")
 
     def _talk(self, say: Callable[[], T], *, wait: bool = False) -> T | None:
-        """Let one thread at a time talk to the store; others go on with what is known, unless that is old."""
+        """Let one thread at a time talk to the store; the others go on with the known state, unless that is old."""
         is_old = self._clock.monotonic() - self._known_at > OLD_SECONDS
         if not self._talking.acquire(blocking=wait or is_old):
             return None
@@ -172,13 +177,13 @@ class Breaker:
             self._talking.release()
 
     def _tend(self) -> None:
-        """Read and write what is due."""
+        """Read the breaker, and write pending counts or a change, where each is due."""
         ticks = self._clock.monotonic()
         if ticks - self._read_at >= PACE_SECONDS:
             try:
                 self._learn(ticks, self._store.get(self.state.provider))
             finally:
-                self._read_at = self._clock.monotonic()  # who waited for this does not ask again at once
+                self._read_at = self._clock.monotonic()  # a thread that waited for this read does not repeat it
         if not self._is_time_to_write():
             return
         if self._owed:
@@ -197,6 +202,8 @@ class Breaker:
         known = recent(self.state, self._rule, now)
         with self._lock:
             own = recent(replace(self.state, counts=self._tally), self._rule, now)
+            # Workers report only while calls fail: a healthy provider costs no writes. Until then each keeps its own
+            # counts, which it reports with the first failure that it sees.
             fails = any(count.failed for count in (*known.values(), *own.values()))
             if self._counting is None and own and fails:
                 self._counting, self._tally = (own, secrets.token_hex(8)), {}
@@ -219,7 +226,7 @@ class Breaker:
         return Probe(self.state.epoch, self._rule.probe_seconds)
 
     def _pay(self) -> None:
-        """Make the change that follows from a call; what fails is tried again, and recognised if it was made."""
+        """Write the change that follows from a call; a write that failed is repeated, and its token keeps it single."""
         if self._owed:
             self._move(*self._owed)
             self._owed = None
@@ -235,9 +242,9 @@ class Breaker:
         return True
 
     def _learn(self, asked: float, state: BreakerState, *, sure: bool = False) -> None:
-        """Take in the breaker as it was when it was asked for; a read that is not sure may be older than what is known.
+        """Take over the breaker's state as of `asked`, the time of the request: a slow answer may be old by now.
 
-        An answer that took long is as old as its question: much may have happened since.
+        A read that is not `sure` (eventually consistent) may return an older epoch than the known one; it is ignored.
         """
         with self._lock:
             self._known_at = max(self._known_at, asked)

@@ -1,4 +1,4 @@
-"""When a circuit breaker opens, lets one call through, and closes: values and rules, of which none looks at a clock."""
+"""When a circuit breaker opens, lets a probe through, and closes: values and pure rules, which take the time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from enum import StrEnum
 from backhaul.model.breaker import BreakerState, Count, Phase
 
 BUCKETS = 15
-"""Into how many pieces the window of counts is cut."""
+"""The number of buckets in the window of counts."""
 GATHER_SECONDS = 3
-"""How old the first failure must be: those whose calls go well need a second to hear of it, and to report them."""
+"""How old the first failure must be: workers whose calls succeed need time to hear of it and report theirs."""
 SKEW_SECONDS = 10
-"""By how much two workers' clocks may differ before there can be two probes."""
+"""How far two workers' clocks may differ before two probes can happen at once."""
 HELD_SECONDS = 30
 """When to look again at a breaker that a person opened."""
 CREDENTIALS = "credentials"
@@ -24,7 +24,7 @@ FAILURES = "failures"
 
 @dataclass(frozen=True)
 class BreakerRule:
-    """When a breaker opens: at a share of failures among at least so many calls in a window; times are in seconds."""
+    """When a breaker opens: at a `share` (0 to 1) of failures among at least `calls` in a window; times in seconds."""
 
     share: float = 0.5
     calls: int = 10
@@ -35,35 +35,35 @@ class BreakerRule:
     does. Doubled from 15 s on, a cooldown is never longer than the outage has lasted by then."""
     credentials_cooldown_seconds: int = 60
     probe_seconds: int = 60
-    """How long a probe's call may take; another worker replaces a holder who has not reported by then."""
+    """How long a probe's call may take; if its holder has not reported by then, another worker takes the probe."""
     throttled_is_failed: bool = False
 
 
 class CallResult(StrEnum):
-    """What became of a call, as far as it says something of the provider."""
+    """The result of a call, as far as it says something of the provider."""
 
     OK = "ok"
-    """It answered; that an answer is of no use is not the provider's failure."""
+    """The provider answered; an answer that the caller cannot use is not the provider's failure."""
     FAILED = "failed"
     """An outage: 5xx, a timeout, a reset."""
     DENIED = "denied"
-    """401 or 403: nobody's calls will do better."""
+    """401 or 403: the same key fails for every worker."""
     THROTTLED = "throttled"
-    """429: the provider is there."""
+    """429: the provider is up, but refuses the rate."""
     NOT_MADE = "not made"
-    """The call was not made, or we cut it off: it says nothing."""
+    """The worker did not make the call, or cut it off: it says nothing of the provider."""
 
 
 @dataclass(frozen=True)
 class Permit:
-    """Permission for a call."""
+    """Permission for a call, given in this epoch of the breaker."""
 
     epoch: int
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Permission for the one call that decides whether the breaker closes: it may take so many seconds."""
+    """Permission for the one call that decides whether the breaker closes; it may take `seconds`."""
 
     epoch: int
     seconds: float
@@ -71,7 +71,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class OpenBreaker:
-    """No call now: come back after so many seconds, which differ from one worker to the other."""
+    """The refusal of a call: ask again after `seconds`, which differ from worker to worker."""
 
     seconds: float
     reason: str
@@ -79,28 +79,29 @@ class OpenBreaker:
 
 @dataclass(frozen=True)
 class CallReport:
-    """What became of the call that was permitted."""
+    """The result of a permitted call."""
 
     permit: Permit | Probe
     result: CallResult
 
 
 def bucket_of(moment: datetime, rule: BreakerRule) -> int:
-    """Return the bucket of time in which a call is counted."""
+    """Return the number of the bucket in which a call at this moment is counted."""
     return math.floor(moment.timestamp() * BUCKETS / rule.window_seconds)
 
 
 def recent(state: BreakerState, rule: BreakerRule, now: datetime) -> dict[int, Count]:
-    """Return the buckets of the window; those of clocks that are a little ahead belong to it."""
+    """Return the buckets of the window, with those of workers whose clocks are a little ahead."""
     newest = bucket_of(now + timedelta(seconds=SKEW_SECONDS), rule)
     oldest = bucket_of(now, rule) - BUCKETS
     return {bucket: count for bucket, count in state.counts.items() if oldest < bucket <= newest}
 
 
 def should_open(state: BreakerState, rule: BreakerRule, now: datetime) -> bool:
-    """Return whether a closed breaker is to open, by what workers have reported.
+    """Return whether a closed breaker has to open, by the counts that workers have reported.
 
-    The whole window tells for a provider that is asked rarely, its last third soon enough for one that is asked often.
+    The whole window decides for a provider that is called rarely. The last third of it is enough for one that is called
+    often, and shows an outage sooner.
     """
     window = recent(state, rule, now)
     latest = {bucket: count for bucket, count in window.items() if bucket > bucket_of(now, rule) - BUCKETS // 3}
@@ -116,7 +117,7 @@ def _shows_failures(counts: Mapping[int, Count], rule: BreakerRule, now: datetim
 
 
 def opened(state: BreakerState, rule: BreakerRule, now: datetime, reason: str) -> BreakerState:
-    """Return the breaker after it opens; a probe that failed doubles the time until the next."""
+    """Return the breaker after it opens; a failed probe doubles the cooldown until the next one."""
     cooldown = rule.credentials_cooldown_seconds if reason == CREDENTIALS else rule.cooldown_seconds
     if state.state is Phase.HALF_OPEN:
         longest = max(rule.longest_cooldown_seconds, cooldown)
@@ -126,7 +127,7 @@ def opened(state: BreakerState, rule: BreakerRule, now: datetime, reason: str) -
 
 
 def half_opened(state: BreakerState, rule: BreakerRule, now: datetime, owner: str) -> BreakerState:
-    """Return the breaker with its one probe in the hands of this owner, and its history as it was."""
+    """Return the breaker after `owner` has taken its one probe; reason and cooldown stay as they were."""
     until = now + timedelta(seconds=rule.probe_seconds)
     after = replace(state, epoch=state.epoch + 1, state=Phase.HALF_OPEN, owner=owner, probe_until=until)
     return replace(after, since=now, next_probe_at=None, counts={})
@@ -140,11 +141,13 @@ def closed(state: BreakerState, now: datetime, reason: str) -> BreakerState:
 def after_call(
     state: BreakerState, permit: Permit | Probe, result: CallResult, rule: BreakerRule, now: datetime
 ) -> BreakerState | None:
-    """Return the breaker as a call changes it at once; none if the call is one to count."""
+    """Return the breaker as a call's result changes it at once; None if the result is only counted."""
+    # A wrong key fails for every worker, so one denial is enough.
     if result is CallResult.DENIED:
         return opened(state, rule, now, CREDENTIALS)
     if isinstance(permit, Permit):
         return None
+    # A probe that was not made says nothing: the next one may be taken at once, and the cooldown does not double.
     if result is CallResult.NOT_MADE:
         waiting = opened(state, rule, now, state.reason or FAILURES)
         return replace(waiting, cooldown_seconds=state.cooldown_seconds, next_probe_at=now)
@@ -159,15 +162,16 @@ def has_failed(result: CallResult, rule: BreakerRule) -> bool:
 
 
 def seconds_to_probe(state: BreakerState, rule: BreakerRule, now: datetime, known: float) -> float:
-    """Return how long until a probe may be taken: 0 or less if now; `known` is for how long the worker has known it.
+    """Return in how many seconds a probe may be taken; 0 or less if it may now.
 
-    What the worker has measured itself holds whatever its clock says, and so does the whole time from when it saw it.
+    `known` is for how many seconds the worker has known this state. A worker whose clock is slow would wait too long by
+    the stored time, so it waits at most the full cooldown from when it first saw the state.
     """
     if state.is_held_open:
         return HELD_SECONDS
     if state.state is Phase.HALF_OPEN:
         due, length = state.probe_until, float(rule.probe_seconds)
-        patience = SKEW_SECONDS
+        patience = SKEW_SECONDS  # a worker whose clock is fast must not take a second probe beside the first
     else:
         due, length, patience = state.next_probe_at, float(state.cooldown_seconds), 0
     by_clock = (due - now).total_seconds() + patience if due else 0.0

@@ -1,1 +1,1 @@
-"""What calls may spend: the rule, the books of one cap, and the budget of an attempt."""
+"""What calls may spend: the rule, the ledger of one cap, and the budget of an attempt."""

@@ -1,4 +1,4 @@
-"""Budgets as a worker uses them: it reserves before a call and settles after, and writes once for several calls."""
+"""Budgets as a worker uses them: it holds money before a call, settles after, and writes once for several calls."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ from backhaul.store.budgets import BudgetKey, BudgetStore, Entry, ProviderUsage,
 
 
 class Budget:
-    """What one attempt at a shard may spend, for all of its threads: of its job, its tenant's day and the stack's."""
+    """What one attempt at a shard may spend, for all of its threads.
+
+    Every call counts against three ledgers: its job's, its tenant's of the day, and the deployment's of the day.
+    """
 
     def __init__(
         self,
@@ -56,14 +59,14 @@ class Budget:
         self._store = store
         self._clock = clock
         self.stored = stored
-        """Tells what the answers cost that an earlier attempt has stored, and what they were estimated at."""
+        """Returns (cost, estimate) in nanodollars of the answers that an earlier attempt has stored."""
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._digest = digest_of(holder.job, holder.shard)
         self._job = self._ledger(BudgetKey.of_job(holder.job), str(holder.shard), caps.job, expires_at)
         self._days: dict[date, tuple[Ledger, Ledger]] = {}
         self._day = date.min
-        """The day of the allowance; it changes, and the allowance grows, only in the hands of who holds `_writing`."""
+        """The day of the allowance; only the thread that holds `_writing` changes the day or raises the allowance."""
         self._free = 0
         self._open: dict[int, Hold] = {}
         self._reserved = 0
@@ -73,14 +76,15 @@ class Budget:
         self._has_left = False
 
     def reserve(self, estimate: int) -> Hold | Exhausted | HeldByOthers | OutOfReach:
-        """Reserve what a call can cost at most, in nanodollars, or say why it must not be made; raises `Superseded`."""
+        """Hold the most that a call can cost, in nanodollars, or return the refusal; raises `Superseded`."""
         check(estimate, "An estimate")
         if taken := self._take(estimate):
             return taken
         with self._writing:
             if taken := self._take(estimate):  # another thread may have drawn meanwhile
                 return taken
-            # Or found that nothing can be drawn. What a thread draws that was given up would be held for ever.
+            # Another thread may also have found that the table does not answer. After `leave`, a thread that was given
+            # up must draw nothing: nobody would give it back.
             if self._clock.monotonic() >= self._out_until and not self._has_left:
                 try:
                     return self._draw(estimate)
@@ -91,21 +95,21 @@ class Budget:
             return OutOfReach(spread(OUTAGE_SECONDS), "the budgets cannot be written")
 
     def settle(self, hold: Hold, provider: str, usage: ProviderUsage) -> None:
-        """Count what a call took and cost, or its estimate if nobody knows; a second time changes nothing."""
+        """Settle a call at its cost, or at its estimate if its cost is not known; a second time changes nothing."""
         check(usage.nanodollars, "A cost")
         self._close(hold, Batch(usage.nanodollars, hold.estimate, usage={provider: usage}))
 
     def give_back(self, hold: Hold) -> None:
-        """Release what was reserved for a call that was not made; of one that was settled nothing changes."""
+        """Release the hold of a call that was not made; a call that is settled already does not change."""
         self._close(hold, Batch(surplus=hold.estimate))
 
     def count(self, provider: str, usage: ProviderUsage) -> None:
-        """Count what needed no reservation: what a cache saved."""
+        """Count usage that needs no hold: what a cache saved."""
         for ledger in self._ledgers(self._clock.now().date()):
             ledger.add(Batch(usage.nanodollars, usage={provider: usage}))
 
     def leave(self) -> None:
-        """Settle everything for the last time, calls without an outcome at their estimate; raises as stores do."""
+        """Settle all calls at the attempt's end, those without an outcome at their estimate; raises as stores do."""
         for hold in list(self._open.values()):
             self.settle(hold, TAKEN_OVER, ProviderUsage(nanodollars=hold.estimate))
         with self._writing:
@@ -115,16 +119,16 @@ class Budget:
             self._flush(last=True)
 
     def take_over(self, before: Holder, spent: int = 0, estimated: int | None = None) -> None:
-        """Settle what a dead attempt at the shard held; call it before reserving, and again if it raises.
+        """Settle the holds of a dead attempt at the shard; call it before `reserve`, and again if it raises.
 
-        `spent` is what all the calls cost whose answers that attempt stored, and `estimated` what they had been
-        estimated at. What else it held counts as spent, because it may have been. A second time changes nothing.
+        `spent` is the cost of all calls whose answers that attempt stored, `estimated` the sum of their estimates, both
+        in nanodollars. The attempt's other holds count as spent, because they may be. A second time changes nothing.
         """
         with self._writing:
             self._take_over(before.attempt, spent, estimated)
 
     def _inherit(self) -> None:
-        """Settle what a dead attempt held, where no draw of ours has met its entry: others may wait for that."""
+        """Settle a dead attempt's holds if no draw has met its entry yet: other workers may wait for that money."""
         found = self._store.get(self._job.account.key).entries.get(self._job.account.name)
         if found and found.attempt < self._holder.attempt:
             self._take_over(found.attempt, *self.stored(found.attempt))
@@ -173,12 +177,12 @@ class Budget:
     def _draw(self, estimate: int) -> Hold | Exhausted | HeldByOthers:
         today, unit = self._clock.now().date(), max(estimate, 1)
         if today != self._day:
-            self._flush()  # where it was drawn
+            self._flush()  # give the rest back to the ledgers of the day on which it was drawn
         self._drop_free()
         self._day = today
         ledgers, rate = self._ledgers(today), self._rate()
         tries = 0
-        while tries < 2:  # what is wanted; and if there is no room, what there is room for
+        while tries < 2:  # first the wanted amount, then the amount for which the first refusal says there is room
             caps = [ledger.account.known.cap for ledger in ledgers]
             calls = calls_wanted(rate, [room_for(ledger.account, ledger.pending, unit) for ledger in ledgers])
             refusing = self._draw_from(ledgers, calls * unit)
@@ -191,13 +195,14 @@ class Budget:
             refusal = outrun(refusing.account, estimate) if isinstance(room, int) else room
             if refusal is room:
                 break
-            # Each cap that somebody has raised is learned by a refusal: to leave then is to come back and not know it.
+            # A refusal also tells of a cap that was raised meanwhile. Such a refusal is no failed try: to leave then
+            # would be to come back without having used the new cap.
             tries += caps == [ledger.account.known.cap for ledger in ledgers]
         self._flush()
         return replace(refusal, seconds=spread(HELD_SECONDS)) if isinstance(refusal, HeldByOthers) else refusal
 
     def _draw_from(self, ledgers: tuple[Ledger, ...], amount: int) -> Ledger | None:
-        """Draw so much from each, or from none; returns the one that does not allow it."""
+        """Draw `amount` nanodollars from every ledger or from none; return the ledger that refuses, None if none."""
         drawn: list[Ledger] = []
         try:
             for ledger in ledgers:
@@ -216,7 +221,7 @@ class Budget:
         return (self._reserved - reserved) / max(now - at, 1.0)
 
     def _drop_free(self) -> None:
-        """Have what is left of the allowance given back, where it was drawn."""
+        """Note the rest of the allowance to be given back to the ledgers from which it was drawn."""
         with self._lock:
             idle, self._free = self._free, 0
         for ledger in self._ledgers(self._day) if idle else ():
@@ -225,7 +230,7 @@ class Budget:
     def _flush(self, *, last: bool = False) -> None:
         self._drop_free()
         self._posted_at = self._clock.monotonic()
-        # The job's last: by its entry a successor finds the others.
+        # The job's ledger is written last: a successor finds the attempt's other entries by the one there.
         for ledger in (*(each for pair in self._days.values() for each in pair), self._job):
             self._post(ledger, last=last)
 
@@ -237,7 +242,7 @@ class Budget:
                 if found.attempt >= self._holder.attempt:
                     break
                 self._take_over(found.attempt, *self.stored(found.attempt))
-                # Of one that died while it left, the day's books may have the only entry.
+                # If that attempt died while it left, its only entry may be in a day's ledger.
                 self._bury(ledger.account.key, ledger.account.name, 0, None)
         job, shard, attempt = self._holder.job, self._holder.shard, self._holder.attempt
         raise Superseded(f"What attempt {attempt} at shard {shard} of job {job.job_id} held was taken over.")
@@ -247,18 +252,19 @@ class Budget:
         found = self._store.get(job.key).entries.get(job.name)
         if found is None or found.attempt >= self._holder.attempt:
             return
-        if found.attempt != attempt:  # of an older one, nobody says what it stored
+        if found.attempt != attempt:  # the caller's numbers are not about this older attempt: all of its holds count
             spent, estimated = 0, None
         last = date.fromordinal(found.day)
         for key_of in (partial(BudgetKey.of_tenant, self._holder.job.tenant), BudgetKey.of_stack):
-            # Nobody knows which calls were of the day before: what it held there is spent, what it stored is of today.
+            # An attempt may span two days, and its stored answers do not say on which a call was made. So all that it
+            # held on the first day counts as spent, and its stored answers count on the second.
             old = self._bury(key_of(last - timedelta(days=1)), self._digest, 0, None)
             rest = None if estimated is None else estimated - old.estimated - old.held
             self._bury(key_of(last), self._digest, max(0, spent - old.cost), rest)
         self._bury(job.key, job.name, spent, estimated)
 
     def _bury(self, key: BudgetKey, name: str, spent: int, estimated: int | None) -> Entry:
-        """Settle a dead attempt's entry, however often that one writes meanwhile; returns it, or an empty one."""
+        """Settle a dead attempt's entry, even if that attempt still writes; return the entry, or an empty one."""
         while True:
             entry = self._store.get(key).entries.get(name)
             if entry is None or entry.attempt >= self._holder.attempt:

@@ -1,4 +1,4 @@
-"""A job's money as its stages handle it: an attempt's budget, what the dead still held, and what it came to."""
+"""A job's money as its stages handle it: an attempt's budget, the holds of dead workers, and the job's cost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backhaul.store.steps import StepStore
 def budget_of(
     job: Job, shard: Shard, attempt: int, *, caps: Caps, budgets: BudgetStore, steps: StepStore, clock: Clock
 ) -> Budget:
-    """Return what an attempt at a shard may spend; it knows what answers cost that earlier attempts have stored."""
+    """Return the budget of an attempt at a shard; it can look up the cost of answers that earlier attempts stored."""
 
     def stored(earlier: int) -> tuple[int, int | None]:
         prices = steps.prices(job.ref, shard.chunks[0].index, shard.chunks[-1].index, earlier)
@@ -30,7 +30,7 @@ def budget_of(
 
 
 def stop_for(job: Job, spent: Exhausted, now: datetime) -> Stop:
-    """Return the request that pauses a job for want of money; its cause says whose budget it is and how to go on."""
+    """Return the request that pauses a job whose money is spent; its cause names the budget and how to go on."""
     said = spent.describe()
     said = f"{said[0].upper()}{said[1:]}."
     if spent.scope is BudgetScope.JOB:
@@ -45,10 +45,10 @@ def stop_for(job: Job, spent: Exhausted, now: datetime) -> Stop:
 def close_books(
     job: Job, plan: Iterable[Shard], *, budgets: BudgetStore, steps: StepStore, clock: Clock
 ) -> BudgetState:
-    """Settle what workers held that died with nobody to follow them, and return the job's budget as it then is.
+    """Settle the holds of dead workers that no attempt has followed; return the job's budget after that.
 
-    Every worker of the run has ended by now. One that has not, whatever Step Functions says, cannot write to the
-    books any more. A second time changes nothing. Raises as the stores do.
+    Call it when every worker of the run has ended. A worker that is still alive, whatever Step Functions says, cannot
+    write to the ledger any more. A second call changes nothing. Raises as the stores do.
     """
     key = BudgetKey.of_job(job.ref)
     found = budgets.get(key)
@@ -62,7 +62,7 @@ def close_books(
 
 
 def cost_of(state: BudgetState, default_cap: int | None) -> Cost | None:
-    """Return what a job's budget says, as it is told; None of a job that neither may nor did spend anything."""
+    """Return a job's cost for users, in dollars; None if the job has no cap and made no calls."""
     cap = default_cap if state.cap is None else state.cap
     if cap is None and not state.used and not state.usage:
         return None
@@ -76,14 +76,14 @@ def cost_of(state: BudgetState, default_cap: int | None) -> Cost | None:
 
 
 def by_provider(usage: Mapping[str, ProviderUsage]) -> Mapping[str, ProviderCost]:
-    """Return what calls took, as it is told, by provider."""
+    """Return the usage by provider, for users, with amounts in dollars."""
     return {name: _provider_cost(each) for name, each in sorted(usage.items())}
 
 
 def by_day(
     budgets: BudgetStore, key_of: Callable[[date], BudgetKey], first: date, last: date
 ) -> Mapping[date, Mapping[str, ProviderCost]]:
-    """Return what calls took on each day from the first to the last, where there were any; a read for each day."""
+    """Return the usage by day and provider, for the days with calls from `first` to `last`; it reads once a day."""
     days = (first + timedelta(days=number) for number in range((last - first).days + 1))
     found = {day: by_provider(budgets.get(key_of(day), consistent=False).usage) for day in days}
     return {day: usage for day, usage in found.items() if usage}

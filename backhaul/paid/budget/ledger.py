@@ -1,4 +1,4 @@
-"""A holder's side of one budget: what it has there, what is to be written, and what was sent without an answer."""
+"""A holder's side of one budget: its account, the pending writes, and the write that got no answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backhaul.store.budgets import BudgetStore, Posting
 
 
 class Occupied(Exception):
-    """Another attempt has an entry here, or has taken ours away."""
+    """Another attempt has the holder's entry in the ledger, or has removed it."""
 
     def __init__(self, attempt: int) -> None:
         super().__init__(attempt)
@@ -19,7 +19,7 @@ class Occupied(Exception):
 
 
 class Ledger:
-    """One budget's account, what is to be written to it, and what was sent without an answer."""
+    """One budget's account, with what is to be written to it; it repeats a write that got no answer."""
 
     def __init__(self, account: Account, store: BudgetStore, lock: threading.Lock) -> None:
         self.account = account
@@ -29,14 +29,18 @@ class Ledger:
         self._sent: tuple[Posting, Batch] | None = None
 
     def post(self, day: date, draw: int = 0, *, last: bool = False) -> bool:
-        """Write what is pending and draw so much; false if the cap does not allow that, and then nothing is written."""
+        """Write what is pending and draw `draw` nanodollars; return False, and write nothing, if the cap is too low.
+
+        Raises `Occupied` if another attempt has the entry.
+        """
         if self._sent:
-            # Nobody knows whether it was written: sent again it counts once. Who asked for the draw has gone by now.
+            # The last write got no answer. Sent again it counts once, whether it was made or not. The thread that asked
+            # for its draw has been refused meanwhile, so the drawn amount is given back.
             drawn = self._sent[0].held + self._sent[1].released
             if self._send(*self._sent):
                 self.add(Batch(surplus=drawn))
         if last and not self.account.entry:
-            self.post(day)  # two writes, because only an entry tells that a write is there already
+            self.post(day)  # first make an entry: only by its number is a repeated write recognised
         with self._lock:
             batch = self.pending
             if batch.is_empty and not draw and not (last and self.account.entry):
@@ -45,7 +49,7 @@ class Ledger:
         return self._send(self.account.posting(batch, draw, day, last=last), batch)
 
     def add(self, batch: Batch) -> None:
-        """Have this written the next time."""
+        """Add a batch to what the next write settles."""
         with self._lock:
             self.pending += batch
 

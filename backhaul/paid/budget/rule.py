@@ -1,4 +1,4 @@
-"""What a worker may draw from a budget, and what becomes of it: values and rules, of which none looks at a clock."""
+"""What a worker may draw from a budget, and how it is settled: values and pure rules, none of which reads a clock."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from backhaul.model.money import display
 from backhaul.store.budgets import BudgetKey, BudgetScope, BudgetState, Entry, Limit, Posting, ProviderUsage
 
 ALLOWANCE_SECONDS = 15.0
-"""For how long an allowance is meant to last, and how old it may become: what is left of it then is given back."""
+"""How long an allowance should last, and how old it may become; after that the worker gives the rest back."""
 MIN_CALLS = 8
 MAX_CALLS = 64
-"""How many calls' estimates an allowance holds, where there is room for them."""
+"""How many calls an allowance covers (from `MIN_CALLS` to this), if the budget has room for them."""
 SHARE = 16
-"""An allowance takes no more than this part of what a budget has left, but always one call."""
+"""An allowance takes at most one part in so many of a budget's rest, but always enough for one call."""
 HELD_SECONDS = 2.0
-"""When to come back at the earliest for what others hold: they settle every few seconds."""
+"""The shortest wait for money that other workers hold: they settle every few seconds."""
 OUTAGE_SECONDS = 4.0
-"""The same for a table that does not answer."""
+"""The shortest wait for a table that does not answer."""
 PAUSE_SECONDS = 2.0
-"""For how long the table is not asked again, by whichever thread: each would wait for its answer in vain."""
+"""How long no thread asks a table again that did not answer: each would wait in vain."""
 TAKEN_OVER = "taken-over"
-"""Stands for the provider of calls of which nobody knows any more what they cost."""
+"""The provider's name for the calls of dead workers, whose cost is not known."""
 
-# The system's own: workers that were restored from one snapshot would otherwise all come back at the same time.
+# The system's randomness: workers restored from one snapshot share the state of `random`, and would return in step.
 _random = random.SystemRandom()
 
 
 @dataclass(frozen=True)
 class Caps:
-    """What may be spent, in nanodollars: by the job, by its tenant in a day, by the deployment in a day; None: any."""
+    """The caps of a job, of its tenant's day and of the deployment's day, in nanodollars; None: no cap."""
 
     job: int | None = None
     tenant: int | None = None
@@ -43,7 +43,7 @@ class Caps:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who draws: an attempt at a shard of a job."""
+    """The holder of money: an attempt at a shard of a job."""
 
     job: JobRef
     shard: int
@@ -52,7 +52,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class Hold:
-    """Permission for one call at its estimate in nanodollars; settled, or given back, once."""
+    """Money set apart for one call, in nanodollars; the worker settles it or gives it back, once."""
 
     number: int
     estimate: int
@@ -61,7 +61,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Exhausted:
-    """A cap leaves no room for the call, whatever becomes of the calls under way: the job pauses."""
+    """The refusal if a cap has no room for the call, even if all calls under way cost nothing: the job pauses."""
 
     scope: BudgetScope
     cap: int
@@ -69,14 +69,14 @@ class Exhausted:
     asked: int
 
     def describe(self) -> str:
-        """Return it in words: "the job's budget of $1.00 has $0.0031 left, and a call may cost $0.012"."""
+        """Return the refusal in words: "the job's budget of $1.00 has $0.0031 left, and a call may cost $0.012"."""
         cap, left, asked = (display(amount) for amount in (self.cap, max(0, self.cap - self.spent), self.asked))
         return f"the {self.scope}'s budget of {cap} has {left} left, and a call may cost {asked}"
 
 
 @dataclass(frozen=True)
 class HeldByOthers:
-    """What a cap leaves is held for calls under way, most of which will cost less: come back in so many seconds."""
+    """The refusal if calls under way hold the rest of a cap: ask again after `seconds`, as most will cost less."""
 
     scope: BudgetScope
     seconds: float
@@ -92,7 +92,7 @@ class HeldByOthers:
 
 @dataclass(frozen=True)
 class OutOfReach:
-    """The budgets cannot be read or written: no call, come back in so many seconds."""
+    """The refusal if the budgets cannot be read or written: ask again after `seconds`."""
 
     seconds: float
     reason: str
@@ -104,7 +104,7 @@ class OutOfReach:
 
 @dataclass(frozen=True)
 class Batch:
-    """What is to be written to a budget: settled calls, and what was held for nothing."""
+    """The amounts that the next write settles: calls with their cost and estimate, and `surplus`, held for no call."""
 
     cost: int = 0
     estimated: int = 0
@@ -119,7 +119,7 @@ class Batch:
 
     @property
     def released(self) -> int:
-        """What is no longer held."""
+        """The nanodollars that this batch releases from the holds."""
         return self.estimated + self.surplus
 
     @property
@@ -130,7 +130,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Account:
-    """A budget as one holder draws from it: under which name, by default up to which cap, and its entry there."""
+    """A budget as one holder draws from it: the holder's name and entry in it, and the cap that counts by default."""
 
     key: BudgetKey
     name: str
@@ -142,11 +142,11 @@ class Account:
 
     @property
     def cap(self) -> int | None:
-        """The cap that counts, as far as this holder knows."""
+        """The cap in force, as far as this holder knows; None if there is none."""
         return self.default_cap if self.known.cap is None else self.known.cap
 
     def posting(self, batch: Batch, draw: int, day: date, *, last: bool = False) -> Posting:
-        """Return the write that settles a batch, draws so much, and with `last` takes the holder's entry away."""
+        """Return the write that settles a batch and draws `draw` nanodollars; with `last` it removes the entry."""
         old = self.entry or Entry(self.attempt, 0)
         held, used = draw - batch.released, draw - batch.released + batch.cost
         after = Entry(
@@ -163,36 +163,40 @@ class Account:
 
 
 def room_for(account: Account, batch: Batch, estimate: int) -> int | Exhausted | HeldByOthers:
-    """Return how many calls have room in a budget as it was last seen, once the batch is written; or why none has."""
+    """Return how many calls of this estimate the budget has room for once the batch is written, or why for none.
+
+    The budget counts as it was last seen.
+    """
     if account.cap is None:
         return MAX_CALLS * SHARE
     spent, held = account.known.spent + batch.cost, account.known.held - batch.released
     calls = (account.cap - spent - held) // max(estimate, 1)
     if calls >= 1:
         return calls
+    # What is spent never comes back, so the job has to pause. What is held may, so a caller may wait for it.
     if spent + estimate > account.cap:
         return Exhausted(account.key.scope, account.cap, spent, estimate)
     return HeldByOthers(account.key.scope, 0.0, account.cap, spent, held, estimate)
 
 
 def outrun(account: Account, estimate: int) -> HeldByOthers:
-    """Return what to say when there was room a moment ago, and others were quicker."""
+    """Return the refusal for a reservation that lost a race: the budget had room when it was last seen."""
     known = account.known
     return HeldByOthers(account.key.scope, 0.0, account.cap or known.used, known.spent, known.held, estimate)
 
 
 def calls_wanted(rate: float, rooms: Iterable[int | Exhausted | HeldByOthers]) -> int:
-    """Return for how many calls to draw, at so many calls a second: fewer the less room there is, and always one."""
+    """Return for how many calls to draw at `rate` calls a second: fewer if a budget has little room, at least one."""
     wanted = min(max(math.ceil(rate * ALLOWANCE_SECONDS), MIN_CALLS), MAX_CALLS)
     shares = [room // SHARE for room in rooms if isinstance(room, int)]
     return max(1, min([wanted, *shares]))
 
 
 def buried(key: BudgetKey, name: str, entry: Entry, spent: int = 0, estimated: int | None = None) -> Posting:
-    """Return the write that settles what a dead holder held: what its stored calls cost, the rest at its estimate.
+    """Return the write that settles a dead holder's entry: its stored calls at their cost, the rest at the estimate.
 
-    `spent` is what all the calls cost that it stored, and `estimated` what those had been estimated at; what of them
-    it had settled itself is not settled again. Without a word of estimates each counts as what it cost.
+    `spent` is the cost of all calls whose answers it stored, `estimated` the sum of their estimates, in nanodollars;
+    None counts each estimate as equal to its cost. What the holder had settled itself is not settled again.
     """
     known = max(0, spent - entry.cost)
     released = known if estimated is None else max(0, estimated - entry.estimated)
@@ -202,5 +206,5 @@ def buried(key: BudgetKey, name: str, entry: Entry, spent: int = 0, estimated: i
 
 
 def spread(seconds: float) -> float:
-    """Return a time between this one and its double: waiters do not come back at once."""
+    """Return a time with jitter, between `seconds` and its double, so that waiters do not come back in step."""
     return seconds + _random.uniform(0, seconds)

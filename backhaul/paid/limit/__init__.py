@@ -1,1 +1,1 @@
-"""The rate limit of a provider: its rule, its driver, and the clock that callers share."""
+"""The rate limit of a provider: its rule, the driver that carries it out, and the clock that all workers share."""

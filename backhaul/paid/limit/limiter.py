@@ -1,4 +1,4 @@
-"""A limit that many workers share: what one worker knows of it, and how it asks."""
+"""The driver of a limit that many workers share: one worker's knowledge of it, and its reservations."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from backhaul.providers.calls import RateLimits
 
 T = TypeVar("T")
 
-# The system's own: workers that were restored from one snapshot would otherwise all wait for the same time.
+# The system's randomness: workers restored from one snapshot share the state of `random`, and would wait in step.
 _random = random.SystemRandom()
 
 
 class Limiter:
     """One provider's limit, in one worker process; its threads share it.
 
-    `lease` is how many calls are reserved at a time, at most two seconds of the limit: as many as the worker makes
-    at a time, reserved whether or not they are made. `near` is what `SharedClock` takes.
+    `lease` is how many calls the worker makes at a time. It reserves up to so many at once, but at most two seconds
+    of the limit, and they count whether or not it makes them. `near` is that of `SharedClock`, in microseconds.
     """
 
     def __init__(
@@ -66,12 +66,13 @@ class Limiter:
         self._wait = 0
         self._away = 0
         self.lease: Lease | None = None
-        """What is left to hand out; it may be taken, stored, and be set again in another process."""
+        """The reservations that are left to hand out; another process may take them over as JSON."""
 
     def ask(self, tokens: int = 0, more: float = math.inf) -> Reservation | Refusal:
-        """Return when one call with about so many tokens may start; to stay away when the store is out of order.
+        """Return a reservation of one call with about so many tokens, or a `Refusal` if there is none soon.
 
-        `more` is about how many calls will be asked for that are not yet: no more are reserved beforehand.
+        Refuses also when the store is out of order. `more` is about how many further calls the caller will make: the
+        worker reserves no more than those in advance.
         """
         with self._queue:
             self._waiting += 1
@@ -85,7 +86,7 @@ class Limiter:
     def asking(
         self, tokens: int = 0, waiting: int = 1, more: float = math.inf
     ) -> Generator[Update, UpdateResult, Reservation | Refusal]:
-        """Do as `ask` does, but yield each update for the store; not for two threads at a time.
+        """Do as `ask` does, but yield each update for the store; two threads must not do so at the same time.
 
         `waiting` is how many threads want a call now.
         """
@@ -96,40 +97,40 @@ class Limiter:
         return (yield from self._reserve(tokens, waiting, more))
 
     def take_lease(self) -> Lease | None:
-        """Return what is left to hand out, for another process or another time, and hand out nothing of it here."""
+        """Return the rest of the lease for another process or a later attempt, and hand out no more of it here."""
         with self._lock:
             rest, self.lease = self.lease, None
             return rest
 
     def seconds_until(self, reservation: Reservation) -> float:
-        """Return how long to wait before the call."""
+        """Return how many seconds the caller has to wait before the call."""
         return max(reservation.at - self.time.now(), 0) / SECOND
 
     def is_void(self, reservation: Reservation) -> bool:
-        """Return whether it is too late for the call, or so early that this worker's clock is wrong."""
+        """Return whether the call would be too late, or is so far ahead that this worker's clock must be wrong."""
         late = self.time.now() - reservation.at
         return not -self.rate.horizon - MAX_CLOSED <= late <= self._max_late(reservation.tokens)
 
     def used(self, reservation: Reservation, tokens: int) -> None:
-        """Take down what the call really used; the difference goes into the next reservation."""
+        """Record how many tokens the call used; the next reservation takes more, or less, by the difference."""
         with self._lock:
             self._debt += tokens - reservation.tokens
 
     def refused(self, retry_after: float | None = None) -> None:
-        """Keep everybody from reserving what the provider would refuse: until `retry_after` seconds from now."""
+        """Close the limit for all workers until `retry_after` seconds from now, because the provider refused a call."""
         seconds = REFUSED_SECONDS if retry_after is None else retry_after
         closed = min(max(round(seconds * SECOND), 0), MAX_CLOSED)
         self._close(closed, closed)
 
     def observe(self, limits: RateLimits, reservation: Reservation) -> None:
-        """Keep everybody from reserving what the provider has no room for, by what it told when it answered `go`."""
+        """Close the limit for all workers until the provider has room again, by its answer to the reserved call."""
         by_requests = refilled_in(1, limits.requests_left, limits.requests_limit, limits.requests_reset)
         by_tokens = refilled_in(reservation.tokens, limits.tokens_left, limits.tokens_limit, limits.tokens_reset)
-        if max(by_requests, by_tokens) > SECOND:  # less than that is the provider's rounding
+        if max(by_requests, by_tokens) > SECOND:  # providers round the reset time to a second: less says nothing
             self._close(by_requests, by_tokens)
 
     def settle(self) -> None:
-        """Store what is unsettled, and give back what is left of the lease if nobody has reserved after it."""
+        """Store the unsettled tokens, and give back the rest of the lease if no worker has reserved after it."""
         with self._lock:
             self._drive(self._settling())
 
@@ -147,11 +148,11 @@ class Limiter:
         lease, self.lease, now = self.lease, None, self.time.now()
         if lease is None:
             return None
-        # Who comes back late finds others at work in the time that its first calls would take now.
+        # Others now use the time that belonged to the first calls of a worker that comes back late: those are void.
         lease = lease.since(now - self._max_late(lease.tokens))
         if not lease.calls:
             return None
-        # The burst of the whole is also all that a lease's holder may catch up with.
+        # A lease's holder may catch up by the burst of the whole limit and no more.
         lease = lease.later(max(now - self.rate.burst - lease.at, 0))
         self.lease = lease.rest() if lease.calls > 1 else None
         self._debt += tokens - lease.tokens
@@ -169,7 +170,7 @@ class Limiter:
         for _ in range(TRIES):
             full = self._full_for()
             if full > 0:
-                # Who comes back within half the horizon finds the other half still reserved: nothing is lost by it.
+                # A caller that comes back within half the horizon finds the other half reserved: no capacity is lost.
                 self._away = self.time.now() + full + round(_random.uniform(0, self.rate.horizon / 2))
                 return self._stay_away()
             update = self._update_for(wish)
@@ -192,7 +193,7 @@ class Limiter:
         self._is_missing = before is None and not answer.applied
         self._known = before
         if before:
-            # What was reserved by the item's clock must be used by it: the store's own time is for who was refused.
+            # A reservation counts by the item's clock; only a refused worker may set its clock by the store's time.
             self.time.learn(before.clock, None if answer.applied else answer.time)
             self._guess = guess_of(self.rate, before, self.time.now())
         else:
@@ -202,7 +203,7 @@ class Limiter:
     def _reserved(self, wish: Wish, update: Update, after: LimitState) -> Reservation:
         self._debt = wish.calls * wish.tokens + wish.debt - wish.charged()
         self._known, self._end = after, after.requests
-        if "idle" not in {self._guess.requests, self._guess.tokens}:  # who came after a pause may do so again
+        if "idle" not in {self._guess.requests, self._guess.tokens}:  # calls that come after pauses find it idle again
             self._guess = guess_of(self.rate, after, self.time.now())
         lease, now = lease_of(self.rate, wish, update, after), self.time.now()
         self._wait = lease.at - now
@@ -210,22 +211,22 @@ class Limiter:
         return Reservation(max(lease.at, now), wish.tokens)
 
     def _full_for(self) -> int:
-        """Return how long it takes until something may be reserved, by what was seen last: times only move on."""
+        """Return in how many microseconds a caller may reserve, by the item as last seen: its times only grow."""
         known = self._known if self.time.is_known else None
         return max(known.requests, known.tokens) - self.time.now() - self.rate.horizon if known else 0
 
     def _close(self, requests: int, tokens: int) -> None:
         with self._lock:
             lease, until = self.lease, self.time.now() + max(requests, tokens)
-            if lease:  # its calls before that are lost: moved, they would meet those of every other lease
+            if lease:  # its calls before then are lost: if moved, they would start together with every other lease's
                 rest = lease.since(until)
                 self.lease = rest if rest.calls else None
-            if tokens > 0:  # what the provider says knows of what our calls have taken
+            if tokens > 0:  # the provider's numbers already count what our calls used: a credit would count twice
                 self._debt = max(self._debt, 0)
             self._drive(self._closing(requests, tokens))
 
     def _closing(self, requests: int, tokens: int) -> Generator[Update, UpdateResult, None]:
-        if not self.time.is_known:  # a clock that may be absurd must not close anything
+        if not self.time.is_known:  # a worker's clock that is far off must not close the limit
             self._learn((yield LOOK))
         now = self.time.now()
         for _ in range(TRIES):
@@ -239,7 +240,7 @@ class Limiter:
                 return
 
     def _drive(self, steps: Generator[Update, UpdateResult, T]) -> T | None:
-        """Carry out what is yielded; None if the store is out of order."""
+        """Carry out the yielded updates; None if the store is out of order."""
         try:
             update = next(steps)
             while True:
@@ -249,7 +250,7 @@ class Limiter:
         except Exception as error:
             if not is_outage(error):
                 raise
-            self._debt = max(self._debt, 0)  # a credit may have been stored all the same
+            self._debt = max(self._debt, 0)  # the failed write may have been made: a credit must not be used twice
             return None
 
     def _stay_away(self) -> Refusal:

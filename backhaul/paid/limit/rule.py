@@ -1,7 +1,12 @@
-"""The rule of a limit: which update reserves, by what a caller knows. GCRA, but it never denies: it tells the time.
+"""The rule of a limit: which update reserves calls, given what the caller knows of the item.
 
-Of two times one leads: the later, at which the call starts. Each of them is `going`, and what is reserved is added to
-it; or it is `left` behind the other by more than the burst, and goes on from there; or both are past, and it is `idle`.
+It is GCRA (see `backhaul.model.limit`), except that a call that comes too soon is not denied but told when to start.
+
+The call starts at the later of the item's two times. Each time is in one of three states:
+
+    going   within the burst of the other time and of now: the cost is added to it
+    left    behind the other time by more than the burst: it continues from the other time less the burst
+    idle    both times are past: it begins anew at now
 """
 
 from __future__ import annotations
@@ -17,50 +22,54 @@ _OTHERS: dict[Name, tuple[Name, Name]] = {
     "requests": ("tokens", "tokens_floor"),
     "tokens": ("requests", "requests_floor"),
 }
-"""The other time of the two, and its floor."""
+"""For each of the two times: the other one, and that one's floor."""
 
 SLACK = SECOND // 2
-"""A worker that is further behind the shared clock than this must learn it before it writes it."""
+"""A worker that is further behind the shared clock than this must learn the clock before it writes it."""
 LEASE_TIME = 2 * SECOND
-"""What one lease takes of the limit at most: others wait for as long."""
+"""The most time of the limit that one lease may take: other workers wait for as long."""
 MAX_CATCH_UP = SECOND // 2
-"""Calls that are later than this, and than the next one's turn, are not made: others are at work in the time now."""
+"""A call that is later than this, and later than the next call's start, is not made: others now use its time."""
 TRIES = 4
-"""Writes for one reservation, of which the others' writes may spoil all but the last."""
+"""Writes for one reservation; other workers' writes may make all but the last fail."""
 REFUSED_SECONDS = 1.0
-"""What a refusal without a Retry-After closes the limit for ..."""
+"""How long the limit is closed after a refusal (429) without a Retry-After."""
 MAX_CLOSED = 5 * MINUTE
-"""... and what a Retry-After is believed at most."""
+"""The longest time, in microseconds, for which a Retry-After or a reset time closes the limit."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a caller wants to reserve."""
+    """A caller's wish: the calls and tokens that it wants to reserve."""
 
     calls: int
     tokens: int
-    """For each call, estimated."""
+    """The estimated tokens of each call."""
     debt: int
-    """Tokens that earlier calls took more, or fewer, than was reserved for them."""
+    """The tokens that earlier calls used beyond their reservations; negative if they used fewer."""
 
     def charged(self) -> int:
-        """Return the tokens that the reservation moves the time by; what is left of a credit waits for the next."""
+        """Return the tokens by which the reservation moves the time; the rest of a credit is kept for the next."""
         return max(self.calls * self.tokens + self.debt, 0)
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What each time is taken to be, because nothing is read before it is written."""
+    """The state in which the caller believes each time: it writes without reading first.
+
+    A wrong guess fails the write's conditions, and the answer shows the item as it is.
+    """
 
     requests: Kind = "going"
     tokens: Kind = "left"
 
 
 def calls_wanted(rate: Rate, tokens: int, waiting: int, more: float, wait: int) -> int:
-    """Return how many calls to reserve: one for each who waits, and `more` only if we had a queue to `wait` in.
+    """Return how many calls to reserve: one for each waiting thread, and some of the `more` if the limit has a queue.
 
-    While that lasts, our threads come back, if they have more to do: what was reserved for them would be late if
-    there were no queue, and lost if they had nothing to call for.
+    `wait`, in microseconds, is how long this worker last had to wait in that queue. During such a wait its threads
+    finish their calls and ask again. Without a queue their calls would start too late; without further work their
+    reservations would be lost.
     """
     longest = max(rate.request_cost(1), rate.token_cost(tokens))
     coming = min(waiting + math.ceil(max(more, 0)), wait // longest)
@@ -68,7 +77,7 @@ def calls_wanted(rate: Rate, tokens: int, waiting: int, more: float, wait: int) 
 
 
 def guess_of(rate: Rate, state: LimitState, now: int) -> Guess:
-    """Return what is true of the item as it was seen."""
+    """Return the state of both times of the item as it was last seen."""
 
     def kind(tat: int, other: int) -> Kind:
         if tat >= max(other, now) - rate.burst:
@@ -81,11 +90,11 @@ def guess_of(rate: Rate, state: LimitState, now: int) -> Guess:
 
 
 def reserving(rate: Rate, wish: Wish, now: int, guess: Guess, slack: int) -> Update:
-    """Return the update with which a caller reserves who knows the shared clock.
+    """Return the update that reserves for a caller that knows the shared clock.
 
-    After a pause longer than the burst a time begins at now, with nothing of the burst: who does not know what the
-    provider saw meanwhile must not begin with a rush. An item whose clock is ahead by more than `slack` refuses,
-    and tells the caller so.
+    After a pause longer than the burst a time begins at now, without the burst: the caller does not know which calls
+    the provider saw meanwhile, so it must not begin with a rush. If the item's clock is ahead by more than `slack`,
+    the update fails, and its answer tells the caller the clock.
     """
     sums: dict[Name, Sum] = {"clock": Sum(None, now)}
     conditions = [Condition("clock", True, now + slack)]
@@ -106,10 +115,11 @@ def reserving(rate: Rate, wish: Wish, now: int, guess: Guess, slack: int) -> Upd
 
 
 def joining(rate: Rate, wish: Wish, wall: int, skew: int) -> Update:
-    """Return the update with which a caller reserves who knows its own clock only.
+    """Return the update that reserves for a caller that knows only its own clock.
 
-    It goes by the item's clock, which it leaves as it is, and does so only if that is no older than clocks are apart
-    and if there is a queue by both clocks: it may then believe either of them without taking what is past.
+    The update uses the item's clock and leaves it unchanged. Its conditions demand that this clock is not behind the
+    caller's by more than `skew`, and that there is a queue by both clocks. Then either clock may be right: the
+    reservation does not lie in the past by any of them.
     """
     is_for_tokens = rate.token_cost(wish.charged()) > rate.request_cost(wish.calls)
     leads: Name = "tokens" if is_for_tokens else "requests"
@@ -129,7 +139,7 @@ def joining(rate: Rate, wish: Wish, wall: int, skew: int) -> Update:
 
 
 def beginning(rate: Rate, wish: Wish, now: int) -> Update:
-    """Return the update with which the first caller of all makes the item."""
+    """Return the update with which a provider's first caller creates the item."""
     sums: dict[Name, Sum] = {"clock": Sum(None, now), **_both("tokens", None, 0, rate)}
     for name, _, cost in _costs(rate, wish, Guess()):
         sums |= _both(name, None, now + cost + HEAD_START, rate)
@@ -137,7 +147,7 @@ def beginning(rate: Rate, wish: Wish, now: int) -> Update:
 
 
 def lease_of(rate: Rate, wish: Wish, update: Update, after: LimitState) -> Lease:
-    """Return what an update has reserved that was applied."""
+    """Return the lease that an applied update has reserved."""
 
     def start(name: Name, tat: int, cost: int) -> int:
         return tat - cost - (0 if update.sums[name].base else HEAD_START)
@@ -149,22 +159,27 @@ def lease_of(rate: Rate, wish: Wish, update: Update, after: LimitState) -> Lease
 
 
 def owing(rate: Rate, tokens: int) -> Update | None:
-    """Return the update that takes more tokens, or gives some back; None if there are none."""
+    """Return the update that takes further tokens, or gives some back if negative; None if that changes nothing."""
     cost = rate.token_cost(tokens)
     return Update(_both("tokens", "tokens", cost, rate)) if cost else None
 
 
 def giving_back(rate: Rate, calls: int, tokens: int, end: int) -> Update:
-    """Return the update that gives calls back if nobody has reserved after them, and does what `owing` does."""
+    """Return the update that gives calls back and does what `owing` does.
+
+    It fails if the item's time is no longer `end`, because another worker has reserved since: that worker's calls start
+    after these, so moving the time back would give its time away twice.
+    """
     update = owing(rate, tokens)
     sums = {**(update.sums if update else {}), **_both("requests", "requests", -rate.request_cost(calls), rate)}
     return Update(sums, (Condition("requests", False, end), Condition("requests", True, end + 1)))
 
 
 def closing(rate: Rate, requests: int, tokens: int, now: int, state: LimitState | None) -> Update | None:
-    """Return the update that lets nothing be reserved before two times; None if nothing would be, or they are past.
+    """Return the update after which no call can be reserved to start before `requests` and `tokens`.
 
-    `state` is the item as it was seen, if there is one.
+    None if both are past, or if nothing could be reserved before them anyway. `state` is the item as it was last seen,
+    if there is one.
     """
     sums: dict[Name, Sum] = {}
     conditions: list[Condition] = []
@@ -185,10 +200,11 @@ def closing(rate: Rate, requests: int, tokens: int, now: int, state: LimitState 
 
 
 def refilled_in(need: int, left: int | None, most: int | None, reset: float | None) -> int:
-    """Return in how many microseconds so much will be left again, by what a provider says; 0 if it is, or none knows.
+    """Return in how many microseconds the provider will have `need` left again; 0 if it has, or did not say.
 
-    `reset` is when all will be left that may be, as the large providers mean it: what they count fills steadily. Of
-    a fixed window that has nothing left it tells too little, and a call too early is refused with the right time.
+    `left`, `most` and `reset` are the provider's own numbers. `reset`, in seconds, is when everything is available
+    again. The large providers refill steadily, so a part is available sooner. With a fixed window the result is too
+    short; then the provider refuses the call and sends the right time.
     """
     if left is None or most is None or reset is None or left >= min(need, most):
         return 0
@@ -196,16 +212,16 @@ def refilled_in(need: int, left: int | None, most: int | None, reset: float | No
 
 
 LOOK = Update({"clock": Sum("clock", 0)}, (Condition("clock", True, 0),))
-"""Never holds: what it is answered with is the item."""
+"""An update whose condition never holds: its answer holds the item as it is."""
 
 
 def _costs(rate: Rate, wish: Wish, guess: Guess) -> list[tuple[Name, Kind, int]]:
-    """Return what each time is taken to be, and how far it is moved."""
+    """Return (time, its guessed state, how far the wish moves it) for each time that the rate limits."""
     costs: list[tuple[Name, Kind, int]] = [("requests", guess.requests, rate.request_cost(wish.calls))]
     return [*costs, ("tokens", guess.tokens, rate.token_cost(wish.charged()))] if rate.tokens else costs
 
 
 def _both(name: Name, base: Name | None, value: int, rate: Rate) -> dict[Name, Sum]:
-    """Return a time and its floor."""
+    """Return the sums that set a time and its floor."""
     floor: Name = "tokens_floor" if name == "tokens" else "requests_floor"
     return {name: Sum(base, value), floor: Sum(base, value - rate.burst)}
