@@ -1,4 +1,4 @@
-"""One chunk through its processor: the same in a worker and in a trial."""
+"""Runs one chunk through its processor, in a worker and in a trial alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from backhaul.worker.interrupter import Interrupter
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """What the processor made of a chunk, or of what was left of it."""
+    """The processor's result for a chunk, or for the rest of one that was open."""
 
     chunk: Chunk
     body: bytes
@@ -28,9 +28,9 @@ class ChunkResult:
 
 @dataclass(frozen=True)
 class ChunkFault:
-    """What kept a chunk from having a result: the `UnsuitableInput` in it, or what the processor raised.
+    """The reason why a chunk has no result: unsuitable input in it, an exception of the processor, an interruption.
 
-    A value, because `ShardRun` decides what follows. What is no fault of the chunk's is raised, as a crash.
+    A value, because `ShardRun` decides what follows. Any other failure is a crash, and raised.
     """
 
     chunk: Chunk
@@ -40,14 +40,14 @@ class ChunkFault:
 
 
 class Records(Watched[Record]):
-    """The records handed to a processor: counted, watched, and known by where the last one begins and ends."""
+    """The records given to a processor: counted, and with the place of the last one."""
 
     def __init__(self, items: Iterator[Record], start: int) -> None:
         super().__init__(items)
         self.begun: int | None = None
-        """Where the record begins that was given last."""
+        """Byte offset at which the last record begins; None before the first."""
         self.position = start
-        """Where it ends."""
+        """Byte offset at which the last record ends."""
 
     def __next__(self) -> Record:
         record = super().__next__()
@@ -57,7 +57,7 @@ class Records(Watched[Record]):
 
 
 class ChunkRun:
-    """One attempt at a chunk, from where the last one left it.
+    """One try at a chunk, from the byte `start`, up to which an earlier try was committed.
 
     `pieces`, `records` and `cursor.tallies` hold what was made since then; a journal that commits them at a checkpoint
     calls `taken` afterwards.
@@ -78,19 +78,19 @@ class ChunkRun:
         self._interrupter = interrupter or Interrupter()
         begin = chunk.start if start is None else start
         rest = Chunk(chunk.index, begin, chunk.end, quoted=chunk.quoted and begin == chunk.start)
-        # A record may cross the chunk's end; what begins after it is the next chunk's.
+        # A record may cross the chunk's end; records that begin after the end belong to the next chunk.
         items: Iterator[Record] = processor.reads.read(window, rest) if begin < chunk.end else iter(())
         self.records = Records(items, begin)
         self.pieces: list[bytes] = []
         self.cursor = RecordCursor(journal, scope=chunk.start)
         self.safe = Safe(begin)
         self.first: int | None = None
-        """Byte offset of the first record that is not done, where several are in work at a time."""
+        """Byte offset of the first record that is not done, if several are in work at a time."""
 
     def run(self) -> ChunkResult | ChunkFault:
-        """Return what the processor makes of the chunk.
+        """Return the chunk's result, or its fault.
 
-        Raises what reading the source raised, and `MemoryError`: those are crashes, which a retry may mend.
+        Raises exceptions of reading the source, and `MemoryError`: those are crashes, which a retry may mend.
         """
         try:
             try:
@@ -101,12 +101,12 @@ class ChunkRun:
             finally:
                 self._interrupter.disarm()
             self.records.raise_failure()
-            self._interrupter.again()  # the processor may have caught it, and lost a record by that
+            self._interrupter.again()  # the processor may have caught the interruption, and lost a record by that
         except MemoryError:
             raise
         except (Exception, SystemExit, Interrupted) as error:  # the processor's own code may raise anything
             self._interrupter.disarm()
-            # What the chunk's input is comes before what the processor made of that.
+            # A failure of reading the input comes first: the processor's own error may only follow from it.
             problem = self.records.failure or error
             if self.records.failure is not None and not isinstance(problem, UnsuitableInput):
                 raise problem from error
@@ -128,7 +128,7 @@ class ChunkRun:
             self.cursor.tallies.clear()
 
     def take(self) -> Taken:
-        """Return what was made up to the last safe point, and begin to count anew from there."""
+        """Return the results up to the last safe point that were not taken yet, and remove them here."""
         safe = self.safe
         taken = Taken(safe.position, b"".join(self.pieces[: safe.pieces]), safe.records, dict(safe.tallies))
         del self.pieces[: safe.pieces]
@@ -138,7 +138,7 @@ class ChunkRun:
 
 @dataclass
 class Safe:
-    """Up to where a chunk's processing is whole, and what was made until there since it was last taken."""
+    """A safe point: the byte up to which the chunk is done, and the results up to there that were not taken yet."""
 
     position: int
     pieces: int = 0
@@ -149,7 +149,7 @@ class Safe:
 
 @dataclass(frozen=True)
 class Taken:
-    """What was made of a chunk between two checkpoints."""
+    """The results of a chunk between two safe points; `position` is the byte of the later one."""
 
     position: int
     body: bytes
@@ -160,5 +160,5 @@ class Taken:
 def run_chunk(
     processor: Processor, window: Window, chunk: Chunk, journal: Journal | None = None
 ) -> ChunkResult | ChunkFault:
-    """Return what the processor, made for this chunk alone, makes of it in one go."""
+    """Return the result, or the fault, of one whole chunk; `processor` must be made for this chunk alone."""
     return ChunkRun(processor, window, chunk, journal=journal).run()

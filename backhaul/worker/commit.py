@@ -16,16 +16,16 @@ from backhaul.worker.chunk_run import ChunkResult, Taken
 from backhaul.worker.in_work import InWork
 
 COMMIT_BYTES = 32 * 1024**2
-"""Results gathered before they are committed: what a crash can cost at most, in bytes ..."""
+"""The most bytes of results that wait for a commit, and so the most that a crash can cost."""
 COMMIT_SECONDS = 10.0
-"""... and in time."""
+"""The longest time that results wait for a commit."""
 MAX_TAIL = 1024**2
-"""Up to this size at least the last part is written again with what comes next, so that a long shard has few parts."""
+"""A last part of up to so many bytes is always rewritten with the next results, so that a long shard has few parts."""
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What a commit writes with."""
+    """The stores to which a commit writes, and the clock that tells when one is due."""
 
     shards: ShardStore
     objects: ObjectStore
@@ -34,9 +34,9 @@ class Tools:
 
 
 class GroupCommit:
-    """Gathers what one attempt at a shard makes, and commits it together.
+    """Gathers the results of one attempt at a shard, and commits several together.
 
-    Every write says which chunk is in work, so it is a sign of life as well.
+    Every write names the chunk in work, so it is a sign of life as well.
     """
 
     def __init__(self, job: Job, record: ShardRecord, tools: Tools, in_work: InWork) -> None:
@@ -45,29 +45,29 @@ class GroupCommit:
         self._tools = tools
         self._tail: bytes | None = None
         self._results: list[tuple[int, bytes]] = []
-        # Kept and not summed: every record of a processor asks whether a commit is due.
+        # The bytes in `_results`. Kept and not summed each time, because every record asks whether a commit is due.
         self._gathered = 0
         self._unsent: list[tuple[FailedChunk, tuple[Try, ...]]] = []
         self._since = tools.clock.monotonic()
         self.record = record
-        """As it will be written next, but for the results that have gathered."""
+        """The shard record as the next write will store it, except for the gathered results."""
         self.stored = record
-        """As it was written last."""
+        """The shard record as it was last written."""
 
     def settled(self) -> frozenset[int]:
-        """Return the chunks that will need no more work once what has gathered is written."""
+        """Return the chunks that need no more work once the gathered results are written."""
         gathered = {index for index, _ in self._results}
         return self.record.settled() | (gathered - ({self.record.open.index} if self.record.open else set()))
 
     @property
     def is_due(self) -> bool:
-        """Whether enough has gathered, or enough time has passed."""
+        """Whether enough bytes have gathered, or enough time has passed since the last commit."""
         if self._tools.clock.monotonic() - self._since >= COMMIT_SECONDS:
             return True
         return self._gathered >= COMMIT_BYTES
 
     def add(self, result: ChunkResult) -> None:
-        """Gather the result of a chunk, or of what was left of it."""
+        """Gather the result of a chunk, or of the rest of one that was open."""
         chunk, record = result.chunk, self.record
         before = (
             record.open if record.open and record.open.index == chunk.index else OpenChunk(chunk.index, chunk.start)
@@ -84,10 +84,13 @@ class GroupCommit:
         )
 
     def hold(self, chunk: OpenChunk, taken: Taken, state: str | None) -> None:
-        """Gather what is done of a chunk whose end is not reached."""
+        """Gather the part of a chunk that is done, up to its last safe point; the chunk stays open.
+
+        `state` is the processor's state there, as JSON.
+        """
         other = self.record.open
         if other is not None and other.index != chunk.index:
-            # Left in its middle by an earlier run. Only one chunk is open at a time, so that one begins anew.
+            # An earlier run left the other chunk open. Only one chunk may be open, so the other one begins anew.
             self.record = replace(self.record, parts=dropping(self.record.parts, other.index))
         self._gather(chunk.index, taken.body)
         self.record = replace(
@@ -102,7 +105,7 @@ class GroupCommit:
         )
 
     def suspect(self, suspect: Suspect) -> None:
-        """Note that a chunk failed and will be tried again."""
+        """Record the failed tries of a chunk that will be tried again."""
         self.record = replace(self.record, suspect=suspect)
 
     def put_off(self, reservations: Mapping[str, str], refusals: Mapping[str, int], wait: Wait | None) -> None:
@@ -125,13 +128,13 @@ class GroupCommit:
         )
 
     def write(self, *, finished: bool = False, handed_over: bool = False) -> ShardRecord:
-        """Commit what has gathered and return the shard's record; raises `Superseded`.
+        """Commit the gathered results and return the shard record; raises `Superseded`.
 
-        `finished` says that no chunk is left, `handed_over` that the attempt ends with some left.
+        `finished` says that no chunk is left to do, `handed_over` that the attempt ends with chunks left.
 
-        The object is stored before the record points to it: after a crash between the two it is an
-        orphan that nobody reads. A dead letter is sent once the record says that its chunk failed; a crash
-        between the two is made good by the merge, which sends what has no message yet.
+        The object is stored before the record points to it: a crash between the two leaves an orphan that nobody
+        reads. A dead letter is sent after the record says that its chunk failed: after a crash between the two the
+        merge sends it, because the record holds no message ID for it.
         """
         self.record = replace(
             self.record,
@@ -199,7 +202,7 @@ def _without(failed: tuple[FailedChunk, ...], chunk: int) -> tuple[FailedChunk, 
 
 
 def _tail_limit(parts: tuple[Part, ...]) -> int:
-    """Return up to which size the last part is written again: the more there is, the larger parts become."""
+    """Return up to how many bytes the last part is rewritten; parts grow with the shard, so they stay few."""
     return min(max(MAX_TAIL, sum(part.size for part in parts) // 256), COMMIT_BYTES)
 
 

@@ -1,4 +1,4 @@
-"""Ending a processor's code from outside: a record that takes too long, a job that was cancelled."""
+"""Ends a processor's code from outside: for a record that takes too long, or a job that was cancelled."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from types import FrameType
 from backhaul.model.interruption import Interrupted, InterruptReason
 
 STARVED_SECONDS = 1.0
-"""When no other thread has run for so long, the main thread looks for itself."""
+"""If no other thread has run for so long, a timer interrupts the main thread, and that looks for a reason itself."""
 
 
 class Interrupter:
-    """Raises `Interrupted` in the main thread between `arm` and `disarm`: when another thread asks for it, or `look`.
+    """Raises `Interrupted` in the main thread between `arm` and `disarm`, if another thread or `look` gives a reason.
 
-    A signal is the only thing that ends a sleep, a socket or a regular expression. While a regular expression is at
-    work no other thread runs, so none can ask: a timer that is not put off then sends the signal, and `look` tells
-    whether there is a reason. Outside the main thread Python takes no signals, so nothing is interrupted there.
+    Only a signal ends a sleep, a socket's read or a regular expression. A regular expression lets no other thread run,
+    so no thread can send the signal, or put the timer off. The timer then sends it, and `look` returns the reason, or
+    None. Python handles signals in the main thread only, so code in other threads is never interrupted.
     """
 
     def __init__(self, look: Callable[[], InterruptReason | None] = lambda: None) -> None:
@@ -29,11 +29,11 @@ class Interrupter:
         self._reason: InterruptReason | None = None
         self._main: int | None = None
         self.fired = False
-        """Whether the code inside was interrupted: what it makes afterwards, having caught that, is not to be used."""
+        """Whether the code was interrupted; if it caught that, its further results must not be used."""
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Take the signal as long as this lasts: until nobody can send it any more."""
+        """Handle the signal until the block ends; by then nothing may send it any more."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -47,36 +47,36 @@ class Interrupter:
             signal.signal(signal.SIGALRM, before)
 
     def put_off(self, seconds: float = STARVED_SECONDS) -> None:
-        """Put the timer off: it only goes off once the thread that does this has not run for so long."""
+        """Put the timer off: it fires once nobody has called this for `seconds`."""
         if self._main is not None:
             signal.setitimer(signal.ITIMER_REAL, seconds, STARVED_SECONDS)
 
     def arm(self) -> None:
-        """Let what follows be interrupted, until `disarm`."""
+        """Allow interruption of the code that follows, until `disarm`."""
         self._reason, self.fired, self._armed = None, False, True
 
     def disarm(self) -> None:
-        """Let nothing be interrupted any more."""
+        """Forbid interruption from now on."""
         self._armed = False
 
     def again(self) -> None:
-        """Raise once more what the code inside was interrupted for and has caught, if it was."""
+        """Raise `Interrupted` once more if the code was interrupted: the processor may have caught it."""
         if self.fired:
             raise Interrupted(self._reason or InterruptReason.TOO_SLOW)
 
     def hold(self) -> None:
-        """Let nothing interrupt what follows, a write of ours in the midst of a processor's code, until `release`."""
+        """Delay interruption until `release`, because the worker itself writes in the middle of a processor's code."""
         self._held = True
 
     def release(self) -> None:
-        """Let it be interrupted again; raises what was asked for meanwhile."""
+        """Allow interruption again; raises `Interrupted` if a thread has asked for it meanwhile."""
         self._held = False
         if self._armed and self._reason is not None:
             self.fired = True
             raise Interrupted(self._reason)
 
     def interrupt(self, reason: InterruptReason) -> None:
-        """Ask for it, from another thread; asking again is harmless, and needed where a processor caught it."""
+        """Interrupt the main thread, from another one; may be repeated, and must be if the processor caught it."""
         self._reason = reason
         if self._main is not None and self._armed:
             signal.pthread_kill(self._main, signal.SIGALRM)

@@ -1,4 +1,4 @@
-"""Whom a failure is put down to: a chunk's tries, and how many workers it has taken with it."""
+"""The failed tries of a chunk, and how many workers have died at it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backhaul.model.progress import ShardRecord, Suspect, Try
 from backhaul.plugin.failure import processor_cause
 
 MAX_MESSAGE = 200
-"""Characters of a try's message; a shard's record may hold many."""
+"""The most characters of a try's message; a shard's record may hold many."""
 
 
 def deaths(suspect: Suspect) -> int:
@@ -19,7 +19,7 @@ def deaths(suspect: Suspect) -> int:
 
 
 def cause_of(error: BaseException, record_seconds: int) -> Cause:
-    """Return why a chunk failed: what the processor raised, or that a record took too long."""
+    """Return the cause of a chunk's failure: the processor's exception, or a record that took too long."""
     if isinstance(error, Interrupted):
         what = (
             f"passed its limit of {record_seconds} s"
@@ -31,7 +31,7 @@ def cause_of(error: BaseException, record_seconds: int) -> Cause:
 
 
 def try_of(attempt: int, at: datetime, cause: Cause) -> Try:
-    """Return the attempt at a chunk that ended with this cause."""
+    """Return the failed try of a chunk with this cause, its message cut to `MAX_MESSAGE` characters."""
     message = cause.message
     cut = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
     return Try(attempt, at, cause.code, cut)
@@ -40,9 +40,12 @@ def try_of(attempt: int, at: datetime, cause: Cause) -> Try:
 def with_try(
     held: ShardRecord, chunk: int, record: int | None, cause: Cause, at: datetime, attempt: int | None = None
 ) -> Suspect:
-    """Return the chunk's tries since it last got on, with one more: by this attempt, if no other is named."""
+    """Return the chunk's failed tries since its last progress, with one more.
+
+    The try counts for `attempt`, or for the attempt that holds the shard if it is None.
+    """
     position = held.open.position if held.open and held.open.index == chunk else 0
-    # Whatever was committed since is no work of a chunk that cannot be done: its tries begin anew.
+    # A chunk that was committed further since its last try is not stuck: the next record gets tries of its own.
     same = held.suspect and (held.suspect.chunk, held.suspect.position) == (chunk, position)
     tries = held.suspect.tries if held.suspect and same else ()
     return Suspect(chunk, record, (*tries, try_of(attempt or held.attempt, at, cause)), position)

@@ -1,4 +1,4 @@
-"""Checking what shard records say against the plan, before anything they point to is joined."""
+"""Checks shard records against the plan, before the merge joins the results that they point to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backhaul.model.shard import Shard
 
 
 def unfit(shard: int, problem: str) -> Cause:
-    """Return why the job fails whose shard has a record that cannot be true, and what to do."""
+    """Return the cause with which a job fails because a shard record cannot be true; it says what to do."""
     return Cause(
         "unfit_record",
         f"The record of shard {shard} cannot be true: {problem}. No output was made of it. "
@@ -20,7 +20,7 @@ def unfit(shard: int, problem: str) -> Cause:
 
 
 def check_records(plan: Sequence[Shard], records: Iterable[ShardRecord]) -> Cause | None:
-    """Return why the first record that does not fit the plan does not, or None if all fit."""
+    """Return what is wrong with the first record that does not fit the plan, or None if all fit."""
     planned, seen = {shard.index: shard for shard in plan}, set[int]()
     for record in records:
         shard = planned.get(record.index)
@@ -35,7 +35,7 @@ def check_records(plan: Sequence[Shard], records: Iterable[ShardRecord]) -> Caus
 
 
 def _problems(shard: Shard, record: ShardRecord) -> Iterator[str]:
-    """Yield what is wrong with the record of this shard."""
+    """Yield each problem of the shard's record, in words."""
     chunks = {chunk.index: chunk for chunk in shard.chunks}
     committed = [index for part in record.parts for index, _ in part.lengths if index != DROPPED]
     failed = [chunk.index for chunk in record.failed]
@@ -63,7 +63,7 @@ def _problems_of_parts(record: ShardRecord) -> Iterator[str]:
             yield f"part {part.number} stands in it twice, or out of order"
     for part in record.parts:
         for (index, _), (following, _) in pairwise(part.lengths):
-            if index == following != DROPPED:  # a commit joins the neighbours that belong together
+            if index == following != DROPPED:  # a commit joins neighbouring pieces of one chunk
                 yield f"chunk {index} stands twice in part {part.number}"
         if any(length < 0 for _, length in part.lengths):
             yield f"part {part.number} has a result of less than no bytes"

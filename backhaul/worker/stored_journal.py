@@ -1,4 +1,4 @@
-"""What stands behind a processor's context in a worker: its steps and checkpoints, in the store."""
+"""The journal behind a processor's context in a worker: it stores answers of steps and commits checkpoints."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from backhaul.worker.in_work import InWork
 from backhaul.worker.watchdog import Watchdog
 
 MAX_STATE = 64 * 1024
-"""Bytes of state, as JSON, that a processor may keep between checkpoints: it goes into the shard's record."""
+"""The most bytes of state, as JSON, that a processor may keep between checkpoints: the shard's record holds it."""
 
 
 class StoredJournal:
-    """The journal of one go at a chunk in a worker; what is safe of it goes to the shard's `GroupCommit`."""
+    """The journal of one try at a chunk in a worker; it gives results up to a safe point to `GroupCommit`."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class StoredJournal:
         leaves: Callable[[], bool],
         is_last: bool,
     ) -> None:
-        """`leaves` tells whether the attempt should end at a checkpoint, `is_last` that no chunk comes after this."""
+        """`leaves` returns whether the attempt should end at a checkpoint; `is_last` says that no chunk comes after."""
         self._in_work = in_work
         self._leaves = leaves
         self._is_last = is_last
@@ -66,32 +66,32 @@ class StoredJournal:
         self._answers: dict[Step, bytes] | None = None if tried else {}
         self._kept: str | None = self.chunk.state
         self.progressed = False
-        """Whether anything was stored that a later attempt need not do again."""
+        """Whether the try has stored anything that a later attempt need not do again."""
         self.failure: Exception | None = None
-        """What the store raised in the midst of the processor's code."""
+        """The exception that the store raised while the processor's code was at work."""
         self._ended = 0
         self._asked: Counter[str | tuple[str, int]] = Counter()
         self._generation = calls.begin()
         self._recalling = threading.Lock()
 
     def recall(self, step: Step) -> bytes | None:
-        """Return the stored answer of a step; only a chunk that was tried before can have any."""
+        """Return the stored answer of a step, or None; only a chunk that was tried before can have one."""
         with self._ours():
             return self.look_up(step)
 
     def keep(self, step: Step, answer: bytes) -> bytes:
-        """Store a step's answer; returns the one that counts, which another worker may have stored first."""
+        """Store a step's answer; return the answer that counts, since another worker may have stored one first."""
         with self._ours():
             return self.store(step, answer)
 
     def forget(self) -> None:
-        """Have the stored answers read, also those of a chunk that nobody seems to have tried: we have ourselves."""
+        """Read the stored answers anew at the next step, because this worker has stored some in an earlier try."""
         self._answers = None
 
     def look_up(self, step: Step) -> bytes | None:
         """Do what `recall` does, in any thread."""
         with self._recalling:
-            answers = self._answers  # another thread may have them forgotten meanwhile
+            answers = self._answers  # a copy: another thread may reset the attribute meanwhile
             if answers is None:
                 answers = self._answers = self._steps.recall(
                     self._job.ref, self.chunk.index, start=self._start, position=self.chunk.position
@@ -99,7 +99,7 @@ class StoredJournal:
             return answers.get(step)
 
     def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
-        """Return what a provider answers; nothing cuts a call off, because it is paid for."""
+        """Return a provider's answer, stored or new; no interruption cuts a call off, because it is paid for."""
         with self._ours():
             return self.obtain(step, provider, request, estimate)
 
@@ -123,9 +123,10 @@ class StoredJournal:
         return Answer.from_stored(stored)
 
     def _to_come(self, provider: str, record: int) -> float:
-        """Return about how many calls the records need that are not begun, by what the others have needed.
+        """Return an estimate of how many more calls the chunk's remaining records need.
 
-        Or as many as this record has asked before, if that is more: it may go on.
+        It extends the calls per byte so far to the bytes that are left. A record that already asked several times may
+        go on to do so: its number of calls is the least that is returned.
         """
         with self._recalling:
             before = self._asked[provider, record]
@@ -140,11 +141,15 @@ class StoredJournal:
         job = self._job
         kept = self._steps.keep(job.ref, self.chunk.index, step, answer, expires_at=job.expires_at, price=price)
         if kept != answer:
-            self._answers = None  # another worker is at this chunk: what it has paid for since is to be found too
+            self._answers = None  # another worker is at this chunk too: read its answers, to pay no call twice
         return kept
 
     def checkpoint(self, state: Any, position: int | None = None, records: int = 1) -> None:
-        """Note a safe point, commit it when that is due, and end the attempt here if it must."""
+        """Record a safe point, commit it if a commit is due, and end the attempt here if it has to leave.
+
+        `position` is the byte up to which the chunk is done, by default the end of the last record read. `records` is
+        how many records were done since the last checkpoint; without a position it is counted.
+        """
         run = self._run
         if position is None:
             position, self._ended = run.records.position, run.records.count
@@ -155,7 +160,7 @@ class StoredJournal:
         # What `_ours` does, written out: every record comes here, and a context manager costs as much as its work.
         interrupter.hold()
         try:
-            interrupter.again()  # caught by the processor: nothing after that is safe
+            interrupter.again()  # the processor may have caught an interruption: nothing after that is safe
             self._kept, self.state = kept, state
             run.mark_safe(position, self._ended)
             leaves = self._leaves()
@@ -172,7 +177,7 @@ class StoredJournal:
             raise Interrupted(InterruptReason.STOP if self._watchdog.is_stopping else InterruptReason.TIME_UP)
 
     def waits_for(self, start: int) -> None:
-        """Note which record is the first that is not done: the watch looks at it."""
+        """Record the first record that is not done, by its byte offset: the watchdog checks its time limit."""
         self._run.first = start
 
     def beside(self) -> Journal:
@@ -180,7 +185,7 @@ class StoredJournal:
         return _Beside(self)
 
     def save(self) -> None:
-        """Gather what is safe of the chunk for the next commit."""
+        """Gather the chunk's results up to the last safe point for the next commit."""
         taken = self._run.take()
         moved = taken.position != self.chunk.position or self._kept != self.chunk.state
         if not (moved or taken.body or taken.records or taken.tallies):
@@ -198,7 +203,7 @@ class StoredJournal:
 
     @contextmanager
     def _ours(self) -> Iterator[None]:
-        """Let nothing interrupt a write of ours, and remember its failure: it is none of the processor's."""
+        """Delay interruption while the worker writes, and remember a failure: the processor is not to blame for it."""
         self._watchdog.interrupter.hold()
         try:
             with self.noting():
@@ -208,7 +213,7 @@ class StoredJournal:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Remember what the store raises; what a provider answers, or how it is set up, is the record's failure."""
+        """Remember an exception of the store; an error of a provider or of its settings is the record's own failure."""
         try:
             yield
         except (WorkError, OperatorError):
@@ -219,7 +224,7 @@ class StoredJournal:
 
 
 class _Beside(NoJournal):
-    """The journal of a record in another thread; what the store raises there is none of the processor's either."""
+    """The journal of a record in another thread; there too, the processor is not to blame for the store's failures."""
 
     def __init__(self, journal: StoredJournal) -> None:
         self._journal = journal
@@ -235,7 +240,7 @@ class _Beside(NoJournal):
             return self._journal.store(step, answer)
 
     def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
-        """Return what a provider answers."""
+        """Return a provider's answer, stored or new."""
         with self._journal.noting():
             return self._journal.obtain(step, provider, request, estimate)
 

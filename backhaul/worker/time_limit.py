@@ -1,4 +1,4 @@
-"""The time limit for everything that a caller's text can make slow while the caller waits for the answer."""
+"""The time limit of a request, for all work that the caller's text can make slow."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from backhaul.worker.interrupter import Interrupter
 T = TypeVar("T")
 
 MAX_REQUEST_SECONDS = 2.0
-"""A request's option checks and its look at a sample may take this long together."""
+"""How long a request's check of options and its look at a sample may take together."""
 _SHORTEST = 0.001
 
 
 def slow_options() -> InvalidOption:
-    """Return the refusal of options whose check takes longer than that."""
+    """Return the refusal of options whose check takes longer than `MAX_REQUEST_SECONDS`."""
     return InvalidOption(
         f"To check the options takes longer than {MAX_REQUEST_SECONDS:.0f} s. "
         "Simplify the regular expressions, the JSON Schema or the template in them."
@@ -26,11 +26,11 @@ def slow_options() -> InvalidOption:
 
 
 class TimeLimit:
-    """Two seconds that all slow parts of one request share; they run from the making of this object.
+    """Two seconds that all slow parts of one request share, from the moment this object is made.
 
-    The limit is a signal, because the engine of regular expressions looks for signals while it holds the interpreter,
-    and lets no other thread run. It therefore works in the main thread only, which is where Lambda calls a handler.
-    Nothing is forked, so that a request which is quick pays nothing.
+    A signal ends the call, because the regular expression engine checks for signals but lets no other thread run. So
+    the limit works in the main thread only, where Lambda calls a handler. It forks no process, so a quick request pays
+    nothing for it.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -38,7 +38,7 @@ class TimeLimit:
         self._end = clock.monotonic() + MAX_REQUEST_SECONDS
 
     def run(self, call: Callable[[], T], refusal: CallerError) -> T:
-        """Return what `call` returns; raises `refusal` instead when the time is up before that."""
+        """Return the result of `call`; raises `refusal` if the time is up before it returns."""
         interrupter = Interrupter(lambda: InterruptReason.TOO_SLOW if self._clock.monotonic() >= self._end else None)
         try:
             with interrupter.installed():
@@ -48,7 +48,7 @@ class TimeLimit:
                     result = call()
                 finally:
                     interrupter.disarm()
-                interrupter.again()  # the code inside may have caught it
+                interrupter.again()  # the code of `call` may have caught the interruption
                 return result
         except Interrupted:
             raise refusal from None

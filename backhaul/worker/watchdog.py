@@ -1,4 +1,4 @@
-"""A worker's watch: signs of life every ten seconds, and an eye on time limits and on whether the job goes on."""
+"""A worker's watchdog: it gives signs of life, keeps time limits, and learns whether the job has to stop."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from backhaul.worker.in_work import InWork
 from backhaul.worker.interrupter import Interrupter
 
 BEAT_SECONDS = 10.0
-"""How often a worker marks its shard, and learns whether the job is to stop."""
+"""How often a worker gives a sign of life and asks whether the job has to stop."""
 LOOK_SECONDS = 0.25
-"""How often the watch looks at the clock: the precision of a record's time limit."""
+"""How often the watchdog looks at the clock: the precision of a record's time limit."""
 DOZE_SECONDS = 2.0
-"""How long a worker that waits sleeps before it looks whether the job is to stop."""
+"""How long a waiting worker sleeps before it looks again whether the job has to stop."""
 GRACE_SECONDS = 3.0
-"""How long a processor has to reach its next checkpoint once the job is to stop."""
+"""How long a processor has to reach its next checkpoint once the job has to stop."""
 
 
 class Watchdog:
-    """Looks after one attempt at a shard, from a thread of its own and at each of the worker's checkpoints."""
+    """Watches one attempt at a shard, from a thread of its own and whenever the worker calls it.
+
+    `end` is when the worker's time is up, in monotonic seconds. `failure` is the `Superseded` that a sign of life met.
+    """
 
     def __init__(
         self,
@@ -55,12 +58,12 @@ class Watchdog:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the worker is to commit and leave: the job is to stop, or another holds the shard."""
+        """Whether the worker has to commit and leave: the job has to stop, or another worker holds the shard."""
         return self._stopping is not None
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Watch from a thread as long as this lasts."""
+        """Watch from a thread until the block ends."""
         over = threading.Event()
         thread = threading.Thread(target=self._keep_watch, args=(over,), name="watch", daemon=True)
         with self.interrupter.installed():
@@ -72,34 +75,34 @@ class Watchdog:
                 thread.join()
 
     def check(self) -> None:
-        """Give a sign of life if one is due; raises `Superseded` when another worker holds the shard."""
+        """Give a sign of life if one is due; raises `Superseded` if another worker holds the shard."""
         if self._clock.monotonic() - self._beaten >= BEAT_SECONDS:
             self.beat()
         if self.failure is not None:
             raise self.failure
 
     def sleep(self, seconds: float) -> None:
-        """Wait for so long, or until the job is to stop; raises `Superseded` when another worker holds the shard."""
+        """Wait for `seconds`, or until the job has to stop; raises `Superseded` if another worker holds the shard."""
         while seconds > 0 and not self.is_stopping:
             self._clock.sleep(min(seconds, DOZE_SECONDS))
             seconds -= DOZE_SECONDS
             self.check()
 
     def mark(self, chunk: int) -> None:
-        """Mark which chunk is begun, before it is: the attempt after this worker's death will know."""
+        """Store the chunk's number before the worker begins it, so that the next attempt knows where a worker died."""
         self._in_work.chunk = chunk
         self.beat()
         self.check()
 
     def beat(self) -> None:
-        """Mark the shard, and learn whether the job is to stop."""
+        """Give a sign of life, and learn whether the job has to stop."""
         with self._beating:
             self._beaten = self._clock.monotonic()
             try:
                 self._shards.beat(
                     self._job.ref, self._record, begun=self._in_work.chunk, underway=self._in_work.underway
                 )
-                # The cheap read may be old: from before the job began to run, or before it existed.
+                # The cheap read may be old, from before the job ran or existed. Only a consistent one stops a worker.
                 if not self._goes_on(consistent=False) and not self._goes_on(consistent=True):
                     self._stop()
             except Superseded as error:
@@ -128,11 +131,11 @@ class Watchdog:
                 self.interrupter.interrupt(reason)
 
     def _try_to_beat(self) -> None:
-        with suppress(Exception):  # a sign of life that is lost is made good by the next
+        with suppress(Exception):  # the next sign of life makes up for a lost one
             self.beat()
 
     def _reason(self, now: float) -> InterruptReason | None:
-        """Return why the processor's code must be ended now, if it must."""
+        """Return why the watchdog must end the processor's code now, or None if it need not."""
         if self._stopping is not None and now - self._stopping >= GRACE_SECONDS:
             return InterruptReason.STOP
         if now >= self._end:
