@@ -1,1 +1,1 @@
-"""What operators do with credentials of their own: dead letters, repairs, the intake, providers and breakers."""
+"""The acts of operators, with their own credentials: dead letters, repairs, the intake, providers and breakers."""

@@ -1,4 +1,4 @@
-"""Breakers by hand: holding calls of a provider back until a person lets them go, and letting them go."""
+"""Opens and closes breakers by hand: an operator holds back all calls of a provider, and lets them go again."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ BY_HAND = "by hand"
 
 @dataclass(frozen=True)
 class Switched:
-    """What opening or closing came to."""
+    """The result of opening or closing a breaker by hand."""
 
     changed: bool
     before: BreakerState
-    """How the breaker stood until then."""
+    """The breaker before the act."""
     state: BreakerState
-    """How it stands now."""
+    """The breaker now."""
 
 
 def hold_open(operations: Operations, name: str, reason: str) -> Switched:
-    """Open a provider's breaker until a person closes it; one that somebody holds open already stays as it is.
+    """Open a provider's breaker until a person closes it; one that a person holds open already stays as it is.
 
-    Raises `UnknownProvider`, and `InvalidRequest` for a breaker that is switched off: no worker asks it.
+    Raises `UnknownProvider`, and `InvalidRequest` for a breaker that is switched off, because no worker asks it.
     """
     found = look(operations, name)
     provider, before = found.stored.provider, found.breaker
@@ -48,7 +48,7 @@ def hold_open(operations: Operations, name: str, reason: str) -> Switched:
 
 
 def close(operations: Operations, name: str, reason: str) -> Switched:
-    """Close a provider's breaker, whoever or whatever opened it; raises `UnknownProvider`."""
+    """Close a provider's breaker, whether a person or a worker opened it; raises `UnknownProvider`."""
     found = look(operations, name)
     if found.breaker.state is Phase.CLOSED:
         return Switched(False, found.breaker, found.breaker)

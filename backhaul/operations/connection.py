@@ -1,4 +1,4 @@
-"""An operator's way into a deployment: what its stack tells of itself, and clients with the operator's credentials."""
+"""An operator's access to a deployment: its stack's outputs, and clients with the operator's credentials."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from backhaul.store import MessageQueue, Store
 
 LOCAL_CLOUD = "The local cloud"
 NO_CAP = "any"
-"""How an output says that a day may cost anything: an empty one is easily taken for one that is not there."""
+"""The output's value if the day has no cap: an empty value would look like a missing output."""
 
 REMEMBERED = "BackhaulSettings"
-"""Under which name a stack's template keeps the settings that it was made with, among its metadata."""
+"""The name in a template's metadata under which a stack keeps the settings that it was made with."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Outputs:
 
     @property
     def is_local(self) -> bool:
-        """Whether they are those of a local cloud."""
+        """Whether these are a local cloud's outputs."""
         return self.stack == LOCAL_CLOUD
 
     def settings(self) -> Settings:
-        """Return the settings that the outputs tell."""
+        """Return the deployment's settings, as far as its outputs hold them."""
         return Settings(
             jobs_table=self.get("JobsTableName"),
             flow_table=self.get("FlowTableName"),
@@ -61,7 +61,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Operations:
-    """One deployment, as its operator reaches it."""
+    """One deployment, with its operator's access to it."""
 
     outputs: Outputs
     settings: Settings
@@ -75,9 +75,9 @@ class Operations:
         return {queue: self.store.queue(self.outputs.get(queue.kind.output)) for queue in Queue}
 
     def intake(self) -> MessageQueue:
-        """Return the queue that uploads arrive in."""
+        """Return the queue in which uploads arrive."""
         return self.store.queue(self.outputs.get("IntakeQueueUrl"))
 
     def alarm_topic(self) -> str:
-        """Return the ARN of the topic that alarms go to."""
+        """Return the ARN of the topic to which alarms are sent."""
         return self.outputs.get("AlarmTopicArn")

@@ -1,4 +1,4 @@
-"""What a dead letter holds, read from its body: an S3 event, a failed chunk, or a lost stretch of the stream."""
+"""The content of a dead letter, read from its body: an S3 event, a failed chunk, or a lost stretch of the stream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Uploads:
 
 @dataclass(frozen=True)
 class LostBatch:
-    """Changes that `announce` could not publish: where they lie in the stream, and how many they are."""
+    """Changes that `announce` could not publish: their place in the stream, and their number."""
 
     stretch: Stretch
     size: int
@@ -33,7 +33,7 @@ class LostBatch:
 
 @dataclass(frozen=True)
 class Malformed:
-    """A body nobody can understand, and why."""
+    """A body that cannot be read, and why."""
 
     why: str
 
@@ -42,7 +42,7 @@ Content = Uploads | ChunkDeadLetter | LostBatch | Malformed
 
 
 def job_of(content: Content) -> JobRef | None:
-    """Return the job that a dead letter is about; of several uploads the first one's."""
+    """Return the job of a dead letter, or None; if it holds several uploads, the job of the first."""
     if isinstance(content, ChunkDeadLetter):
         return JobRef(content.tenant, content.job_id)
     return content.uploads[0].job if isinstance(content, Uploads) else None
@@ -86,20 +86,20 @@ def _lost_batch(body: str) -> Content:
 
 @dataclass(frozen=True)
 class QueueKind:
-    """What tells one queue of dead letters from another."""
+    """The properties in which queues of dead letters differ."""
 
     holds: str
-    """What its messages are, for an alarm's text: `which holds …`."""
+    """The queue's messages in words, for an alarm's text: `which holds …`."""
     output: str
-    """The stack's output that has its URL."""
+    """The name of the stack's output that holds the queue's URL."""
     foreseen: str
-    """What redriving one of its messages will do, in a sentence."""
+    """A sentence that says what a redrive of one of the queue's messages will do."""
     parse: Callable[[str], Content]
     """Reads a message's body; raises `MalformedMessage`, or one of the errors that `read` knows."""
 
 
 class Queue(StrEnum):
-    """The queues in which messages end that nobody could handle.
+    """The queues of dead letters: messages that no stage could handle.
 
     A new queue is an entry here. Its resource, its alarms, its output and the operators' rights to it in the stack, the
     choices of `backhaul dlq` and the doctor's check follow. Whoever sends to it takes it from `stacks/dead_letters.py`.
@@ -108,7 +108,7 @@ class Queue(StrEnum):
     kind: QueueKind
 
     def __new__(cls, name: str, kind: QueueKind) -> Queue:
-        """Make a member whose value is its name alone."""
+        """Make a member whose value is only the name, with its kind beside it."""
         member = str.__new__(cls, name)
         member._value_ = name
         member.kind = kind
@@ -144,7 +144,7 @@ class Queue(StrEnum):
 
 
 def read(queue: Queue, body: str) -> Content:
-    """Return what the body of a message of this queue holds."""
+    """Return the content of a message body of this queue; `Malformed` if it cannot be read."""
     try:
         return queue.kind.parse(body)
     except (MalformedMessage, UnreadableRecord) as error:

@@ -1,4 +1,4 @@
-"""Finding dead letters: what the queues hold, duplicates once, with the reason of each."""
+"""Finds dead letters in their queues: each once, with its reason and however many copies it has."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ from backhaul.store import JobStore, ShardStore
 from backhaul.store.queues import Message
 
 SHORTEST_ID = 8
-"""Characters of a message's ID that a list shows at least ..."""
+"""The fewest characters of a message's ID that a list shows."""
 SHORTEST_NAME = 4
-"""... and that name a dead letter at least, if no other begins with them."""
+"""The fewest characters with which an operator can name a dead letter, if no other ID begins with them."""
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One thing that nobody could handle, however many copies of its message there are."""
+    """One dead letter, with all copies of its message."""
 
     queue: Queue
     content: Content
     reason: DeadLetterReason
     copies: tuple[Message, ...]
     standing: Job | None
-    """The job that it is about, if that exists."""
+    """The dead letter's job; None if it does not exist."""
 
     @property
     def oldest(self) -> Message:
-        """The copy that was sent first; its ID is the dead letter's."""
+        """The copy that was sent first; its message ID names the dead letter."""
         return min(self.copies, key=lambda copy: (copy.sent_at, copy.message_id))
 
     @property
     def job(self) -> JobRef | None:
-        """The job that it is about, whether that exists or not."""
+        """The tenant and ID of the dead letter's job, even if that does not exist; None if it names none."""
         return job_of(self.content)
 
     @property
     def chunk(self) -> ChunkDeadLetter | None:
-        """The failed chunk that it tells of."""
+        """The failed chunk in the dead letter; None if it is about something else."""
         return self.content if isinstance(self.content, ChunkDeadLetter) else None
 
     @property
     def dead_letter_id(self) -> str | None:
-        """The ID that its sender gave it; the same for every copy."""
+        """The ID that the sender gave the dead letter, the same in every copy; None if it gave none."""
         return self.chunk.dead_letter_id if self.chunk else None
 
     @property
     def sent_at(self) -> datetime:
-        """When its first copy was sent."""
+        """When the first copy was sent."""
         return self.oldest.sent_at
 
     @property
     def says(self) -> str:
-        """What is wrong, in words for people."""
+        """The failure in words."""
         if self.chunk is not None:
             return self.chunk.cause.message
         if isinstance(self.content, Malformed):
@@ -71,13 +71,13 @@ class DeadLetter:
         return f"{MEANINGS[self.reason].capitalize()}{state}."
 
     def is_called(self, name: str) -> bool:
-        """Whether this is its dead letter ID, or the beginning of one of its messages' IDs."""
+        """Return whether `name` is the dead letter's ID, or the beginning of a message ID of one of its copies."""
         return name == self.dead_letter_id or any(copy.message_id.startswith(name) for copy in self.copies)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which dead letters a command is about."""
+    """The selection of dead letters for a command."""
 
     ids: tuple[str, ...] = ()
     queues: tuple[Queue, ...] = tuple(Queue)
@@ -87,7 +87,7 @@ class Wanted:
     limit: int | None = None
 
     def may_fit(self, content: Content) -> bool:
-        """Whether a dead letter with this content is wanted, as far as one can tell without asking the store."""
+        """Return whether a dead letter with this content is wanted, as far as that is known without the store."""
         job = job_of(content)
         return (self.job is None or (job is not None and job.job_id == self.job)) and (
             self.tenant is None or (job is not None and job.tenant == self.tenant)
@@ -96,14 +96,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """The dead letters that were found, whether these are all, and the IDs that none of them has."""
+    """The result of a search: the dead letters, whether these are all, and the wanted IDs that were not found."""
 
     dead_letters: tuple[DeadLetter, ...]
     complete: bool = True
     missing: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Raise `DeadLetterNotFound` for the IDs that no dead letter has."""
+        """Raise `DeadLetterNotFound` if a wanted ID was not found."""
         if self.missing:
             names = ", ".join(map(repr, self.missing))
             raise DeadLetterNotFound(
@@ -112,14 +112,14 @@ class Found:
 
 
 def find(wanted: Wanted, held: Held, *, jobs: JobStore, shards: ShardStore) -> Found:
-    """Return the dead letters that are wanted, in the order of their queues; what was received stays held.
+    """Return the wanted dead letters, in the order of their queues; all received messages stay held.
 
-    The queues are looked through at the same time: it takes seconds to be sure that one of them holds no more.
+    The queues are searched at the same time, because it takes seconds to be sure that a queue holds no more.
     """
     with ThreadPoolExecutor(len(wanted.queues)) as threads:
         try:
             searches = [_Search(queue, wanted, held, _Standings(jobs, shards)) for queue in wanted.queues]
-            # Not map: the exception of one thread, or Ctrl-C, must stop the others before they are waited for.
+            # Not `map`: after an exception in one thread, or Ctrl-C, the others must stop before they are waited for.
             running = [threads.submit(search.dead_letters) for search in searches]
             dead_letters = [dead_letter for each in running for dead_letter in each.result()]
         except BaseException:
@@ -146,7 +146,7 @@ class _Search:
     standings: _Standings
 
     def dead_letters(self) -> list[DeadLetter]:
-        """Return the queue's dead letters that are wanted: one more than the limit, if there is one more."""
+        """Return the queue's wanted dead letters: one more than the limit if there are more, so that this is known."""
         found: dict[str, _Copies] = {}
         for message in self.held.receive(self.queue):
             self._sort(message, found)
@@ -177,7 +177,7 @@ def done_chunks(job: JobRef, shards: ShardStore) -> frozenset[int]:
 
 
 def short_ids(dead_letters: Iterable[DeadLetter]) -> dict[str, str]:
-    """Return the beginning of each dead letter's ID that is its alone, at least eight characters of it."""
+    """Return the shortest beginning of each dead letter's ID that no other has, of at least eight characters."""
     known = sorted(copy.message_id for dead_letter in dead_letters for copy in dead_letter.copies)
     return {each: _shortest(each, known[max(at - 1, 0) : at + 2]) for at, each in enumerate(known)}
 
@@ -213,7 +213,7 @@ def _chosen(dead_letters: list[DeadLetter], wanted: Wanted) -> Found:
 
 
 class _Standings:
-    """Asks the store how jobs stand, once for each."""
+    """Reads from the store the state of each job and of its chunks, once a job."""
 
     def __init__(self, jobs: JobStore, shards: ShardStore) -> None:
         self._jobs = jobs
@@ -243,7 +243,7 @@ class _Standings:
                 self._known[ref] = self._jobs.get(ref)
             except JobNotFound:
                 self._known[ref] = None
-            except UnreadableRecord:  # one odd job must not hide all dead letters
+            except UnreadableRecord:  # one unreadable job must not hide all dead letters
                 self._known[ref] = None
                 self._unreadable.add(ref)
         return self._known[ref]

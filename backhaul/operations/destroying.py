@@ -1,4 +1,4 @@
-"""Destroying a deployment: what may be deleted, and in which order."""
+"""Destroys a deployment: which stacks may be deleted, and in which order their parts go."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from backhaul.model.errors import DeploymentUnreachable, InvalidRequest, StoreRe
 from backhaul.store.stacks import DeployedStack, StackResource, StackStore
 
 DESCRIPTION = "Backhaul: background file processing"
-"""The description of every stack of Backhaul, by which it is told from the account's other stacks."""
+"""The description of every Backhaul stack: it tells the stack from the account's other stacks."""
 MAX_DELETIONS = 5
-"""S3 delivers access logs for hours, so a bucket that was emptied may have to be emptied again."""
+"""How often a stack's deletion is tried: S3 delivers access logs for hours, so an emptied bucket may fill again."""
 
 _NEVER_CREATED = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
 """States of a stack whose first deployment did not succeed: no job ever ran in it."""
@@ -27,12 +27,12 @@ class Destruction:
 
     @property
     def was_never_created(self) -> bool:
-        """Whether its first deployment failed."""
+        """Whether the stack's first deployment failed."""
         return self.stack.status in _NEVER_CREATED
 
 
 def prepare(name: str, stacks: StackStore) -> Destruction:
-    """Return what destroying a stack would delete; raises `InvalidRequest` for a stack that must not be."""
+    """Return what destroying a stack would delete; raises `InvalidRequest` for a stack that must not be destroyed."""
     stack = stacks.find(name)
     if stack is None:
         raise DeploymentUnreachable(f"There is no stack {name!r} in this account and region.")
@@ -64,13 +64,13 @@ def destroy(prepared: Destruction, stacks: StackStore, emptied: Callable[[str, i
             for objects in stacks.empty(bucket):
                 emptied(bucket, objects)
             if prepared.was_never_created:
-                # CloudFormation would leave a production stack's bucket behind, whose name the next try needs.
+                # CloudFormation would leave a production stack's bucket behind, and the next deployment needs its name.
                 stacks.delete_bucket(bucket)
         if stacks.delete(stack):
             return
         failed = [each for each in stacks.resources(stack) if each.failed]
         buckets = tuple(each.identity for each in failed if each.is_bucket)
-        if not buckets:  # what failed was something else, and would fail again
+        if not buckets:  # another kind of resource failed, and would fail again
             break
     raise StoreRefused(f"CloudFormation did not delete the stack {stack.name}. {_named(failed)}")
 

@@ -1,4 +1,4 @@
-"""Holding messages while one looks at them or acts on them, and letting go of the rest at the end."""
+"""Holds messages while a command looks at them or acts on them, and releases the rest at the end."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from backhaul.store import MessageQueue
 from backhaul.store.queues import Message
 
 LOOKING_SECONDS = 60
-"""How long a message is hidden while one only looks; as long as it stays so after a SIGKILL ..."""
+"""How long a command that only looks hides a message, and so how long the message stays hidden after a SIGKILL."""
 ACTING_SECONDS = 300
-"""... and while one acts. Both are renewed at half of the time."""
+"""How long a command that acts hides a message. Both times are renewed when half of them has passed."""
 
 _QUIET_ANSWERS = 2
-"""Answers in a row with nothing new that mean that a queue holds no more."""
+"""How many answers in a row without a new message mean that a queue holds no more."""
 
 
 class Held:
-    """The messages that this command has received: hidden from others, and released when the block ends.
+    """The messages that this command has received: hidden from other commands, and released when the block ends.
 
-    Different queues may be received from in different threads.
+    Several threads may receive at the same time, each from another queue.
     """
 
     def __init__(self, queues: Mapping[Queue, MessageQueue], seconds: int, clock: Clock) -> None:
@@ -43,7 +43,7 @@ class Held:
             self._queues[queue].release(messages.values())
 
     def receive(self, queue: Queue) -> Iterator[Message]:
-        """Yield each message of the queue once, until it gives no new one any more."""
+        """Yield each message of the queue once, until the queue returns no new one."""
         known = self._messages[queue]
         quiet = 0
         while quiet < _QUIET_ANSWERS and not self._stopped:
@@ -55,11 +55,11 @@ class Held:
             yield from new
 
     def stop(self) -> None:
-        """Receive no more, in whatever thread that is going on."""
+        """End `receive` in every thread."""
         self._stopped = True
 
     def renew(self) -> None:
-        """Hide everything for the whole time again, once half of it has passed; what was lost is held no more."""
+        """Hide all held messages for the whole time again, if half of it has passed; forget those that SQS released."""
         for queue in self._queues:
             self._renew(queue)
 
@@ -73,7 +73,7 @@ class Held:
             del messages[lost]
 
     def claim(self, queue: Queue, messages: Iterable[Message]) -> bool:
-        """Hide messages for the whole time again; returns whether every one of them was still held."""
+        """Hide these messages for the whole time again; return whether all of them were still held."""
         wanted = [message.message_id for message in messages]
         known = self._messages[queue]
         ours = [known[each] for each in wanted if each in known]
@@ -83,7 +83,7 @@ class Held:
         return not lost and len(ours) == len(wanted)
 
     def delete(self, queue: Queue, messages: Iterable[Message]) -> bool:
-        """Delete messages that are held; returns whether all are gone."""
+        """Delete messages that are held; return whether SQS deleted all of them."""
         known = self._messages[queue]
         ours = {message.message_id: known[message.message_id] for message in messages}
         left = self._queues[queue].delete(ours.values())

@@ -1,4 +1,4 @@
-"""The intake: who runs, who waits, and what is paused; and pausing and resuming it."""
+"""The intake: which jobs run and wait, what is paused, and the acts that pause and resume it."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ class Waiting:
     priority: int
     jobs: int
     head: str
-    """The ID of the job that starts first of them."""
+    """The ID of the job among them that starts first."""
     head_since: datetime
 
 
 @dataclass(frozen=True)
 class Intake:
-    """How the intake stands."""
+    """The state of the intake."""
 
     running: int
     most: int
     most_per_tenant: int
     running_by_tenant: Mapping[str, int]
     queued: tuple[Waiting, ...]
-    """In the order in which their heads start."""
+    """The queued jobs, in the order in which the heads of their groups start."""
     paused: Pause | None
     paused_tenants: Mapping[str, Pause]
 
 
 @dataclass(frozen=True)
 class Switched:
-    """What pausing or resuming came to."""
+    """The result of pausing or resuming the intake."""
 
     changed: bool
     started: int = 0
-    """Jobs that started because of it."""
+    """How many jobs started because of it."""
     unstarted: int = 0
-    """Jobs that could not be started; the sweep tries again."""
+    """How many jobs could not be started; the sweep tries again."""
     still_paused: Pause | None = None
-    """What keeps the tenant's jobs waiting all the same: the pause of everybody."""
+    """The pause of all tenants, which still keeps the resumed tenant's jobs waiting."""
     paused_anew: Pause | None = None
-    """What somebody else paused in the same moment, and what therefore stays."""
+    """A pause that another operator made at the same moment; it stays."""
     paused_tenants: tuple[str, ...] = ()
-    """Tenants whose own pauses stay although everybody's ended."""
+    """Tenants with pauses of their own, which stay after the pause of all tenants has ended."""
 
 
 def look(operations: Operations) -> Intake:
-    """Return how the intake stands now."""
+    """Return the present state of the intake."""
     store = operations.store
     slots = store.slots.get()
     return Intake(
@@ -74,9 +74,9 @@ def look(operations: Operations) -> Intake:
 
 
 def pause(operations: Operations, tenant: str | None, reason: str) -> Switched:
-    """Let nothing of the tenant, or of anybody, start; uploads are taken as ever, and queue.
+    """Let no job of the tenant start, or of any tenant if it is None.
 
-    What runs goes on. A pause for the same reason stays as it is.
+    Running jobs go on, and uploads still arrive; their jobs are queued. A pause for the same reason stays as it is.
     """
     store = operations.store
     slots = store.slots.get()
@@ -90,7 +90,10 @@ def pause(operations: Operations, tenant: str | None, reason: str) -> Switched:
 
 
 def resume(operations: Operations, tenant: str | None, reason: str) -> Switched:
-    """End the pause of the tenant, or of everybody, and start what may start; tenants' own pauses stay."""
+    """End the pause of the tenant, or of all tenants if it is None, and start the queued jobs that may start.
+
+    The end of the pause of all tenants leaves the tenants' own pauses in force.
+    """
     store = operations.store
     slots = store.slots.get()
     before, ended = _pause_of(slots, tenant), False
@@ -98,7 +101,7 @@ def resume(operations: Operations, tenant: str | None, reason: str) -> Switched:
         begun = store.audit.begin(_record("resume", operations, tenant, reason))
         ended = store.slots.resume(tenant, before) or _pause_of(store.slots.get(), tenant) is None
         store.audit.close(begun, "resumed" if ended else "paused anew by somebody else")
-    # Also when it was not paused: the command that resumed it may have been killed before it came to this.
+    # Also without a pause: a killed command may have ended it before it started any job.
     failed: Problems = {}
     started = Admission(store.jobs, store.runs, store.slots, operations.clock).fill(problems=failed)
     after = store.slots.get()

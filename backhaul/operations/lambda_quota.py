@@ -1,13 +1,13 @@
-"""How many functions an account runs at a time, and how workers share a small number of them with the API."""
+"""An account's quota of concurrent Lambda executions, and how workers share a small one with the API."""
 
 from __future__ import annotations
 
 from math import isqrt
 
 QUOTA_CODE = "L-B99A9384"
-"""What Service Quotas calls Lambda's concurrent executions in a region."""
+"""The code, in Service Quotas, of Lambda's concurrent executions in a region."""
 USUAL_QUOTA = 1000
-"""What AWS gives an account by default. A new one often gets 10 or 50."""
+"""The usual quota of an account. AWS often gives a new account 10 or 50."""
 UNRESERVED = 100
 """How many executions Lambda keeps for functions without a reservation. An account with no more can reserve none."""
 
@@ -25,7 +25,10 @@ def places_for_workers(quota: int) -> int:
 
 
 def workers_of_a_job(quota: int, jobs: int | None) -> int:
-    """Return how many workers a job may have at a time, where so many jobs run, or as many as suit the quota."""
+    """Return how many workers a job may have at a time if `jobs` run.
+
+    With `jobs` None the result suits the quota: about as many workers a job as there are jobs.
+    """
     places = places_for_workers(quota)
     return max(1, places // jobs if jobs else isqrt(places))
 
@@ -36,8 +39,8 @@ def jobs_at_a_time(quota: int, workers: int) -> int:
 
 
 def too_small(quota: int, *, jobs: int, workers: int, reserved: int | None) -> str:
-    """Return what is wrong where an account's quota does not suit a deployment's limits, and nothing if it does."""
-    # A reservation bounds the workers of all jobs together, and Lambda takes none that leaves others too little.
+    """Return in words why an account's quota is too small for a deployment's limits; "" if it is large enough."""
+    # A reservation bounds the workers of all jobs together, and Lambda refuses one that leaves others too little.
     if reserved or not is_small(quota) or jobs * workers <= places_for_workers(quota):
         return ""
     return (

@@ -1,4 +1,4 @@
-"""What an operator writes of a provider: its fields by name and text, of which nothing may be a key."""
+"""A provider's fields as an operator writes them, by name and text; no text may be an API key."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _OF_BREAKER = {f"breaker.{field.name}": field for field in msgspec.structs.field
 FIELDS = tuple(
     path
     for name in _OWN
-    if name != "name"  # it is what a provider is known by, and no field that could be another
+    if name != "name"  # the name identifies the provider, so it cannot be changed
     for path in (_OF_BREAKER if name == "breaker" else (name,))
 )
-"""What can be set of a provider, by the names of a command line."""
+"""The fields of a provider that an operator can set, by their names on a command line."""
 
 _NAME_OF_PROVIDER = re.compile(r"[a-z0-9-]{1,63}")
 _NAME_OF_FIELD = re.compile(r"[a-z_]{1,40}(\.[a-z_]{1,40})?")
-# As these are made: OpenAI's and those like them, Anthropic's, Groq's, Hugging Face's, xAI's, AWS's, Google's, JWTs.
+# The forms of the keys of OpenAI and providers like it, Anthropic, Groq, Hugging Face, xAI, AWS, Google; and of JWTs.
 _KEY = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"[sr]k-(?:(?:proj|svcacct|admin|ant|or)-[\w-]{16,}|[A-Za-z0-9]{16,})"
@@ -34,13 +34,13 @@ _NO_HEADER = re.compile(r"(?=[A-Za-z]*[0-9])[A-Za-z0-9]{24,}")
 
 
 def check_name(name: str) -> None:
-    """Raise `InvalidProvider`, which does not repeat it, unless a provider may have this name."""
+    """Raise `InvalidProvider` unless a provider may have this name; the error does not repeat the name."""
     if not _NAME_OF_PROVIDER.fullmatch(name) or _KEY.search(name):
         raise InvalidProvider("A provider's name is made of lower-case letters, digits and hyphens, 63 at most.")
 
 
 def check_fields(names: Iterable[str]) -> None:
-    """Raise `InvalidProvider` for what is no field; repeats it only if it can be no key."""
+    """Raise `InvalidProvider` if a name is no field; the error repeats the name only if it cannot be an API key."""
     for name in names:
         if name == "name":
             raise InvalidProvider("A provider keeps its name. Set one up under the new name, and remove this one.")
@@ -52,7 +52,7 @@ def check_fields(names: Iterable[str]) -> None:
 
 
 def check_texts(values: Mapping[str, Any]) -> None:
-    """Raise `InvalidProvider`, which does not repeat it, for a value that looks like a key."""
+    """Raise `InvalidProvider` if a value looks like an API key; the error does not repeat the value."""
     for name, value in values.items():
         if isinstance(value, str) and (_KEY.search(value) or (name.endswith("header") and _NO_HEADER.search(value))):
             raise InvalidProvider(
@@ -62,14 +62,14 @@ def check_texts(values: Mapping[str, Any]) -> None:
 
 
 def paths_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a document says of a provider, but not its name, by the names of a command line."""
+    """Return a document's fields by their names on a command line, without the provider's name."""
     breaker = document.get("breaker")
     inner = {f"breaker.{name}": value for name, value in breaker.items()} if isinstance(breaker, Mapping) else {}
     return {name: value for name, value in document.items() if name not in ("name", "breaker")} | inner
 
 
 def changed(document: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
-    """Return a document in which the fields have these texts; those with an empty one are left out."""
+    """Return the document with the given fields set to their texts; a field with an empty text is left out."""
     values = dict(document) | {"breaker": dict(document.get("breaker", {}))}
     for path, text in given.items():
         holder, field = (values["breaker"], _OF_BREAKER[path].name) if path in _OF_BREAKER else (values, path)
@@ -80,24 +80,24 @@ def changed(document: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, 
 
 
 def values_of(provider: Provider) -> dict[str, Any]:
-    """Return every field of a provider by the name that it has on a command line."""
+    """Return every field of a provider by its name on a command line."""
     breaker = {path: getattr(provider.breaker, field.name) for path, field in _OF_BREAKER.items()}
     return {path: breaker[path] if path in breaker else getattr(provider, path) for path in FIELDS}
 
 
 def default_of(path: str) -> Any:
-    """Return what a field is if it is not set; None for what must be."""
+    """Return a field's default; None for a field that must be set."""
     default = (_OF_BREAKER.get(path) or _OWN[path]).default
     return None if default is msgspec.NODEFAULT else default
 
 
 def meaning_of(path: str) -> str:
-    """Return what a field is, in a few words of Markdown."""
+    """Return a field's meaning in a few words of Markdown."""
     return str((_OF_BREAKER.get(path) or _OWN[path]).type.__metadata__[0].description)
 
 
 def text_of(value: Any) -> str:
-    """Return a value as one writes it on a command line; nothing is the empty text."""
+    """Return a value as an operator writes it on a command line; None becomes the empty text."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The providers of a deployment: which there are, setting one up, changing its fields, and removing it."""
+"""The providers of a deployment: lists them, sets one up, changes its fields, and removes it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NEAR = (
 
 @dataclass(frozen=True)
 class Listed:
-    """A provider, and how its breaker stands."""
+    """A provider with its breaker."""
 
     stored: StoredProvider
     breaker: BreakerState
@@ -46,12 +46,12 @@ class Listing:
 
     providers: tuple[Listed, ...]
     unreadable: tuple[InvalidProvider, ...] = ()
-    """What is said of those that another version of Backhaul has stored."""
+    """An error for each provider that another version of Backhaul stored and this one cannot read."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A field that became another; `before` is None where there was no provider, or none that could be read."""
+    """A changed field; `before` is None if there was no provider, or none that this version can read."""
 
     field: str
     before: Any
@@ -60,7 +60,7 @@ class Change:
 
 @dataclass(frozen=True)
 class ProviderUpdate:
-    """What setting a provider came to; without changes nothing was written."""
+    """The result of setting a provider's fields; without changes nothing was written."""
 
     provider: Provider
     version: str
@@ -85,9 +85,10 @@ def look(operations: Operations, name: str) -> Listed:
 
 
 def change(operations: Operations, name: str, given: Mapping[str, str], reason: str) -> ProviderUpdate:
-    """Set fields, each to what its text says, and to its default where that is empty; all others stay as they are.
+    """Set the given fields, each to its text or, if that is empty, to its default; all others stay as they are.
 
-    A provider that is not there is made. Raises `InvalidProvider`, and `ProviderConflict` if somebody else was faster.
+    Makes the provider if there is none. Raises `InvalidProvider`, or `ProviderConflict` if another operator changed the
+    provider meanwhile.
     """
     check_name(name)
     check_fields(given)
@@ -106,9 +107,9 @@ def change(operations: Operations, name: str, given: Mapping[str, str], reason: 
 
 
 def replace(operations: Operations, name: str, document: Mapping[str, Any], reason: str) -> ProviderUpdate:
-    """Make the provider what a document says, whatever it was before, or make it; `as_document` writes such a document.
+    """Replace the provider by a document such as `as_document` returns, or make it if there is none.
 
-    Where the document has a `version`, the provider must still be of it. Raises as `change` does.
+    If the document has a `version`, the stored provider must still have it. Raises as `change` does.
     """
     check_name(name)
     values = {"name": name, **document}
@@ -129,7 +130,7 @@ def replace(operations: Operations, name: str, document: Mapping[str, Any], reas
 
 
 def remove(operations: Operations, name: str, reason: str) -> None:
-    """Remove a provider, of which the audit trail keeps what it was; raises `UnknownProvider`."""
+    """Remove a provider; the audit trail keeps its fields. Raises `UnknownProvider`."""
     check_name(name)
     store = operations.store
     was, version = store.providers.raw(name)
@@ -143,13 +144,13 @@ def remove(operations: Operations, name: str, reason: str) -> None:
 
 
 def as_document(stored: StoredProvider) -> dict[str, Any]:
-    """Return a provider with all of its fields and its version, as `replace` takes it."""
+    """Return all fields of a provider and its version, in the form that `replace` takes."""
     values = msgspec.structs.asdict(stored.provider)
     return {"version": stored.version, **values, "breaker": msgspec.structs.asdict(stored.provider.breaker)}
 
 
 def _current(operations: Operations, name: str) -> tuple[Provider | None, str | None]:
-    """Return the provider and its version; of one that another version of Backhaul has stored only its version."""
+    """Return the provider and its version; only the version if this version of Backhaul cannot read the provider."""
     store = operations.store.providers
     try:
         stored = store.find(name)
@@ -180,7 +181,7 @@ def _put(
 
 
 def _changes(before: Provider | None, after: Provider) -> Iterator[Change]:
-    """Yield the fields that differ from what was, or from their defaults where nothing was."""
+    """Yield the fields that differ from `before`, or from their defaults if there was no provider."""
     old = values_of(before) if before else {field: default_of(field) for field in FIELDS}
     for field, value in values_of(after).items():
         if value != old[field]:

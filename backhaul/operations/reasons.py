@@ -1,4 +1,4 @@
-"""Why a dead letter is dead: one class for each thing an operator would do about it."""
+"""The reasons of dead letters: one for each thing that an operator can do about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backhaul.operations.contents import Content, LostBatch, Malformed, Uploads
 
 
 class DeadLetterReason(StrEnum):
-    """What is the matter with a dead letter."""
+    """Why a message became a dead letter."""
 
     MALFORMED = "malformed"
     UNKNOWN_JOB = "unknown-job"
@@ -52,10 +52,10 @@ _BY_CODE = {
 
 @dataclass(frozen=True)
 class Standing:
-    """What the store says of the jobs that a dead letter is about."""
+    """The present state of a dead letter's jobs in the store."""
 
     jobs: Mapping[JobRef, Job] = field(default_factory=dict)
-    """Those that exist."""
+    """The jobs that exist, by tenant and ID."""
     done: frozenset[int] = frozenset()
     """The chunks of a failed chunk's job that have a result."""
     readable: bool = True
@@ -63,7 +63,7 @@ class Standing:
 
 
 def classify(content: Content, standing: Standing) -> DeadLetterReason:
-    """Return why a dead letter is dead, from what it holds and from how its job stands."""
+    """Return the reason of a dead letter, from its content and the present state of its jobs."""
     if isinstance(content, Malformed):
         return DeadLetterReason.MALFORMED
     if isinstance(content, LostBatch):
@@ -87,5 +87,5 @@ def _of_chunk(dead_letter: ChunkDeadLetter, standing: Standing) -> DeadLetterRea
     redone = job is not None and job.run > dead_letter.run and job.state is JobState.SUCCEEDED
     if redone or dead_letter.chunk in standing.done:
         return DeadLetterReason.RESOLVED
-    # A code of its own is the processor's doing: what was never tried has one of ours.
+    # An unknown code is the processor's own, so the processor failed: an untried chunk has a code of Backhaul's.
     return _BY_CODE.get(dead_letter.cause.code, DeadLetterReason.POISON)

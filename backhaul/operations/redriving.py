@@ -1,4 +1,4 @@
-"""Redriving dead letters: each queue's dead letters go where they can be handled after all."""
+"""Redrives dead letters: sends each to the place where it can be handled after all."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _TRIMMED = (
 
 
 class RedriveJob(Protocol):
-    """Orders a run of what is missing of a job; raises `JobNotEnded` while one is at work or waits."""
+    """Orders a run of a job for its missing chunks; raises `JobNotEnded` while one is at work or queued."""
 
     def __call__(self, ref: JobRef, *, only_failed: bool) -> Redriven:
-        """Leave out, with `only_failed`, what was never tried."""
+        """Order the run; with `only_failed` it leaves out chunks that were never tried."""
 
 
 @dataclass(frozen=True)
 class Redrive:
-    """Give dead letters their way through the pipeline again."""
+    """The act that sends dead letters through the pipeline again."""
 
     intake: MessageQueue
     redrive_job: RedriveJob
@@ -50,9 +50,9 @@ class Redrive:
     keeps_body: bool = False
 
     def units(self, dead_letters: Iterable[DeadLetter]) -> Iterator[Unit]:
-        """Yield the failed chunks of a job and run together, and every other dead letter on its own."""
+        """Yield units: the failed chunks of one job and run together, and every other dead letter on its own."""
         together: dict[object, list[DeadLetter]] = {}
-        # What was never tried goes first: the run that is ordered for it does what was tried as well.
+        # Chunks that were never tried go first: the run ordered for them does the tried chunks as well.
         for dead_letter in sorted(dead_letters, key=_was_tried):
             key = (
                 (dead_letter.job, dead_letter.chunk.run, _standing_in_the_way(dead_letter))
@@ -65,7 +65,7 @@ class Redrive:
                 yield Unit(tuple(each[first : first + MAX_DEAD_LETTERS]))
 
     def foresee(self, unit: Unit) -> ActResult:
-        """Return what redriving would come to, as far as the dead letters tell."""
+        """Return the probable result of the redrive, by the dead letters alone; change nothing."""
         reason = _standing_in_the_way(unit.dead_letters[0])
         if reason is None:
             return ActResult(Fate.REDRIVEN, unit.queue.kind.foreseen)
@@ -74,7 +74,7 @@ class Redrive:
         return ActResult(Fate.KEPT, _OBSTACLES[reason])
 
     def __call__(self, unit: Unit) -> ActResult:
-        """Give the dead letters their new home."""
+        """Redrive the unit and return the result."""
         foreseen = self.foresee(unit)
         if foreseen.fate is not Fate.REDRIVEN:
             return foreseen
@@ -91,7 +91,7 @@ class Redrive:
             tried = all(map(_was_tried, unit.dead_letters))
             redriven = self.redrive_job(job, only_failed=tried)
             missing = not redriven.started and self._is_missing(job, unit)
-            if missing and tried:  # a later run took the chunks up and did not come to try them
+            if missing and tried:  # a later run took the chunks over, but ended before it tried them
                 redriven = self.redrive_job(job, only_failed=False)
         except JobNotEnded as refused:
             current = self.jobs.get(job).run
@@ -132,7 +132,7 @@ def _was_tried(dead_letter: DeadLetter) -> bool:
 
 
 def redrive_of(operations: Operations) -> Redrive:
-    """Return what redrives the dead letters of a deployment."""
+    """Return the redrive for the dead letters of a deployment."""
     store = operations.store
     return Redrive(
         intake=operations.intake(),

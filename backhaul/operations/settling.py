@@ -1,4 +1,4 @@
-"""Acting on dead letters: each act is written down first, and a message is deleted only after its new home has it."""
+"""Acts on dead letters: writes the audit record first, and deletes a message only after its redrive or discard."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from backhaul.store import AuditLog
 from backhaul.store.audit import AuditRecord
 
 MAX_DEAD_LETTERS = 100
-"""Dead letters of one job that one act, and one audit record, is about."""
+"""The most dead letters of one job in one act, and so in one audit record."""
 MAX_BODY = 100_000
-"""Bytes of a discarded body that the audit trail keeps; DynamoDB takes 400 KB for an item."""
+"""A discarded body of fewer bytes is kept in the audit trail; DynamoDB takes 400 KB for an item."""
 _MAX_NAMES = 20
-"""Copies of one dead letter that an audit record names; it counts the others."""
+"""The most copies of one dead letter that an audit record names; it counts the others."""
 _NAP_SECONDS = 10.0
 
 
 class Fate(StrEnum):
-    """What became of a dead letter."""
+    """The result of an act on a dead letter; only a kept one stays in its queue."""
 
     REDRIVEN = "redriven"
     RESOLVED = "resolved"
@@ -36,7 +36,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True)
 class ActResult:
-    """What an act came to; whatever is not kept may be deleted."""
+    """The result of an act, with a sentence for people; the messages may be deleted unless the fate is `KEPT`."""
 
     fate: Fate
     said: str
@@ -44,48 +44,48 @@ class ActResult:
 
 @dataclass(frozen=True)
 class Unit:
-    """The dead letters that one act is about: of one queue, one job and one run."""
+    """The dead letters of one act: all of one queue, one job and one run."""
 
     dead_letters: tuple[DeadLetter, ...]
 
     @property
     def queue(self) -> Queue:
-        """Where the dead letters lie."""
+        """The queue that holds the dead letters."""
         return self.dead_letters[0].queue
 
 
 @dataclass(frozen=True)
 class SettledUnit:
-    """A unit and what became of it."""
+    """A unit and the result of the act on it."""
 
     unit: Unit
     outcome: ActResult
 
 
 class Act(Protocol):
-    """Something to do with dead letters."""
+    """An act on dead letters."""
 
     @property
     def name(self) -> str:
-        """What it is called, in the audit trail too."""
+        """The act's name, on the command line and in the audit trail."""
 
     @property
     def keeps_body(self) -> bool:
-        """Whether the audit trail must keep the body, because nothing else will."""
+        """Whether the audit trail must keep the message's body, because the act leaves no other copy."""
 
     def units(self, dead_letters: Iterable[DeadLetter]) -> Iterator[Unit]:
-        """Yield the dead letters as they are to be acted on."""
+        """Yield the dead letters in the units on which to act."""
 
     def foresee(self, unit: Unit) -> ActResult:
-        """Return what the act would come to, as far as the dead letters tell; it changes nothing."""
+        """Return the probable result of the act, by the dead letters alone; change nothing."""
 
     def __call__(self, unit: Unit) -> ActResult:
-        """Give the dead letters their new home; again after an interruption it comes to the same."""
+        """Do the act and return its result; a repetition after an interruption has the same result."""
 
 
 @dataclass
 class Pace:
-    """So many acts a second, and no limit where that is None."""
+    """The most acts a second; None is no limit."""
 
     per_second: float | None
     clock: Clock
@@ -93,7 +93,7 @@ class Pace:
     _next: float | None = field(default=None, init=False)
 
     def wait(self, meanwhile: Callable[[], None]) -> None:
-        """Wait for the next act's turn; `meanwhile` is called every few seconds."""
+        """Wait until the next act may start; call `meanwhile` every few seconds."""
         if self.per_second is None:
             return
         now = self.clock.monotonic()
@@ -106,7 +106,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Settlement:
-    """One command's way with dead letters: who does it, why, and how fast."""
+    """One command's acts on dead letters: which act, by whom (`who`, an ARN), why, and how fast."""
 
     act: Act
     held: Held
@@ -116,7 +116,7 @@ class Settlement:
     why: str
 
     def settle(self, dead_letters: Iterable[DeadLetter]) -> Iterator[SettledUnit]:
-        """Act on the dead letters, unit after unit, and yield what became of each."""
+        """Act on the dead letters, unit after unit, and yield each unit with its result."""
         for unit in self.act.units(dead_letters):
             yield SettledUnit(unit, self._settle(unit))
 
@@ -153,7 +153,7 @@ class Settlement:
 
 
 class Discard:
-    """Throw dead letters away."""
+    """The act that throws dead letters away."""
 
     name = "discard"
     keeps_body = True
@@ -163,11 +163,11 @@ class Discard:
         return (Unit((dead_letter,)) for dead_letter in dead_letters)
 
     def foresee(self, _unit: Unit) -> ActResult:
-        """Return that it is thrown away."""
+        """Return that the unit is thrown away."""
         return ActResult(Fate.DISCARDED, "Thrown away.")
 
     def __call__(self, unit: Unit) -> ActResult:
-        """Do nothing: without its dead letter nothing is left to do."""
+        """Do nothing: the deletion of the messages, which follows every act, is all there is to do."""
         return self.foresee(unit)
 
 

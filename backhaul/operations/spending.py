@@ -1,4 +1,4 @@
-"""Spending: what all tenants' calls of providers took, and what may be spent today."""
+"""Spending: the usage of all tenants' calls of providers, and the budgets of today."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from backhaul.store.budgets import BudgetKey
 
 @dataclass(frozen=True)
 class DayBudget:
-    """What a tenant, or the whole deployment, may spend on a day (UTC), and what it has spent and holds of that."""
+    """The budget of a tenant, or of the whole deployment, for one day (UTC): its cap, and what is spent and held."""
 
     tenant: str | None
-    """None stands for the whole deployment."""
+    """The tenant; None for the whole deployment."""
     day: date
     cost: Cost
     left: str | None
-    """What is neither spent nor held, in dollars; None where there is no cap."""
+    """The dollars that are neither spent nor held; None if there is no cap."""
     cap_by: str | None = None
-    """Who gave this day a cap of its own; None where the deployment's setting counts."""
+    """The ARN of the operator who gave this day its own cap; None if the deployment's setting counts."""
     cap_why: str | None = None
 
 
 def usage_of(operations: Operations, tenant: str | None, first: date, last: date) -> tuple[DayUsage, ...]:
-    """Return what calls of a tenant, or of all, took on each day (UTC) from the first to the last that has any."""
+    """Return the usage of a tenant, or of all if None, for each day (UTC) with calls from `first` to `last`."""
     found = by_day(operations.store.budgets, partial(_key, tenant), first, last)
     return tuple(DayUsage(day, usage) for day, usage in found.items())
 
 
 def budget_today(operations: Operations, tenant: str | None) -> DayBudget:
-    """Return how today's (UTC) budget of a tenant, or of the whole deployment, stands; also if nobody has used it."""
+    """Return today's (UTC) budget of a tenant, or of the whole deployment if None, even if nothing is spent yet."""
     day, settings = operations.clock.now().date(), operations.settings
     state = operations.store.budgets.get(_key(tenant, day))
     cost = cost_of(state, settings.cap_per_tenant if tenant else settings.cap) or Cost(None, "0.00", "0.00", "0.00")
@@ -48,9 +48,9 @@ def budget_today(operations: Operations, tenant: str | None) -> DayBudget:
 
 
 def raise_today(operations: Operations, tenant: str | None, amount: int, reason: str) -> Cost | None:
-    """Let a tenant, or the whole deployment, spend so many nanodollars today (UTC); returns what is spent of it.
+    """Let a tenant, or the whole deployment if None, spend `amount` nanodollars today (UTC); return what is spent.
 
-    Tomorrow the deployment's own setting counts again. Jobs that are paused go on when their owners redrive them.
+    Tomorrow the deployment's own setting counts again. Paused jobs go on when their owners redrive them.
     """
     day = operations.clock.now().date()
     key = _key(tenant, day)

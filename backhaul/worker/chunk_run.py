@@ -116,9 +116,9 @@ class ChunkRun:
         return ChunkResult(self.chunk, taken.body, taken.records, taken.tallies)
 
     def mark_safe(self, position: int, records: int) -> None:
-        """Note that everything made so far, of so many records up to this position, is whole.
+        """Mark a safe point: the first `records` records, up to the byte `position`, are done with all their results.
 
-        A failure after this point need not undo it.
+        A later failure leaves them done.
         """
         self.safe.position = position
         self.safe.pieces = len(self.pieces)
