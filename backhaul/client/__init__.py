@@ -1,4 +1,4 @@
-"""What callers use: the client, its uploads and signatures, and how it finds a deployment."""
+"""The callers' side: the client, its uploads and signatures, and how it finds a deployment."""
 
 from backhaul.client.client import Backhaul
 from backhaul.client.discovery import connect

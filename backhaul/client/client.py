@@ -42,19 +42,21 @@ API_SECONDS = 35.0
 TRANSFER_SECONDS = 300.0
 """How long S3 may be silent, for example while it stores an upload."""
 PATIENCE_SECONDS = 300.0
-"""How long a job is followed while the deployment does not answer; the job itself goes on."""
+"""How long the client follows a job while the deployment does not answer; the job itself goes on."""
 
 
 class Backhaul:
-    """A deployment of Backhaul, as its callers see it.
+    """A client of one deployment of Backhaul.
 
-    Every method raises `RequestRefused` when the deployment refuses, and `DeploymentUnreachable` when
-    it does not answer. Reads and submissions are retried after 429, 5xx and lost connections, and commands after 429.
+    Every method raises `RequestRefused` if the deployment refuses, and `DeploymentUnreachable` if it does not answer.
+    The client retries reads and submissions after 429, 5xx and lost connections. It retries commands after 429, and
+    after a connection that failed before the request was sent.
     """
 
     def __init__(self, api_url: str, auth: SigV4, *, ca_bundle: str | None = None, proxy: str | None = None) -> None:
-        # One way to the outside for both, said by whoever connects: an environment's proxy must not stand before
-        # the local cloud, and must not be lost because the retries need a transport of their own.
+        # Both clients use the proxy that the caller of this constructor has chosen, and not the environment's: that
+        # one must not stand before the local cloud. And httpx ignores it once a client has a transport of its own, as
+        # the retries need.
         way = httpx.HTTPTransport(verify=ssl.create_default_context(cafile=ca_bundle), proxy=proxy)
         self._api = httpx.Client(base_url=api_url, auth=auth, transport=RetryTransport(way), timeout=API_SECONDS)
         self._transfer = httpx.Client(transport=way, timeout=TRANSFER_SECONDS)
@@ -67,7 +69,7 @@ class Backhaul:
         self.close()
 
     def close(self) -> None:
-        """Drop the connections; leaving the client as a context manager does the same."""
+        """Close the connections; the end of a `with` block does the same."""
         self._api.close()
         self._transfer.close()
 
@@ -81,10 +83,10 @@ class Backhaul:
         hashing: Progress = lambda _: None,
         progress: Progress = lambda _: None,
     ) -> JobView:
-        """Create a job for a file and upload it; returns the job as it was created.
+        """Create a job for a file and upload the file; return the job as it was created.
 
-        Of a `policy` only what differs from the defaults is sent. `hashing` is told of the bytes read beforehand
-        for the checksum, `progress` of those uploaded. However often the request has to be repeated, it makes one job.
+        Sends only the policy fields that differ from the defaults. Calls `hashing` with the bytes read so far for the
+        checksum, and `progress` with the bytes uploaded so far. A repeated request makes no second job.
         """
         size = size_of(path)
         body = {
@@ -110,10 +112,10 @@ class Backhaul:
         expected: Look | None = None,
         sample: str | None = None,
     ) -> Estimate:
-        """Return what a job for a file of `size` bytes would take; nothing is uploaded, and nobody is called.
+        """Return what a job for a file of `size` bytes would take; uploads nothing and calls no provider.
 
-        Takes either what `estimate.sampling.look_at` found in the file, or as a `sample` the text that it begins with,
-        256 KiB at most.
+        `expected` is the result of `estimate.sampling.look_at` for the file. Without it, `sample` may be the text with
+        which the file begins, 256 KiB at most.
         """
         body: dict[str, Any] = {"processor": processor, "size": size, "options": dict(options or {})}
         if expected is not None:
@@ -123,11 +125,11 @@ class Backhaul:
         return decoded(self._ask("POST", "/estimate", json=body), Estimate)
 
     def job(self, job_id: str) -> JobView:
-        """Return a job as it now stands."""
+        """Return the present state of a job."""
         return decoded(self._ask("GET", _path_of(job_id)), JobView)
 
     def jobs(self, *, state: str | None = None, after: str | None = None, limit: int = 20) -> JobPage:
-        """Return a page of the caller's jobs, newest first."""
+        """Return a page of the caller's jobs, newest first; `after` is the `next` of the page before."""
         wanted = {"state": state, "after": after, "limit": str(limit)}
         query = {name: value for name, value in wanted.items() if value is not None}
         return decoded(self._ask("GET", "/jobs", params=query), JobPage)
@@ -145,11 +147,11 @@ class Backhaul:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[JobView]:
-        """Yield the job now, and again and again until it has ended.
+        """Yield the job now, and again after each poll until it has ended.
 
-        A deployment that answers 429 or 5xx, or has answered and stops to, is waited for: for `patience` seconds
-        from its last answer, with each failure told to `unanswered`. A client that follows many jobs, each in a thread,
-        asks about each of them less often.
+        If the deployment answers 429 or 5xx, or no longer answers, the client goes on asking for `patience` seconds
+        from the last answer, and calls `unanswered` with each failure. A client that follows many jobs, each in a
+        thread, asks about each of them less often.
         """
         answered, has_answered = clock(), False
         with self._polls.of_a_job() as poll:
@@ -174,41 +176,41 @@ class Backhaul:
                 sleep(poll.after_answer())
 
     def cancel(self, job_id: str, reason: str | None = None) -> JobView:
-        """Cancel a job that has not ended, and return it; one at work stops within seconds, and ends then."""
+        """Cancel a job that has not ended, and return it; a running job stops, and ends, within seconds."""
         body = {} if reason is None else {"reason": reason}
         return decoded(self._command(job_id, "cancel", body), JobView)
 
     def redrive(self, job_id: str, *, only_failed: bool = False) -> RedrivenView:
-        """Start a new run of a job that has ended, for what is missing of it; of nothing missing, none is started.
+        """Start a new run for the missing chunks of a job that has ended; start none if no chunk is missing.
 
-        With `only_failed` it leaves out chunks that were never tried.
+        With `only_failed` the run leaves out chunks that were never tried.
         """
         body = {"only_failed": only_failed}
         return decoded(self._command(job_id, "redrive", body), RedrivenView)
 
     def raise_budget(self, job_id: str, max_cost: Decimal | str, reason: str | None = None) -> RaisedView:
-        """Let a job cost so many dollars in all; one that is PAUSED because its own budget was spent goes on."""
+        """Raise a job's budget to `max_cost` dollars in all; a job that is PAUSED by its own budget goes on."""
         body = {"max_cost": str(max_cost)} | ({} if reason is None else {"reason": reason})
         return decoded(self._command(job_id, "budget", body), RaisedView)
 
     def usage(self, first: date | None = None, last: date | None = None) -> tuple[DayUsage, ...]:
-        """Return what the caller's calls of providers took on each day (UTC) from the first to the last.
+        """Return the usage of the caller's calls of providers for each day (UTC) from `first` to `last`.
 
-        Without a last day that is today, without a first one it is 29 days before; 92 days are the most.
+        `last` is today by default, `first` 29 days before `last`. The most are 92 days.
         """
         query = {name: day.isoformat() for name, day in (("from", first), ("to", last)) if day}
         return decoded(self._ask("GET", "/usage", params=query), UsageView).days
 
     def result(self, job_id: str, run: int | None = None) -> Download:
-        """Return where to fetch the job's output, or that of an earlier run."""
+        """Return the download of a job's output, or of the output of an earlier run."""
         return self._download(job_id, "result", run)
 
     def receipt(self, job_id: str, run: int | None = None) -> Download:
-        """Return where to fetch the job's receipt, or that of an earlier run."""
+        """Return the download of a job's receipt, or of the receipt of an earlier run."""
         return self._download(job_id, "receipt", run)
 
     def fetch(self, download: Download, to: BinaryIO, *, progress: Progress = lambda _: None) -> None:
-        """Write what the download holds into an open file."""
+        """Write the downloaded bytes into an open file; calls `progress` with the bytes so far."""
         try:
             with self._transfer.stream("GET", download.url) as answer:
                 if not answer.is_success:

@@ -1,4 +1,4 @@
-"""Finding the deployment that a client talks to, or that an operator looks after."""
+"""Finds the deployment for a caller's client, or for an operator."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _NONE_FOUND = (
 )
 
 AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
-"""What a call to AWS may raise."""
+"""The exceptions that a call to AWS may raise."""
 
 
 def connect(stack: str | None = None, environ: Mapping[str, str] = os.environ) -> Backhaul:
     """Return a client of the named stack, else of BACKHAUL_API_URL, else of this project's local cloud.
 
-    Raises `DeploymentUnreachable` when there is none.
+    Raises `DeploymentUnreachable` if there is none of them.
     """
     if stack:
         session = _session(environ)
@@ -53,9 +53,9 @@ def connect(stack: str | None = None, environ: Mapping[str, str] = os.environ) -
 
 
 def operate(stack: str | None = None, environ: Mapping[str, str] = os.environ) -> Operations:
-    """Return the named stack, else this project's local cloud, as its operator reaches it with AWS credentials.
+    """Return an operator's access to the named stack, else to this project's local cloud.
 
-    Raises `DeploymentUnreachable` when there is none, or when it lacks an output.
+    Raises `DeploymentUnreachable` if there is none, or if the stack lacks an output.
     """
     if stack:
         session = _session(environ)
@@ -73,7 +73,7 @@ def operate(stack: str | None = None, environ: Mapping[str, str] = os.environ) -
 
 
 def deployer(environ: Mapping[str, str] = os.environ) -> StackStore:
-    """Return the stacks of an account and region, with the AWS credentials of the environment."""
+    """Return access to the stacks of the account and region of the environment's AWS credentials."""
     session = _session(environ)
     return StackStore(session.client("cloudformation"), session.client("s3"))
 
@@ -114,7 +114,7 @@ def _session(environ: Mapping[str, str]) -> boto3.Session:
         session = boto3.Session(region_name=environ.get("AWS_REGION") or None)
     except BotoCoreError as error:
         raise DeploymentUnreachable(f"The AWS configuration cannot be used: {said(error)}") from error
-    with suppress(BotoCoreError):  # whoever uses them first says what is wrong
+    with suppress(BotoCoreError):  # the first call with these credentials reports what is wrong with them
         if credentials := session.get_credentials():
             check_credentials(credentials.get_frozen_credentials())
     return session
@@ -160,5 +160,5 @@ def _outputs_of(stack: str, session: boto3.Session) -> Outputs:
 
 
 def said(error: Exception) -> str:
-    """Return what an error says as a sentence: some of boto3's end with a full stop, some do not."""
+    """Return an error's text with a full stop at its end: only some of boto3's have one."""
     return f"{str(error).rstrip('.')}."

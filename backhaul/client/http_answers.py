@@ -1,4 +1,4 @@
-"""What a deployment's answers over HTTP say: values, why it refused, or that the request may be repeated."""
+"""Reads a deployment's HTTP answers: as values, as refusals, or as a reason to repeat the request."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from backhaul.model.errors import DeploymentBusy, DeploymentUnreachable, Request
 T = TypeVar("T")
 
 MAX_RETRY_SECONDS = 60.0
-"""How long the retries of one request may pause in all; a signature holds for five minutes."""
+"""How long the retries of one request may pause in all; a signature is valid for five minutes."""
 _retry = partial(Retry, backoff_factor=0.3, allowed_methods=("GET", "POST"), total_timeout=MAX_RETRY_SECONDS)
 REPEATABLE = _retry(total=4, status_forcelist=(429, 500, 502, 503, 504))
-"""For reads, and for a submission with its idempotency key."""
+"""The retries of reads, and of submissions, which have an idempotency key."""
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout)
 NOT_REPEATABLE = _retry(total=4, status_forcelist=(429,), retry_on_exceptions=_UNSENT)
-"""For commands: only what has surely not reached the deployment is sent again."""
+"""The retries of commands: only requests that surely did not reach the deployment, or were refused with 429."""
 ONCE = _retry(total=0)
-"""For polls, which have pauses of their own."""
+"""No retries: for polls, which have pauses of their own."""
 
 _S3_MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 
 
 def decoded(answer: httpx.Response, kind: type[T]) -> T:
-    """Return the value that an answer holds; raises `DeploymentUnreachable` if it holds none."""
+    """Return the value in an answer; raises `DeploymentUnreachable` if the answer does not hold one of this kind."""
     try:
         return msgspec.json.decode(answer.content, type=kind)
     except msgspec.DecodeError as error:
@@ -39,7 +39,7 @@ def decoded(answer: httpx.Response, kind: type[T]) -> T:
 
 
 def refusal(answer: httpx.Response) -> RequestRefused | DeploymentBusy:
-    """Return what an answer other than a success means: the caller's mistake, or one that may pass."""
+    """Return the error for an answer that is no success: the caller's mistake, or a failure that may pass."""
     try:
         error = msgspec.json.decode(answer.content, type=dict[str, ErrorBody])["error"]
     except (msgspec.DecodeError, KeyError):
@@ -54,7 +54,7 @@ def refusal(answer: httpx.Response) -> RequestRefused | DeploymentBusy:
 
 
 def _retry_after(answer: httpx.Response) -> float | None:
-    """Return the seconds after which the request may be made again, if the answer says so."""
+    """Return the seconds of the answer's Retry-After; None if it has none."""
     try:
         return Retry().parse_retry_after(answer.headers["retry-after"])
     except (KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""How often a client asks about the jobs that it follows: quickly at first, then less often, and never in step."""
+"""How often a client asks about the jobs that it follows: often at first, then less, and never in step."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ FIRST_SECONDS = 0.3
 MAX_SECONDS = 3.0
 GROWTH = 1.3
 MAX_POLLS_PER_SECOND = 2.0
-"""What one client asks for all of the jobs that it follows, however many they are."""
+"""The most polls a second of one client, for all of the jobs that it follows together."""
 MAX_SECONDS_AFTER_FAILURE = 30.0
 JITTER = 0.2
-"""By which share a pause is longer or shorter than it would be, so that many clients do not ask in step."""
+"""The share by which a pause is made longer or shorter at random, so that many clients do not ask in step."""
 
 
 class Poll:
@@ -26,19 +26,19 @@ class Poll:
         self._after_failure = FIRST_SECONDS
 
     def after_answer(self) -> float:
-        """Return the seconds until the next poll; jobs that are followed for longer are asked about less often."""
+        """Return the seconds until the next poll; the longer the client follows the job, the less often it asks."""
         seconds, self._after_failure = self._seconds, FIRST_SECONDS
         self._seconds = min(self._seconds * GROWTH, MAX_SECONDS)
         return self._polls.spaced(seconds)
 
     def after_failure(self, retry_after: float | None) -> float:
-        """Return the seconds until the next poll of a deployment that has too much to do, or does not answer."""
+        """Return the seconds until the next poll of a deployment that is too busy, or does not answer."""
         self._after_failure = min(self._after_failure * 2, MAX_SECONDS_AFTER_FAILURE)
         return max(self._polls.spaced(self._after_failure), retry_after or 0.0)
 
 
 class Polls:
-    """What one client follows at the moment; any number of threads may use it."""
+    """The jobs that one client follows at the moment; any number of threads may use it."""
 
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self._chance = chance
@@ -47,7 +47,7 @@ class Polls:
 
     @contextmanager
     def of_a_job(self) -> Iterator[Poll]:
-        """Count one more job as followed inside the block."""
+        """Count one more followed job until the block ends."""
         self._count(1)
         try:
             yield Poll(self)
@@ -55,7 +55,7 @@ class Polls:
             self._count(-1)
 
     def spaced(self, seconds: float) -> float:
-        """Return a pause with its jitter, longer where the polls of all jobs together would be too many."""
+        """Return the pause with jitter; it is longer if the polls of all jobs together would be too many."""
         spread = 1 + JITTER * (2 * self._chance() - 1)
         return max(seconds, (self._followed - 1) / MAX_POLLS_PER_SECOND) * spread
 

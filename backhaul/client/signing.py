@@ -19,9 +19,9 @@ _SIGNED = ("Authorization", "X-Amz-Date", "X-Amz-Security-Token")
 
 
 def check_credentials(frozen: ReadOnlyCredentials) -> None:
-    """Raise `DeploymentUnreachable`, which repeats nothing of them, for credentials that no HTTP header takes.
+    """Raise `DeploymentUnreachable` for credentials that cannot be sent in an HTTP header.
 
-    An HTTP client's own error would quote the session token.
+    The error repeats nothing of them. An HTTP client's own error would quote the session token.
     """
     given = {"access key ID": frozen.access_key, "secret access key": frozen.secret_key, "session token": frozen.token}
     for name, value in given.items():

@@ -1,4 +1,4 @@
-"""A file on its way to a deployment: what is said of it, and how far it is."""
+"""A file to upload: its size, its name and its checksum, and the progress of reading it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import BinaryIO, cast
 from backhaul.model.errors import InvalidRequest
 
 Progress = Callable[[int], None]
-"""Told how many bytes were moved so far."""
+"""A function that is called with the bytes moved so far."""
 
 BLOCK = 1024**2
 
 
 def size_of(path: Path) -> int:
-    """Return the size of a file that can be submitted; raises `InvalidRequest`."""
+    """Return a file's size in bytes; raises `InvalidRequest` for a file that cannot be submitted."""
     if not path.is_file():
         raise InvalidRequest(f"{path} is not a file.")
     if not os.access(path, os.R_OK):
@@ -29,7 +29,7 @@ def size_of(path: Path) -> int:
 
 
 def name_of(path: Path) -> str:
-    """Return the file's name as text; bytes of it that are none become replacement characters."""
+    """Return the file's name as text; bytes that are no valid text become replacement characters."""
     return path.name.encode(errors="surrogateescape").decode(errors="replace")
 
 
@@ -44,12 +44,12 @@ def sha256_of(path: Path, progress: Progress) -> str:
 
 
 def tracked(file: BinaryIO, progress: Progress) -> BinaryIO:
-    """Return the file as one that tells how much of it was read."""
+    """Return the file as one that reports how many of its bytes were read."""
     return cast(BinaryIO, _Tracked(file, progress))
 
 
 class _Tracked:
-    """A file that tells how much of it was read; httpx learns its length by `seek` and `tell`."""
+    """A file that reports how many of its bytes were read; httpx learns its length by `seek` and `tell`."""
 
     def __init__(self, file: BinaryIO, progress: Progress) -> None:
         self._file = file

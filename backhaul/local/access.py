@@ -13,11 +13,11 @@ from botocore.config import Config
 
 REGION = "us-east-1"
 ROOT = "test"
-"""The ID of the root user's access key, which the emulator prescribes; its secret is random, one for each cloud."""
+"""The ID of the root user's access key: the emulator prescribes it. The secret is random, one for each cloud."""
 
 
 class Options(TypedDict):
-    """What every client of the emulator is made with, besides its service's name."""
+    """The arguments with which every client of the emulator is made, besides the service's name."""
 
     endpoint_url: str
     verify: str
@@ -33,7 +33,7 @@ class Access:
 
     @classmethod
     def of(cls, endpoint_url: str, ca_bundle: Path, access_key_id: str, secret_access_key: str) -> Access:
-        """Return access with this key. No profile, no file in ~/.aws and no proxy has a say in it."""
+        """Return access with this key; it ignores profiles, the files in ~/.aws, and proxies."""
         unset = (None, None, None, None)
         core = botocore.session.Session({"profile": unset, "config_file": (None, None, os.devnull, None)})
         core.set_credentials(access_key_id, secret_access_key)

@@ -1,4 +1,4 @@
-"""One local cloud: starts it, stops it, and tells how it is."""
+"""Starts and stops one local cloud, and reports its state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backhaul.model.errors import LocalCloudError
 from backhaul.toolchain import PROJECT
 
 Report = Callable[[str, float], None]
-"""Is told each step that is done, and the seconds it took."""
+"""A function that is called with each finished step and the seconds that it took."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class LocalCloud:
     processors: Path | None = None
     """The user's own processors; by default the checkout's `processors/`."""
     context: Mapping[str, str] = field(default_factory=dict)
-    """Further settings of the deployment, as `stacks/stage.py` has them."""
+    """Further settings of the deployment, by their names in `stacks/stage.py`."""
 
     def up(self, report: Report = lambda _step, _seconds: None) -> Connection:
-        """Start the cloud and deploy the project to it; where both are done already, do nothing.
+        """Start the cloud and deploy the project to it; do nothing if both are done already.
 
-        Raises `LocalCloudError`, which names the log to read. Whatever ends it early, a cloud that this call
-        started does not stay.
+        Raises `LocalCloudError`, which names the log to read. If the call fails or is interrupted, it stops the cloud
+        that it started.
         """
         check_project()
         with self._folder.locked():
@@ -51,7 +51,7 @@ class LocalCloud:
                 raise
 
     def down(self) -> bool:
-        """Stop exactly this cloud and remove its state; returns whether it ran."""
+        """Stop this cloud and no other, and remove its state; return whether it ran."""
         if not self.home.exists() and not self._emulator.processes():
             return False
         with self._folder.locked():
@@ -60,7 +60,7 @@ class LocalCloud:
             return ran
 
     def status(self) -> Status:
-        """Return whether the cloud runs, does not, or died."""
+        """Return whether the cloud runs, is stopped, or has died."""
         running = self._running()
         if running:
             state = State.RUNNING
@@ -78,7 +78,7 @@ class LocalCloud:
         )
 
     def connection(self) -> Connection:
-        """Return how to reach the running cloud; raises `LocalCloudError` if it does not run."""
+        """Return the connection to the running cloud; raises `LocalCloudError` if it does not run."""
         if running := self._running():
             return running
         raise LocalCloudError(f"No local cloud runs in {self.home}. Start it with `backhaul local up`.")
@@ -88,7 +88,7 @@ class LocalCloud:
         return self.connection().exports()
 
     def logs(self, function: str | None = None, *, follow: bool = False) -> Iterator[str]:
-        """Yield log lines of the functions with `function` in their names, or else of the emulator."""
+        """Yield the log lines of the functions with `function` in their names, or of the emulator if it is None."""
         if function is None:
             if not self._folder.emulator_log.exists():
                 raise LocalCloudError(f"No local cloud has left a log in {self.home}.")
@@ -156,7 +156,7 @@ class LocalCloud:
         return Deployment(self._folder, endpoint_url, {**self.context, **own})
 
     def _sources(self) -> str:
-        """Return what tells one deployment from another: all that it is made from, and all that it is told."""
+        """Return a fingerprint of a deployment's sources and settings: a change of either needs a new deployment."""
         own = f" {self.processors.resolve()} {fingerprint(self.processors)}" if self.processors else ""
         return f"{fingerprint(PROJECT)}{own}{''.join(f' {name}={told}' for name, told in self.context.items())}"
 

@@ -1,4 +1,4 @@
-"""How to reach a running local cloud."""
+"""The connection to a running local cloud."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backhaul.local.access import Access
 
 @dataclass(frozen=True)
 class Connection:
-    """What a client needs to use a local cloud as the IAM user `developer`, who is not root."""
+    """The addresses and keys of a local cloud: for the IAM user `developer`, for `operator`, and for root."""
 
     endpoint_url: str
     api_url: str
@@ -24,7 +24,7 @@ class Connection:
     ca_bundle: Path
     outputs: dict[str, str]
     operator_key: tuple[str, str] = field(default=("", ""), repr=False)
-    """ID and secret of the access key of the user `operator`."""
+    """The ID and the secret of the access key of the user `operator`."""
     root_secret: str = field(repr=False, kw_only=True)
     """The secret of the root user's access key."""
 
@@ -34,15 +34,15 @@ class Connection:
         return int(self.endpoint_url.rpartition(":")[2])
 
     def access(self) -> Access:
-        """Return what makes boto3 clients of the user `developer`."""
+        """Return access to AWS as the user `developer`, who may call the API."""
         return Access.of(self.endpoint_url, self.ca_bundle, self.access_key_id, self.secret_access_key)
 
     def as_operator(self) -> Access:
-        """Return what makes boto3 clients of the user `operator`, who may do what operators' commands need."""
+        """Return access to AWS as the user `operator`, who has the rights that operators' commands need."""
         return Access.of(self.endpoint_url, self.ca_bundle, *self.operator_key)
 
     def as_root(self) -> Access:
-        """Return what makes boto3 clients that may do everything."""
+        """Return access to AWS as the root user, who may do everything."""
         return Access.as_root(self.endpoint_url, self.ca_bundle, self.root_secret)
 
     @classmethod
@@ -54,7 +54,7 @@ class Connection:
             return None
 
     def save(self, path: Path) -> None:
-        """Store the connection, readable by this user only, in one step."""
+        """Store the connection in one atomic step, readable by this user only."""
         draft = path.with_suffix(".draft")
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -74,6 +74,6 @@ class Connection:
         }
 
     def exports(self) -> str:
-        """Return shell lines that set `environment` and clear what would overrule it."""
+        """Return shell lines that set `environment` and clear the variables that would overrule it."""
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self.environment().items()]
         return "\n".join(["unset AWS_PROFILE AWS_SESSION_TOKEN", *lines])

@@ -1,4 +1,4 @@
-"""Deploys the project's own CDK app to the emulator, by the real CDK CLI."""
+"""Deploys the project's own CDK app to the emulator, with the real CDK CLI."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from backhaul.toolchain import PROJECT
 
 STAGE = "local"
 
-# The developer's settings of these must not change what is deployed. Those of pip and of proxies stay, because
-# bundling may fetch wheels, and HOME, because jsii keeps a large cache there.
+# The developer's variables with these prefixes must not change the deployment. Those of pip and of proxies stay,
+# because bundling may fetch wheels, and so does HOME, because jsii keeps a large cache there.
 FOREIGN = ("AWS_", "PYTHON", "CDK_", "JSII_", "NODE_OPTIONS")
 
-# Folders at the top that no deployment is made from. All others count: to deploy once too often is no harm.
+# Top folders without sources of a deployment. All others count: one deployment too many does no harm.
 NO_SOURCE = {"build", "cdk.out", "docs", "htmlcov", "node_modules", "prove", "tests"}
 
 
@@ -38,7 +38,7 @@ class Deployment:
     folder: Folder
     endpoint_url: str
     context: Mapping[str, str] = field(default_factory=dict)
-    """What the stack is told besides its stage."""
+    """The stack's CDK context besides its stage."""
 
     def synthesize(self) -> None:
         """Turn `app.py` into templates and assets."""
@@ -48,11 +48,11 @@ class Deployment:
         self._cdk("synth", *arguments, environment=mine, where=PROJECT)
 
     def bootstrap(self) -> None:
-        """Make what every CDK deployment to an account needs; does nothing the second time."""
+        """Make the resources that every CDK deployment to an account needs; do nothing if they exist."""
         self._cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}", environment=self._account, where=self.folder.state)
 
     def deploy(self) -> dict[str, str]:
-        """Deploy what was synthesized, and return the stack's outputs."""
+        """Deploy the synthesized stack, and return its outputs."""
         outputs = self.folder.state / "outputs.json"
         how = ["--all", "--require-approval=never", "--method=direct", "--progress=events"]
         files = [f"--app={self._assembly}", f"--outputs-file={outputs}"]
@@ -62,11 +62,11 @@ class Deployment:
         return of_stack
 
     def is_of(self, sources: str) -> bool:
-        """Return whether what was last deployed was made from the sources of this fingerprint."""
+        """Return whether the last deployment was made from the sources with this fingerprint."""
         return self._record.exists() and self._record.read_text() == sources
 
     def record(self, sources: str) -> None:
-        """Remember the fingerprint of the sources that were deployed."""
+        """Store the fingerprint of the deployed sources."""
         self._record.write_text(sources)
 
     @property
@@ -109,7 +109,7 @@ class Deployment:
 
 
 def fingerprint(project: Path) -> str:
-    """Return a digest of the names, sizes and times of all files that a deployment could be made from."""
+    """Return a digest of the names, sizes and times of all files that may be part of a deployment."""
     digest = hashlib.sha256()
     for path in sorted(_sources(project)):
         with suppress(FileNotFoundError):  # an editor's temporary file, gone again
@@ -127,6 +127,6 @@ def _sources(project: Path) -> Iterator[Path]:
 
 
 def check_project() -> None:
-    """Raise unless this package lies in a checkout, which the local cloud is deployed from."""
+    """Raise `LocalCloudError` unless this package lies in a checkout: the local cloud is deployed from it."""
     if not (PROJECT / "app.py").exists():
         raise LocalCloudError(f"There is no app.py in {PROJECT}. The local cloud needs a checkout of Backhaul.")

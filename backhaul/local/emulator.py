@@ -28,14 +28,14 @@ from backhaul.toolchain import PROJECT
 ACCOUNT = "000000000000"
 PORT = 4566
 ANSWER_SECONDS = 60
-"""How long a busy emulator may take; one that is dead refuses at once."""
+"""How long a busy emulator may take to answer; a dead one refuses the connection at once."""
 KEEPER_SECONDS = 10
-"""How long the keeper may take to end all that it keeps, before it is killed itself."""
+"""How long the keeper may take to end its processes, before it is killed itself."""
 PYTHON = PROJECT / ".venv" / "emulator" / "bin" / "python"
 KEEPER, GATE = (Path(__file__).with_name(name) for name in ("keeper.py", "gate.py"))
 
-# The shell lifts the limit of open files, as the emulator's own launcher would, and leaves the emulator as
-# nobody's child, so that no caller has to wait for it.
+# The shell raises the limit of open files, as the emulator's own launcher would. It starts the emulator in the
+# background and ends, so that the emulator is not this process's child and no caller has to wait for it.
 DETACH = 'ulimit -n "$(ulimit -H -n)"; "$@" &'
 
 
@@ -59,8 +59,8 @@ class Emulator:
             port = int(gate.getsockname()[1])
             self._spawn(gate, port)
         try:
-            # The port is open from the first moment, so this one request waits until the emulator takes it,
-            # and fails at once if the emulator dies.
+            # The port is open from the start, so this one request waits until the emulator accepts it, and fails
+            # at once if the emulator dies.
             self._ask_for_health(port)
         except (OSError, http.client.HTTPException) as error:
             self.stop()
@@ -76,7 +76,7 @@ class Emulator:
         return True
 
     def processes(self) -> list[psutil.Process]:
-        """Return every living process that this cloud has started, with its environment or another."""
+        """Return every living process that this cloud has started, even one with another environment."""
         owner = str(self.folder.home)
         found = {each.pid: each for each in psutil.process_iter(["environ", "ppid", "status"])}
         living = {pid: each for pid, each in found.items() if each.info["status"] != psutil.STATUS_ZOMBIE}
@@ -86,7 +86,7 @@ class Emulator:
         return [living[pid] for pid in sorted(mine)]
 
     def stop(self) -> bool:
-        """Kill all processes of this cloud, whose state is disposable; returns whether there were any."""
+        """Kill all processes of this cloud, whose state is disposable; return whether there were any."""
         running = self.processes()
         keepers = [process for process in running if _is_keeper(process)]
         for keeper in keepers:
@@ -102,7 +102,7 @@ class Emulator:
         return bool(running)
 
     def environment(self, port: int) -> dict[str, str]:
-        """Return the emulator's whole environment; functions inherit it, so nothing of the developer's."""
+        """Return the emulator's whole environment; it holds nothing of the developer's, as functions inherit it."""
         state, tls = self.folder.state, self.folder.tls
         return {
             OWNER: str(self.folder.home),
@@ -167,7 +167,7 @@ def _is_keeper(process: psutil.Process) -> bool:
 def listen(preferred: int = PORT) -> socket.socket:
     """Return a socket listening on loopback, on `preferred` or, if that is taken, on any free port.
 
-    Handing over a socket that listens already leaves no moment in which another cloud could take the port.
+    The emulator gets the listening socket itself, so that no other cloud can take the port in between.
     """
     for port in (preferred, 0):
         gate = socket.socket()

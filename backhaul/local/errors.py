@@ -1,4 +1,4 @@
-"""What can go wrong with the local cloud."""
+"""The errors of the local cloud."""
 
 from pathlib import Path
 
@@ -8,6 +8,6 @@ LINES_SHOWN = 15
 
 
 def failure(what: str, log: Path) -> LocalCloudError:
-    """Return an error that says what failed, which log to read, and how that log ends."""
+    """Return an error that names the failed step (`what`) and the log to read, and quotes the log's end."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return LocalCloudError("\n".join([f"{what}. Read {log}; it ends:", *lines[-LINES_SHOWN:]]))

@@ -1,4 +1,4 @@
-"""Where one local cloud keeps everything it writes."""
+"""The folder in which one local cloud keeps everything that it writes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Folder:
 
     @property
     def state(self) -> Path:
-        """All that lives and dies with one emulator."""
+        """The folder of everything that is removed with one emulator."""
         return self.home / "state"
 
     @property
@@ -40,7 +40,7 @@ class Folder:
 
     @property
     def root_secret(self) -> str:
-        """The secret of the emulator's root key, or of no key if no emulator was started."""
+        """The secret of the emulator's root key; that of no key if no emulator was started."""
         return self._root_secret.read_text() if self._root_secret.exists() else "none"
 
     def make_root_secret(self) -> None:
@@ -80,7 +80,7 @@ class Folder:
         return False
 
     def renew(self) -> None:
-        """Remove what an earlier cloud left, and make room for a new one."""
+        """Remove the state of an earlier cloud, and make the folders of a new one."""
         self.discard()
         self.state.mkdir(mode=0o700)
 

@@ -1,4 +1,4 @@
-"""Serves the emulator, and lets through only what a key of this local cloud has signed.
+"""Serves the emulator, and passes on only requests that a key of this local cloud has signed.
 
     python -I backhaul/local/gate.py LISTENING_SOCKET
 
@@ -31,18 +31,18 @@ Query = dict[str, list[str]]
 
 ADMINISTRATION = ("/_ministack/", "/_localstack/", "/health")
 CUSTOM_RESOURCE = "/_ministack/cfn-response/"
-"""Where a custom resource answers: the random token at the end of the path is all that its function has to show."""
+"""The path to which a custom resource's function answers; its only credential is the random token at the end."""
 API = "/_aws/execute-api/"
 MAX_FORM_FIELDS_BYTES = 20_000
-"""S3 allows a form no more before its file."""
+"""The most bytes that S3 allows in a form before its file."""
 
 
 class Refused(Exception):
-    """Nobody who holds a key of this cloud has signed the request."""
+    """The request is not signed with a key of this cloud."""
 
 
 async def gate(scope: Scope, receive: Receive, send: Send) -> None:
-    """Pass a request on to the emulator if it is signed as it must be; refuse it otherwise."""
+    """Pass a request on to the emulator if its signature is valid; refuse it otherwise."""
     if scope["type"] == "lifespan":
         await emulator.app(scope, receive, send)
     elif scope["type"] == "websocket":
@@ -62,7 +62,7 @@ async def gate(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def check(scope: Scope, body: bytes) -> None:
-    """Raise `Refused` unless a key of this cloud signed the request, and the root user's if it administrates."""
+    """Raise `Refused` unless a key of this cloud signed the request; an administrative one needs the root user's."""
     headers: dict[str, str] = {}
     for raw, value in scope["headers"]:
         name, text = raw.decode("latin-1").lower(), sigv4.decode_header_value(value)
@@ -80,7 +80,7 @@ def check(scope: Scope, body: bytes) -> None:
 def _signer(scope: Scope, headers: dict[str, str], query: Query, body: bytes) -> ResolvedCredential:
     presigned = "authorization" not in headers
     parsed = sigv4.parse_query_signature(query) if presigned else sigv4.parse_header_signature(headers)
-    # A presigned URL says itself for how long it is good; the emulator holds it to that.
+    # A presigned URL names its own time of expiry, which the emulator checks.
     if isinstance(parsed, tuple) or not (presigned or sigv4.request_time_failure(parsed) is None):
         raise Refused
     token = query.get("X-Amz-Security-Token", [""])[0] if presigned else headers.get("x-amz-security-token", "")
@@ -131,7 +131,7 @@ def _again(messages: list[dict[str, Any]], receive: Receive) -> Receive:
 
 
 async def _refuse(path: str, send: Send) -> None:
-    # What an HTTP API answers, and for every other service what all SDKs can read.
+    # The answer of an HTTP API; for every other service, an answer that all SDKs can read.
     kind, body = (
         (b"application/json", b'{"message":"Forbidden"}')
         if path.startswith(API)
@@ -156,13 +156,13 @@ def _make_functions_keys_secret(secret: bytes) -> None:
 
 
 def _end_with_the_keeper() -> None:
-    """End this process as soon as its standard input ends, which only the keeper holds open."""
+    """End this process when its standard input ends: only the keeper holds that open."""
     sys.stdin.buffer.read()
     os._exit(1)
 
 
 def main() -> None:
-    """Serve on the socket that the argument numbers, until the keeper ends."""
+    """Serve on the socket whose number is the argument, until the keeper ends."""
     threading.Thread(target=_end_with_the_keeper, daemon=True).start()
     _make_functions_keys_secret(os.environ["AWS_SECRET_ACCESS_KEY"].encode())
     config = Config()

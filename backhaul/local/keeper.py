@@ -1,10 +1,10 @@
-"""Runs the emulator, and ends every process that has lost the parent which started it.
+"""Runs the emulator, and ends every process whose parent has died.
 
     python -I backhaul/local/keeper.py LISTENING_SOCKET COMMAND...
 
 A Lambda worker that is killed leaves its children behind, and so does an emulator that is killed. On Linux the kernel
-makes the keeper their new parent, whatever they did to their environment or session; elsewhere the keeper finds them by
-the environment that they inherited. Run as a file, it imports nothing of the package.
+makes the keeper their new parent, even if they changed their environment or session. On other systems the keeper finds
+them by the environment that they inherited. It runs as a file, and imports nothing of the package.
 """
 
 import ctypes
@@ -21,18 +21,18 @@ import psutil
 PAUSE_SECONDS = 1
 PR_SET_CHILD_SUBREAPER = 36
 OWNER = "BACKHAUL_LOCAL_CLOUD"
-"""Every process of a cloud, its Lambda workers included, inherits this variable: it tells whose a process is."""
+"""Every process of a cloud, its Lambda workers included, inherits this variable, which names the cloud."""
 
 
 def main() -> int:
-    """Run the command with the socket, and return when neither it nor a descendant of it is left."""
+    """Run the command with the socket; return when neither the command nor a descendant of it is left."""
     signal.signal(signal.SIGTERM, _end)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     gate = int(sys.argv[1])
-    # Nothing is ever written to this pipe: it ends when the keeper does, however that comes.
+    # The keeper writes nothing to this pipe: its end tells the emulator that the keeper has ended, even if killed.
     emulator = subprocess.Popen([*sys.argv[2:], str(gate)], stdin=subprocess.PIPE, pass_fds=[gate])
-    os.close(gate)  # else clients would still connect to an emulator that has died
+    os.close(gate)  # else clients could still connect after the emulator has died
     try:
         while emulator.poll() is None:
             end(orphans(emulator.pid))
@@ -57,7 +57,7 @@ def orphans(emulator: int | None = None) -> list[psutil.Process]:
 
 
 def end(processes: list[psutil.Process]) -> None:
-    """Kill the processes, and collect those that have become children of this one."""
+    """Kill the processes, and reap those that have become children of this one."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()

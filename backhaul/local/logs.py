@@ -13,7 +13,7 @@ POLL_SECONDS = 0.5
 
 
 def of_emulator(log: Path, follow: bool) -> Iterator[str]:
-    """Yield the lines of the emulator's log, and with `follow` those to come."""
+    """Yield the lines of the emulator's log; with `follow` go on with new lines."""
     with log.open(errors="replace") as file:
         while True:
             if line := file.readline():
@@ -25,7 +25,7 @@ def of_emulator(log: Path, follow: bool) -> Iterator[str]:
 
 
 def of_function(root: Access, name: str, follow: bool) -> Iterator[str]:
-    """Yield what the functions with `name` in their names have logged, and with `follow` what they will."""
+    """Yield the log lines of the functions with `name` in their names; with `follow` go on with new lines."""
     groups = _log_groups(root, name)
     logs = root.session.client("logs", **root.options)
     pages = logs.get_paginator("filter_log_events")

@@ -1,4 +1,4 @@
-"""What can be said of a local cloud."""
+"""The state of a local cloud."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,7 +23,7 @@ _MEANING = {
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a local cloud, where it answers if it runs, and where its log is."""
+    """The state of a local cloud, its address if it runs, and its log."""
 
     state: State
     endpoint_url: str | None

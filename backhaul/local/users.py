@@ -1,4 +1,4 @@
-"""The IAM users that use the local cloud, so that nobody is root: one calls the API, the other operates it."""
+"""The IAM users of the local cloud, so that no client is root: one calls the API, the other operates it."""
 
 from contextlib import suppress
 
@@ -9,7 +9,7 @@ OPERATOR = "operator"
 
 
 def allow(root: Access, user: str, policy_arn: str) -> None:
-    """Let the user do what the policy allows; makes the user if need be."""
+    """Give the user the policy's rights; make the user if there is none."""
     iam = root.session.client("iam", **root.options)
     with suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_user(UserName=user)

@@ -1,1 +1,1 @@
-"""A processor on a file in this process, without a cloud."""
+"""Runs a processor on a file in this process, without a cloud."""

@@ -1,4 +1,4 @@
-"""Calls of providers in a trial: their settings from a file, their keys from the environment, no guard in between."""
+"""Calls of providers in a trial: settings come from a file, keys from the environment, and no guard is in between."""
 
 from __future__ import annotations
 
@@ -38,17 +38,20 @@ _NO_BEDROCK = "A trial asks no provider of kind bedrock: submit a job, or try on
 
 @dataclass
 class TrialCalls(NoJournal):
-    """A journal that asks providers, each call once and at once, and adds up what that cost."""
+    """A journal that makes each call at once and only once, and adds up the cost."""
 
     providers: Mapping[str, Provider]
     calls: int = 0
     cost: int = 0
-    """In nanodollars."""
+    """The cost of all calls in nanodollars."""
     _adapters: dict[str, Adapter] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:  # noqa: ARG002  # the protocol's
-        """Return what the provider answers; raises as its adapter does, and `InvalidProcessor` for one not given."""
+        """Return the provider's answer.
+
+        Raises as its adapter does, and `InvalidProcessor` for a provider that was not given.
+        """
         if provider not in self.providers:
             known = ", ".join(sorted(self.providers))
             raise InvalidProcessor(f"No provider {provider!r} was given for this trial, only {known}.")
@@ -72,13 +75,13 @@ class TrialCalls(NoJournal):
                     self.providers[name],
                     secrets=_Environment(),
                     models=_no_bedrock,
-                    is_local=True,  # it is asked by a person, from their own machine and with their own key
+                    is_local=True,  # a person asks, from their own machine and with their own key
                 )
             return self._adapters[name]
 
 
 def read_providers(path: Path) -> dict[str, Provider]:
-    """Return the providers that a JSON file describes, one or a list of them.
+    """Return the providers in a JSON file, which holds one or a list of them, by name.
 
     Raises `InvalidProvider`, and `InvalidRequest` for a file that cannot be read.
     """
@@ -99,7 +102,7 @@ def _read(values: dict[str, object]) -> Provider:
     provider = parse_provider(values)
     if provider.kind == "bedrock":
         raise InvalidProvider(_NO_BEDROCK)
-    # Checked without it: no deployment takes a secret of this kind.
+    # The provider is checked without its secret, because no deployment takes one of the form env:NAME.
     msgspec.structs.force_setattr(provider, "secret", secret)
     return provider
 
@@ -108,14 +111,14 @@ class _Environment:
     """Keys from the environment of this process."""
 
     def read(self, reference: str) -> str:
-        """Return the variable's value; raises `SecretUnreadable` where it is not set."""
+        """Return the variable's value; raises `SecretUnreadable` if it is not set."""
         name = reference.removeprefix("env:")
         if not os.environ.get(name):
             raise SecretUnreadable(f"The environment variable {name} is not set: it is to hold the provider's key.")
         return usable_key(f"What the environment variable {name} holds", os.environ[name])
 
     def read_anew(self, reference: str, old: str) -> str:
-        """Return the same: an environment does not change."""
+        """Return the old key: an environment does not change."""
         del reference
         return old
 

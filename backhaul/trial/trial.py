@@ -1,4 +1,4 @@
-"""A processor on a file in this process: the author's inner loop, and what the pipeline must equal."""
+"""Runs a processor on a file in this process: the author's inner loop. The pipeline must return the same output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from backhaul.worker.chunk_run import ChunkFault, ChunkResult, run_chunk
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial did; `tallies` are the processor's own counts, by name."""
+    """The counts of a trial; `tallies` are the processor's own, by name."""
 
     chunks: int
     records: int
@@ -35,17 +35,17 @@ def trial(
     progress: Callable[[int], None] | None = None,
     journal: Journal | None = None,
 ) -> Trial:
-    """Split, process and merge the whole input here, write the output, and return what was counted.
+    """Split, process and merge the whole input in this process, write the output, and return the counts.
 
-    `create` makes the processors, as in the cloud: one that splits, one for each chunk, one that merges.
-    `progress` is called with the input bytes handled so far, and `journal` asked for what providers answer. Raises
-    `UnsuitableInput`, whatever the processor raises, and `InvalidProcessor` if it breaks its contract or calls
-    `sys.exit`.
+    `create` makes the processors, as in the cloud: one that splits, one for each chunk, one that merges. The trial
+    calls `progress` with the input bytes handled so far, and makes the calls of providers through `journal`. Raises
+    `UnsuitableInput`, the processor's own exceptions, and `InvalidProcessor` if the processor breaks its contract or
+    calls `sys.exit`.
     """
     work = _Work(create, source, progress or (lambda _: None), journal)
     try:
         work.merge(output)
-    except SystemExit as error:  # would end the author's command as if all were well
+    except SystemExit as error:  # it would end the author's command as if the trial had succeeded
         raise InvalidProcessor(f"{processor_cause(error).message} Raise another exception instead.") from error
     return Trial(work.chunks, work.records, sum_tallies([work.tallies]))
 
@@ -67,7 +67,7 @@ class _Work:
         try:
             for piece in only_bytes(self._create().merge(results, Context()), "merge"):
                 output.write(piece)
-            for _ in results:  # a merge may stop early, but every chunk is processed
+            for _ in results:  # a merge may stop early, but the pipeline processes every chunk, and so must a trial
                 pass
         except Exception:
             results.raise_failure()
