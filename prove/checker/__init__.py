@@ -1,6 +1,6 @@
-"""The independent checker: it reads a history and what the stores hold in the end, and knows nothing of the pipeline.
+"""The independent checker: it reads a history and the final content of the stores, and knows nothing of the pipeline.
 
-It imports nothing of Backhaul: the formats of keys and records are written out here a second time, by hand.
+It imports nothing of Backhaul: it states the formats of keys and records a second time, by hand.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RULES: dict[str, Rule] = {
 
 
 def check(history: History, final: Final, expected: Iterable[Expected]) -> list[Violation]:
-    """Return every violation of every rule, job by job."""
+    """Return every violation of every rule, job by job; evidence that a rule cannot read is a violation too."""
     found: list[Violation] = []
     for each in expected:
         evidence = Evidence(history, final, each)

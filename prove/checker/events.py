@@ -1,4 +1,4 @@
-"""Rules on what the world is told: each change once, under one ID, whatever was delivered twice."""
+"""Rules on events: each change of state is announced under one ID, however often it is delivered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ANNOUNCED = TERMINAL | {"QUEUED", "RUNNING"}
 
 
 def one_id_for_each_change(evidence: Evidence) -> Iterator[str]:
-    """Every announced change has exactly one event ID, no event tells of a change that was none, copies are alike."""
+    """Every change to an announced state has one event ID, every event tells of a real change, and copies are equal."""
     changes = [
         (str(change.after["state"]), change.after["moves"])
         for _, change in evidence.job_writes

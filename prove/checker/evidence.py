@@ -1,4 +1,4 @@
-"""What the rules look at: one job's part of a history, its items and its objects."""
+"""The evidence for the rules: one job's part of a history, its items and its objects."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ _PARTITION = re.compile(r"T#([^#]+)#J#([0-9a-z]+)")
 _SHARD = re.compile(r"SHARD#(\d+)")
 
 DROPPED = -1
-"""Stands in a record for the chunk of bytes that no longer count."""
+"""The chunk number, in a shard record, of bytes that no longer count."""
 
 Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Deal:
-    """What a job's paid calls must come to, and the provider's terms."""
+    """The expected paid calls of a job, and the provider's terms."""
 
     calls: int
-    """Different calls that the job needs."""
+    """How many different calls the job needs."""
     estimate: int
-    """What each is reserved at, in nanodollars."""
+    """The nanodollars that are held for each call."""
     at_once: int = 1
-    """Calls that one worker makes at a time."""
+    """How many calls one worker makes at a time."""
     cap: int | None = None
     remembers: bool = False
-    """Whether the provider charges a key once."""
+    """Whether the provider charges an idempotency key only once."""
     cooldown_seconds: float = 0.0
-    """How long nobody asks a provider that is down, but for one; 0: not looked at."""
+    """How long all workers but one leave a provider alone that is down; 0: not checked."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a job must come to, worked out without the pipeline."""
+    """The expected end of a job, worked out without the pipeline."""
 
     job_id: str
     tenant: str
     ends: frozenset[str]
-    """The states in which it may end."""
+    """The states in which the job may end."""
     data: bytes = b""
     output: Callable[[bytes, Iterable[Range]], bytes] | None = None
-    """The output of a file without the records that begin in the missing byte ranges; none: not looked at."""
+    """Returns the output of a file without the records that begin in the missing byte ranges; None: not checked."""
     rework_records: int | None = None
-    """Records that may be done again for each attempt that was lost; none: not looked at."""
+    """How many records may be done again for each lost attempt; None: not checked."""
     record_bytes: int = 1
     deal: Deal | None = None
-    """What its paid calls must come to; none: not looked at."""
+    """The expected paid calls of the job; None: not checked."""
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A rule that was broken, and how."""
+    """A broken rule, and how it was broken."""
 
     job_id: str
     rule: str
@@ -70,7 +70,7 @@ class Violation:
 
 
 class Evidence:
-    """One job's part of what happened."""
+    """One job's part of the history and of the stores."""
 
     def __init__(self, history: History, final: Final, expected: Expected) -> None:
         self.history = history
@@ -80,22 +80,22 @@ class Evidence:
 
     @cached_property
     def writes(self) -> list[tuple[Call, Change]]:
-        """Every change of an item of the job, in order."""
+        """Every change of an item of the job, in order, with the call that made it."""
         return [(call, each) for call in self.history.calls for each in call.changes if each.pk == self.partition]
 
     @cached_property
     def job(self) -> dict[str, Any]:
-        """The job's item in the end."""
+        """The job's final item; empty if there is none."""
         return self._item("JOB") or {}
 
     @cached_property
     def job_writes(self) -> list[tuple[Call, Change]]:
-        """Every change of the job's own item."""
+        """Every change of the job's own item, in order, with the call that made it."""
         return [(call, each) for call, each in self.writes if each.sk == "JOB"]
 
     @cached_property
     def shards(self) -> dict[int, dict[str, Any]]:
-        """Shard number to its record in the end."""
+        """The final shard records, by shard number."""
         found = {}
         for (_, pk, sk), item in self.final.items.items():
             if pk == self.partition and (number := shard_of(sk)) is not None:
@@ -104,7 +104,7 @@ class Evidence:
 
     @cached_property
     def merged(self) -> dict[int, dict[str, Any]]:
-        """Shard number to its record as the merge that ended the job last read them."""
+        """The shard records as the merge that ended the job last read them, by shard number."""
         key = (self.job.get("receipt") or {}).get("key")
         winner = {call.actor for call in self.history.calls if key and call.subject == key and call.applied}
         reads = [call.number for call in self.history.calls if call.actor in winner and call.step == "list shards"]
@@ -117,18 +117,18 @@ class Evidence:
 
     @cached_property
     def receipt(self) -> dict[str, Any] | None:
-        """The receipt that the job points to."""
+        """The receipt to which the job points; None if there is none."""
         body = self.object(self.job.get("receipt"))
         return None if body is None else json.loads(body)
 
     @cached_property
     def chunks(self) -> dict[int, Range]:
-        """Chunk number to its byte range, as the job's plan says."""
+        """The byte range of each chunk in the job's plan, by chunk number."""
         return {number: bounds for number, bounds, _ in self._planned}
 
     @cached_property
     def shard_chunks(self) -> dict[int, set[int]]:
-        """Shard number to its chunks, as the job's plan says."""
+        """The chunk numbers of each shard in the job's plan, by shard number."""
         found: dict[int, set[int]] = {}
         for number, _, shard in self._planned:
             found.setdefault(shard, set()).add(number)
@@ -146,15 +146,15 @@ class Evidence:
 
     @property
     def _plan(self) -> bytes | None:
-        """The first run's plan, which holds every chunk; a redrive's may hold only what was missing."""
+        """The plan of the first run, which holds every chunk; a redrive's plan may hold only missing ones."""
         prefix = f"t/{self.expected.tenant}/j/{self.expected.job_id}/plan/"
         plans = {key: body for (key, _), body in self.final.objects.items() if key.startswith(prefix)}
-        # One that the job does not point to and nobody worked by is what a planner wrote that was taken for dead.
+        # If the job points to no plan and has no shards, a planner wrote the plan after it was taken for dead.
         is_plan = self.job.get("plan") or self.shards
         return plans[min(plans)] if plans and is_plan else None
 
     def object(self, ref: dict[str, Any] | None) -> bytes | None:
-        """Return what a reference names, or None."""
+        """Return the bytes of the object that a reference names, or None."""
         if not ref:
             return None
         return self.final.objects.get((ref["key"], ref["version_id"]))
@@ -165,19 +165,19 @@ class Evidence:
 
 
 def shard_of(sk: str) -> int | None:
-    """Return the number of the shard whose record a sort key names, or None."""
+    """Return the shard number in a sort key, or None if it is no shard record's."""
     found = _SHARD.fullmatch(sk)
     return int(found[1]) if found else None
 
 
 def done_in(record: dict[str, Any]) -> set[int]:
-    """Return the chunks that a record holds whole."""
+    """Return the chunks that a shard record holds as a whole."""
     held = {chunk for lengths in parts_of(record).values() for chunk, _ in lengths}
     return held - {DROPPED, (record.get("open") or {}).get("index", DROPPED)}
 
 
 def parts_of(record: dict[str, Any]) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """Return a record's parts: (attempt, number), to the (chunk, bytes) in each."""
+    """Return the (chunk, bytes) of each part of a shard record, by the part's (attempt, number)."""
     return {
         (part["attempt"], part["number"]): [(chunk, size) for chunk, size, *_ in part["lengths"]]
         for part in record.get("parts", [])

@@ -1,4 +1,4 @@
-"""Rules on shards: a superseded worker changes nothing, and nothing that was committed is lost."""
+"""Rules on shards: a superseded worker changes nothing, and no committed result is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prove.checker.evidence import DROPPED, Evidence, done_in, parts_of, shard_o
 
 
 def superseded_write_nothing(evidence: Evidence) -> Iterator[str]:
-    """After a claim, no worker with a lower attempt changes the record; results are written by one worker each."""
+    """After a claim, no worker with a lower attempt changes the record; no two write different results to one key."""
     tokens: dict[tuple[str, int], int] = {}
     for call, change in evidence.writes:
         shard = shard_of(change.sk)
@@ -59,7 +59,7 @@ def checkpoints_grow(evidence: Evidence) -> Iterator[str]:
 
 
 def _flat(record: dict[str, Any]) -> list[tuple[int, int]]:
-    """Return what a record holds as (chunk, bytes), whatever objects it lies in."""
+    """Return the content of a shard record as (chunk, bytes), without regard to the objects that hold it."""
     found: list[tuple[int, int]] = []
     for lengths in parts_of(record).values():
         for chunk, size in lengths:
@@ -71,21 +71,21 @@ def _flat(record: dict[str, Any]) -> list[tuple[int, int]]:
 
 
 def still_holds(had: list[tuple[int, int]], has: list[tuple[int, int]]) -> bool:
-    """Return whether every byte is still there, for its chunk or for none."""
-    left = [each for each in reversed(has) if each[1]]  # what has no bytes has no place among them
+    """Return whether every byte of `had` is still in `has`, as its chunk's or as dropped."""
+    left = [each for each in reversed(has) if each[1]]  # an empty result has no place in the order of bytes
     for chunk, size in had:
         while size:
             if not left or left[-1][0] not in (chunk, DROPPED):
                 return False
             own, room = left.pop()
-            if room > size:  # what was dropped before and after lies together now
+            if room > size:  # dropped pieces that lie side by side became one
                 left.append((own, room - size))
             size -= min(size, room)
     return True
 
 
 def merge_follows_pointers(evidence: Evidence) -> Iterator[str]:
-    """The merge that won read only results that the records point to, and all of those exist whole."""
+    """The merge that ended the job read only results to which records point, and each of those exists in full."""
     prefix = f"t/{evidence.expected.tenant}/j/{evidence.expected.job_id}/results/"
     sizes = {key: len(body) for (key, _), body in evidence.final.objects.items()}
     pointed: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Rules on paid calls: what was answered is not paid for again, and what is paid for was in the budget before."""
+"""Rules on paid calls: no stored answer is paid for again, and the budget holds the money before each call."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from prove.checker.evidence import Evidence
 from prove.history import Call
 
 GATHER_SECONDS = 5.0
-"""How long after a breaker opened a call may still come that was let through before: it may have waited its turn."""
+"""How long after a breaker opened a call may still start: it got its permit before, and waited for its reservation."""
 
 OPENED_SECONDS = 30.0
 """How long a provider may be down before its breaker is open."""
 _UNHEARD = ("lost", "out of time")
-"""What becomes of a call whose answer did not come to its worker."""
+"""The outcomes of calls whose answers did not reach their workers."""
 
 
 def stored_answers_stay(evidence: Evidence) -> Iterator[str]:
-    """No call is made whose answer is stored, but by a worker that hung since before that."""
+    """No worker makes a call whose answer is stored, except one that was killed, paused or out of time."""
     if evidence.expected.deal is None:
         return
     stored, struck = _stored(evidence), _struck(evidence)
@@ -31,7 +31,7 @@ def stored_answers_stay(evidence: Evidence) -> Iterator[str]:
 
 
 def calls_are_paid_once(evidence: Evidence) -> Iterator[str]:
-    """Every call is paid for, and none again but those that a lost worker had under way, or whose answer was lost."""
+    """Every call is paid for once; only a lost worker's call, or one whose answer was lost, may be paid for again."""
     deal = evidence.expected.deal
     if deal is None:
         return
@@ -45,6 +45,8 @@ def calls_are_paid_once(evidence: Evidence) -> Iterator[str]:
     if deal.remembers:
         yield from (f"{first.subject!r} is charged twice, though its key is known" for first, _ in again)
     struck = _struck(evidence)
+    # A worker that was killed or paused may lose as many calls as it makes at a time; any other worker may lose none.
+    # A call that was paid twice counts against its first worker, unless only the second one was struck.
     in_vain: Counter[str] = Counter()
     for first, second in again:
         if first.outcome not in _UNHEARD:
@@ -55,9 +57,9 @@ def calls_are_paid_once(evidence: Evidence) -> Iterator[str]:
 
 
 def budget_covers_charges(evidence: Evidence) -> Iterator[str]:
-    """What the job's budget says to be spent or held is never less than what was charged, nor more than the cap.
+    """The job's budget always counts, as spent or held, at least what was charged, and at most its cap.
 
-    By what calls cost beyond their estimate it may be off, and by no more.
+    Both may be exceeded by no more than calls cost beyond their estimates.
     """
     deal = evidence.expected.deal
     if deal is None:
@@ -82,7 +84,7 @@ def budget_covers_charges(evidence: Evidence) -> Iterator[str]:
 
 
 def nothing_stays_held(evidence: Evidence) -> Iterator[str]:
-    """A job that has ended holds nothing of any budget."""
+    """No budget holds money once the job has ended."""
     if evidence.expected.deal is None:
         return
     for (_, pk, _), item in evidence.final.items.items():
@@ -91,7 +93,7 @@ def nothing_stays_held(evidence: Evidence) -> Iterator[str]:
 
 
 def one_asks_while_it_is_down(evidence: Evidence) -> Iterator[str]:
-    """A provider that is down soon has an open breaker, and is asked by one worker then, a cooldown after the last."""
+    """The breaker of a provider that is down opens soon; from then on only probes are made, a cooldown apart."""
     deal = evidence.expected.deal
     if deal is None or not deal.cooldown_seconds:
         return
@@ -123,7 +125,7 @@ def _asked(evidence: Evidence) -> Iterator[Call]:
 
 
 def _stored(evidence: Evidence) -> dict[str, int]:
-    """Return the number of the write that stored an answer, by its content."""
+    """Return the number of the call that stored each answer, by the answer's content."""
     found: dict[str, int] = {}
     for call, change in evidence.writes:
         if change.sk.startswith("STEP#") and change.before is None and "answer" in (change.after or {}):
@@ -132,7 +134,7 @@ def _stored(evidence: Evidence) -> dict[str, int]:
 
 
 def _struck(evidence: Evidence) -> set[str]:
-    """Return the workers that were killed or paused, or that did not hear what became of a call."""
+    """Return the workers that were killed or paused, or that ran out of time."""
     found = {call.actor for call in evidence.history.calls if call.outcome in ("killed before", "killed after")}
     for note in evidence.history.notes:
         if note.what.startswith(("paused", "killed", "out of memory")):

@@ -1,4 +1,4 @@
-"""Rules on what the job's owner gets: the output, the receipt and the counts."""
+"""Rules on the results for the job's owner: the output, the receipt and the counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prove.checker.evidence import Evidence, done_in
 
 
 def output_is_right(evidence: Evidence) -> Iterator[str]:
-    """The output is what the file's records come to, byte for byte, without those that the receipt calls missing."""
+    """The output equals the fault-free one, byte for byte, without the records in the receipt's missing chunks."""
     state = evidence.job.get("state")
     if state not in ("SUCCEEDED", "PARTIAL", "CANCELLED") or (state == "CANCELLED" and "output" not in evidence.job):
         return
@@ -28,7 +28,7 @@ def output_is_right(evidence: Evidence) -> Iterator[str]:
 
 
 def missing_is_named(evidence: Evidence) -> Iterator[str]:
-    """The receipt names exactly the chunks that no record holds, each with a cause; SUCCEEDED means none."""
+    """The receipt names exactly the chunks that no shard record holds, each with a cause; SUCCEEDED means none."""
     state, receipt = evidence.job.get("state"), evidence.receipt
     if state in ("SUCCEEDED", "PARTIAL") and receipt is None:
         yield f"the job is {state} and has no receipt"
@@ -50,10 +50,10 @@ def missing_is_named(evidence: Evidence) -> Iterator[str]:
 
 
 def dead_letters_are_sent(evidence: Evidence) -> Iterator[str]:
-    """Each missing chunk has a dead letter of the last run; copies of a dead letter have one ID.
+    """Each missing chunk has a dead letter of the last run, with the ID that all of its copies have.
 
-    Those of earlier runs do not count: whoever redrives a dead letter deletes it. Where the job was to stop, a chunk
-    that nobody tried has none.
+    Dead letters of earlier runs do not count, because a redrive deletes them. A job that was cancelled needs none, and
+    a job that was paused needs none for a chunk that no worker tried.
     """
     receipt = evidence.receipt
     if receipt is None or evidence.job.get("state") == "CANCELLED":
@@ -70,7 +70,7 @@ def dead_letters_are_sent(evidence: Evidence) -> Iterator[str]:
 
 
 def counts_are_true(evidence: Evidence) -> Iterator[str]:
-    """Counts of job, receipt and records agree with each other and with the plan."""
+    """The counts of the job and of the receipt agree with each other, with the plan and with the output."""
     receipt, counts = evidence.receipt, evidence.job.get("counts") or {}
     if receipt is None:
         return
@@ -91,7 +91,7 @@ def counts_are_true(evidence: Evidence) -> Iterator[str]:
 
 
 def input_is_pinned(evidence: Evidence) -> Iterator[str]:
-    """Every read of the input names the version that was claimed, and that version never changes."""
+    """Every read of the input names the claimed version, and the job's version never changes."""
     pinned = (evidence.job.get("input") or {}).get("version_id")
     key = f"t/{evidence.expected.tenant}/j/{evidence.expected.job_id}/input/data"
     for call in evidence.history.calls:

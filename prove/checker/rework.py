@@ -1,4 +1,4 @@
-"""The rule on rework: a lost attempt costs one commit interval at most."""
+"""The rule on rework: a lost attempt costs at most the work since its last commit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prove.checker.evidence import Evidence, shard_of
 
 @dataclass(frozen=True)
 class Rework:
-    """What was done more than once, for each attempt that was lost, in the shard where that was most."""
+    """Records and chunks that were done again, for each lost attempt, in the shard with the most of them."""
 
     records: float = 0.0
     chunks: float = 0.0
@@ -24,7 +24,7 @@ def is_bounded(evidence: Evidence) -> Iterator[str]:
         return
     ended = _attempts(evidence)[1]
     for shard, (again, _, lost) in _by_shard(evidence).items():
-        # A worker whose time is up may break off in the middle of a record.
+        # A worker whose time is up may break off in the middle of a record: that one is done again.
         may = allowed * lost + min(allowed, 1) * ended.get(shard, 0)
         if again > may:
             yield f"shard {shard} did {again} records again after {lost} lost attempts; {may} are allowed"
@@ -37,9 +37,9 @@ def measure(evidence: Evidence) -> Rework:
 
 
 def _by_shard(evidence: Evidence) -> dict[int, tuple[int, int, int]]:
-    """Return for each shard the records and chunks that were done again, and its attempts that were lost."""
+    """Return (records done again, chunks done again, lost attempts) for each shard."""
     size = evidence.expected.record_bytes
-    if size == 1:  # records that say no number cannot be counted
+    if size == 1:  # records without numbers cannot be counted
         return {}
     shard_at = {chunk: shard for shard, chunks in evidence.shard_chunks.items() for chunk in chunks}
     times: Counter[int] = Counter()
@@ -58,7 +58,7 @@ def _by_shard(evidence: Evidence) -> dict[int, tuple[int, int, int]]:
 
 
 def _attempts(evidence: Evidence) -> tuple[dict[int, int], dict[int, int]]:
-    """Return how many claims of each shard had another claim after them: without having ended by themselves, and so."""
+    """Return for each shard how many attempts were lost, and how many ended by themselves and were followed."""
     lost: dict[int, int] = {}
     ended: dict[int, int] = {}
     for _, change in evidence.writes:

@@ -1,4 +1,4 @@
-"""Rules on the job's state: where it ends, how it gets there, and that it stays."""
+"""Rules on the job's state: its end, the moves on the way, and that the end stays as it is."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _FROZEN = ("state", "output", "receipt", "counts", "cause", "moves", "input", "r
 
 
 def ends_as_expected(evidence: Evidence) -> Iterator[str]:
-    """The job has ended, in one of the states that it may end in."""
+    """The job has ended, in one of the expected states."""
     state = evidence.job.get("state")
     if state not in evidence.expected.ends:
         yield f"the job is {state}, not {' or '.join(sorted(evidence.expected.ends))}: {evidence.job.get('cause')}"
 
 
 def moves_are_legal(evidence: Evidence) -> Iterator[str]:
-    """Every change of state is one of the table above and is counted once; nothing else is counted."""
+    """Every change of state is legal (`LEGAL`) and counted once in `moves`; no other change is counted."""
     for call, change in evidence.job_writes:
         before, after = change.before or {}, change.after or {}
         was, now = before.get("state"), after.get("state")
@@ -45,7 +45,7 @@ def moves_are_legal(evidence: Evidence) -> Iterator[str]:
 
 
 def ended_runs_stay(evidence: Evidence) -> Iterator[str]:
-    """What a run ended with never changes, and a run ends once."""
+    """The result of an ended run never changes, and a run ends only once."""
     ended: dict[int, str] = {}
     for call, change in evidence.job_writes:
         before, after = change.before or {}, change.after or {}
@@ -62,7 +62,7 @@ def ended_runs_stay(evidence: Evidence) -> Iterator[str]:
 
 
 def nothing_is_left(evidence: Evidence) -> Iterator[str]:
-    """No run is at work once everything has settled, and an ended job waits for no sweep."""
+    """No execution still runs in the end, and no ended job is in the sweep's index."""
     for name, status in evidence.final.runs.items():
         if name.startswith(evidence.expected.job_id) and status == "RUNNING":
             yield f"run {name} is still running"
@@ -71,14 +71,14 @@ def nothing_is_left(evidence: Evidence) -> Iterator[str]:
 
 
 def items_stay_small(evidence: Evidence) -> Iterator[str]:
-    """No item comes near DynamoDB's limit."""
+    """No item exceeds DynamoDB's limit."""
     for _, change in evidence.writes:
         if change.after is not None and len(json.dumps(change.after, default=str)) > MAX_ITEM:
             yield f"{change.sk} has {len(json.dumps(change.after, default=str)):,} bytes"
 
 
 def slots_match(evidence: Evidence) -> Iterator[str]:
-    """In the end, no job that has ended holds a slot."""
+    """An ended job holds no slot."""
     own = f"{evidence.expected.tenant}/{evidence.expected.job_id}"
     for (_, pk, _), item in evidence.final.items.items():
         if pk == "SLOTS" and own in item.get("members", ()) and evidence.job.get("state") in TERMINAL:

@@ -1,4 +1,4 @@
-"""`python -m prove.strict`: run the strict provider until it is told to end."""
+"""`python -m prove.strict`: runs the strict provider until a signal, or the end of stdin, ends it."""
 
 from __future__ import annotations
 

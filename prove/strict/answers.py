@@ -1,4 +1,4 @@
-"""What the strict provider answers: made from the request alone, so that outputs can be compared."""
+"""The strict provider's answers: they depend on the request alone, so that outputs can be compared."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ INVALID_OF = 1000
 
 
 def content_hash(path: str, body: Any) -> str:
-    """Return the name under which a request is counted: requests of the same content have the same."""
+    """Return the name under which a request is counted; requests of equal content have the same one."""
     text = json.dumps([path.rsplit("/", 1)[-1], body], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def count_tokens(text: str) -> int:
-    """Return how many tokens the strict provider counts: one for four bytes, begun ones included."""
+    """Return how many tokens the strict provider counts: one for every four bytes, rounded up."""
     return math.ceil(len(text.encode(errors="surrogatepass")) / 4)
 
 
 def chat_text(body: dict[str, Any]) -> str:
     """Return the answer to a chat, before max_tokens cuts it.
 
-    "echo: x", "upper: x", "reverse: x" and "count: x" (words) do what they say, "long: n" says n words, and all else
-    gets a word of its own.
+    "echo: x", "upper: x", "reverse: x" and "count: x" (words) do what they say. "long: n" returns n words. Any other
+    chat returns "answer" and a digest of the request.
     """
     asked = str(body["messages"][-1]["content"])
     rule, _, rest = asked.partition(": ")
@@ -44,7 +44,7 @@ def chat_text(body: dict[str, Any]) -> str:
 
 
 def structured_text(body: dict[str, Any], schema: dict[str, Any], invalid_share: float) -> str:
-    """Return JSON that satisfies a simple schema, or, for so large a share of requests, none that does."""
+    """Return JSON that satisfies a simple schema; for a share (0 to 1) of the requests, JSON that does not."""
     digest = _digest(body)
     value = instance(schema, digest, schema)
     text = json.dumps(value, ensure_ascii=False)
@@ -102,7 +102,7 @@ def _of_type(kind: str, schema: dict[str, Any], digest: bytes, root: dict[str, A
 
 
 def vector(text: str, dimensions: int) -> list[float]:
-    """Return a text's vector, of the length 1."""
+    """Return a vector of length 1 that depends on the text alone."""
     stream = hashlib.shake_256(text.encode(errors="surrogatepass")).digest(dimensions * 2)
     values = [int.from_bytes(stream[at : at + 2], "big") / 32768 - 1 for at in range(0, len(stream), 2)]
     length = math.sqrt(sum(each * each for each in values)) or 1.0
@@ -110,7 +110,7 @@ def vector(text: str, dimensions: int) -> list[float]:
 
 
 def _digest(body: dict[str, Any]) -> bytes:
-    """Return what the answer is drawn from: what was asked, and not how."""
+    """Return the digest that decides the answer: of the question, without parameters such as the temperature."""
     asked = {name: body.get(name) for name in ("model", "messages", "response_format")}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
 

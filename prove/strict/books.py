@@ -1,4 +1,4 @@
-"""What the strict provider knows: its settings, its limits, the outage it has, and everything it counted."""
+"""The strict provider's state: its settings, its limits, its outage, and everything that it has counted."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ _COUNTS = ("calls", "answered", "paid", "repeated", "refused", "conflicts", "den
 
 @dataclass(frozen=True)
 class Settings:
-    """How strict it is; 0 is no limit."""
+    """The provider's limits and behaviour; for a limit, 0 is none."""
 
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     burst: int = 0
-    """Requests at once. Default: those of a second."""
+    """How many requests may come at once. Default: those of a second."""
     tokens_burst: int = 0
-    """Tokens at once. Default: those of ten seconds."""
+    """How many tokens may come at once. Default: those of ten seconds."""
     latency_ms: float = 0
     jitter_ms: float = 0
-    """Latency is drawn evenly from this much below to this much above."""
+    """The latency varies evenly by up to so many milliseconds in both directions."""
     retry_after: str = "seconds"
-    """How a 429 says when to come back: seconds, ms, date, reset (x-ratelimit-reset-* alone) or none."""
+    """The form in which a 429 says when to come back: seconds, ms, date, reset (x-ratelimit-reset-* alone) or none."""
     idempotency_header: str = "Idempotency-Key"
     secret: str = ""
-    """The key that a call must bring, in Authorization, api-key or x-api-key."""
+    """The API key that a call must send, in Authorization, api-key or x-api-key; empty: none."""
     context_tokens: int = 0
     dimensions: int = 8
     invalid_share: float = 0
-    """The share of structured answers that do not satisfy their schema."""
+    """The share (0 to 1) of structured answers that do not satisfy their schema."""
     seed: int = 0
 
     def changed(self, values: Mapping[str, Any]) -> Settings:
-        """Return these settings with some of another value; raises `ValueError` for names there are not."""
+        """Return these settings with the given values; raises `ValueError` for an unknown name."""
         unknown = values.keys() - {each.name for each in fields(self)}
         if unknown:
             raise ValueError(f"There is no setting {min(unknown)!r}.")
@@ -47,7 +47,7 @@ class Settings:
 
 
 class Bucket:
-    """A token bucket that gives no credit."""
+    """A token bucket: it never holds less than nothing, so no call is let through in advance."""
 
     def __init__(self, per_minute: float, most: float, now: float) -> None:
         self.rate = per_minute / 60
@@ -56,29 +56,29 @@ class Bucket:
         self._at = now
 
     def level(self, now: float) -> float:
-        """Return how much is in it."""
+        """Return how much the bucket holds now."""
         self._level = min(self.most, self._level + (now - self._at) * self.rate)
         self._at = now
         return self._level
 
     def take(self, amount: float) -> None:
-        """Take out what is known to be in it."""
+        """Take out an amount; the caller must know that the bucket holds it."""
         self._level -= amount
 
     def wait(self, amount: float, now: float) -> float:
-        """Return in how many seconds so much will be in it."""
+        """Return in how many seconds the bucket will hold this amount."""
         return max(0.0, (amount - self.level(now)) / self.rate)
 
 
 class Window:
-    """The most that ever happened within one second."""
+    """Counts the most events within any one second."""
 
     def __init__(self) -> None:
         self.worst = 0
         self._times: deque[float] = deque()
 
     def note(self, now: float) -> None:
-        """Count one more."""
+        """Count an event at this time."""
         self._times.append(now)
         while self._times[0] <= now - 1:
             self._times.popleft()
@@ -87,7 +87,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Outage:
-    """What is wrong at present, until when, and for which share of the calls."""
+    """An outage: its kind, its end (monotonic seconds), and the share (0 to 1) of the calls that it strikes."""
 
     kind: str
     until: float
@@ -97,7 +97,7 @@ class Outage:
 
 @dataclass
 class Counts:
-    """What was counted since the last reset."""
+    """The counts since the last reset."""
 
     totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
     tokens: dict[str, int] = field(default_factory=lambda: {"input": 0, "output": 0})
@@ -108,14 +108,14 @@ class Counts:
 
 @dataclass
 class Given:
-    """What became of an idempotency key; no answer as long as the first call is at work."""
+    """The answer to an idempotency key's first call; None while that call is at work."""
 
     content: str
     answer: bytes | None = None
 
 
 class Books:
-    """All of it, behind one lock."""
+    """The provider's whole state, behind one lock."""
 
     def __init__(self, settings: Settings) -> None:
         self.lock = threading.Lock()
@@ -126,7 +126,7 @@ class Books:
         self.set(settings)
 
     def set(self, settings: Settings) -> None:
-        """Take other settings; the buckets are full again."""
+        """Replace the settings, and fill the buckets again."""
         now = time.monotonic()
         self.settings = settings
         per_minute, tokens = settings.requests_per_minute, settings.tokens_per_minute
@@ -134,19 +134,19 @@ class Books:
         self.tokens = Bucket(tokens, settings.tokens_burst or max(1, tokens // 6), now) if tokens else None
 
     def called(self, content: str) -> None:
-        """Count a call, whatever becomes of it."""
+        """Count a call, before its outcome is known."""
         with self.lock:
             self.counts.totals["calls"] += 1
             self.counts.by_content.setdefault(content, {"calls": 0, "paid": 0})["calls"] += 1
             self.counts.calls.note(time.monotonic())
 
     def count(self, what: str) -> None:
-        """Count what became of a call."""
+        """Count a call's outcome, under its name in `Counts.totals`."""
         with self.lock:
             self.counts.totals[what] += 1
 
     def struck(self) -> Outage | None:
-        """Return the outage, if this call is one that it strikes."""
+        """Return the outage if it strikes this call, else None."""
         with self.lock:
             if self.outage and time.monotonic() >= self.outage.until:
                 self.outage = None
@@ -154,7 +154,7 @@ class Books:
             return self.outage if hit else None
 
     def admit(self, tokens: int) -> float | None:
-        """Take a call and its tokens out of the buckets, or return in how many seconds there will be room."""
+        """Take a call and its tokens out of the buckets; or return in how many seconds they will have room."""
         with self.lock:
             now = time.monotonic()
             waits = [
@@ -171,7 +171,7 @@ class Books:
             return None
 
     def pay(self, content: str, tokens_in: int, tokens_out: int) -> None:
-        """Count a call that is paid."""
+        """Count a paid call and its tokens."""
         with self.lock:
             self.counts.totals["paid"] += 1
             self.counts.by_content[content]["paid"] += 1
@@ -180,13 +180,13 @@ class Books:
             self.counts.paid.note(time.monotonic())
 
     def latency(self) -> float:
-        """Return how long an answer takes, in seconds."""
+        """Return the latency of the next answer, in seconds."""
         with self.lock:
             jitter = self._random.uniform(-1, 1) * self.settings.jitter_ms
         return max(0.0, self.settings.latency_ms + jitter) / 1000
 
     def left(self) -> dict[str, str]:
-        """Return the headers that tell of the limits."""
+        """Return the x-ratelimit-* headers."""
         with self.lock:
             now = time.monotonic()
             headers = {}
@@ -198,7 +198,7 @@ class Books:
             return headers
 
     def shown(self) -> dict[str, Any]:
-        """Return everything counted, as JSON shows it."""
+        """Return all counts, the outage and the settings, for JSON."""
         with self.lock:
             return {
                 **self.counts.totals,

@@ -20,7 +20,7 @@ _PATIENCE = 300.0
 
 
 class StrictServer(ThreadingHTTPServer):
-    """Serves until it is shut down; may refuse connections for a time in between."""
+    """Serves until `shutdown`; may refuse connections for a time in between."""
 
     daemon_threads = True
     block_on_close = False
@@ -34,7 +34,7 @@ class StrictServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The server's URL."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def run(self) -> None:
@@ -47,12 +47,12 @@ class StrictServer(ThreadingHTTPServer):
             self._stand_aside(self._pause)
 
     def refuse(self, seconds: float) -> None:
-        """Refuse every connection for so long, beginning in a moment."""
+        """Refuse every connection for `seconds`, beginning in a moment."""
         self._pause = seconds
         threading.Thread(target=self.shutdown, daemon=True).start()
 
     def _stand_aside(self, seconds: float) -> None:
-        """Keep the port, bound but not listened to: the system refuses whoever comes."""
+        """Keep the port bound without listening: the system refuses every connection."""
         self.socket.close()
         self.socket = socket.socket(self.address_family, self.socket_type)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -74,7 +74,7 @@ class StrictServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, *_: Any) -> None:
-        """Say nothing of clients that went away."""
+        """Print nothing about clients that closed their connections."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(404, {"error": {"message": "Not found.", "code": "not_found"}})
 
     def do_POST(self) -> None:
-        """Do what `/control` is told, or answer a call."""
+        """Carry out a command to `/control`, or answer a call."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path == "/control":
             self._control(body)
@@ -152,7 +152,10 @@ class Handler(BaseHTTPRequestHandler):
         self._send_bytes(200, served(call, answer, outage))
 
     def _before(self, key: str | None, content: str) -> bytes | None:
-        """Return the answer that this key got; otherwise the key is this call's."""
+        """Return the answer to the key's first call; if there was none, reserve the key for this call.
+
+        Raises `Bad` for a key of another request, or of a call that is still at work.
+        """
         if key is None:
             return None
         with self.server.books.lock:
@@ -239,7 +242,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Keep quiet."""
+        """Print nothing."""
 
 
 def _outage_of(told: dict[str, Any]) -> Outage | None:

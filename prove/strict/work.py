@@ -1,4 +1,4 @@
-"""One call of the strict provider: what it asks, what it is answered, and what that costs."""
+"""One call of the strict provider: its request, its answer, and its price in tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prove.strict.books import Settings
 
 
 class Bad(Exception):
-    """A call that gets an error instead of an answer."""
+    """A call that is answered with an error: its HTTP status and its code."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ class Bad(Exception):
 
 @dataclass(frozen=True)
 class Paid:
-    """A call that is answered, once it is let through."""
+    """A valid call with its answer and its price in tokens; the provider has not yet let it through its limits."""
 
     tokens_in: int
     tokens_out: int
@@ -44,7 +44,7 @@ def read_call(path: str, body: Any, settings: Settings) -> Paid:
 
 
 def served(call: Paid, answer: bytes, outage: str) -> bytes:
-    """Return what is sent for an answer during an outage that spoils answers."""
+    """Return the bytes to send for an answer; an outage of the kind `malformed` or `wrong_usage` spoils them."""
     if outage == "malformed":
         return answer[: len(answer) // 2]
     if outage == "wrong_usage":
