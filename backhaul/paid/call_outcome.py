@@ -38,7 +38,7 @@ class CallOutcome:
 def outcome_of_error(error: Exception, provider: Provider, hold: Hold, *, is_cut_off: bool) -> CallOutcome:
     """Return the outcome of a call that raised; `is_cut_off` says that the worker ended it.
 
-    A call that the provider may have billed costs its estimate, since nobody knows its real cost.
+    A call that the provider may have billed costs its estimate, because its real cost is not known.
     """
     match error:
         case ProviderBusy():

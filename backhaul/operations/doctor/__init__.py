@@ -1,4 +1,4 @@
-"""The doctor: checks what must always be true of a deployment, says what is wrong, and mends what can be mended."""
+"""The doctor: checks what must always be true of a deployment, reports what is wrong, and repairs what it can."""
 
 from backhaul.operations.doctor.finding import Finding, SurveyScope
 from backhaul.operations.doctor.rounds import CHECKS, Examination, Mended, Treatment, examine, treat

@@ -1,4 +1,4 @@
-"""Checks of admission: that slots are held by those who run, and that nobody waits for nothing."""
+"""Checks of admission: that running jobs, and no others, hold slots, and that no job waits that could start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backhaul.store.job_index import Problems
 
 
 def idle_slots(survey: Survey) -> Iterator[Finding]:
-    """Find slots that are held by jobs which do not run."""
+    """Find slots that jobs hold which do not run."""
     for ref in sorted(survey.slots.members):
         if ref not in survey.jobs:
             continue
@@ -38,7 +38,7 @@ def missing_slots(survey: Survey) -> Iterator[Finding]:
 
 
 def idle_queue(survey: Survey) -> Iterator[Finding]:
-    """Find jobs that wait although they may start: as many of them as there are slots."""
+    """Find queued jobs that may start and have not: as many as there are free slots."""
     taken = Counter(ref.tenant for ref in survey.slots.members)
     slots = survey.store.slots
     for ref in survey.queued:

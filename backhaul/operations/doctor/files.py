@@ -1,4 +1,4 @@
-"""Checks of files: that everything that records point to is in S3, and that nothing unfinished is left there."""
+"""Checks of files: that S3 has every object to which records point, and no unfinished upload."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NEEDING_RESULTS = (
 
 
 def unfinished_uploads(survey: Survey) -> Iterator[Finding]:
-    """Find multipart uploads that nobody will complete; they cost, and no listing shows them."""
+    """Find abandoned multipart uploads; they cost money, and no listing of objects shows them."""
     for orphan in survey.store.objects.orphans(survey.now - ORPHANED_AFTER):
         what = f"an unfinished upload of {orphan.key}"
         repair = partial(_abort, survey.store.objects, orphan)
@@ -42,7 +42,7 @@ def lost_results(survey: Survey) -> Iterator[Finding]:
     for job in survey.within(*_NEEDING_RESULTS):
         if job.state.is_terminal and job.ref not in ended:
             continue
-        records = survey.records(job)  # before the listing: what they point to was stored before them
+        records = survey.records(job)  # before the listing: a worker stores an object before the record that names it
         if not any(record.parts for record in records):
             continue
         stored = survey.store.objects.sizes(keys.results_prefix(job.ref))
@@ -60,7 +60,7 @@ def lost_results(survey: Survey) -> Iterator[Finding]:
 
 
 def lost_outputs(survey: Survey) -> Iterator[Finding]:
-    """Find jobs that have ended and whose output or receipt is not in S3."""
+    """Find ended jobs whose output or receipt is not in S3."""
     for job in survey.ended():
         for name, found in (("output", job.output), ("receipt", job.receipt)):
             if found is not None and not survey.store.objects.exists(found):
@@ -88,10 +88,10 @@ def _lost(job: Job, record: ShardRecord, stored: Mapping[str, int]) -> tuple[Par
 
 
 def _reopen(survey: Survey, job: Job, lost: frozenset[int]) -> str:
-    """Take back the results of the shards, fenced by a claim: a worker that holds one of them writes no more.
+    """Take back the results of the lost shards under a new claim, which fences off any worker that holds one.
 
-    All results of a shard, because its record sums up what they hold: how much of the sums was in the lost part
-    nobody can tell. Memoised steps stay, so that what was paid for is not paid again.
+    A shard loses all of its results, because its record holds only their sums: the lost part's share of them is not
+    known. Stored steps stay, so that no answer is paid for twice.
     """
     reopened = []
     for shard in survey.plan(job):
@@ -99,7 +99,7 @@ def _reopen(survey: Survey, job: Job, lost: frozenset[int]) -> str:
             continue
         try:
             claimed = survey.store.shards.claim(job.ref, shard, job.run, expires_at=job.expires_at)
-            # The attempt that this is hands over at once: whoever comes next does not take it for a worker that died.
+            # This claim is an attempt too. It hands over at once, so that the next one does not count it as a death.
             fresh = replace(claimed, handed_over=claimed.attempt)
             if _lost(job, claimed, survey.store.objects.sizes(keys.results_prefix(job.ref))):
                 empty: dict[str, Any] = {
@@ -113,6 +113,6 @@ def _reopen(survey: Survey, job: Job, lost: frozenset[int]) -> str:
                 fresh = replace(fresh, **empty)
                 reopened.append(shard.index)
             survey.store.shards.commit(job.ref, fresh)
-        except Superseded:  # a later run, or a worker that came after us, has it
+        except Superseded:  # a later run, or a worker that claimed the shard after this, holds it
             continue
     return f"reopened shard {', '.join(map(str, reopened))}" if reopened else ""

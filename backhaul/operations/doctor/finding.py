@@ -1,4 +1,4 @@
-"""What the doctor finds, and how much of the deployment it looks at."""
+"""The doctor's findings, and the scope of its search."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from backhaul.model.job import JobRef
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, and what mends it."""
+    """One problem of a deployment, and its repair."""
 
     what: str
     mends_by: str
-    """What a repair would do, or what a person must do."""
+    """What the repair would do, or what a person must do."""
     ref: JobRef | None = None
-    """The job that it is about, if it is about one."""
+    """The job with the problem; None if the problem is not a job's."""
     since: datetime | None = None
     key: str = ""
-    """Tells it from others of the same check that are about no job."""
+    """Distinguishes findings of one check that have the same job, or none."""
     repair: Callable[[], str] | None = field(default=None, repr=False, compare=False)
-    """Mends it, if that can be done, and says what it did; nothing if there was nothing to do any more."""
+    """Repairs the problem and returns what it did, "" if nothing was left to do; None if only a person can."""
     check: str = ""
 
     @property
     def identity(self) -> tuple[str, JobRef | None, str]:
-        """The same for the same thing, whenever one looks."""
+        """The same for the same problem in every examination."""
         return self.check, self.ref, self.key
 
 
 @dataclass(frozen=True)
 class SurveyScope:
-    """Which jobs the doctor looks at, besides all that are open."""
+    """The jobs that the doctor examines besides all open ones."""
 
     tenants: tuple[str, ...] = ()
-    """Tenants whose jobs are looked at although none of them is open."""
+    """Tenants whose jobs the doctor examines even if none of them is open."""
     job: JobRef | None = None
-    """A job that is looked at however long ago it ended."""
+    """A job that the doctor examines however long ago it ended."""
     all_ended: bool = False
-    """Whether jobs that were created more than a day ago and have ended are looked at as well."""
+    """Whether the doctor also examines ended jobs that were created more than a day ago."""

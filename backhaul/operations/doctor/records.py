@@ -1,4 +1,4 @@
-"""Checks of job records: that sweeps can find them, that counts are true, and that no upload is waited for in vain."""
+"""Checks of job records: that sweeps find them, that counts are right, and that no job waits for a late upload."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UPLOAD_WINDOW = timedelta(hours=1)
 
 
 def unlisted(survey: Survey) -> Iterator[Finding]:
-    """Find open jobs that no sweep can find, and jobs that are in an index in which they have no business."""
+    """Find open jobs that no sweep can find, and jobs in an index to which they do not belong."""
     for job in (each for each in survey.jobs.values() if each is not None):
         if _is_indexed(job, survey):
             continue
@@ -28,19 +28,19 @@ def unlisted(survey: Survey) -> Iterator[Finding]:
 
 
 def unreadable(survey: Survey) -> Iterator[Finding]:
-    """Find jobs whose records this version cannot read, so that no stage, no sweep and no other check sees to them."""
+    """Find jobs whose records this version cannot read: no stage, no sweep and no other check can handle them."""
     for ref, problem in survey.unreadable.items():
         yield Finding(str(problem), "a person: deploy the version that wrote it, and let the job end", ref)
 
 
 def miscounted(survey: Survey) -> Iterator[Finding]:
-    """Find jobs that have ended and whose counts are not what their shard records say."""
+    """Find ended jobs whose counts differ from those of their shard records."""
     for job in survey.ended():
-        # Only a merge counts; a job that ended without one says what was planned.
+        # Only a merge counts; the counts of a job that ended without one are those of its plan.
         if job.plan is None or job.counts is None or job.receipt is None:
             continue
         records = survey.records(job)
-        # What was written after the job's end, its counts need not say: they tell of the run that ended.
+        # The counts are those of the ended run. They need not include what a worker wrote after the end.
         if any(each.beat_at and job.ended_at and each.beat_at > job.ended_at for each in records):
             continue
         true = judge(job, survey.plan(job), {each.index: each for each in records}).counts
@@ -51,7 +51,7 @@ def miscounted(survey: Survey) -> Iterator[Finding]:
 
 
 def unsettled_uploads(survey: Survey) -> Iterator[Finding]:
-    """Find jobs that wait for an upload after its time."""
+    """Find jobs that still wait for an upload after its time limit."""
     for job in survey.within(JobState.AWAITING_UPLOAD):
         if job.due_at is not None and survey.now - job.due_at > SWEPT_AFTER:
             what, mends_by = (
@@ -64,13 +64,13 @@ def unsettled_uploads(survey: Survey) -> Iterator[Finding]:
 def _is_indexed(job: Job, survey: Survey) -> bool:
     try:
         return survey.store.jobs.is_indexed(job.ref)
-    except JobNotFound:  # it has been forgotten since
+    except JobNotFound:  # DynamoDB has deleted the job since
         return True
 
 
 def _index(survey: Survey, job: Job) -> str:
     due_at = job.due_at or survey.now
-    if job.state is JobState.AWAITING_UPLOAD and job.due_at is None:  # whoever has a form may still be using it
+    if job.state is JobState.AWAITING_UPLOAD and job.due_at is None:  # the caller may still use its upload form
         due_at = job.created_at + _UPLOAD_WINDOW + UPLOAD_GRACE
     survey.store.jobs.index_anew(job, due_at)
     return "corrected" if _is_indexed(job, survey) else ""
@@ -82,7 +82,7 @@ def _recount(survey: Survey, job: Job, counts: Counts) -> str:
 
 def _settle(survey: Survey, job: Job) -> str:
     settled = survey.reconciler.settle_upload(job)
-    survey.reconciler.admission.fill(problems={})  # what cannot be started now, the sweep tries again
+    survey.reconciler.admission.fill(problems={})  # the sweep starts the jobs that cannot be started now
     return settled
 
 

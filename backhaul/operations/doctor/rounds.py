@@ -1,4 +1,4 @@
-"""The doctor's rounds: every check in turn, a second look at what one finds, and the repairs."""
+"""The doctor's rounds: all checks, a second look at each finding about a job, and the repairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backhaul.store.audit import AuditRecord
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must always be true."""
+    """A check of something that must always be true of a deployment."""
 
     name: str
     find: Callable[[Survey], Iterator[Finding]]
@@ -44,15 +44,15 @@ CHECKS = (
     Check("small-quota", surroundings.small_quota),
 )
 MAX_ROUNDS = 3
-"""How often repairs are followed by others that they made possible, such as a start by a slot that came free."""
+"""The most rounds of repairs: one repair may make another possible, as a freed slot lets a job start."""
 
 UNCHECKED = "unchecked"
-"""Key of the finding that a check could not be made."""
+"""The key of the finding that says that a check failed."""
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What is wrong with a deployment, in the order of the checks."""
+    """The problems of a deployment, in the order of the checks."""
 
     findings: tuple[Finding, ...]
     skipped: tuple[str, ...] = ()
@@ -60,13 +60,13 @@ class Examination:
 
     @property
     def mendable(self) -> tuple[Finding, ...]:
-        """What a repair can mend."""
+        """The findings that have a repair."""
         return tuple(each for each in self.findings if each.repair is not None)
 
 
 @dataclass(frozen=True)
 class Mended:
-    """What was found, whether it was mended, and what the repair said."""
+    """A finding, whether its repair succeeded, and the repair's answer."""
 
     finding: Finding
     mended: bool
@@ -75,7 +75,7 @@ class Mended:
 
 @dataclass(frozen=True)
 class Treatment:
-    """What was wrong, what was mended of it, and what is left."""
+    """The problems before the treatment, the repairs, and the problems that are left."""
 
     before: Examination
     mended: tuple[Mended, ...]
@@ -83,10 +83,10 @@ class Treatment:
 
 
 def examine(operations: Operations, scope: SurveyScope) -> Examination:
-    """Run every check and return what is wrong.
+    """Run every check and return the problems.
 
-    What concerns a job is found only if a second look confirms it: between reading the slots and reading a job, the
-    job may have begun or ended.
+    A problem of a job counts only if a second look confirms it: the job may have begun or ended between the reads of
+    the slots and of the job.
     """
     survey = Survey(operations, scope)
     found = list(_look(survey, CHECKS))
@@ -97,7 +97,7 @@ def examine(operations: Operations, scope: SurveyScope) -> Examination:
 
 
 def treat(operations: Operations, scope: SurveyScope, before: Examination | None = None) -> Treatment:
-    """Mend what can be mended, each act written down first, and examine again."""
+    """Make every possible repair, each with an audit record written before it, and examine again."""
     first = left = before or examine(operations, scope)
     mended: list[Mended] = []
     tried: set[tuple[str, JobRef | None, str]] = set()
@@ -115,7 +115,7 @@ def _look(survey: Survey, checks: Iterable[Check]) -> Iterator[Finding]:
     for check in checks:
         try:
             yield from (replace(found, check=check.name) for found in check.find(survey))
-        except Exception as error:  # one check that cannot be made keeps no other from being made
+        except Exception as error:  # a check that fails must not stop the others
             said = f"a person: {type(error).__name__}: {error}"
             yield Finding("this cannot be checked", said, check=check.name, key=UNCHECKED)
 
@@ -145,14 +145,14 @@ def _mend(found: Finding, operations: Operations) -> Mended:
     try:
         said = (found.repair and found.repair()) or "nothing to do any more"
         mended = True
-    except Exception as error:  # one repair that fails keeps no other from being made
+    except Exception as error:  # a repair that fails must not stop the others
         said, mended = f"{type(error).__name__}: {error}", False
     audit.close(begun, f"{'mended' if mended else 'failed'}: {said}")
     return Mended(found, mended, said)
 
 
 def _known(found: Finding, operations: Operations) -> Job | None:
-    """Return the job that a finding is about, if it exists: then the record lies beside it as well."""
+    """Return the job of a finding if it exists: a copy of the audit record is then stored beside it."""
     try:
         return operations.store.jobs.get(found.ref) if found.ref else None
     except JobNotFound:

@@ -1,4 +1,4 @@
-"""Checks of runs: that every job that runs has one, and that it does as it is told."""
+"""Checks of runs: that every running job has an execution, and that it stops when it is asked to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SALVAGES = "starts a run that merges what was committed, or ends the job if tha
 
 
 def lost(survey: Survey) -> Iterator[Finding]:
-    """Find jobs whose run has ended without ending them."""
+    """Find jobs that still run although their execution has ended."""
     for job in survey.within(JobState.RUNNING, JobState.MERGING):
         status = survey.status(job).status
         if _never_began(job, survey) or survey.lives(job):
@@ -24,7 +24,7 @@ def lost(survey: Survey) -> Iterator[Finding]:
 
 
 def unbegun(survey: Survey) -> Iterator[Finding]:
-    """Find jobs whose run was ordered and does not exist."""
+    """Find jobs whose run was ordered but has no execution."""
     for job in survey.within(JobState.RUNNING):
         if _never_began(job, survey) and survey.now - job.updated_at > SWEPT_AFTER:
             repair = partial(survey.reconciler.see_to_run, job)
@@ -32,7 +32,7 @@ def unbegun(survey: Survey) -> Iterator[Finding]:
 
 
 def stalled(survey: Survey) -> Iterator[Finding]:
-    """Find shards that a worker holds which gives no sign of life."""
+    """Find shards whose workers give no sign of life."""
     for job in survey.within(JobState.RUNNING):
         held = [record for record in survey.records(job) if record.is_stalled(survey.now)]
         if not held or not survey.status(job).is_live:
@@ -47,7 +47,7 @@ def stalled(survey: Survey) -> Iterator[Finding]:
 
 
 def disobedient(survey: Survey) -> Iterator[Finding]:
-    """Find runs that were asked to stop and go on."""
+    """Find runs that go on although they were asked to stop."""
     for job in survey.within(JobState.RUNNING):
         if job.stop is None or not ignores_stop(job, survey.now) or not survey.status(job).is_live:
             continue

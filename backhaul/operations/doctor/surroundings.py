@@ -1,4 +1,4 @@
-"""Checks of what surrounds the jobs: dead letters that nobody looks at, alarms that nobody hears, a small account."""
+"""Checks of the jobs' surroundings: old dead letters, alarms without a subscriber, an account with a small quota."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from backhaul.operations.holding import LOOKING_SECONDS, Held
 from backhaul.operations.reasons import DeadLetterReason
 
 DEAD_LETTERS_OLD = timedelta(days=1)
-"""A dead letter that has waited for so long waits for somebody who does not come."""
+"""A dead letter that is older than this has probably been overlooked."""
 MAX_DEAD_LETTERS = 1000
-"""Dead letters of a queue that the doctor looks at."""
+"""The most dead letters of a queue that the doctor looks at."""
 _TOPIC = "AlarmTopicArn"
 _QUOTA_REMEDY = (
     "have AWS raise the quota, or let make deploy read it and name neither max_concurrency nor max_running_jobs, or "
@@ -43,7 +43,7 @@ def dead_letters(survey: Survey) -> Iterator[Finding]:
 
 
 def unheard_alarms(survey: Survey) -> Iterator[Finding]:
-    """Find out whether anybody hears the alarms."""
+    """Find the topic of the alarms if it has no subscriber."""
     outputs = survey.operations.outputs
     arn = outputs.values.get(_TOPIC)
     if outputs.is_local:
@@ -57,7 +57,7 @@ def unheard_alarms(survey: Survey) -> Iterator[Finding]:
 
 
 def small_quota(survey: Survey) -> Iterator[Finding]:
-    """Find out whether workers may take all the functions that the account runs at a time, so that the API waits."""
+    """Find a quota so small that workers may use all of the account's concurrent executions, and the API must wait."""
     outputs = survey.operations.outputs
     missing = [name for name in _LIMITS if name not in outputs.values]
     if outputs.is_local:

@@ -1,4 +1,4 @@
-"""What one examination sees of a deployment; everything is read once, and only when a check asks for it."""
+"""One examination's view of a deployment; it reads everything once, and only when a check needs it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from backhaul.store import RunStatus, Slots, Store
 from backhaul.store.job_index import Problems
 
 RECENT = timedelta(days=1)
-"""Jobs that have ended are looked at if they were created no longer ago than this."""
+"""The doctor examines ended jobs that were created no longer ago than this."""
 SWEPT_AFTER = timedelta(minutes=2)
-"""The sweep comes every minute: what it would mend and is older than this, it has not mended."""
+"""The sweep runs every minute: a problem that it would repair and that is older than this, it has missed."""
 
 
 class Survey:
-    """One look at the deployment; with `only`, at these jobs of it."""
+    """One look at a deployment; with `only`, at these of its jobs."""
 
     def __init__(self, operations: Operations, scope: SurveyScope, only: frozenset[JobRef] | None = None) -> None:
         self.operations = operations
@@ -32,24 +32,24 @@ class Survey:
         self._only = only
         self.now: datetime = operations.clock.now()
         self.skipped: list[str] = []
-        """What could not be looked at, and why."""
+        """The checks that could not be made, and why."""
         self._statuses: dict[JobRef, RunStatus] = {}
         self._records: dict[JobRef, tuple[ShardRecord, ...]] = {}
 
     @property
     def store(self) -> Store:
-        """What the deployment stores."""
+        """The deployment's stores."""
         return self.operations.store
 
     @cached_property
     def reconciler(self) -> Reconciler:
-        """What mends that which the sweep would."""
+        """The reconciler: it makes the same repairs as the sweep."""
         store = self.store
         return Reconciler(store.jobs, store.objects, store.runs, store.slots, self.operations.clock)
 
     @cached_property
     def slots(self) -> Slots:
-        """Who holds a slot."""
+        """The slots, with the jobs that hold them."""
         return self.store.slots.get()
 
     @cached_property
@@ -59,12 +59,12 @@ class Survey:
 
     @property
     def jobs(self) -> dict[JobRef, Job | None]:
-        """Every job in sight as last written, and None for one that something points to and that is gone."""
+        """Every examined job as last written; None for a job that is gone although something points to it."""
         return self._read[0]
 
     @property
     def unreadable(self) -> Problems:
-        """The jobs in sight whose records this version cannot read, and why; they are not among `jobs`."""
+        """The examined jobs whose records this version cannot read, and why; they are not in `jobs`."""
         return self._read[1]
 
     @cached_property
@@ -79,22 +79,22 @@ class Survey:
         return found, unreadable
 
     def within(self, *states: JobState) -> Iterator[Job]:
-        """Yield the jobs in sight that are in one of these states."""
+        """Yield the examined jobs that are in one of these states."""
         return (job for job in self.jobs.values() if job is not None and job.state in states)
 
     def ended(self) -> Iterator[Job]:
-        """Yield the jobs in sight that have ended and whose files S3 may not have removed yet."""
+        """Yield the ended jobs among the examined ones whose files S3 must still have."""
         for job in self.jobs.values():
             expired = job and job.expires_at is not None and job.expires_at <= self.now.timestamp()
             if job and job.state.is_terminal and not expired:
                 yield job
 
     def lives(self, job: Job) -> bool:
-        """Return whether the job's run, or the one that salvages it, is at work."""
+        """Return whether the execution of the job's run, or of its salvage, is at work."""
         return self.status(job).is_live or self.store.runs.status(job, salvage=True).is_live
 
     def status(self, job: Job) -> RunStatus:
-        """Return what became of the job's run."""
+        """Return the status of the execution of the job's run."""
         if job.ref not in self._statuses:
             self._statuses[job.ref] = self.store.runs.status(job)
         return self._statuses[job.ref]
@@ -106,7 +106,7 @@ class Survey:
         return self._records[job.ref]
 
     def plan(self, job: Job) -> tuple[Shard, ...]:
-        """Return all shards of the job; none if it has no plan."""
+        """Return all shards of the job; empty if it has no plan."""
         return tuple(planned_shards(job, self.store.objects))
 
     def _refs(self) -> set[JobRef]:

@@ -1,6 +1,7 @@
 """The rule of a limit: which update reserves calls, given what the caller knows of the item.
 
-It is GCRA (see `backhaul.model.limit`), except that a call that comes too soon is not denied but told when to start.
+It is GCRA (see `backhaul.model.limit`), except that it does not deny a call that comes too soon, but tells when the
+call may start.
 
 The call starts at the later of the item's two times. Each time is in one of three states:
 
