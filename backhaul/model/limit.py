@@ -117,7 +117,7 @@ class Updates(Protocol):
     """The store of the providers' items."""
 
     def update(self, provider: str, update: Update) -> UpdateResult:
-        """Apply the update if its conditions hold; raises an error of the kind `is_outage` if the store is down."""
+        """Apply the update if its conditions hold; raises an error for which `is_outage` holds if the store is down."""
 
 
 @dataclass(frozen=True)

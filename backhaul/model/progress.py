@@ -175,8 +175,8 @@ class ShardRecord:
         if self.run == run:
             return self
         fresh = replace(self, run=run, first_attempt=self.attempt, finished=False)
-        # A death in an earlier run must not count against a chunk of this run. A death in this run must count, even
-        # if that attempt died before it wrote anything.
+        # A death in an earlier run must not count against a chunk of this run. A death in this run must count, even if
+        # that attempt died before it wrote anything: then `previous_run` is this run, and only `run` is old.
         if self.previous_run != run:
             fresh = replace(fresh, handed_over=self.attempt - 1)
         return replace(fresh, suspect=None, crash=None)

@@ -125,8 +125,8 @@ class StoredJournal:
     def _to_come(self, provider: str, record: int) -> float:
         """Return an estimate of how many more calls the chunk's remaining records need.
 
-        It extends the calls per byte so far to the bytes that are left. A record that already asked several times may
-        go on to do so: its number of calls is the least that is returned.
+        It extends the calls per byte so far to the bytes that are left, without limit if other chunks follow. A record
+        that asked several times may go on to do so: its number of calls is the least that is returned.
         """
         with self._recalling:
             before = self._asked[provider, record]

@@ -196,7 +196,7 @@ class Limiter:
             # A reservation counts by the item's clock; only a refused worker may set its clock by the store's time.
             self.time.learn(before.clock, None if answer.applied else answer.time)
             self._guess = guess_of(self.rate, before, self.time.now())
-        else:
+        else:  # no item: if this update created it, this worker's clock has become the shared one
             self.time.check(answer.time)
             self.time.is_known = answer.applied
 

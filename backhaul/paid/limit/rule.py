@@ -119,8 +119,8 @@ def joining(rate: Rate, wish: Wish, wall: int, skew: int) -> Update:
     """Return the update that reserves for a caller that knows only its own clock.
 
     The update uses the item's clock and leaves it unchanged. Its conditions demand that this clock is not behind the
-    caller's by more than `skew`, and that there is a queue by both clocks. Then either clock may be right: the
-    reservation does not lie in the past by any of them.
+    caller's by more than `skew`, and that there is a queue by both clocks. Then it does not matter which clock is
+    right: the reservation lies in the past by neither.
     """
     is_for_tokens = rate.token_cost(wish.charged()) > rate.request_cost(wish.calls)
     leads: Name = "tokens" if is_for_tokens else "requests"

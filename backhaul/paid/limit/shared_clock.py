@@ -50,8 +50,8 @@ class SharedClock:
         if self.is_known:
             self._ahead += max(-ahead, 0)
             return
-        # A new worker takes over the item's clock, with two exceptions: it is ahead by so little that the item may
-        # just be old, or by so much that the limit was idle, and its clock agrees with the store's.
+        # A new worker takes over the item's clock, with two exceptions. Its own clock is ahead by so little that the
+        # item may only be a little old; or by so much that the limit was idle, and the store's time confirms it.
         self.check(witness)
         ahead = self.now() - shared
         was_quiet = ahead > SKEW and witness is not None
