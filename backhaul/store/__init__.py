@@ -73,14 +73,14 @@ _CONFIG = Config(
     read_timeout=60,
     signature_version="v4",
 )
-# A guard that does not answer at once is as good as one that is down: the call waits, and its worker may leave.
+# Workers treat a guard's table that is slow to answer as one that is down: the call waits, and its worker may leave.
 _GUARD_CONFIG = _CONFIG.merge(
     Config(retries={"mode": "standard", "max_attempts": 2}, connect_timeout=1, read_timeout=2)
 )
 
 
 def _models_config(seconds: float) -> Config:
-    # Once: whoever calls a paid API decides itself whether to call again, and counts it.
+    # No retries by botocore: the code that calls a paid API decides whether to call again, and counts each try.
     return _CONFIG.merge(
         Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=seconds, max_pool_connections=64)
     )
@@ -94,7 +94,7 @@ def _s3_config() -> Config:
 
 
 class Store:
-    """Everything a deployment stores; each client is made, by `client`, when it is first used."""
+    """Everything a deployment stores; `client` makes each AWS client when it is first used."""
 
     def __init__(
         self, settings: Settings, clock: Clock | None = None, client: Callable[..., Any] = boto3.client
@@ -143,7 +143,7 @@ class Store:
 
     @cached_property
     def budgets(self) -> BudgetStore:
-        """What may be spent, and what was."""
+        """The budgets: their caps, and what is spent and held."""
         return BudgetStore(self._guards, self._settings.require("flow_table").flow_table, self._clock)
 
     @cached_property
@@ -192,7 +192,7 @@ class Store:
     @cached_property
     def providers(self) -> ProviderStore:
         """The providers, in the flow table."""
-        from backhaul.store.providers import ProviderStore  # late, as below: most functions call no provider
+        from backhaul.store.providers import ProviderStore  # a late import, as below: most functions call no provider
 
         return ProviderStore(self._dynamodb, self._settings.require("flow_table").flow_table, self._clock)
 
@@ -204,14 +204,17 @@ class Store:
         return SecretStore(cache(lambda service: self._make(service, config=_CONFIG)), self._clock)
 
     def models(self, region: str, seconds: float) -> ModelStore:
-        """Return the models of a region, or of the deployment's own if it is empty; a call may take so long."""
+        """Return the models of a region; an empty name stands for the deployment's own region.
+
+        A read from Bedrock times out after `seconds`.
+        """
         from backhaul.store.models import ModelStore
 
         client = self._make("bedrock-runtime", region_name=region or None, config=_models_config(seconds))
         return ModelStore(client, self._clock)
 
     def queue(self, url: str) -> MessageQueue:
-        """Return the queue at this URL, as an operator handles it."""
+        """Return the queue at this URL, for an operator's commands."""
         return MessageQueue(self._sqs, url)
 
     def alarm_topic(self, arn: str) -> AlarmTopic:
@@ -219,7 +222,7 @@ class Store:
         return AlarmTopic(self._make("sns", config=_CONFIG), arn)
 
     def concurrency_quota(self) -> int:
-        """Return how many functions the account runs at a time in this region."""
+        """Return how many function calls the account may run at a time in this region."""
         limits = self._make("lambda", config=_CONFIG).get_account_settings()["AccountLimit"]
         return int(limits["ConcurrentExecutions"])
 

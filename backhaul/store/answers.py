@@ -1,4 +1,4 @@
-"""Answers of providers that a tenant's jobs share: in DynamoDB, or in S3 where they are large."""
+"""Providers' answers that a tenant's jobs share: small ones in DynamoDB, large ones in S3."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SORT_KEY = "ANSWER"
 
 
 class AnswerStore:
-    """The answers of one deployment, each below the tenant that paid for it and a digest of what was asked."""
+    """The answers of one deployment, by the tenant that paid for them and a digest of the request."""
 
     def __init__(self, client: DynamoDBClient, table: str, objects: ObjectStore, clock: Clock) -> None:
         self._client = client
@@ -26,18 +26,18 @@ class AnswerStore:
         self._clock = clock
 
     def find(self, tenant: str, digest: str) -> bytes | None:
-        """Return the answer, as JSON, or None if there is none that is still kept."""
+        """Return the answer as JSON, or None if there is none or it has expired."""
         found = self._client.get_item(TableName=self._table, Key=_key(tenant, digest))
         if "Item" not in found:
             return None
         item = found["Item"]
         expires_at = from_item(item).get("expires_at")
-        if expires_at is not None and expires_at <= self._clock.now().timestamp():  # DynamoDB forgets it in days
+        if expires_at is not None and expires_at <= self._clock.now().timestamp():  # DynamoDB deletes it days late
             return None
         return self._checks.answer_in(item)
 
     def keep(self, tenant: str, digest: str, answer: bytes, *, expires_at: int | None) -> None:
-        """Keep an answer, which is JSON, until then; of two to the same question the last one counts."""
+        """Store an answer, which is JSON, until `expires_at` (a Unix time); it replaces an earlier answer."""
         values = self._checks.values_of(answer, lambda: keys.answer_key(tenant, digest)) | {"expires_at": expires_at}
         self._client.put_item(TableName=self._table, Item=_key(tenant, digest) | to_item(values))
 

@@ -1,4 +1,4 @@
-"""The audit trail: who did what to the deployment, when and why; a record is never changed but by its outcome."""
+"""The audit trail: which operator did what, when and why. Only the outcome of a record is ever changed."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 STACK_PARTITION = "STACK"
 AUDIT_PREFIX = "AUDIT#"
 KEPT_FOR = timedelta(days=400)
-"""How long a record is kept: more than a year, but not for ever, because a discarded body may quote a file."""
+"""How long a record is kept: more than a year, but not for ever, because a discarded dead letter may quote a file."""
 BEGUN = "begun"
-"""The outcome of what has no other yet; it stays where the command was killed."""
+"""The outcome of an act that is not finished. It stays if the command is killed."""
 
 
 @dataclass(frozen=True)
 class AuditRecord:
-    """One act of an operator, written down before it is done and completed with its outcome."""
+    """One act of an operator: recorded before it is done, and completed with its outcome afterwards."""
 
     action: str
     who: str
     why: str
     job: str | None = None
-    """`<tenant>/<job>`. Not two attributes: an index lists whatever has a tenant and a job ID as a job."""
+    """`<tenant>/<job>`. Not two attributes: an index lists every item that has a tenant and a job ID as a job."""
     what: dict[str, Any] = field(default_factory=dict)
-    """What it was done to: names and numbers, no content."""
+    """The object of the act: names and numbers, no content."""
     body: str | None = field(default=None, repr=False)
-    """What a discard removed."""
+    """The body of the dead letter that a discard removed."""
     outcome: str = BEGUN
     at: datetime | None = None
     sk: str = ""
 
 
 class AuditLog:
-    """The audit records of one deployment: each under `STACK`, and under its job where it is about one."""
+    """The audit records of one deployment: each is stored under `STACK`, and also under the job that it is about."""
 
     def __init__(self, client: DynamoDBClient, table: str, clock: Clock) -> None:
         self._client = client
@@ -51,7 +51,10 @@ class AuditLog:
         self._clock = clock
 
     def begin(self, record: AuditRecord, job: Job | None = None) -> tuple[Item, ...]:
-        """Write down what is about to be done; returns the keys under which it was. `job` is the job if it exists."""
+        """Record an act that is about to be done, and return the keys of its items for `close`.
+
+        `job` is the job that the act is about, if that exists.
+        """
         now = self._clock.now()
         sort = f"{_sort_key(now)}#{secrets.token_hex(4)}"
         values = {name: getattr(record, name) for name in ("action", "who", "why", "job", "what", "body", "outcome")}
@@ -66,7 +69,7 @@ class AuditLog:
         return tuple({"pk": item["pk"], "sk": item["sk"]} for item in stored)
 
     def close(self, begun: tuple[Item, ...], outcome: str) -> None:
-        """Complete a record with what came of it."""
+        """Complete a record with its outcome."""
         for key in begun:
             self._client.update_item(
                 TableName=self._table,

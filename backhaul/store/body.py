@@ -18,10 +18,10 @@ _MAX_BREAKS = 5
 
 
 class ResumingBody(io.RawIOBase):
-    """The bytes [start, end) of an object, re-opened where the connection broke.
+    """The bytes [start, end) of an object; after a broken connection it opens the stream again at the same byte.
 
     `get(position)` opens the stream from `position` on. Raises `StoreUnavailable` after five breaks
-    without progress or when S3 is out of order, and `StoreRefused` when it answers with any other error.
+    without progress or for a transient error of S3, and `StoreRefused` for any other error of S3.
     """
 
     def __init__(self, get: Callable[[int], BinaryIO], start: int, end: int) -> None:
@@ -37,7 +37,7 @@ class ResumingBody(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill the buffer as far as the next piece goes."""
+        """Read the next piece into the buffer and return its length in bytes; 0 at the end."""
         view = memoryview(buffer).cast("B")
         wanted = min(len(view), self._end - self._position)
         if wanted == 0:
@@ -48,7 +48,7 @@ class ResumingBody(io.RawIOBase):
         return len(piece)
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Close the connection."""
         if self._body is not None:
             self._body.close()
             self._body = None
@@ -63,8 +63,8 @@ class ResumingBody(io.RawIOBase):
                 if not piece:
                     raise ConnectionResetError(f"the body ended at byte {self._position} of {self._end}")
                 if self._position + len(piece) == self._end:
-                    self._body.read(1)  # botocore compares the checksum, where S3 gave one, at the body's end only
-            except FlexibleChecksumError as error:  # what was read before is with the caller already
+                    self._body.read(1)  # botocore compares a checksum only when it has read the body's end
+            except FlexibleChecksumError as error:  # no second read: the caller has used the earlier bytes already
                 raise StoreUnavailable(str(error)) from error
             except ClientError as error:
                 raise (StoreUnavailable if is_transient(error) else StoreRefused)(str(error)) from error

@@ -1,4 +1,4 @@
-"""Circuit breakers: one item of the flow table for each provider; every change of state is one conditional write."""
+"""Circuit breakers: one item of the flow table per provider. Every change of state is one conditional write."""
 
 from __future__ import annotations
 
@@ -27,19 +27,23 @@ class BreakerStore:
         self._table = table
 
     def get(self, provider: str, *, consistent: bool = False) -> BreakerState:
-        """Return the breaker as last written, or as it was a moment ago; closed if nothing ever failed."""
+        """Return the provider's breaker; a closed one if it has no item yet.
+
+        A read that is not `consistent` may return the breaker as it was a moment ago.
+        """
         found = self._client.get_item(TableName=self._table, Key=_key(provider), ConsistentRead=consistent)
         return _state_of(provider, found.get("Item", {}))
 
     def count(
         self, state: BreakerState, counts: Mapping[int, Count], token: str, *, stale: Collection[int] = ()
     ) -> BreakerState:
-        """Add counts to the epoch of this state, and drop stale buckets; returns the breaker as it now is.
+        """Add counts to the epoch of this state, remove stale buckets, and return the breaker as it now is.
 
-        Counts of an epoch that is over are dropped. The same token sent again, before anybody else's, adds nothing.
+        Counts for an epoch that is over are dropped. A repeated token adds nothing, unless another writer's token
+        came in between.
         """
         names, values, sets = {"#token": "counted_by"}, {":epoch": state.epoch, ":token": token, ":z": 0}, []
-        for place, (bucket, added) in enumerate(counts.items()):  # short names: an expression has 4 KB at most
+        for place, (bucket, added) in enumerate(counts.items()):  # short names: an expression may have 4 KB
             for letter, number in (("c", added.calls), ("f", added.failed)):
                 names[f"#{letter}{place}"] = f"{letter}{bucket}"
                 values[f":{letter}{place}"] = number
@@ -67,9 +71,9 @@ class BreakerStore:
         return _state_of(state.provider, answer["Attributes"])
 
     def move(self, before: BreakerState, after: BreakerState, token: str) -> BreakerState | None:
-        """Change the state from one epoch to the next; returns the new state to whoever did it, and None to others.
+        """Change the state from one epoch to the next; returns the new state, or None if another writer was first.
 
-        The token, another one for each change, tells a write whose answer was lost from another's.
+        The token must be new for each change. By it the store recognises its own write whose answer was lost.
         """
         values = {name: getattr(after, name) for name in _FIELDS} | {"moved_by": token, "counts": {}}
         kept = {name: value for name, value in values.items() if value is not None}
@@ -91,7 +95,7 @@ class BreakerStore:
         return after
 
     def _begin(self, provider: str) -> None:
-        """Make the item of a provider that has none: DynamoDB adds to a map only where there is one."""
+        """Create the provider's item if there is none: DynamoDB can add to a map only if the map exists."""
         try:
             self._client.update_item(
                 TableName=self._table,

@@ -1,4 +1,4 @@
-"""Budgets: what a job, a tenant's day and the deployment's day may cost, hold and have spent, each in one item."""
+"""Budgets: the cap, the holds and the spending of a job, a tenant's day and the deployment's day, one item each."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 KEPT_FOR = timedelta(days=400)
-"""How long the items of a day are kept: more than a year, as the audit records are."""
+"""How long a day's budgets are kept: more than a year, like the audit records."""
 _ENTRY = "h#"
 _USAGE = "u#"
 _COUNTERS = "cions"
-"""Of a provider: calls, tokens in, tokens out, nanodollars, nanodollars saved."""
+"""One letter for each counter of a provider: calls, tokens in, tokens out, nanodollars, nanodollars saved."""
 
 
 class BudgetScope(StrEnum):
-    """Whose budget it is."""
+    """The kind of owner that a budget has."""
 
     JOB = "job"
     TENANT = "tenant"
@@ -36,11 +36,11 @@ class BudgetScope(StrEnum):
 
 @dataclass(frozen=True)
 class BudgetKey:
-    """Which budget: a job's, or that of a tenant or of the deployment on one day (UTC)."""
+    """The name of one budget: a job's, a tenant's for one day, or the deployment's for one day (UTC)."""
 
     scope: BudgetScope
     owner: str = ""
-    """`<tenant>#<job>`, or the tenant."""
+    """`<tenant>#<job>` for a job's budget, the tenant for a tenant's, empty for the deployment's."""
     day: date | None = None
 
     @classmethod
@@ -50,47 +50,47 @@ class BudgetKey:
 
     @classmethod
     def of_tenant(cls, tenant: str, day: date) -> BudgetKey:
-        """Return the key of a tenant's budget of a day."""
+        """Return the key of a tenant's budget for a day."""
         return cls(BudgetScope.TENANT, tenant, day)
 
     @classmethod
     def of_stack(cls, day: date) -> BudgetKey:
-        """Return the key of the deployment's budget of a day."""
+        """Return the key of the deployment's budget for a day."""
         return cls(BudgetScope.STACK, day=day)
 
     def to_item(self) -> Item:
-        """Return the key of the item."""
+        """Return the primary key of the budget's item."""
         parts = ["BUDGET", self.scope[0].upper(), self.owner, self.day.isoformat() if self.day else ""]
         return to_item({"pk": "#".join(filter(None, parts)), "sk": "BUDGET"})
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a budget's item says of one holder, an attempt at a shard; each write of it is a new one."""
+    """One holder's part of a budget's item. The holder is an attempt at a shard; each write replaces its entry."""
 
     attempt: int
     number: int
-    """Of the write: the same entry twice is the same write twice."""
+    """The number of the write. Two entries with the same number are the same write, sent twice."""
     held: int = 0
     cost: int = 0
-    """What the holder's settled calls cost, and what they had been estimated at."""
+    """What the holder's settled calls cost; `estimated` is what had been held for them."""
     estimated: int = 0
     day: int = 0
-    """The ordinal of the day of which the holder last drew; only a job's budget says it."""
+    """The ordinal of the day whose budget the holder drew from last; only a job's budget has it."""
 
     def to_text(self) -> str:
-        """Return the entry as the item holds it: short, because the item has one for each worker."""
+        """Return the entry as text for the item. It is short, because the item has one for each worker."""
         return ".".join(f"{number:x}" for number in astuple(self))
 
     @classmethod
     def from_text(cls, text: str) -> Entry:
-        """Return the entry that an item holds."""
+        """Return the entry that `to_text` wrote."""
         return cls(*(int(number, 16) for number in text.split(".")))
 
 
 @dataclass(frozen=True)
 class Limit:
-    """On which condition a holder draws: that the cap in the item is still this one, and at most so much is used."""
+    """The condition of a draw: the item still has this cap, and at most this much of it is used."""
 
     cap: int | None
     used: int | None
@@ -98,7 +98,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Posting:
-    """One write to a budget: a holder's entry before and after (none: there is none), and what changes in all."""
+    """One write to a budget: the holder's entry before and after (None for no entry), and the change of the totals."""
 
     key: BudgetKey
     name: str
@@ -113,10 +113,10 @@ class Posting:
 
 @dataclass(frozen=True)
 class BudgetState:
-    """What a budget's item says; amounts in nanodollars."""
+    """A budget as its item holds it; amounts in nanodollars."""
 
     cap: int | None = None
-    """The cap that somebody set here; without one the caller's own counts."""
+    """The cap that a person has set in the item; without one, the cap that the caller knows applies."""
     spent: int = 0
     held: int = 0
     cap_by: str | None = None
@@ -126,13 +126,13 @@ class BudgetState:
 
     @property
     def used(self) -> int:
-        """What is spent or held: never more than the cap, but for calls that cost more than their estimate."""
+        """What is spent or held. It exceeds the cap only by what calls cost beyond their estimate."""
         return self.spent + self.held
 
 
 @dataclass(frozen=True)
 class Posted:
-    """Whether a posting is in the item, now or since it was first sent, and the item then."""
+    """Whether a posting is in the item, by this request or an earlier one, and the budget after it."""
 
     done: bool
     state: BudgetState
@@ -147,12 +147,12 @@ class BudgetStore:
         self._clock = clock
 
     def get(self, key: BudgetKey, *, consistent: bool = True) -> BudgetState:
-        """Return the budget as last written; nothing is spent or held if there is none."""
+        """Return the budget as last written; one without an item has spent and held nothing."""
         found = self._client.get_item(TableName=self._table, Key=key.to_item(), ConsistentRead=consistent)
         return _state_of(found.get("Item", {}))
 
     def post(self, posting: Posting) -> Posted:
-        """Write a posting if the holder's entry is as it says and the limit allows it; sent again it counts once."""
+        """Write a posting if the holder's entry is unchanged and the limit allows it; sent twice, it counts once."""
         names = {"#entry": _ENTRY + posting.name}
         expires_at = _end_of(posting.key.day) if posting.key.day else posting.expires_at
         values: dict[str, Any] = {":held": posting.held, ":used": posting.used, ":expires_at": expires_at}
@@ -194,16 +194,17 @@ class BudgetStore:
     def raise_cap(
         self, key: BudgetKey, amount: int | None, *, by: str, why: str, expires_at: int | None = None
     ) -> BudgetState:
-        """Give a budget a cap of its own in nanodollars, or take that away; below what is spent it pauses at once.
+        """Set a budget's own cap in nanodollars, or remove it with None, and return the budget.
 
-        `expires_at` is the job's own; a day's budget knows when it may be forgotten.
+        A cap below what is spent pauses the budget's jobs at their next call. `expires_at` is that of the job; a
+        day's budget has its own.
         """
         if amount is not None:
             check(amount, "A cap")
         expires_at = _end_of(key.day) if key.day else expires_at
         values = {":by": by, ":why": why, ":at": self._clock.now(), ":expires_at": expires_at}
         change = "SET cap_by = :by, cap_why = :why, cap_at = :at"
-        if expires_at is not None:  # nobody may have spent anything yet, and nobody ever
+        if expires_at is not None:  # this write may be the item's first, and its last
             change += ", expires_at = if_not_exists(expires_at, :expires_at)"
         answer = self._client.update_item(
             TableName=self._table,
@@ -220,7 +221,7 @@ def _end_of(day: date) -> int:
 
 
 def digest_of(job: JobRef, shard: int) -> str:
-    """Return the name of a shard's entry in an item that many jobs share."""
+    """Return the name of a shard's entry in a budget that many jobs share."""
     return hashlib.blake2s(f"{job.tenant}/{job.job_id}/{shard}".encode(), digest_size=6).hexdigest()
 
 
@@ -230,7 +231,7 @@ def _within(limit: Limit, values: dict[str, Any]) -> list[str]:
         conditions = ["cap = :cap"]
         values[":cap"] = limit.cap
     if limit.used is not None:
-        # The first to draw finds no such attribute, which no comparison is true of.
+        # The first draw finds no `used` yet, and DynamoDB finds every comparison with a missing attribute false.
         conditions.append("(attribute_not_exists(used) OR used <= :most)" if limit.used >= 0 else "used <= :most")
         values[":most"] = limit.used
     return conditions

@@ -1,4 +1,4 @@
-"""The event bus: where the world hears of changes."""
+"""The event bus, to which Backhaul publishes changes of jobs and breakers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
 MAX_ENTRIES = 10
-"""EventBridge takes no more in one request."""
+"""The most entries that EventBridge takes in one request."""
 
 
 class EventBus:

@@ -1,4 +1,4 @@
-"""Frozen values to DynamoDB items and back."""
+"""Conversion of frozen values to DynamoDB items and back."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ _deserialize = TypeDeserializer().deserialize
 
 
 def to_item(values: dict[str, Any]) -> Item:
-    """Return an item of the values that are not None."""
+    """Return an item with the values that are not None."""
     return {name: _serialize(msgspec.to_builtins(value)) for name, value in values.items() if value is not None}
 
 
 def setting(values: Iterable[str]) -> str:
-    """Return the update expression that sets these attributes, with `naming` and `arguments` beside it."""
+    """Return the update expression that sets these attributes; `naming` and `arguments` give its names and values."""
     return "SET " + ", ".join(f"#{name} = :{name}" for name in values)
 
 
 def removing(names: Iterable[str]) -> str:
-    """Return the end of an update expression that removes these attributes; nothing if there are none."""
+    """Return the end of an update expression, which removes these attributes; empty if there are none."""
     listed = ", ".join(f"#{name}" for name in names)
     return f" REMOVE {listed}" if listed else ""
 
 
 def naming(values: Iterable[str]) -> dict[str, str]:
-    """Return the names that `setting` uses: any of them could be a reserved word."""
+    """Return the placeholders for names that `setting` uses, because any name could be a reserved word."""
     return {f"#{name}": name for name in values}
 
 
 def arguments(values: Mapping[str, Any]) -> Item:
-    """Return the values that `setting` uses."""
+    """Return the placeholders for values that `setting` uses."""
     return to_item({f":{name}": value for name, value in values.items()})
 
 
 def from_item(item: Item) -> dict[str, Any]:
-    """Return an item's plain values; every number we store is a whole one."""
+    """Return an item's values as plain Python; every number becomes an int, because only whole ones are stored."""
     return {name: _plain(_deserialize(value)) for name, value in item.items()}
 
 
 def convert(values: dict[str, Any], kind: type[T]) -> T:
-    """Return plain values as the frozen value that they were."""
+    """Return the frozen value of this kind with these plain values as its fields."""
     return msgspec.convert(values, kind)
 
 
 def read_item(item: Item, record: StoredRecord, kind: type[T], whose: str) -> T:
-    """Return the frozen value that an item holds, whichever version wrote it; raises `UnreadableRecord`."""
+    """Return the frozen value that an item of this or an earlier version holds; raises `UnreadableRecord`."""
     values = upgraded(record, from_item(item), whose)
     try:
         return msgspec.convert(values, kind)
@@ -66,7 +66,7 @@ def read_item(item: Item, record: StoredRecord, kind: type[T], whose: str) -> T:
 
 
 def upgraded_item(item: Item, record: StoredRecord, whose: str) -> Item:
-    """Return an item under today's names of its attributes, its values as DynamoDB has them."""
+    """Return an item of this or an earlier version with the attribute names of this one; its values stay encoded."""
     version = int(item[FIELD]["N"]) if FIELD in item else 1
     return upgraded(record, item, whose, version)
 

@@ -1,4 +1,4 @@
-"""CRC-32 of pieces, put together: the checksum of a whole object that nobody ever held in one place."""
+"""CRC-32 of an object from the CRC-32s of its parts, so that no process has to read the whole object."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterable
 
 _POLYNOMIAL = 0xEDB88320
 _ONE = 1 << 31
-"""The polynomial 1: its bits are in reverse, as those of every CRC-32."""
+"""The polynomial 1. CRC-32 stores a polynomial's bits in reverse order, so it is the highest bit."""
 
 
 def combined(first: int, second: int, length: int) -> int:
-    """Return the CRC-32 of two pieces, one after the other, from theirs; `length` is that of the second, in bytes."""
+    """Return the CRC-32 of two joined pieces from the CRC-32 of each; `length` is the second piece's, in bytes."""
     return _product(first, _power_of_x(8 * length)) ^ second
 
 
 def crc32_of(pieces: Iterable[bytes]) -> int:
-    """Return the CRC-32 of the pieces, one after the other."""
+    """Return the CRC-32 of the pieces joined in order."""
     crc = 0
     for piece in pieces:
         crc = zlib.crc32(piece, crc)
@@ -25,17 +25,17 @@ def crc32_of(pieces: Iterable[bytes]) -> int:
 
 
 def to_text(crc: int) -> str:
-    """Return a CRC-32 as S3 writes it: the base64 of four bytes, the highest first."""
+    """Return a CRC-32 as S3 writes it: its four bytes in big-endian order, in base64."""
     return base64.b64encode(crc.to_bytes(4)).decode()
 
 
 def from_text(text: str) -> int:
-    """Return the CRC-32 that S3 has written so."""
+    """Return the CRC-32 that a text of S3 stands for."""
     return int.from_bytes(base64.b64decode(text))
 
 
 def _power_of_x(exponent: int) -> int:
-    """Return x to this power, modulo the polynomial, by repeated squaring."""
+    """Return x to this power, modulo the CRC's polynomial, by repeated squaring."""
     power, square = _ONE, _ONE >> 1
     while exponent:
         if exponent & 1:
@@ -46,7 +46,7 @@ def _power_of_x(exponent: int) -> int:
 
 
 def _product(a: int, b: int) -> int:
-    """Return the product of two polynomials, modulo the polynomial."""
+    """Return the product of two polynomials, modulo the CRC's polynomial."""
     product = 0
     while a:
         if a & _ONE:

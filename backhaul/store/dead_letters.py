@@ -1,4 +1,4 @@
-"""The queue of failed chunks, as those see it who write to it."""
+"""The queue of failed chunks, for the code that sends to it; operators read it through `queues.py`."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ class DeadLetterQueue:
         self._queue_url = queue_url
 
     def send(self, dead_letter: ChunkDeadLetter) -> str:
-        """Send a dead letter and return its message ID; sent twice, it has the same dead letter ID both times."""
+        """Send a dead letter and return its message ID; a repeat has another message ID and the same dead letter ID."""
         return self._client.send_message(QueueUrl=self._queue_url, MessageBody=dead_letter.to_json())["MessageId"]

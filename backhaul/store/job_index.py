@@ -1,4 +1,4 @@
-"""Finding jobs: a tenant's by time, those that are due, and those that wait."""
+"""Lists of jobs from the table's indexes: a tenant's jobs by time, the jobs that are due, and the queue."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import QueryOutputTypeDef
 
 BY_TENANT = "by-tenant"
-"""Index of a tenant's jobs; job IDs sort by time."""
+"""Index of each tenant's jobs by job ID, which sorts by time."""
 DUE = "due"
-"""Sparse index of the jobs that are not terminal, by state and by when the sweep must look at them."""
+"""Sparse index of the jobs that have not ended, by state and by the time at which the sweep must look at them."""
 
 QUEUED = "queued"
-"""Sparse index of the jobs that wait for a slot, in the order in which they may start."""
+"""Sparse index of the jobs that wait for a slot, by part of the queue (`READY`, `HELD_BACK`) and by turn."""
 QUEUED_BY_TENANT = "queued-by-tenant"
-"""Sparse index of the same jobs, by tenant."""
+"""Sparse index of the same jobs, by tenant and by turn."""
 
 READY = "queued"
-"""What a job's `queue` says if it is its tenant's first and the tenant may start one: every start looks at these."""
+"""Value of `queue` for the first waiting job of a tenant that may start one. Every start of jobs looks at these."""
 HELD_BACK = "held-back"
-"""What it says of the others: they wait for a slot of their own tenant, and only that tenant's slots are for them."""
+"""Value of `queue` for all other jobs. They start only when their own tenant has a slot free."""
 
 Problems = dict[JobRef, Exception]
-"""What is wrong with single jobs of many, so that the others are seen to."""
+"""Exceptions by the job that they are about, so that one faulty job does not keep a caller from the others."""
 
 _QUEUED_FIRST = 25
 
 MAX_LOOKED_AT = 1000
-"""Jobs that one page looks through for those in the state it wants."""
+"""Jobs that are read for one page; those in other states are passed over."""
 
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """A job that waits, its turn, and whether it is among those that every start looks at."""
+    """A waiting job, its turn, and whether it is in the part of the queue that every start of jobs looks at."""
 
     job: JobRef
     turn: str
@@ -54,14 +54,14 @@ class QueueEntry:
 
 @dataclass(frozen=True)
 class Page:
-    """Some of a tenant's jobs, newest first, and where the next page begins, if there may be one."""
+    """Some of a tenant's jobs, newest first, and the job ID after which the next page begins, if there may be one."""
 
     jobs: tuple[Job, ...]
     next_job_id: str | None
 
 
 class JobIndex:
-    """The job records of one deployment, as its indexes show them: a moment late."""
+    """The job records of one deployment as its indexes show them, which may be a moment late."""
 
     def __init__(self, client: DynamoDBClient, table: str, clock: Clock) -> None:
         self._client = client
@@ -84,9 +84,10 @@ class JobIndex:
         return Page(tuple(found), None)
 
     def due(self, state: JobState, limit: int, problems: Problems | None = None) -> tuple[Job, ...]:
-        """Return the jobs in this state that the sweep must look at by now, longest overdue first.
+        """Return up to `limit` jobs in this state that the sweep must look at by now, longest overdue first.
 
-        A job that this version cannot read keeps no other from it if there are `problems` to put its exception into.
+        A job that this version cannot read is skipped, and its exception goes into `problems`; without `problems`,
+        `UnreadableRecord` is raised.
         """
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
@@ -98,19 +99,20 @@ class JobIndex:
         return tuple(islice(_jobs_in(pages, problems), limit))
 
     def queued(self) -> Iterator[QueueEntry]:
-        """Yield every job that waits to be started, in the order in which they may start.
+        """Yield every waiting job in the order of turns.
 
-        What was queued a moment ago may still be missing, and what was started may still be there.
+        The index is a moment late: a job that was just queued may be missing, and one that was just started may
+        still be listed.
         """
         parts = (self._part(queue) for queue in (READY, HELD_BACK))
         return merge(*parts, key=lambda entry: entry.turn)
 
     def ready(self, limit: int) -> tuple[QueueEntry, ...]:
-        """Return the first jobs of tenants that may start one; like `queued`, a moment late."""
+        """Return up to `limit` of the `READY` jobs in the order of turns; like `queued`, a moment late."""
         return self._entries(self._part_page(READY, Limit=limit))
 
     def queued_of(self, tenant: str, limit: int, after: str = "") -> tuple[QueueEntry, ...]:
-        """Return a tenant's first waiting jobs after this turn; like `queued`, a moment late."""
+        """Return a tenant's first waiting jobs after the turn `after`; like `queued`, a moment late."""
         page = self._client.query(
             TableName=self._table,
             IndexName=QUEUED_BY_TENANT,
@@ -121,7 +123,7 @@ class JobIndex:
         return self._entries(page)
 
     def _part(self, queue: str) -> Iterator[QueueEntry]:
-        # A caller that is served by the first few reads no more than those.
+        # The first page is small, because most callers stop after the first few entries.
         page = self._part_page(queue, Limit=_QUEUED_FIRST)
         while True:
             yield from self._entries(page)
@@ -147,7 +149,7 @@ class JobIndex:
         )
 
     def open(self, state: JobState, problems: Problems | None = None) -> Iterator[Job]:
-        """Yield every job in this state, which is not a terminal one, due or not; `problems` as in `due`."""
+        """Yield every job in this state, due or not. The state must not be terminal; `problems` as in `due`."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
             IndexName=DUE,

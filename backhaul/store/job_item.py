@@ -1,4 +1,4 @@
-"""Jobs to DynamoDB items and back."""
+"""Conversion of jobs to DynamoDB items and back."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ def item_of(job: Job) -> Item:
 
 
 def job_of(item: Item) -> Job:
-    """Return the job that a DynamoDB item, or an image of it in the stream, holds; raises `UnreadableRecord`."""
+    """Return the job that an item of the table, or an image of the stream, holds; raises `UnreadableRecord`."""
     values = from_item(item)
     whose = f"job {values.get('job_id')} of tenant {values.get('tenant')}"
     values = upgraded(StoredRecord.JOB, values, whose)
     try:
         values["ref"] = {"tenant": values["tenant"], "job_id": values["job_id"]}
         values["options"] = msgspec.json.decode(values["options"])
-        # What an older version did not write has its default; None is how a field without one is absent.
+        # A field that an older version did not write takes its default. A field without a default that is absent is
+        # None, because items hold no None.
         return convert({name: values.get(name) for name in _FIELDS if name in values or name in _REQUIRED}, Job)
     except (msgspec.MsgspecError, LookupError, TypeError, InvalidRequest) as problem:
         raise unreadable(whose, f"{type(problem).__name__}: {problem}") from problem

@@ -37,7 +37,7 @@ class JobStore(JobIndex):
     """The job records of one deployment."""
 
     def create(self, job: Job) -> Job:
-        """Store a new job and return it, or return the job that is stored under its ID already."""
+        """Store a new job and return it; if its ID is taken, return the job that is stored under it."""
         try:
             self._client.put_item(
                 TableName=self._table,
@@ -61,21 +61,21 @@ class JobStore(JobIndex):
         return job_of(found["Item"])
 
     def move(self, job: Job, to: JobState, *, due_at: datetime | None = None, **changes: Any) -> Job:
-        """Move the job if the table of moves allows it, and return it as it now stands.
+        """Move the job to a state if the table of moves allows it, and return the job as it now stands.
 
-        The caller looks at the returned state: when another writer was first, or the job has begun another
-        run since it was read, nothing is written. Raises `JobNotFound`.
+        The caller must check the returned state. Nothing is written when another writer was first, or when the job
+        has begun another run since the caller read it. Raises `JobNotFound`.
         """
-        # Who has read an open job decides about that run only; to reopen one that had ended is a redrive.
+        # A caller that read an open job decides about that run only. Only a redrive opens a job that has ended.
         sources = {state for state in to.predecessors if state.is_terminal == job.state.is_terminal}
         return self._move(job, to, sources, due_at=due_at, **changes)
 
     def move_from(self, job: Job, to: JobState, **changes: Any) -> Job:
-        """Move the job only if it is still in the state in which it was read; return it as it now stands."""
+        """Move the job only if it is still in the state that the caller read; return it as it now stands."""
         return self._move(job, to, {job.state} & to.predecessors, **changes)
 
     def end(self, job: Job, to: JobState, **changes: Any) -> Job:
-        """Move the job like `move`, but not if it was asked to stop, or why has changed, after it was read."""
+        """Move the job like `move`, but not if the request to stop it has changed since the caller read the job."""
         also, kind = _UNSTOPPED, {}
         if job.stop:
             also, kind = "#stop.#kind = :kind", {"kind": job.stop.kind}
@@ -83,7 +83,7 @@ class JobStore(JobIndex):
         return self._move(job, to, sources, also=also, given=kind, **changes)
 
     def reopen(self, job: Job, **changes: Any) -> Job | None:
-        """Queue a job that has ended for another run, and return it as it now stands; None if another was quicker."""
+        """Queue a job that has ended for another run, and return it; None if another writer reopened it first."""
         gone = ("ended_at", "started_at", "output", "receipt", "cause", "stop", "deadline_at")
         sources = {job.state} & JobState.QUEUED.predecessors
         order = secrets.token_hex(8)
@@ -93,7 +93,8 @@ class JobStore(JobIndex):
     def request_stop(self, job: Job, stop: Stop) -> Job:
         """Ask the job's run to stop, unless it has ended or was asked before; return the job as it now stands.
 
-        Only a cancellation is heard by a run that stops because its money is spent: paused, it would go on one day.
+        A cancellation replaces a stop for a spent budget: that one would only pause the job, and a paused job can go
+        on later.
         """
         unstopped, kind = _UNSTOPPED, {}
         if stop.kind is StopKind.CANCEL:
@@ -107,7 +108,7 @@ class JobStore(JobIndex):
         )
 
     def note(self, job: Job, **changes: Any) -> Job:
-        """Change fields of the job unless it has moved on meanwhile; return it as it now stands."""
+        """Change fields of the job, unless its state has changed meanwhile; return it as it now stands."""
         return self._update(
             job.ref,
             changes,
@@ -117,9 +118,9 @@ class JobStore(JobIndex):
         )
 
     def move_in_queue(self, entry: QueueEntry, *, ready: bool) -> None:
-        """Put a waiting job among those that every start looks at, or take it from there; its turn stays."""
+        """Move a waiting job to the `READY` part of the queue, or to the `HELD_BACK` part; it keeps its turn."""
         values = {"queue": READY if ready else HELD_BACK}
-        with suppress(self._client.exceptions.ConditionalCheckFailedException):  # it waits no more
+        with suppress(self._client.exceptions.ConditionalCheckFailedException):  # the job no longer waits
             self._client.update_item(
                 TableName=self._table,
                 Key=_key(entry.job),
@@ -130,7 +131,7 @@ class JobStore(JobIndex):
             )
 
     def is_indexed(self, ref: JobRef) -> bool:
-        """Whether the job is in the indexes that its state asks for and in no other; raises `JobNotFound`."""
+        """Return whether the job is in exactly the indexes that belong to its state; raises `JobNotFound`."""
         found = self._client.get_item(TableName=self._table, Key=_key(ref), ConsistentRead=True)
         if "Item" not in found:
             raise JobNotFound(ref.job_id)
@@ -142,7 +143,7 @@ class JobStore(JobIndex):
         return listed and (job.state is JobState.QUEUED or not waits)
 
     def index_anew(self, job: Job, due_at: datetime) -> Job:
-        """Put the job into the indexes that its state asks for, unless it has moved on; return it as it now stands."""
+        """Put the job into its state's indexes, unless the state has changed; return the job as it now stands."""
         ended = job.state.is_terminal
         return self._update(
             job.ref,
@@ -155,7 +156,7 @@ class JobStore(JobIndex):
         )
 
     def keep_run(self, job: Job) -> None:
-        """Keep what came of the job's run, which has ended, under a name of its own; doing it again changes nothing."""
+        """Store the end of the job's last run as an item of its own, before a redrive; a repeat changes nothing."""
         values = {name: getattr(job, name) for name in (*(each.name for each in fields(_EndedRun)), "expires_at")}
         self._client.put_item(
             TableName=self._table,

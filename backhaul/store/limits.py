@@ -1,4 +1,4 @@
-"""Limits of providers in the flow table, one item each: an update is one conditional write and reads nothing first."""
+"""Limits of providers, one item of the flow table each. An update is one conditional write, without a read before."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class LimitStore:
         self._table = table
 
     def get(self, provider: str) -> LimitState | None:
-        """Return a provider's limit as last written, for those who look; reserving reads nothing."""
+        """Return a provider's limit as last written, or None. Only commands that show limits read them."""
         found = self._client.get_item(TableName=self._table, Key=_key(provider), ConsistentRead=True)
         return _state_of(found.get("Item", {}))
 
     def update(self, provider: str, update: Update) -> UpdateResult:
-        """Apply the update if its conditions hold; the answer has the item as it was before, and the store's time."""
+        """Apply the update if its conditions hold; the result has the item from before and DynamoDB's time."""
         values: dict[str, int] = {}
         sets = [
             f"#{name} = " + (f"#{each.base} + " if each.base else "") + _value(each.value, values)

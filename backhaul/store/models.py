@@ -1,4 +1,4 @@
-"""Models of Amazon Bedrock: the calls, with its failures as those of our own tree."""
+"""Calls of models of Amazon Bedrock; failures of AWS become errors of `backhaul.providers.errors`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrie
 
 
 class ModelStore:
-    """Calls the models of one region, each call once; `client` is boto3's of `bedrock-runtime`."""
+    """Calls the models of one region; a call is never repeated. `client` is boto3's client of `bedrock-runtime`."""
 
     def __init__(self, client: Any, clock: Clock) -> None:
         self._client = client
@@ -40,13 +40,13 @@ class ModelStore:
         return answer
 
     def invoke(self, provider: str, model: str, body: bytes) -> tuple[bytes, Mapping[str, str]]:
-        """Return the answer of InvokeModel and its headers, their names in lower case."""
+        """Return the answer of InvokeModel and its headers with names in lower case; raises like `converse`."""
 
         def ask() -> tuple[bytes, Mapping[str, str]]:
             answer = self._client.invoke_model(
                 modelId=model, body=body, contentType="application/json", accept="application/json"
             )
-            # The body is read here, because the connection may break in its midst.
+            # The body is read inside this block, because the connection may break while it is read.
             return answer["body"].read(), answer["ResponseMetadata"]["HTTPHeaders"]
 
         return self._told(provider, ask)
@@ -55,7 +55,7 @@ class ModelStore:
         try:
             return ask()
         except (ClientError, BotoCoreError) as error:
-            # Without a cause: botocore quotes the request where it finds it wrong.
+            # No cause is kept: botocore's message quotes parts of a request that it finds invalid.
             raise self._failure(provider, error) from None
 
     def _failure(self, provider: str, error: ClientError | BotoCoreError) -> WorkError:

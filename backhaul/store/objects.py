@@ -28,13 +28,14 @@ CONTENT_TYPE = "application/octet-stream"
 _SKIP_BYTES = 1024**2
 _NOT_THE_ONE = frozenset({"NoSuchKey", "PreconditionFailed"})
 CHECKSUM: Literal["CRC32"] = "CRC32"
-"""The algorithm of the checksum of what we write. S3 puts those of parts together to that of the whole, which SHA-256
-does not allow, and whoever downloads a file can compute it with any language's library."""
+"""The checksum algorithm of all objects that Backhaul writes. S3 can combine the CRC-32s of parts into that of the
+whole object, which SHA-256 does not allow; and every language has a library with which a caller can check a download.
+"""
 
 
 @dataclass(frozen=True)
 class PresignedUpload:
-    """A form that uploads exactly one file, to exactly one key, for a while."""
+    """A form with which a caller uploads exactly one file to exactly one key, until it expires."""
 
     url: str
     fields: dict[str, str]
@@ -42,7 +43,7 @@ class PresignedUpload:
 
 @dataclass(frozen=True)
 class Orphan:
-    """A multipart upload that nobody will complete."""
+    """A multipart upload that no worker will complete."""
 
     key: str
     upload_id: str
@@ -50,7 +51,7 @@ class Orphan:
 
 
 class S3Source:
-    """A pinned input: every read names its version, so an overwrite changes nothing."""
+    """A pinned input: every read names the object's version, so that an overwrite changes nothing."""
 
     def __init__(self, objects: ObjectStore, ref: ObjectRef) -> None:
         self._objects = objects
@@ -74,7 +75,7 @@ class ObjectStore:
         self.bucket = bucket
 
     def presign_upload(self, job: Job, *, seconds: int) -> PresignedUpload:
-        """Return a form that takes the job's file: its key, its size and, if declared, its checksum."""
+        """Return a form that takes only the job's file: it fixes the key, the size and the SHA-256, if declared."""
         fields = {"Content-Type": "application/octet-stream"}
         if job.declared_sha256 is not None:
             fields["x-amz-checksum-algorithm"] = "SHA256"
@@ -105,7 +106,10 @@ class ObjectStore:
         )
 
     def sha256_of(self, ref: ObjectRef) -> str:
-        """Return an object's SHA-256 in hexadecimal: what S3 verified at upload, or else what reading it gives."""
+        """Return an object's SHA-256 in hexadecimal: the one that S3 verified at upload, or else one of its bytes.
+
+        Without a stored SHA-256 the whole object is read.
+        """
         head = self.client.head_object(
             Bucket=self.bucket, Key=ref.key, VersionId=ref.version_id, ChecksumMode="ENABLED"
         )
@@ -115,29 +119,29 @@ class ObjectStore:
             return hashlib.file_digest(cast(io.RawIOBase, body), "sha256").hexdigest()
 
     def find(self, key: str) -> ObjectRef | None:
-        """Return the present version of an object, or None if there is none."""
+        """Return the current version of an object, or None if there is none."""
         try:
             head = self.client.head_object(Bucket=self.bucket, Key=key)
         except ClientError as error:
-            # S3 does not tell who may not list a bucket whether a key is absent, so 403 means the same.
+            # S3 answers 403 instead of 404 for an absent key if the role may not list the bucket.
             if error.response["ResponseMetadata"]["HTTPStatusCode"] in (403, 404):
                 return None
             raise
         return ObjectRef(key, head["VersionId"], head["ContentLength"])
 
     def exists(self, ref: ObjectRef) -> bool:
-        """Return whether the version is there; who asks must be allowed to list the bucket, or S3 refuses to say."""
+        """Return whether the version exists; the role must be allowed to list the bucket, or S3 answers 403."""
         try:
             self.client.head_object(Bucket=self.bucket, Key=ref.key, VersionId=ref.version_id)
         except ClientError as error:
-            # 400 and 405: the version ID is none of S3's, or is that of a delete marker.
+            # 400: S3 never gave out such a version ID. 405: the version is a delete marker.
             if error.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 404, 405):
                 return False
             raise
         return True
 
     def is_readable(self, ref: ObjectRef) -> bool:
-        """Return whether the version is there and may be read; like `find` for who may not list the bucket."""
+        """Return whether the version exists and may be read; the role need not be allowed to list the bucket."""
         try:
             return self.exists(ref)
         except ClientError as error:
@@ -146,32 +150,33 @@ class ObjectStore:
             raise
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Return the objects whose keys begin so, each with its size in bytes."""
+        """Return the keys that begin with the prefix, each with its object's size in bytes."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         return {each["Key"]: each["Size"] for page in pages for each in page.get("Contents", [])}
 
     def put(self, key: str, body: bytes, *, content_type: str = CONTENT_TYPE) -> ObjectRef:
-        """Store an object whole."""
+        """Store an object in one request."""
         answer = self.client.put_object(
             Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, ChecksumAlgorithm=CHECKSUM
         )
         return ObjectRef(key, answer["VersionId"], len(body))
 
     def put_result(self, key: str, body: bytes) -> str:
-        """Store a result whole; return its entity tag, by which whoever reads or copies it knows it again."""
+        """Store a result in one request; return its entity tag, which later reads and copies of it must name."""
         return self.client.put_object(
             Bucket=self.bucket, Key=key, Body=body, ContentType=CONTENT_TYPE, ChecksumAlgorithm=CHECKSUM
         )["ETag"]
 
     def open(self, ref: ObjectRef, start: int, end: int) -> BinaryIO:
-        """Stream the bytes [start, end) of a version; a connection that breaks is taken up where it broke."""
+        """Stream the bytes [start, end) of a version; after a broken connection it goes on at the same byte."""
         get = partial(self.client.get_object, Bucket=self.bucket, Key=ref.key, VersionId=ref.version_id)
         return _stream(get, start, end)
 
     def read(self, key: str, start: int, length: int, etag: str = "") -> bytes:
-        """Return part of an object that is written once only: a result. All of it, or `StoreUnavailable`.
+        """Return `length` bytes of a result, which is an object that is written only once.
 
-        Raises `DamagedResult` if the object is not there, or has not this entity tag.
+        Raises `StoreUnavailable` if S3 does not give all of them, and `DamagedResult` if the object is not there or
+        has another entity tag.
         """
         get = partial(self.client.get_object, Bucket=self.bucket, Key=key)
         get = partial(get, IfMatch=etag) if etag else get
@@ -179,27 +184,27 @@ class ObjectStore:
             return io.BufferedReader(cast(io.RawIOBase, body)).read(length)
 
     def lines(self, ref: ObjectRef) -> Iterator[bytes]:
-        """Yield the lines of a version, without their endings; all of them, or `StoreUnavailable`."""
+        """Yield all lines of a version without their line feeds; raises `StoreUnavailable` if S3 breaks off."""
         with self.open(ref, 0, ref.size) as body:
             for line in io.BufferedReader(cast(io.RawIOBase, body)):
                 yield line.rstrip(b"\n")
 
     def orphans(self, before: datetime) -> Iterator[Orphan]:
-        """Yield the multipart uploads of outputs that were begun before then and never completed."""
+        """Yield the multipart uploads of outputs that were begun before this time and never completed."""
         pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket)
         for each in (each for page in pages for each in page.get("Uploads", [])):
             if each["Initiated"] < before and keys.is_output(each["Key"]):
                 yield Orphan(each["Key"], each["UploadId"], each["Initiated"])
 
     def abort(self, orphan: Orphan) -> None:
-        """Remove what was uploaded of it; one that is gone stays gone."""
+        """Remove the parts of a multipart upload; one that no longer exists is no error."""
         with suppress(self.client.exceptions.NoSuchUpload):
             self.client.abort_multipart_upload(Bucket=self.bucket, Key=orphan.key, UploadId=orphan.upload_id)
 
 
 @contextmanager
 def knowing(key: str) -> Iterator[None]:
-    """Raise `DamagedResult` where S3 says that the object is not there, or is another than the one that was meant."""
+    """Raise `DamagedResult` if S3 says in this block that the object is missing or has another entity tag."""
     try:
         yield
     except (ClientError, StoreRefused) as error:
@@ -217,10 +222,10 @@ def _stream(get: Callable[..., GetObjectOutputTypeDef], start: int, end: int) ->
 
 
 def _from(position: int, answer: GetObjectOutputTypeDef) -> BinaryIO:
-    """Return the answer's body from the byte that was asked for.
+    """Return the answer's body from the requested byte on.
 
-    HTTP lets a server ignore a range and send everything (RFC 9110, section 14.2), so the answer's own
-    word on where it begins is what counts.
+    A server may ignore a range and send everything (RFC 9110, section 14.2). So the answer's `Content-Range`
+    decides how many bytes are skipped.
     """
     body = cast(BinaryIO, answer["Body"])
     said: str | None = answer.get("ContentRange")

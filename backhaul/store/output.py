@@ -1,4 +1,4 @@
-"""Writing an output of any size with bounded memory, copying inside S3 what is large enough."""
+"""Writing an output of any size with bounded memory; large results are copied inside S3."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 MIB = 1024**2
 MIN_PART = 5 * MIB
-"""S3 takes no smaller part, but for the last."""
+"""Bytes of the smallest part that S3 takes; only the last part may be smaller."""
 PART_WRITTEN = 8 * MIB
-"""Bytes gathered before they are written as a part."""
+"""Bytes of a part that is uploaded from the buffer."""
 MAX_PART_COPIED = 5 * 1024 * MIB
 COPY_GAIN = 8 * MIB
-"""Below this a copy saves too little to be worth a part of its own."""
+"""Bytes of the smallest copy that is worth a part of its own; a smaller result is read and written."""
 
 
 class OutputWriter:
-    """An object written piece by piece; nothing is visible before it is complete.
+    """An object that is written piece by piece, and that readers see only when it is complete.
 
-    Use it as a context manager: leaving by an error removes what was uploaded. `close` returns the object. Its checksum
-    is that of all its bytes, however many parts it has: S3 checks each part that we send, and says that of each part
-    that it copies.
+    Use it as a context manager: an error in the block removes the uploaded parts. `close` returns the object. Its
+    checksum covers all its bytes, whatever its parts: S3 checks the CRC-32 of each part that is sent, and returns the
+    CRC-32 of each part that it copies.
     """
 
     def __init__(self, objects: ObjectStore, key: str, content_type: str) -> None:
@@ -45,7 +45,7 @@ class OutputWriter:
         self._buffer = bytearray()
         self._size = 0
         self._crc = 0
-        """Of the parts."""
+        """The CRC-32 of the parts so far, without the buffer."""
 
     @property
     def crc32(self) -> str:
@@ -62,7 +62,7 @@ class OutputWriter:
             self.discard()
 
     def discard(self) -> None:
-        """Remove what was uploaded so far; the object never comes to be."""
+        """Remove the parts that were uploaded; no object is created."""
         if self._upload_id is not None:
             self._s3.abort_multipart_upload(Bucket=self._objects.bucket, Key=self._key, UploadId=self._upload_id)
 
@@ -75,9 +75,9 @@ class OutputWriter:
             del self._buffer[:PART_WRITTEN]
 
     def append(self, key: str, start: int, length: int, etag: str = "") -> None:
-        """Append part of another object, inside S3 where its size allows it.
+        """Append `length` bytes of another object; S3 copies them itself if there are enough for a part.
 
-        Raises `DamagedResult` if the object is not there, or has not this entity tag.
+        Raises `DamagedResult` if the object is not there or has another entity tag.
         """
         missing = MIN_PART - len(self._buffer) if self._buffer else 0
         head = max(missing, 0)
@@ -89,7 +89,7 @@ class OutputWriter:
         self._copy(key, start + head, length - head, etag)
 
     def close(self) -> ObjectRef:
-        """Complete the object and return it; raises `StoreUnavailable` if S3 says that it holds other bytes."""
+        """Complete the object and return it; raises `StoreUnavailable` if S3 reports another checksum."""
         if self._upload_id is None:
             return self._objects.put(self._key, bytes(self._buffer), content_type=self._content_type)
         self._flush()
@@ -100,8 +100,8 @@ class OutputWriter:
             MultipartUpload={"Parts": self._parts},
             ChecksumType="FULL_OBJECT",
         )
-        self._upload_id = None  # nothing is left to be removed
-        # The local cloud says a checksum of checksums, whatever it was asked for.
+        self._upload_id = None  # `discard` has nothing to remove any more
+        # The local cloud always returns a checksum of the parts' checksums, which cannot be compared.
         if answer.get("ChecksumType") == "FULL_OBJECT" and answer.get("ChecksumCRC32", self.crc32) != self.crc32:
             raise StoreUnavailable(f"S3 has put together {self._key} wrongly: its checksum is not that of its parts.")
         return ObjectRef(self._key, answer["VersionId"], self._size)
@@ -134,7 +134,7 @@ class OutputWriter:
             if "ChecksumCRC32" in copied:
                 part["ChecksumCRC32"] = copied["ChecksumCRC32"]
                 crc = from_text(copied["ChecksumCRC32"])
-            else:  # S3 says it; emulators do not
+            else:  # S3 always returns it; emulators do not
                 crc = crc32_of(self._pieces(key, start, size, etag))
             self._parts.append(part)
             self._crc = combined(self._crc, crc, size)

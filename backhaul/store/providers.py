@@ -23,12 +23,12 @@ KEPT_SECONDS = 30.0
 SORT_KEY = "PROVIDER"
 PREFIX = "PROVIDER#"
 Problems = list[InvalidProvider]
-"""What is said of providers that cannot be read. A name, because in the class below `list` is a method."""
+"""Errors about stored providers that cannot be read. It has a name, because `list` is a method in the class below."""
 
 
 @dataclass(frozen=True)
 class StoredProvider:
-    """A provider as an operator sees it; `version` is what a change of it must name."""
+    """A provider as an operator sees it; a change must name the `version` that it replaces."""
 
     provider: Provider
     version: str
@@ -37,7 +37,7 @@ class StoredProvider:
 
 
 class ProviderStore:
-    """The providers by name. Any number of threads may use it."""
+    """The providers by name; any number of threads may use the store."""
 
     def __init__(self, client: DynamoDBClient, table: str, clock: Clock) -> None:
         self._client = client
@@ -47,7 +47,7 @@ class ProviderStore:
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Provider:
-        """Return the provider, as it was 30 seconds ago at most; raises `UnknownProvider`."""
+        """Return the provider from a cache of 30 seconds; raises `UnknownProvider`."""
         with self._lock:
             kept = self._kept.get(name)
             if kept and self._clock.monotonic() - kept[1] < KEPT_SECONDS:
@@ -61,24 +61,25 @@ class ProviderStore:
         return _stored(self._read(name))
 
     def raw(self, name: str) -> tuple[str, str]:
-        """Return what is stored of a provider and its version, also if another version of Backhaul has stored it.
+        """Return a provider's stored JSON and its version, without parsing it; raises `UnknownProvider`.
 
-        Raises `UnknownProvider`.
+        It also works for a provider that another version of Backhaul has stored.
         """
         values = from_item(self._read(name))
         return values["provider"], values["version"]
 
     def list(self, unreadable: Problems | None = None) -> list[StoredProvider]:
-        """Return all providers by name. It reads the whole table: for operators.
+        """Return all providers, sorted by name. It reads the whole table, so only operators use it.
 
-        What is said of one that another version of Backhaul has stored goes into `unreadable`, or is raised without it.
+        The error about a provider that another version of Backhaul has stored goes into `unreadable`; without
+        `unreadable`, it is raised.
         """
         return sorted(self._all(unreadable), key=lambda each: each.provider.name)
 
     def put(self, provider: Provider, *, version: str | None, by: str) -> str:
-        """Store a provider that is new (`version` is None) or that is still of this version; returns its next version.
+        """Store a provider that is new (`version` is None) or still has this version; returns its next version.
 
-        Raises `ProviderConflict` if somebody else was faster.
+        Raises `ProviderConflict` if another operator has added, changed or removed it.
         """
         following = secrets.token_hex(8)
         values = {
@@ -95,16 +96,16 @@ class ProviderStore:
                 **_condition(version),
             )
         except self._client.exceptions.ConditionalCheckFailedException as refused:
-            # The client repeats a write whose answer was lost, and then finds its own.
+            # boto3 repeats a write whose answer was lost. The condition then fails, because the first write is there.
             if from_item(refused.response.get("Item", {})).get("version") != following:  # type: ignore[arg-type]
                 raise _conflict(provider.name, version) from None
         self._forget(provider.name)
         return following
 
     def delete(self, name: str, *, version: str) -> None:
-        """Remove a provider that is still of this version; raises `ProviderConflict` if it has another.
+        """Remove a provider that still has this version; raises `ProviderConflict` if it has another.
 
-        One that is gone already is no conflict: the client repeats a call whose answer was lost.
+        A provider that is already gone is no conflict: boto3 repeats a call whose answer was lost.
         """
         try:
             self._client.delete_item(

@@ -1,4 +1,4 @@
-"""Queues as an operator handles them: receive to look, hide while acting, delete when done."""
+"""Queues for operators' commands, which receive messages, hide them while they work, and delete them at the end."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 MAX_MESSAGES = 10
-"""SQS takes, and gives, no more in one request."""
+"""The most messages that SQS takes or returns in one request."""
 WAIT_SECONDS = 1
-"""How long an empty queue may think about it: a request that does not wait asks only some of SQS's servers."""
+"""How long a receive waits for a message. A request that does not wait asks only some of SQS's servers."""
 
 _DENIED = ("AccessDenied", "AccessDeniedException")
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message as it was last received; only the newest receipt of a message counts."""
+    """One message as it was last received. SQS accepts only the newest receipt of a message."""
 
     message_id: str
     receipt: str = field(repr=False)
     body: str = field(repr=False)
     sent_at: datetime
     receives: int
-    """How often it was received, looking at it included."""
+    """How often it was received, by this command too."""
 
 
 class MessageQueue:
@@ -40,7 +40,7 @@ class MessageQueue:
         self._url = url
 
     def receive(self, hide_seconds: int) -> tuple[Message, ...]:
-        """Return up to ten messages and hide them for so long; none says little of what the queue holds."""
+        """Return up to ten messages and hide them for so many seconds; none does not mean that the queue is empty."""
         answer = self._client.receive_message(
             QueueUrl=self._url,
             MaxNumberOfMessages=MAX_MESSAGES,
@@ -51,17 +51,17 @@ class MessageQueue:
         return tuple(map(_message, answer.get("Messages", [])))
 
     def send(self, body: str) -> None:
-        """Put a message into the queue."""
+        """Send a message to the queue."""
         self._client.send_message(QueueUrl=self._url, MessageBody=body)
 
     def hide(self, messages: Iterable[Message], seconds: int) -> frozenset[str]:
-        """Hide messages for so long from now on; returns the IDs of those that this receipt holds no more."""
+        """Hide messages for so many seconds from now; returns the IDs of those whose receipts are no longer valid."""
         sqs = self._client
         calls = sqs.change_message_visibility_batch, sqs.change_message_visibility
         return self._each(*calls, messages, VisibilityTimeout=seconds)
 
     def release(self, messages: Iterable[Message]) -> None:
-        """Let others see messages again at once; where AWS does not answer, they come back by themselves."""
+        """Make messages visible again at once; if AWS fails, they become visible when their time is up."""
         try:
             self.hide(messages, 0)
         except (BotoCoreError, ClientError):
@@ -82,7 +82,7 @@ class MessageQueue:
             except ClientError as error:
                 if error.response["Error"]["Code"] not in _DENIED:
                     raise
-                # AWS takes the right to the single call for the right to the batch; not everything like AWS does.
+                # On AWS the permission for the single call covers the batch; some emulators refuse the batch.
                 refused |= {each.message_id for each in page if not self._one(single, each, values)}
             else:
                 refused |= {page[int(failed["Id"])].message_id for failed in answer.get("Failed", [])}

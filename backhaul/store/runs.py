@@ -1,4 +1,4 @@
-"""Runs: executions of the state machine, one for each run that a job orders."""
+"""Runs: one execution of the state machine for each run of a job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_CAUSE = 1000
 
 @dataclass(frozen=True)
 class RunStatus:
-    """What Step Functions says of a run; a run that never began has the status `ABSENT`."""
+    """A run's status in Step Functions; a run that never began has the status `ABSENT`."""
 
     status: str
     error: str = ""
@@ -28,7 +28,7 @@ class RunStatus:
 
     @property
     def is_live(self) -> bool:
-        """Whether the run is still at work."""
+        """Whether the run has not ended."""
         return self.status in ("RUNNING", "PENDING_REDRIVE")
 
 
@@ -40,9 +40,9 @@ class RunStore:
         self._arn = state_machine_arn
 
     def start(self, job: Job, *, salvage: bool = False) -> None:
-        """Start the job's current run; starting it again changes nothing.
+        """Start the job's current run; a repeat changes nothing.
 
-        With `salvage` it only merges what a run that is gone has committed.
+        With `salvage`, start the execution that only merges what the lost run has committed.
         """
         order = {
             "tenant": job.ref.tenant,
@@ -60,7 +60,7 @@ class RunStore:
             return
 
     def stop(self, job: Job, cause: Cause) -> None:
-        """End the job's current run at once; one that has ended stays as it is."""
+        """Abort the job's current run; one that has ended stays as it is."""
         try:
             self._client.stop_execution(
                 executionArn=self._execution(job), error=cause.code, cause=cause.message[:_MAX_CAUSE]
@@ -69,7 +69,7 @@ class RunStore:
             return
 
     def status(self, job: Job, *, salvage: bool = False) -> RunStatus:
-        """Return what became of the job's current run, or of the one that salvages it."""
+        """Return the status of the job's current run, or with `salvage` of the execution that salvages it."""
         try:
             found = self._client.describe_execution(executionArn=self._execution(job, salvage=salvage))
         except self._client.exceptions.ExecutionDoesNotExist:

@@ -1,4 +1,4 @@
-"""Keys of providers, in Secrets Manager and SSM: read when they are needed, and kept for a few minutes."""
+"""Providers' keys from Secrets Manager and SSM, read when a call needs them and cached for a few minutes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from backhaul.providers.secret import usable_key
 
 KEPT_SECONDS = 300.0
 ANEW_SECONDS = 10.0
-"""However many calls are denied, a secret is not read more often than this."""
+"""The shortest time between two reads of one secret, however many calls a provider denies."""
 _MANAGER = "secretsmanager"
 _PARAMETERS = "ssm"
 
@@ -30,20 +30,20 @@ class _Kept:
 
 
 class SecretStore:
-    """The secrets that a deployment may read; a process has one, and any number of threads use it."""
+    """The secrets that a deployment may read. A process has one such store, and any number of threads use it."""
 
     def __init__(self, client: Callable[[str], Any], clock: Clock) -> None:
         self._client = client
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
-        # Held while a secret is read, so that many threads that need it ask once.
+        # A thread holds the lock while it reads a secret, so that many threads read it once.
         self._lock = threading.Lock()
 
     def read(self, reference: str) -> str:
-        """Return the secret of `secretsmanager:<name>` or `ssm:<name>`, or of `…#<key>` one value of its JSON.
+        """Return the secret of `secretsmanager:<name>` or `ssm:<name>`; with `…#<key>`, one value of its JSON.
 
-        It may be five minutes old. Raises `SecretUnreadable`, which names the reference and what to do, and
-        `Transient` where AWS does not answer for now.
+        It may be five minutes old. Raises `SecretUnreadable`, which names the reference and says what to do, and
+        `Transient` if AWS does not answer.
         """
         try:
             return self._read(reference, KEPT_SECONDS)
@@ -52,14 +52,15 @@ class SecretStore:
                 kept = self._kept.get(reference)
                 if kept is None:
                     raise
-                # A key that was replaced is denied, and then read anew. Nobody looks again at once.
+                # AWS fails, so the old value serves until the next try. If the key was replaced, the provider denies
+                # it, and `read_anew` follows.
                 self._kept[reference] = _Kept(kept.value, self._clock.monotonic() - KEPT_SECONDS + ANEW_SECONDS)
                 return kept.value
 
     def read_anew(self, reference: str, old: str) -> str:
-        """Return the secret as it is now that `old` was denied; it may still be the same."""
+        """Read the secret again after the provider denied `old`, and return it; it may still be the same."""
         kept = self._kept.get(reference)
-        if kept and kept.value != old:  # another thread was denied, too
+        if kept and kept.value != old:  # another thread has read it again already
             return kept.value
         return self._read(reference, ANEW_SECONDS)
 
@@ -117,7 +118,7 @@ def _value_in(reference: str, text: str, key: str) -> str:
 
 
 def _usable(reference: str, text: str) -> str:
-    """Return the key that is stored; raises `SecretUnreadable` if it is none."""
+    """Return the stored text as a key; raises `SecretUnreadable` if it cannot be one."""
     key = usable_key(f"The secret {reference}", text)
     if key.startswith("{"):
         raise SecretUnreadable(f"The secret {reference} is JSON; name the key that is meant: {reference}#<key>.")

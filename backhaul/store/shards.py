@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FIELDS = tuple(item.name for item in fields(ShardRecord))
 _READABLE = f"(attribute_not_exists(#{FIELD}) OR #{FIELD} <= :{FIELD})"
-"""On which condition a record is written over: that no newer version has written it."""
+"""The condition of a write to an existing record: no newer version of Backhaul has written it."""
 _COMMITTED = tuple(name for name in _FIELDS if name not in {"index", "attempt", "chunks", "previous_run"})
 
 
@@ -51,7 +51,7 @@ class ShardStore:
                 Key=_key(ref, shard.index),
                 UpdateExpression=setting(described)
                 + ", previous_run = if_not_exists(#claimed_run, :zero) ADD attempt :one",
-                # The owner tells a claim whose answer was lost, and which is therefore sent again, from another's.
+                # boto3 sends a claim again if its answer was lost. The owner shows that the stored claim is its own.
                 ConditionExpression="(attribute_not_exists(#claimed_run) OR #claimed_run <= :claimed_run)"
                 f" AND (attribute_not_exists(#owner) OR #owner <> :owner) AND {_READABLE}",
                 ExpressionAttributeNames=naming(described),
@@ -61,19 +61,19 @@ class ShardStore:
             )
         except self._client.exceptions.ConditionalCheckFailedException as refused:
             current: Item = refused.response.get("Item", {})  # type: ignore[assignment]  # the stubs do not know it
-            record = _record_of(current)  # raises for one of a newer version
+            record = _record_of(current)  # raises if a newer version wrote it
             if from_item(current).get("owner") != owner:
                 raise Superseded(f"Shard {shard.index} of job {ref.job_id} belongs to a later run by now.") from None
             return record
         return _record_of(answer["Attributes"])
 
     def commit(self, ref: JobRef, record: ShardRecord) -> None:
-        """Store what is committed of the shard; raises `Superseded` when a newer attempt holds it."""
+        """Store the shard's committed progress; raises `Superseded` when a newer attempt holds the shard."""
         record = replace(record, beat_at=self._clock.now(), underway=0)
         self._write(ref, record, {name: getattr(record, name) for name in _COMMITTED})
 
     def beat(self, ref: JobRef, record: ShardRecord, *, begun: int | None, underway: int) -> None:
-        """Mark the shard with a sign of life; raises `Superseded` when a newer attempt holds it."""
+        """Write a sign of life into the shard's record; raises `Superseded` when a newer attempt holds the shard."""
         self._write(ref, record, {"beat_at": self._clock.now(), "begun": begun, "underway": underway})
 
     def _write(self, ref: JobRef, record: ShardRecord, values: dict[str, Any]) -> None:
@@ -95,7 +95,10 @@ class ShardStore:
             ) from None
 
     def note_crash(self, ref: JobRef, shard: Shard, run: int, cause: Cause, *, expires_at: int | None = None) -> None:
-        """Store why the shard's last worker died, unless the shard is finished or a later run, or version, has it."""
+        """Store why the shard's last worker died.
+
+        Nothing is written if the shard is finished, or if a later run or a newer version of Backhaul wrote the record.
+        """
         values = _description(shard, expires_at) | {"crash": cause, "crash_run": run}
         try:
             self._client.update_item(
@@ -111,7 +114,7 @@ class ShardStore:
             return
 
     def get(self, ref: JobRef, shard: int) -> ShardRecord:
-        """Return a shard's record as last written; one that nobody has claimed is empty."""
+        """Return a shard's record as last written; an empty one if no worker has claimed the shard."""
         found = self._client.get_item(TableName=self._table, Key=_key(ref, shard), ConsistentRead=True)
         return _record_of(found.get("Item", to_item({"index": shard})))
 
@@ -136,7 +139,7 @@ def _record_of(item: Item) -> ShardRecord:
     found = from_item(item)
     whose = f"shard {found.get('index')} of {found.get('pk')}"
     values = upgraded(StoredRecord.SHARD, found, whose)
-    # A claim is a sign of life too; the time that the worker before it left says nothing of this one.
+    # A claim is a sign of life too: the last sign of an earlier worker says nothing about this one.
     values["beat_at"] = max(filter(None, [values.get("beat_at"), values.get("claimed_at")]), default=None)
     try:
         return msgspec.convert({name: values[name] for name in _FIELDS if name in values}, ShardRecord)

@@ -1,4 +1,4 @@
-"""Slots: which jobs may run now, kept in one item of the flow table so that one conditional write decides."""
+"""Slots: the jobs that may run now, in one item of the flow table, so that one conditional write decides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TURN = "turn_"
 
 @dataclass(frozen=True)
 class Pause:
-    """Why nothing of the intake starts, who said so, and since when."""
+    """A pause of the intake: why, by which operator, and since when."""
 
     reason: str
     by: str
@@ -30,25 +30,25 @@ class Pause:
 
 @dataclass(frozen=True)
 class Slots:
-    """Who holds a slot now, what is paused, and whose turn it is."""
+    """The jobs that hold a slot, what is paused, and which turn is served."""
 
     members: frozenset[JobRef] = frozenset()
     paused: Pause | None = None
     paused_tenants: Mapping[str, Pause] = field(default_factory=dict)
     served: Mapping[int, int] = field(default_factory=dict)
-    """By priority, the highest turn that ever started: a job that queues later is not served before it."""
+    """For each priority, the highest turn that ever started. A job that queues later gets a later turn."""
 
     def of(self, tenant: str) -> int:
         """Return how many slots the tenant's jobs hold."""
         return sum(member.tenant == tenant for member in self.members)
 
     def pause_of(self, tenant: str) -> Pause | None:
-        """Return what keeps this tenant's jobs from starting, if anything does."""
+        """Return the pause that keeps this tenant's jobs from starting, or None."""
         return self.paused or self.paused_tenants.get(tenant)
 
 
 class SlotStore:
-    """The slots of one deployment: at most `most` jobs at a time, and of each tenant at most `most_per_tenant`."""
+    """The slots of one deployment: at most `most` jobs hold one, and at most `most_per_tenant` jobs of one tenant."""
 
     def __init__(self, client: DynamoDBClient, table: str, clock: Clock, *, most: int, most_per_tenant: int) -> None:
         self._client = client
@@ -63,15 +63,15 @@ class SlotStore:
         return _slots_of(from_item(found.get("Item", {})))
 
     def is_full(self, slots: Slots) -> bool:
-        """Return whether nobody can take a slot."""
+        """Return whether no job of any tenant can take a slot."""
         return len(slots.members) >= self.most or slots.paused is not None
 
     def is_full_for(self, tenant: str, slots: Slots) -> bool:
-        """Return whether this tenant can take no slot, however many are free."""
+        """Return whether this tenant's jobs can take no slot, however many are free."""
         return slots.pause_of(tenant) is not None or slots.of(tenant) >= self.most_per_tenant
 
     def take(self, ref: JobRef, priority: int, turn: int) -> bool:
-        """Take a slot for the job, or find that it holds one; false if there is none for it now."""
+        """Take a slot for the job and return true, also if it holds one already; false if it can have none now."""
         names = {
             "#turn": f"{_TURN}{priority}",
             "#tenant": _tenant(ref),
@@ -105,7 +105,7 @@ class SlotStore:
         return True
 
     def hold(self, ref: JobRef) -> None:
-        """Give a job that runs already the slot that it should have, whether or not there is room."""
+        """Give a running job a slot, even if all slots are taken."""
         self._client.update_item(
             TableName=self._table,
             Key=_KEY,
@@ -125,7 +125,7 @@ class SlotStore:
         )
 
     def pause(self, tenant: str | None, reason: str, by: str) -> None:
-        """Let nothing of the tenant, or of anybody, start until it is resumed."""
+        """Keep the tenant's jobs from starting until `resume`; None stands for all tenants."""
         self._client.update_item(
             TableName=self._table,
             Key=_KEY,
@@ -135,7 +135,7 @@ class SlotStore:
         )
 
     def resume(self, tenant: str | None, pause: Pause) -> bool:
-        """Let the tenant's jobs, or everybody's, start again; false if this pause is over, or another one's by now."""
+        """Let the tenant's jobs, or all jobs, start again; false if this pause has ended or another replaced it."""
         try:
             self._client.update_item(
                 TableName=self._table,
@@ -150,10 +150,11 @@ class SlotStore:
         return True
 
     def next_turn(self, tenant: str, priority: int, slots: Slots | None = None) -> int:
-        """Return the tenant's next turn among jobs of a priority: after its last, and never before what is served.
+        """Return the tenant's next turn among jobs of a priority: after its last one, and after the served one.
 
-        A tenant that queues many jobs gets many turns, one after the other; another's first job gets the
-        next. So tenants are served in rotation, however many jobs each has waiting. `slots` are as they were just read.
+        A tenant that queues many jobs gets many turns, one after the other; the first job of another tenant gets the
+        turn after the served one. So tenants take turns, however many jobs each has waiting. `slots` may be given if
+        the caller has just read them.
         """
         served = (slots or self.get()).served.get(priority, 0)
         key = to_item({"pk": f"TURN#{tenant}", "sk": f"TURN#{priority}"})

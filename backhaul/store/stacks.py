@@ -1,4 +1,4 @@
-"""The CloudFormation stack of a deployment, and the buckets that have to be empty before it can go."""
+"""The CloudFormation stack of a deployment, and its buckets, which must be empty before it can be deleted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _GONE = ("DELETE_COMPLETE", "DELETE_SKIPPED")
 _POLL_SECONDS = 5
 _MAX_POLLS = 1440
-"""Two hours: CloudFormation itself gives up on a resource earlier."""
+"""Two hours of polls. CloudFormation itself gives up on a resource earlier."""
 _BUCKET = "AWS::S3::Bucket"
 
 
@@ -35,23 +35,23 @@ class DeployedStack:
 
 @dataclass(frozen=True)
 class StackResource:
-    """One resource of a stack that exists, and why CloudFormation could not delete it if it tried."""
+    """One existing resource of a stack; `reason` says why CloudFormation failed to delete it."""
 
     name: str
     kind: str
     identity: str
-    """Its name in its own service, such as a bucket's."""
+    """Its physical ID, such as a bucket's name."""
     failed: bool
     reason: str
 
     @property
     def is_bucket(self) -> bool:
-        """Whether it is a bucket, which S3 deletes only while it is empty."""
+        """Whether it is a bucket, which S3 deletes only if it is empty."""
         return self.kind == _BUCKET
 
 
 class StackStore:
-    """CloudFormation and S3, with the credentials of whoever deploys."""
+    """CloudFormation and S3, with the credentials of the person who deploys."""
 
     def __init__(self, cloudformation: Any, s3: S3Client) -> None:
         self._cloudformation = cloudformation
@@ -74,13 +74,13 @@ class StackStore:
         )
 
     def keeps_data(self, stack: DeployedStack) -> bool:
-        """Return whether its template tells CloudFormation to leave any resource behind."""
+        """Return whether the stack's template tells CloudFormation to keep any resource."""
         body = self._cloudformation.get_template(StackName=stack.stack_id)["TemplateBody"]
         policies = (each.get("DeletionPolicy", "Delete") for each in body["Resources"].values())
         return any(policy != "Delete" for policy in policies)
 
     def resources(self, stack: DeployedStack) -> tuple[StackResource, ...]:
-        """Return the resources of a stack that are not deleted, those that CloudFormation left behind included."""
+        """Return the resources of a stack that still exist, also those that CloudFormation failed to delete."""
         pages = self._cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack.stack_id)
         found = (each for page in pages for each in page["StackResourceSummaries"])
         return tuple(
@@ -96,9 +96,9 @@ class StackStore:
         )
 
     def empty(self, bucket: str) -> Iterator[int]:
-        """Delete every version and every delete marker of a bucket; yields how many after each page of them."""
+        """Delete every version and delete marker of a bucket; yields the number deleted after each page."""
         with self._unless_it_is_gone():
-            # The first page each time: where a page would go on, its marker is deleted by then.
+            # Always the first page: the marker at which a second page would begin has been deleted.
             while listed := self._first_versions(bucket):
                 self._delete(bucket, listed)
                 yield len(listed)
@@ -109,11 +109,11 @@ class StackStore:
             self._s3.delete_bucket(Bucket=bucket)
 
     def _unless_it_is_gone(self) -> suppress:
-        # Somebody has deleted it by hand.
+        # A person may have deleted the bucket by hand.
         return suppress(self._s3.exceptions.NoSuchBucket)
 
     def _first_versions(self, bucket: str) -> list[Any]:
-        # A thousand at most, as many as a request to delete takes.
+        # S3 lists at most a thousand, which is as many as one delete request takes.
         page = self._s3.list_object_versions(Bucket=bucket)
         listed = (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
         return [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in listed]
@@ -125,11 +125,11 @@ class StackStore:
             raise StoreRefused(f"S3 did not delete {refused.get('Key')!r} from the bucket {bucket}: {said}")
 
     def unprotect(self, stack: DeployedStack) -> None:
-        """Switch its termination protection off."""
+        """Switch the stack's termination protection off."""
         self._cloudformation.update_termination_protection(StackName=stack.stack_id, EnableTerminationProtection=False)
 
     def delete(self, stack: DeployedStack) -> bool:
-        """Delete the stack and wait; returns whether it is gone."""
+        """Delete the stack and wait for up to two hours; returns whether it is gone."""
         self._cloudformation.delete_stack(StackName=stack.stack_id)
         waiter = self._cloudformation.get_waiter("stack_delete_complete")
         try:

@@ -1,4 +1,4 @@
-"""Answers of memoised steps: in DynamoDB, or in S3 where they are large."""
+"""Answers of memoised steps: small ones in DynamoDB, large ones in S3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Price:
-    """What an answer cost, in nanodollars, what had been reserved for it, and the attempt at the shard that paid."""
+    """What an answer cost and what had been held for it, in nanodollars, and the attempt at the shard that paid."""
 
     attempt: int
     cost: int
@@ -29,7 +29,7 @@ class Price:
 
 
 class StepStore:
-    """The answers of one deployment's steps. The first answer stored is the answer, whoever asked."""
+    """The answers of one deployment's steps. The first stored answer of a step counts, whichever worker stored it."""
 
     def __init__(self, client: DynamoDBClient, table: str, objects: ObjectStore) -> None:
         self._client = client
@@ -37,16 +37,16 @@ class StepStore:
         self._checks = ClaimCheck(objects)
 
     def recall(self, ref: JobRef, chunk: int, *, start: int, position: int) -> dict[Step, bytes]:
-        """Return the answers, as JSON, that are stored for what is left of a chunk: its records from `position` on.
+        """Return the stored answers, as JSON, for the rest of a chunk: for its records from `position` on.
 
-        Those of the chunk as a whole, whose scope is its `start`, are among them.
+        The answers for the chunk as a whole, whose scope is its `start`, are included.
         """
         first, last = keys.step_prefix(chunk, position), keys.step_prefix(chunk, keys.MAX_SCOPE)
         found = self._answers(ref, first, last)
         return found if position == start else found | self._answers(ref, *[keys.step_prefix(chunk, start)] * 2)
 
     def prices(self, ref: JobRef, first: int, last: int, attempt: int) -> list[Price]:
-        """Return what the answers cost that an attempt has paid for in these chunks, the last included."""
+        """Return the price of each answer that an attempt has paid for in the chunks `first` to `last`, inclusive."""
         items = self._items(ref, keys.step_prefix(first, 0), keys.step_prefix(last, keys.MAX_SCOPE))
         paid = (from_item(item) for item in items if "estimate" in item)
         found = (Price(item["attempt"], item["cost"], item["estimate"]) for item in paid)
@@ -63,7 +63,7 @@ class StepStore:
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
             KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
-            # After the last scope comes its names, all of them below the highest character.
+            # A step's name follows its scope in the key; the highest character includes every name of the last scope.
             ExpressionAttributeValues=to_item(
                 {":pk": keys.partition(ref), ":first": first, ":last": last + keys.HIGHEST}
             ),
@@ -82,7 +82,7 @@ class StepStore:
         expires_at: int | None = None,
         price: Price | None = None,
     ) -> bytes:
-        """Store an answer, which is JSON, unless there is one already; returns the one that is stored."""
+        """Store an answer, which is JSON, unless the step has one; returns the stored answer."""
         scope, name = step
         values: dict[str, object] = {
             "pk": keys.partition(ref),

@@ -1,4 +1,4 @@
-"""The jobs table's stream, read again where a batch of it got lost; DynamoDB keeps it for 24 hours."""
+"""The jobs table's stream, from which operators read a lost batch again; DynamoDB keeps it for 24 hours."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from backhaul.model.errors import StoreUnavailable
 
 _MAX_EMPTY = 50
-"""Answers in a row without a record, after which the stream counts as silent: it may skip a stretch in each."""
+"""Answers without a record, in a row, before the stream counts as silent. A few are normal."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Consecutive records of one shard of a stream: the first and last sequence number."""
+    """Consecutive records of one shard of a stream, by their first and last sequence numbers."""
 
     stream: str
     shard: str
@@ -29,9 +29,9 @@ class ChangeStream:
         self._client = client
 
     def read(self, stretch: Stretch) -> tuple[dict[str, Any], ...] | None:
-        """Return the records' images, in order, or None when the stream does not hold all of them any more.
+        """Return the records' images in order, or None if the stream no longer holds all of them.
 
-        Raises `StoreUnavailable` when the stream falls silent before the last one.
+        Raises `StoreUnavailable` if the stream returns no more records before the last one.
         """
         gone = (self._client.exceptions.TrimmedDataAccessException, self._client.exceptions.ResourceNotFoundException)
         images: list[dict[str, Any]] = []
