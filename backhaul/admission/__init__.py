@@ -1,1 +1,1 @@
-"""Which job starts when, and what puts right a job that fell between two stages."""
+"""The order in which jobs start, and the repair of jobs that are stuck between two stages."""

@@ -1,4 +1,4 @@
-"""Admission: turning an upload into a queued job, and queued jobs into runs as slots come free."""
+"""Admission: it turns an upload into a queued job, and queued jobs into runs when slots are free."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from backhaul.store import JobStore, RunStore, Slots, SlotStore
 from backhaul.store.job_index import HELD_BACK, READY, Problems
 
 CHECK_EVERY = timedelta(minutes=5)
-"""How often the sweep looks at a queued job, and asks whether the run of a job still lives."""
+"""How often the sweep looks at a queued job, and asks Step Functions whether a job's run has ended."""
 MAX_FILL_SECONDS = 20.0
-"""How long one pass over the whole queue may take: more than a million entries."""
+"""Seconds that one pass over the whole queue may take, which is enough for more than a million entries."""
 
 
 @dataclass(frozen=True)
 class Admission:
-    """The one who decides which job starts."""
+    """Decides which job starts when."""
 
     jobs: JobStore
     runs: RunStore
@@ -29,7 +29,11 @@ class Admission:
     clock: Clock
 
     def claim(self, job: Job, upload: ObjectRef) -> Job:
-        """Pin the uploaded version to its job, whoever else tries the same; return the job as it then stands."""
+        """Pin the uploaded version to its job and queue the job; return it as it then stands.
+
+        If another caller pins an upload at the same time, the first write counts. An upload of another size than was
+        declared ends the job as FAILED.
+        """
         if upload.size != job.declared_size:
             said = f"{job.declared_size:,} bytes were declared and {upload.size:,} arrived"
             problem = Cause("size_mismatch", f"The upload is not the declared file: {said}. Submit it again.")
@@ -37,9 +41,9 @@ class Admission:
         return self.jobs.move(job, JobState.QUEUED, input=upload, run=job.run + 1, **self.place(job))
 
     def place(self, job: Job) -> dict[str, Any]:
-        """Return what puts a job into the queue: behind higher priorities, and in turn with other tenants.
+        """Return the fields that put a job into the queue: after higher priorities, and in turn with other tenants.
 
-        It is READY if it is the first of its tenant's waiting jobs and the tenant may start one.
+        The job is READY if it is the first of its tenant's waiting jobs and the tenant may start one.
         """
         tenant, priority, slots = job.ref.tenant, job.policy.priority, self.slots.get()
         turn = QueuePlace(priority, self.slots.next_turn(tenant, priority, slots), job.ref.job_id).to_key()
@@ -51,10 +55,10 @@ class Admission:
         }
 
     def fill(self, problems: Problems | None = None) -> int:
-        """Start waiting jobs, in their order, as long as there are slots; returns how many were started.
+        """Start waiting jobs in their order while there are free slots; returns how many were started.
 
-        It reads the whole queue. A job that cannot be started keeps no other from it: its exception goes into
-        `problems`, or into an `ExceptionGroup` raised at the end.
+        It reads the whole queue. A job that cannot be started does not stop the others: its exception goes into
+        `problems`, or without `problems` into an `ExceptionGroup` that is raised at the end.
         """
         failed: Problems = {} if problems is None else problems
         filling, began = self._filling(failed), self.clock.monotonic()
@@ -64,10 +68,10 @@ class Admission:
         return filling.started
 
     def fill_for(self, tenant: str, newest: Job | None = None, problems: Problems | None = None) -> int:
-        """Do what follows from the end of one of the tenant's jobs, or from its newest one's joining the queue.
+        """Start the jobs that may start after one of the tenant's jobs has ended, or after `newest` was queued.
 
-        Returns how many jobs were started, whoever's. It makes a bounded number of calls, however many jobs wait. The
-        newest may not show in the indexes yet. `problems` as in `fill`.
+        Returns how many jobs of all tenants were started. It makes a bounded number of calls, however many jobs wait.
+        `newest` is given because the indexes may not show it yet. `problems` as in `fill`.
         """
         failed: Problems = {} if problems is None else problems
         filling = self._filling(failed)
@@ -80,21 +84,21 @@ class Admission:
         return Filling(self.jobs, self.slots, self.begin, problems)
 
     def _is_behind(self, tenant: str, turn: str, slots: Slots) -> bool:
-        """Whether another job of the tenant waits that starts before this turn."""
-        # An entry of the index whose job has a slot is one that was started a moment ago.
+        """Return whether another waiting job of the tenant has an earlier turn."""
+        # The index is a moment late: a job in it that holds a slot has just been started.
         first = (each for each in self.jobs.queued_of(tenant, MAX_LOOKED_AT) if each.job not in slots.members)
         return any(each.turn < turn for each in first)
 
     def start(self, job: Job) -> None:
-        """Start the run of a job that is RUNNING; starting it again changes nothing."""
+        """Start the run of a job that is RUNNING; a repeat changes nothing."""
         if job.state is JobState.RUNNING:
             self.runs.start(job)
 
     def begin(self, ref: JobRef) -> bool:
-        """Start the run of a job that has a slot; whoever else tries the same, there is one run.
+        """Start the run of a job that has a slot, and return whether it runs; several callers start one run.
 
-        The job is RUNNING before its run exists, so that workers never meet a queued job. A crash between
-        the two is mended by whoever calls this next, because starting the same run twice changes nothing.
+        The job becomes RUNNING before its run exists, so that workers never meet a queued job. After a crash between
+        the two, the next caller starts the run, because starting the same run twice changes nothing.
         """
         now = self.clock.now()
         try:

@@ -1,4 +1,4 @@
-"""Giving free slots to waiting jobs: a bounded look at the queue for each event, and a pass over all of it."""
+"""Giving free slots to waiting jobs: each event reads a bounded part of the queue, and the sweep reads all of it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from backhaul.store import JobStore, SlotStore
 from backhaul.store.job_index import READY, Problems, QueueEntry
 
 MAX_LOOKED_AT = 25
-"""Entries of the queue, and of one tenant's, that one event looks at; it starts no more jobs than that."""
+"""Entries of the `READY` queue, and of one tenant's queue, that one event reads. It starts no more jobs than that."""
 MAX_MOVED = 500
-"""Entries that one pass over the whole queue moves between its parts; the next pass moves the rest."""
+"""Entries that one pass over the whole queue moves between `READY` and `HELD_BACK`; the next pass moves the rest."""
 
 
 @dataclass(frozen=True)
 class QueuePlace:
-    """A job's place in the queue: behind higher priorities, then by turn, then by age."""
+    """A job's place in the queue: higher priorities come first, then earlier turns, then older jobs."""
 
     priority: int
     number: int
@@ -32,18 +32,18 @@ class QueuePlace:
 
     @classmethod
     def from_key(cls, key: str) -> QueuePlace:
-        """Return the turn that a key of the queue says."""
+        """Return the place that `to_key` wrote."""
         rank, number, job_id = key.split("#")
         return cls(9 - int(rank), int(number), job_id)
 
 
 class Filling:
-    """One look at the slots and at the queue.
+    """One pass that reads the slots and the queue, and starts jobs.
 
-    Of each tenant that may start a job, the first waiting job is READY; every other is HELD_BACK. So whoever looks at
-    the first few READY jobs sees the first few tenants, however many jobs each of them has waiting. Who starts a job
-    of a tenant, or frees a slot of it, makes the tenant's next job READY. What a crash leaves undone here, or an index
-    that is a moment late, `fill_all` puts right.
+    The first waiting job of each tenant that may start one is READY; every other job is HELD_BACK. So the first few
+    READY jobs are those of the first few tenants, however many jobs each tenant has waiting. A pass that starts a
+    job of a tenant, or that follows the end of one, makes the tenant's next job READY. `fill_all` repairs what a
+    crash or a late index leaves undone.
     """
 
     def __init__(self, jobs: JobStore, slots: SlotStore, begin: Callable[[JobRef], bool], problems: Problems) -> None:
@@ -58,7 +58,7 @@ class Filling:
         self._served = dict(self._slots.served)
 
     def fill(self, tenant: str, newest: Job | None = None) -> None:
-        """Start the jobs that may start since a slot of this tenant came free, or since its newest job was queued.
+        """Start the jobs that may start after this tenant freed a slot, or after its job `newest` was queued.
 
         It makes a bounded number of calls, however many jobs and tenants wait.
         """
@@ -82,9 +82,9 @@ class Filling:
         self._make_first_ready(sorted([*unstarted, *(entry for *_, entry in waiting)], key=lambda each: each.turn))
 
     def fill_all(self, is_late: Callable[[], bool]) -> None:
-        """Go through the whole queue, page after page, until it ends or `is_late` says so.
+        """Read the whole queue, until it ends or `is_late` returns true.
 
-        Starts every job that may start, and puts every entry into the part of the queue to which it belongs.
+        Starts every job that may start, and moves every entry into the part of the queue to which it belongs.
         """
         if self._slots.paused:
             return
@@ -102,7 +102,10 @@ class Filling:
                 self._move(entry, ready=not self._is_shut(tenant))
 
     def _own(self, tenant: str, newest: Job | None) -> list[QueueEntry]:
-        """Return the tenant's own waiting jobs of which one may start, the newest among them."""
+        """Return the tenant's first waiting jobs and its newest one, of which one may start.
+
+        If the tenant may start none, or the newest is READY already, the tenant's queue is not read.
+        """
         mine = [QueueEntry(newest.ref, newest.turn, newest.queue == READY)] if newest and newest.turn else []
         if self._is_shut(tenant) or (mine and mine[0].is_ready):
             return mine
@@ -110,7 +113,7 @@ class Filling:
         return list(found.values())
 
     def _following(self, entry: QueueEntry, waiting: Iterable[QueueEntry]) -> tuple[QueueEntry, ...]:
-        """Return the next job of the tenant, unless it may start none or one of its jobs is looked at anyway."""
+        """Return the tenant's next waiting job; none if the tenant may start none or a job of it is in `waiting`."""
         tenant = entry.job.tenant
         if self._is_shut(tenant) or any(each.job.tenant == tenant for each in waiting):
             return ()
@@ -124,13 +127,13 @@ class Filling:
             seen.add(entry.job.tenant)
 
     def _take(self, entry: QueueEntry) -> bool:
-        """Take a slot for a job, or find that it has one; false if there is none for it."""
+        """Take a slot for a job and return true, also if it has one already; false if there is none for it."""
         ref, turn = entry.job, QueuePlace.from_key(entry.turn)
         if ref.tenant in self._refused:
             return False
         reached = max(self._served.get(turn.priority, 0), turn.number)
         if not self._store.take(ref, turn.priority, reached):
-            self._refused.add(ref.tenant)  # others were quicker
+            self._refused.add(ref.tenant)  # another caller has taken the slot: read the slots again
             self._look()
             return False
         self._served[turn.priority] = reached
@@ -138,18 +141,18 @@ class Filling:
         return True
 
     def _start(self, entry: QueueEntry) -> None:
-        """Start a job that has a slot; one that cannot be started keeps no other from it."""
+        """Start a job that has a slot; an exception is noted in `problems`, so that the other jobs still start."""
         ref = entry.job
         try:
             if self._begin(ref):
                 self.started += 1
             else:
                 self._count(ref, -1)
-        except UnreadableRecord as problem:  # whoever can read it starts it; until then it needs no slot
+        except UnreadableRecord as problem:  # a version that can read it starts it; until then it needs no slot
             self._store.drop(ref)
             self._count(ref, -1)
             self._problems[ref] = problem
-        except Exception as problem:  # told at the end, with the job it is about
+        except Exception as problem:  # `fill` raises or returns it at the end, with the name of its job
             problem.add_note(f"job {ref.job_id} of tenant {ref.tenant}")
             self._problems[ref] = problem
 
@@ -163,7 +166,7 @@ class Filling:
         return len(self._members) >= self._store.most or self._slots.paused is not None
 
     def _is_shut(self, tenant: str) -> bool:
-        """Whether the tenant may start nothing, however many slots are free."""
+        """Return whether the tenant may start no job, however many slots are free."""
         return self._slots.pause_of(tenant) is not None or self._held[tenant] >= self._store.most_per_tenant
 
     def _may_start(self, entry: QueueEntry) -> bool:

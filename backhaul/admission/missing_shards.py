@@ -1,4 +1,4 @@
-"""What a job's plan holds, and what of it is still missing: that, and nothing else, a redrive has to do."""
+"""The planned shards of a job, and those with missing chunks, which are all that a redrive has to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backhaul.store import ObjectStore, ShardStore
 
 
 def planned_shards(job: Job, objects: ObjectStore) -> list[Shard]:
-    """Return all shards of the job, as its first run planned them; none if it was never planned."""
+    """Return all shards of the job as its first run planned them; none if the job was never planned."""
     if job.plan is None:
         return []
     if not keys.is_plan_of(job.ref, job.plan.key):
@@ -25,16 +25,16 @@ def planned_shards(job: Job, objects: ObjectStore) -> list[Shard]:
 
 
 def missing_shards(job: Job, *, only_failed: bool, shards: ShardStore, objects: ObjectStore) -> list[Shard]:
-    """Return what a run would have to do of the job, as `to_redo` says, from what is stored of it."""
+    """Read the job's plan and shard records, and return what a new run would have to do, as `to_redo` does."""
     plan = planned_shards(job, objects)
     records = {record.index: record for record in shards.all(job.ref)} if plan else {}
     return to_redo(plan, records, only_failed=only_failed)
 
 
 def to_redo(plan: Iterable[Shard], records: Mapping[int, ShardRecord], *, only_failed: bool) -> list[Shard]:
-    """Return the shards of which something is missing, with every other chunk of theirs left out.
+    """Return the shards with missing chunks; in each, every other chunk is marked to be skipped.
 
-    With `only_failed` a chunk that was never tried is left out as well.
+    With `only_failed`, chunks that were never tried are skipped as well.
     """
     found = []
     for shard in plan:

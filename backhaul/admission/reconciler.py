@@ -1,4 +1,4 @@
-"""Mending what fell between two stages: the rules that the sweep and the doctor have in common."""
+"""Repair of jobs that are stuck between two stages: the rules that the sweep and the doctor share."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from backhaul.model.job import Cause, Job, JobRef, JobState, Stop, StopKind
 from backhaul.store import JobStore, ObjectStore, RunStatus, RunStore, SlotStore
 
 MAX_STOP = timedelta(minutes=20)
-"""How long a run may take to stop by itself: longer than a hung worker can hold its shard."""
+"""How long a run may take to stop by itself. It is longer than a hung worker can hold its shard."""
 ORPHANED_AFTER = timedelta(days=3)
-"""No merge takes as long, and the bucket's lifecycle rule removes an unfinished upload within two days."""
+"""Age at which an unfinished upload counts as orphaned. No merge takes as long, and the bucket's lifecycle rule should
+have removed it within two days."""
 
 
 def is_past_deadline(job: Job, now: datetime) -> bool:
-    """Return whether the job has run for longer than its policy lets it."""
+    """Return whether the job has run for longer than its policy allows."""
     return job.deadline_at is not None and now > job.deadline_at
 
 
@@ -31,20 +32,20 @@ def stop_at_deadline(job: Job, now: datetime) -> Stop:
 
 
 def ignores_stop(job: Job, now: datetime) -> bool:
-    """Return whether the job was asked to stop so long ago that it will not by itself."""
+    """Return whether the job was asked to stop so long ago that its run must be aborted."""
     return job.stop is not None and now - job.stop.at > MAX_STOP
 
 
 def may_hold_slot(job: Job | None) -> bool:
-    """Return whether a slot in the name of this job is in use, or about to be; None stands for one that is gone."""
+    """Return whether the job may hold a slot, because it runs or is about to; None stands for a job that is gone."""
     return job is not None and not job.state.is_terminal and job.state is not JobState.AWAITING_UPLOAD
 
 
 @dataclass(frozen=True)
 class Reconciler:
-    """Mends one thing at a time and says in a word what it did; nothing if there was nothing to do any more.
+    """Repairs one job or slot at a time and returns one word for what it did; empty if there was nothing to do.
 
-    Every write is conditional on what the job was when it was read, so that a job that has moved on is left alone.
+    Every write requires that the job is as it was read, so that a job that has moved on is left alone.
     """
 
     jobs: JobStore
@@ -55,11 +56,11 @@ class Reconciler:
 
     @property
     def admission(self) -> Admission:
-        """The one who decides which job starts."""
+        """The rules that decide which job starts when."""
         return Admission(self.jobs, self.runs, self.slots, self.clock)
 
     def settle_upload(self, job: Job) -> str:
-        """Claim the upload of a job whose window has passed, or expire the job if there is none."""
+        """Claim the upload of a job whose upload window has passed; expire the job if there is no upload."""
         upload = self.objects.find(keys.input_key(job.ref))
         if upload is not None:  # its event was lost
             self.admission.claim(job, upload)
@@ -69,7 +70,7 @@ class Reconciler:
         return "expired" if expired else ""
 
     def see_to_run(self, job: Job) -> str:
-        """Ask whether the run of a job still lives, and see to its end if it does not."""
+        """Ask Step Functions for the job's run: start one that never began, and salvage one that has ended."""
         status = self.runs.status(job)
         if status.is_live:
             self._look_again_later(job)
@@ -87,7 +88,7 @@ class Reconciler:
         return self.jobs.request_stop(job, stop_at_deadline(job, self.clock.now()))
 
     def enforce_stop(self, job: Job) -> str:
-        """End the run of a job that was asked to stop and did not."""
+        """Abort the run of a job that was asked to stop and did not."""
         if job.stop is None or not self.runs.status(job).is_live:
             return ""
         self.runs.stop(job, job.stop.cause)
@@ -101,14 +102,14 @@ class Reconciler:
         return "freed_slot"
 
     def settle_slot(self, member: JobRef) -> str:
-        """Take back the slot of a job that does not run, and start one that was given a slot and not started."""
+        """Take back the slot of a job that does not run; start a queued job that got a slot and was not started."""
         job = self._find(member)
         if job is not None and job.state is JobState.QUEUED:
             return "started" if self.admission.begin(member) else ""
         return self.free_slot(member)
 
     def hold_slot(self, ref: JobRef) -> str:
-        """Give a job that runs the slot that it lacks, if it still runs, and take it back if it ends meanwhile."""
+        """Give a running job the slot that it lacks; take the slot back if the job has ended meanwhile."""
         job = self._find(ref)
         if job is None or job.state not in (JobState.RUNNING, JobState.MERGING):
             return ""
@@ -126,7 +127,7 @@ class Reconciler:
 
 
 def lost(status: RunStatus) -> Cause:
-    """Return why a job ends whose run Step Functions says to be over."""
+    """Return the cause for a job whose run has ended in Step Functions but not in the job's record."""
     reason = f" with {status.error}" if status.error else ""
     message = f"The run ended as {status.status}{reason} without saying so."
     return Cause("run_lost", message, detail=status.cause or None)

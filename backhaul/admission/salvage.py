@@ -1,4 +1,4 @@
-"""A run that is lost is merged by another: what it committed is output, and what is missing is named."""
+"""Salvage: another execution merges a lost run. Its commits become output, and the receipt names what is missing."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from backhaul.store import JobStore, RunStore
 
 
 def salvage(job: Job, cause: Cause, *, jobs: JobStore, runs: RunStore, clock: Clock) -> str:
-    """See to the end of a job whose run is gone; returns what was done: `salvaged`, `salvaging`, `failed`,
-    or nothing because the job has ended, or has another run by now.
+    """End a job whose run is lost, and return what was done.
 
-    Another execution merges what was committed. Only if that is gone as well does the job end here, as FAILED.
+    `salvaged`: another execution was started, which merges what was committed. `salvaging`: it still runs. `failed`:
+    it was lost as well, so the job is FAILED. Empty: the job has ended or has another run by now.
     """
     second = runs.status(job, salvage=True)
     if second.is_live:
         return "salvaging"
     if second.status == "ABSENT":
         stopped = jobs.request_stop(job, Stop(StopKind.LOST, cause, clock.now()))
-        # A job that was redriven meanwhile has a run that lives: to merge that now would cut it off.
+        # A job that was redriven meanwhile has a live run, and a merge would cut that off.
         if stopped.run != job.run or stopped.state.is_terminal:
             return ""
         runs.start(stopped, salvage=True)
