@@ -1,4 +1,4 @@
-"""Cutting an input into chunks and reading them as records, wherever the borders fall."""
+"""Cutting an input into chunks, and reading a chunk's records, wherever the chunk's borders fall."""
 
 from backhaul.model.chunk import Chunk, Record, Source
 from backhaul.reading.delimited import Csv

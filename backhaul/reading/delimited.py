@@ -1,4 +1,4 @@
-"""Rows of delimited text with a header, whose quoted fields may hold anything (RFC 4180)."""
+"""Rows of delimited text with a header, such as CSV; quoted fields may hold any character (RFC 4180)."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Csv:
     """Read rows of UTF-8 text; a record's value is a `dict` from the header's names to the row's fields.
 
     Quoted fields may hold delimiters, line breaks and doubled quotes; blank lines between rows are skipped.
-    What has no single meaning is refused with its byte position: a quote inside an unquoted field, text
-    after a closing quote, a lone CR outside quotes, a row that does not fit the header.
+    Ambiguous text raises `UnsuitableInput` with its byte position: a quote inside an unquoted field, text
+    after a closing quote, a lone CR outside quotes, a row with another number of fields than the header.
     """
 
     def __init__(self, delimiter: str = ",", max_record_bytes: int = MAX_RECORD_BYTES) -> None:
@@ -47,7 +47,7 @@ class Csv:
         self._latest: tuple[Source, _Header] | None = None
 
     def split(self, source: Source, chunk_bytes: int) -> Iterator[Chunk]:
-        """Yield nominal chunks, streaming the file once to count its quotes; raises `UnsuitableInput`."""
+        """Yield chunks of `chunk_bytes`, reading the file once to count its quotes; raises `UnsuitableInput`."""
         refuse_other_encodings(source)
         self._header(source)
         quotes = _Quotes()
@@ -75,7 +75,10 @@ class Csv:
         window.note_border(chunk.end)
 
     def encode(self, value: Any, record: Record) -> bytes:
-        """Return a `dict` or `list` as a line of JSON, and `str` or `bytes` as they are with a line ending."""
+        """Return a `dict` or `list` as a line of JSON, and a `str` or `bytes` with a line ending.
+
+        Raises `InvalidProcessor` for other types.
+        """
         if isinstance(value, (dict, list)):
             return to_json(value, record) + b"\n"
         if isinstance(value, str):
@@ -132,9 +135,9 @@ class Csv:
         return (row[:-1], b"\n") if row.endswith(b"\n") else (row, b"")
 
     def _fault(self, source: Source, quotes: _Quotes) -> UnsuitableInput:
-        # An odd number of quotes says that one is wrong, but only reading says which, and reading all of a large file
-        # takes longer than a planner has. Past a wrong quote every line break seems quoted, or a row reads inside out,
-        # so that halving finds it. A fault that is found is true, since a worker would meet it in the same place.
+        # An odd number of quotes shows that one is wrong, but only reading the rows shows which, and the planner has no
+        # time to read all rows of a large file. After a wrong quote no stretch reads well: its quoted and unquoted text
+        # are exchanged. So a binary search finds the first bad stretch. Its fault is real: a worker would meet it too.
         stretches = quotes.stretches()
         found = bisect_left(stretches, True, key=lambda stretch: not self._has_good_rows(source, stretch))
         try:
@@ -160,18 +163,18 @@ class Csv:
 
 
 class _Quotes:
-    """Counts a file's quotes, piece after piece, and remembers where they are."""
+    """Counts a file's quotes, one piece after the other, and remembers the count at about every megabyte."""
 
     def __init__(self) -> None:
         self.last = 0
-        """Offset of the last one."""
+        """Offset of the last quote."""
         self._position = 0
         self._count = 0
         self._marks = [(0, 0)]
 
     @property
     def are_odd(self) -> bool:
-        """Whether what comes next lies inside a quoted field."""
+        """Whether the next byte lies inside a quoted field."""
         return self._count % 2 == 1
 
     def add(self, piece: bytes) -> None:
@@ -185,7 +188,7 @@ class _Quotes:
             self._marks.append((self._position, self._count))
 
     def stretches(self) -> list[Chunk]:
-        """Return the parts of the file that have quotes in them, each about a megabyte long."""
+        """Return the parts of the file that contain quotes, each about a megabyte long."""
         marks = [*self._marks, (self._position, self._count)]
         return [
             Chunk(0, start, end, quoted=before % 2 == 1)
@@ -195,7 +198,7 @@ class _Quotes:
 
 
 def _seek_first_row(window: Window, chunk: Chunk, header_end: int) -> bool:
-    """Go to where the chunk's first row begins; false if none begins in it."""
+    """Move to the chunk's first row; false if no row begins in the chunk."""
     border = header_end if chunk.start <= header_end else window.known_border(chunk.start)
     if border is None:
         border = _find_border(window, chunk)
@@ -206,7 +209,10 @@ def _seek_first_row(window: Window, chunk: Chunk, header_end: int) -> bool:
 
 
 def _find_border(window: Window, chunk: Chunk) -> int | None:
-    """Read to the first line break outside quotes; the plan says whether the chunk begins inside them."""
+    """Return the position after the first line break outside quotes, or None if the chunk has none.
+
+    The plan says whether the chunk begins inside a quoted field.
+    """
     window.seek(chunk.start - 1)
     quoted = chunk.quoted
     if window.read(1) == b"\n" and not quoted:

@@ -1,4 +1,4 @@
-"""What a row of delimited text may look like (RFC 4180)."""
+"""The grammar of a row of delimited text (RFC 4180)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from backhaul.model.errors import UnsuitableInput
 class Grammar:
     """The grammar of a row with one delimiter.
 
-    The csv module is no help here: even when strict it takes a quote inside an unquoted field as text,
-    and its limit on a field's length is one for the whole process.
+    The csv module does not serve here: even in strict mode it takes a quote inside an unquoted field as text,
+    and its limit on a field's length holds for the whole process.
     """
 
     def __init__(self, delimiter: str) -> None:

@@ -1,4 +1,4 @@
-"""Lines of text, and JSON values one to a line."""
+"""Lines of text, and JSON values with one on each line."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MAX_RECORD_BYTES = 64 * 1024**2
 class Lines:
     """Read UTF-8 text line by line; a record's value is a `str` without its line ending.
 
-    A line ends with LF or CRLF; a lone CR is an ordinary character, and a last line without an ending counts.
+    A line ends with LF or CRLF. A lone CR is an ordinary character. The last line needs no ending.
     A line may be longer than a chunk, but not than `max_record_bytes`.
     """
 
     max_record_bytes: int = MAX_RECORD_BYTES
 
     def split(self, source: Source, chunk_bytes: int) -> Iterator[Chunk]:
-        """Yield nominal chunks, having looked at the first four bytes only."""
+        """Yield chunks of `chunk_bytes`; only the first four bytes are read, to refuse UTF-16 and UTF-32."""
         refuse_other_encodings(source)
         yield from cut(source.size, chunk_bytes)
 
@@ -40,7 +40,7 @@ class Lines:
         limit = self.max_record_bytes
         while window.position < chunk.end:
             start = window.position
-            # Many lines at once: decoding and splitting them together halves the time a line takes.
+            # Many lines are decoded and split together, which halves the time per line.
             lines = window.readlines(chunk.end, limit + 1)
             if not lines:
                 break
@@ -50,7 +50,7 @@ class Lines:
         window.note_border(chunk.end)
 
     def encode(self, value: Any, record: Record) -> bytes:
-        """Return a `str` or `bytes` with what stood around the line; raises `InvalidProcessor` for other types."""
+        """Return a `str` or `bytes` with the input line's own ending; raises `InvalidProcessor` for other types."""
         data = value.encode() if isinstance(value, str) else value
         if not isinstance(data, bytes):
             raise InvalidProcessor(
@@ -60,7 +60,7 @@ class Lines:
 
 
 def _records(lines: bytes, start: int) -> Iterator[Record]:
-    """Yield the lines that begin at `start`; only the last may lack its ending."""
+    """Yield each of these lines, the first of which begins at `start`; only the last may have no ending."""
     *ended, last = lines.split(b"\n")
     texts = decode(lines, start).split("\n")
     prefix = b""
@@ -86,13 +86,13 @@ def _refuse_long(lines: bytes, start: int, limit: int) -> None:
 
 
 def _seek_first_line(window: Window, chunk: Chunk) -> bool:
-    """Go to where the chunk's first line begins; false if none begins in it."""
+    """Move to the chunk's first line; false if no line begins in the chunk."""
     border = window.known_border(chunk.start)
     if border is None:
         if chunk.start == 0:
             border = 0
         else:
-            # From the byte before: if that is an LF, a line begins exactly at the chunk's start.
+            # One byte before the chunk: if that is an LF, a line begins exactly at the chunk's start.
             window.seek(chunk.start - 1)
             if not window.readline(chunk.end - chunk.start).endswith(b"\n"):
                 return False
@@ -105,27 +105,27 @@ def _seek_first_line(window: Window, chunk: Chunk) -> bool:
 
 @dataclass(frozen=True)
 class JsonLines(Lines):
-    """Read JSON values, one to a line; a record's value is what the JSON says, and blank lines are skipped.
+    """Read JSON values, one on each line; a record's value is the parsed JSON, and blank lines are skipped.
 
-    Only LF and CRLF end a line: U+2028 and its like may stand inside a string.
+    Only LF and CRLF end a line, because U+2028 and similar characters may stand inside a string.
     """
 
     def read(self, window: Window, chunk: Chunk) -> Iterator[Record]:
-        """Yield the values whose line begins in the chunk; raises `UnsuitableInput` for what is not JSON."""
+        """Yield the values whose line begins in the chunk; raises `UnsuitableInput` for a line that is not JSON."""
         for line in super().read(window, chunk):
             if line.value.strip(" \t\r"):
                 yield Record(line.start, line.size, _parse(line), line.prefix, line.ending)
 
     def encode(self, value: Any, record: Record) -> bytes:
-        """Return the value as one line of compact JSON; raises `InvalidProcessor` for what JSON cannot hold."""
+        """Return the value as one line of compact JSON; raises `InvalidProcessor` for a value that JSON cannot hold."""
         return to_json(value, record) + (record.ending or b"\n")
 
 
 @dataclass(frozen=True)
 class AsJsonLines:
-    """Read as another reader does, and write JSON Lines: UTF-8 without a mark, and LF after every line.
+    """Read as another reader does, and write JSON Lines: UTF-8 without a byte order mark, LF after every line.
 
-    A value is one line, and a `list` a line for each of its items.
+    A value becomes one line; a `list` becomes one line for each of its items.
     """
 
     reader: Reader
@@ -139,13 +139,13 @@ class AsJsonLines:
         return self.reader.read(window, chunk)
 
     def encode(self, value: Any, record: Record) -> bytes:
-        """Return compact JSON; raises `InvalidProcessor` for what JSON cannot hold."""
+        """Return lines of compact JSON; raises `InvalidProcessor` for a value that JSON cannot hold."""
         lines = value if isinstance(value, list) else [value]
         return b"".join(to_json(line, record) + b"\n" for line in lines)
 
 
 def to_json(value: Any, record: Record) -> bytes:
-    """Return compact JSON in UTF-8; raises `InvalidProcessor` for what JSON cannot hold."""
+    """Return compact JSON in UTF-8; raises `InvalidProcessor` for a value that JSON cannot hold."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
@@ -154,7 +154,7 @@ def to_json(value: Any, record: Record) -> bytes:
         ) from error
     try:
         return text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair: legal as a JSON escape, but not as UTF-8
+    except UnicodeEncodeError:  # half of a surrogate pair: legal as a JSON escape, but not in UTF-8
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -172,7 +172,7 @@ def _parse(line: Record) -> Any:
         raise _not_json(line, error.msg, len(line.value[: error.pos].encode())) from None
     except RecursionError:
         raise _not_json(line, "nested too deeply", 0) from None
-    except ValueError as error:  # NaN, Infinity, or a number of thousands of digits
+    except ValueError as error:  # NaN, Infinity, or a number with thousands of digits
         raise _not_json(line, str(error), 0) from None
 
 

@@ -1,4 +1,4 @@
-"""Chunks as they are: plain cutting, and bytes as records."""
+"""Cutting a file every so many bytes, and reading each chunk as one record of bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backhaul.reading.window import Window
 
 
 def cut(size: int, chunk_bytes: int) -> Iterator[Chunk]:
-    """Yield nominal chunks of `chunk_bytes` that cover `size` bytes; the last may be shorter."""
+    """Yield chunks of `chunk_bytes` that together cover `size` bytes; the last may be shorter."""
     for index, start in enumerate(range(0, size, chunk_bytes)):
         yield Chunk(index, start, min(start + chunk_bytes, size))
 
@@ -32,7 +32,7 @@ class Bytes:
         yield Record(chunk.start, len(data), data)
 
     def encode(self, value: Any, record: Record) -> bytes:
-        """Return the bytes as they are; raises `InvalidProcessor` for anything else."""
+        """Return the bytes unchanged; raises `InvalidProcessor` for other types."""
         if not isinstance(value, bytes):
             raise InvalidProcessor(
                 f"Return bytes for what Bytes reads, not {type(value).__name__} (chunk at byte {record.start})."

@@ -1,4 +1,4 @@
-"""The contract of a reader: how a kind of file is cut and read."""
+"""The contract of a reader, which cuts and reads one kind of file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from backhaul.reading.window import Window
 
 
 class Reader(Protocol):
-    """How a kind of file is cut into chunks and read as records."""
+    """Cuts one kind of file into chunks and reads them as records."""
 
     def split(self, source: Source, chunk_bytes: int) -> Iterator[Chunk]:
-        """Yield the chunks in order, together covering the input."""
+        """Yield chunks in order, which together cover the input."""
 
     def read(self, window: Window, chunk: Chunk) -> Iterator[Record]:
-        """Yield the records that begin in the chunk; every record belongs to exactly one."""
+        """Yield the records that begin in the chunk; every record belongs to exactly one chunk."""
 
     def encode(self, value: Any, record: Record) -> bytes:
-        """Return the bytes to write for what `process` made of the record."""
+        """Return the bytes to write for a value that `process` returned for the record."""

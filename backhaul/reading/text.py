@@ -1,4 +1,4 @@
-"""What every reader of text refuses: bytes that are not UTF-8."""
+"""Checks that every reader of text shares: bytes that are not UTF-8 are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from backhaul.model.chunk import Source
 from backhaul.model.errors import UnsuitableInput
 
 BOM = codecs.BOM_UTF8
-# UTF-32 first: its little-endian mark begins with that of UTF-16.
+# UTF-32 comes first, because its little-endian mark begins with the mark of UTF-16.
 _OTHER_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -19,7 +19,7 @@ _OTHER_MARKS = {
 
 
 def refuse_other_encodings(source: Source) -> None:
-    """Look at the first four bytes; raises `UnsuitableInput` for the mark of UTF-16 or UTF-32."""
+    """Read the first four bytes; raises `UnsuitableInput` for the byte order mark of UTF-16 or UTF-32."""
     with closing(source.open(0, min(4, source.size))) as stream:
         head = stream.read()
     for mark, encoding in _OTHER_MARKS.items():
@@ -28,7 +28,7 @@ def refuse_other_encodings(source: Source) -> None:
 
 
 def decode(data: bytes, start: int) -> str:
-    """Return the text of bytes that begin at `start`; raises `UnsuitableInput` for bad UTF-8 and NUL."""
+    """Return bytes as text; raises `UnsuitableInput` for bad UTF-8 and NUL. `start` is their offset in the file."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Reading an input forwards through one streaming request, and a file on this machine as an input."""
+"""Reading an input forwards through one streaming request, and using a local file as an input."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 LOOKAHEAD = 64 * 1024
-"""Bytes requested beyond the end, for the record that crosses it."""
+"""Bytes requested beyond a chunk's end, for the record that crosses it."""
 _BUFFER = 256 * 1024
 _MAX_JUMP = 1024 * 1024
-"""Up to here a gap costs less to read through than a new request."""
+"""Bytes of the largest gap that is read through; a new request costs more time than that."""
 
 
 class Window:
-    """The part [start, end) of a source, read forwards; reading on beyond its end works and costs a request.
+    """The part [start, end) of a source, which is read forwards; reading beyond the end costs another request.
 
-    The first read opens it where it then stands, so moving before that costs nothing.
+    The first read opens the source at the window's position, so a `seek` before it costs nothing.
     """
 
     def __init__(self, source: Source, start: int = 0, end: int | None = None) -> None:
@@ -35,7 +35,7 @@ class Window:
         self._no_record = (-1, -1)
 
     def seek(self, position: int) -> None:
-        """Go to any position: a short way ahead by reading through, elsewhere by a new request."""
+        """Move to any position: a short way ahead by reading through, anywhere else by a new request."""
         gap = position - self.position
         if self._stream is not None and 0 <= gap <= _MAX_JUMP:
             self.read(gap)
@@ -44,13 +44,13 @@ class Window:
             self.position = position
 
     def readline(self, limit: int) -> bytes:
-        """Return the bytes through the next LF, at most `limit` of them; nothing at the input's end."""
+        """Return the bytes up to and including the next LF, at most `limit` of them; empty at the input's end."""
         line = (self._stream or self._opened()).readline(limit)
         self.position += len(line)
         return line
 
     def readlines(self, end: int, limit: int) -> bytes:
-        """Return the whole lines that lie ready and end by `end`, or else one line as `readline` does."""
+        """Return all whole lines that are buffered and end by `end`; if there are none, one line as `readline` does."""
         stream = self._stream or self._opened()
         size = stream.peek().rfind(b"\n", 0, end - self.position) + 1
         lines = stream.read(size) if size else stream.readline(limit)
@@ -64,17 +64,17 @@ class Window:
         return data
 
     def close(self) -> None:
-        """Drop the request that is open; reading on opens another."""
+        """Close the open request; the next read opens another."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
     def note_border(self, chunk_end: int) -> None:
-        """Remember that no record begins from the chunk's end up to here, and one does here."""
+        """Remember that the first record at or after the chunk's end begins at the present position."""
         self._no_record = (chunk_end, self.position)
 
     def known_border(self, start: int) -> int | None:
-        """Return where the first record at or after `start` begins, if reading has shown it already."""
+        """Return where the first record at or after `start` begins, or None if `note_border` has not shown it."""
         begin, border = self._no_record
         return border if begin <= start <= border else None
 
@@ -84,7 +84,7 @@ class Window:
 
 
 class _Ranges(io.RawIOBase):
-    """A source from `start` on: one range a little beyond `end`, then, if need be, ever larger ones."""
+    """A source from `start` on, read by range: the first range ends a little after `end`, and later ones grow."""
 
     def __init__(self, source: Source, start: int, end: int) -> None:
         super().__init__()
@@ -126,13 +126,13 @@ class _Ranges(io.RawIOBase):
 
 @dataclass(frozen=True)
 class FileSource:
-    """A file on this machine as an input; it must not change while it is read."""
+    """A local file as an input; it must not change while it is read."""
 
     path: Path
 
     @cached_property
     def size(self) -> int:
-        """Length in bytes, as it was when first asked for."""
+        """Length in bytes when it was first asked for."""
         return self.path.stat().st_size
 
     def open(self, start: int, end: int) -> BinaryIO:
