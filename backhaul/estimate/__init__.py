@@ -1,1 +1,1 @@
-"""What a job would take, before anything is paid."""
+"""Estimates of a job's calls, cost and time, before it is paid for."""

@@ -1,7 +1,7 @@
-"""What a job will take, said beforehand: from what was read of its file, and what its processor expects of that.
+"""Estimates: from a sample of a file, and the calls that the processor expects for it, to a job's calls, cost and time.
 
-Ranges are not guesses of ours at every turn. They come from four things, and docs/flow.md says so to users: how far the
-count of tokens may be off, how far the sample may be off, and of answers the least and the most that they can be.
+Every range has one of four sources, which docs/flow.md explains to users: the error of the token count, the error of
+the sample, the shortest possible answer and the longest possible answer.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from backhaul.providers.calls import Usage
 from backhaul.providers.provider import Provider
 
 TOKENS_LOW, TOKENS_HIGH = 0.75, 1.5
-"""Of a count by `estimate_tokens`: it is up to a third too high for some languages; other tokenizers than the one it
-stands for take up to half more (docs/providers.md)."""
+"""Factors from a count by `estimate_tokens` to the fewest and the most tokens. The count is up to a third too high for
+some languages, and a tokenizer other than `o200k_base` takes up to half more (docs/providers.md)."""
 CALL_SECONDS = 0.2
-"""What a call takes at the least: an assumption, of a short answer that comes from near by."""
+"""The shortest time of a call: an assumption, for a short answer from the same region."""
 STAY_SECONDS = 2.0
 """A worker that has to wait for longer than this leaves (`MAX_SLEEP` in `backhaul/model/waits.py`) ..."""
 VISIT_SECONDS = 1.5
-"""... and each time it comes back it sleeps a second and takes half a one to begin."""
+"""The worker time that each return costs: up to a second of sleep, and half a second to begin."""
 _AWS_STEP = DOLLAR // 10_000
-"""AWS is reckoned to a hundredth of a cent: more digits would look as if they were known."""
+"""AWS costs are rounded up to a hundredth of a cent, because more digits would look exact."""
 
 Limit = Literal["requests_per_minute", "tokens_per_minute", "calls", "reading"]
-"""What a job cannot be faster than: a provider's limit, calls one after the other, or its file."""
+"""What decides a job's shortest time: a provider's limit, the duration of its calls, or the reading of its file."""
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """What was read of a file, in bytes and whole records, and the calls that its processor expects for them.
+    """The part of a file that was read, in bytes and whole records, and the calls that the processor expects for it.
 
-    `error` is how far the rest may differ: two standard errors, as a share; 0 where everything was read.
+    `error` is how far the rest may differ: two standard errors, as a share; 0 if the whole file was read.
     """
 
     bytes: int
@@ -51,7 +51,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Range:
-    """A count: what it is at the least, what is likely, and what it is at the most."""
+    """An estimated count: the least, the likely one and the most."""
 
     low: int
     likely: int
@@ -60,7 +60,7 @@ class Range:
 
 @dataclass(frozen=True)
 class CostRange:
-    """The same in US dollars, such as "2.50"."""
+    """An estimated cost in US dollars, such as "2.50": the least, the likely one and the most."""
 
     low: str
     likely: str
@@ -80,7 +80,10 @@ class CostRange:
 
 @dataclass(frozen=True)
 class ProviderEstimate:
-    """What a job will ask of one provider, and how long that takes at the least; `limit` is what it waits for."""
+    """A job's calls of one provider, their tokens and cost, and the `seconds` that they take at least.
+
+    `limit` is what decides that time.
+    """
 
     provider: str
     calls: Range
@@ -93,15 +96,15 @@ class ProviderEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job will take: `cost` is of its providers, `aws_cost` of AWS, about; both in US dollars.
+    """What a job will take: `cost` is what its providers charge, `aws_cost` is about what AWS charges, in US dollars.
 
-    It takes `seconds` at the least, because of `limit`, and of the provider `slowest` if that is a provider's.
+    The job takes at least `seconds`, because of `limit`. If a provider decides that time, `slowest` is its name.
     """
 
     processor: str
     size: int
     read: int
-    """Bytes that the estimate is made from."""
+    """Bytes of the file that the estimate is made from."""
     chunks: int
     shards: int
     records: Range
@@ -115,7 +118,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Workforce:
-    """How many workers a job has at the most, how many calls each makes at a time, how long it may stay in seconds."""
+    """The most workers of a job, the calls that each makes at a time, and the seconds for which each may stay."""
 
     workers: int
     concurrency: int
@@ -131,7 +134,7 @@ def extrapolate(
     providers: Mapping[str, tuple[Provider, Rate | None]],
     workforce: Workforce,
 ) -> Estimate:
-    """Return what a job for a file of `size` bytes will take; `providers` has each that is called, and its limit."""
+    """Return what a job for a file of `size` bytes will take; `providers` has each called provider and its limit."""
     scale, shards = size / sampled.bytes, shards_for(chunks)
     busy = min(shards, workforce.workers)
     asked = tuple(
@@ -163,7 +166,7 @@ def extrapolate(
 
 
 def together(calls: Sequence[Expected]) -> list[Expected]:
-    """Return what is expected of each provider, once, in the order in which they are named first."""
+    """Return the sum of the expected calls for each provider, in the order in which providers are first named."""
     sums: dict[str, Expected] = {}
     for each in calls:
         before = sums.get(each.provider, Expected(each.provider, 0, 0))
@@ -178,10 +181,10 @@ def together(calls: Sequence[Expected]) -> list[Expected]:
 
 
 def sampling_error(pieces: Sequence[tuple[int, float]], share: float) -> float:
-    """Return how far a sum that is extrapolated from pieces, (bytes, amount) each, may be off: two standard errors.
+    """Return the error of a sum that is extrapolated from pieces, as a share of it: two standard errors, at most 1.
 
-    `share` is how much of the whole they are: of a whole nothing is off. The formula is that of a ratio estimate
-    (Cochran, Sampling Techniques, chapter 6).
+    Each piece is (bytes, amount); `share` is their part of the whole file. A whole file has no error. The formula is
+    that of a ratio estimate (Cochran, Sampling Techniques, chapter 6).
     """
     amount, size, count = sum(each for _, each in pieces), sum(each for each, _ in pieces), len(pieces)
     if share >= 1 or not amount:
@@ -199,7 +202,7 @@ def _of_provider(
     calls = _range(expected.calls * scale, error)
     inputs = _range(expected.input_tokens * scale, error, TOKENS_LOW, TOKENS_HIGH)
     guess, most = expected.output_tokens * scale, expected.max_output_tokens * scale
-    # At the least an answer is one token long: a job that is refused for its cost must be one that could not be done.
+    # The least is one token per call: a job that is refused because its cost exceeds a cap must exceed it for certain.
     outputs = Range(min(calls.low, math.floor(guess)), math.ceil(guess), math.ceil(most * (1 + error)))
     cost = CostRange.of(
         [provider.cost(Usage(getattr(inputs, which), getattr(outputs, which))) for which in ("low", "likely", "high")]
@@ -209,10 +212,10 @@ def _of_provider(
 
 
 def _least_seconds(calls: int, tokens: int, rate: Rate | None, at_a_time: int) -> tuple[float, Limit]:
-    """Return how long so many calls take at the least, and what they wait for."""
+    """Return the least seconds that so many calls take, and the limit that decides it."""
     found: list[tuple[float, Limit]] = [(math.ceil(calls / at_a_time) * CALL_SECONDS, "calls")]
     if rate is not None and calls:
-        # The first call waits for nothing.
+        # The first call does not wait.
         found.append((rate.request_cost(calls - 1) / SECOND, "requests_per_minute"))
         found.append((rate.token_cost(tokens * (calls - 1) // calls) / SECOND, "tokens_per_minute"))
     return max(found, key=lambda each: each[0])
@@ -227,7 +230,7 @@ def _shape(
     busy: int,
     workforce: Workforce,
 ) -> JobShape:
-    """Return what the job does to AWS: workers stay while their calls come soon, and leave while they do not."""
+    """Return the job's use of workers. A worker stays if its next call may start soon, and otherwise leaves."""
     calls = sum(each.calls.likely for each in asked)
     rate = calls / seconds if seconds else 0.0
     at_work = size / WORK_BYTES + calls * CALL_SECONDS / workforce.concurrency

@@ -1,6 +1,6 @@
 """What AWS charges for a job, as values: list prices without free tiers, and what a job uses of each.
 
-`docs/cost.md` is written in these terms. Models have no prices here: an operator configures them with the provider.
+`docs/cost.md` uses the same terms. Prices of models are not here, because an operator sets them with the provider.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Price(Struct, frozen=True):
     source: str
 
     def cost(self, units: float) -> Fraction:
-        """Return what so many units cost, in dollars."""
+        """Return the cost of so many units in dollars."""
         return Fraction(self.dollars) * Fraction(units) / self.units
 
 
@@ -56,25 +56,25 @@ LOG_GB = AWS.prices["log_gb"]
 TRACE = AWS.prices["trace"]
 
 WORKER_GB = 1769 / 1024
-"""Memory of a worker: `WHOLE_CPU` in `stacks/function.py`."""
+"""Memory of a worker in GB: `WHOLE_CPU` in `stacks/function.py`."""
 WORK_BYTES = 4 * MIB
-"""Bytes of input that a worker handles in a second: `docs/cost.md` takes two seconds for 8 MiB."""
+"""Bytes of input that a worker handles per second: `docs/cost.md` assumes two seconds for 8 MiB."""
 COMMIT_BYTES = 32 * MIB
 COMMIT_SECONDS = 10.0
-"""When a worker commits: as in `backhaul/worker/commit.py`, which a test compares."""
+"""Seconds between a worker's commits, as in `backhaul/worker/commit.py`; a test compares the two."""
 COMMIT_UNITS = 2
-"""Write units of a commit: a shard's record has about 2 KB."""
+"""Write units of one commit: a shard's record has about 2 KB."""
 BUDGET_WRITES = 0.2
-"""Writes to budgets for each call, at a call a second in each worker (decision 12)."""
+"""Writes to budgets per call, if each worker makes one call per second (decision 12)."""
 TOKEN_BYTES = 4
-"""Bytes of an answer that are stored for each token of it."""
+"""Bytes that are stored per token of an answer."""
 AROUND = 8
-"""Invocations of a job that are no worker's: submit, dispatch, plan, merge, and what announces it."""
+"""Function calls of a job other than workers: submit, dispatch, plan, merge and announce."""
 
 
 @dataclass(frozen=True)
 class AwsUse:
-    """What a job uses of AWS."""
+    """How much a job uses of each AWS service."""
 
     transitions: float
     invocations: float
@@ -85,7 +85,7 @@ class AwsUse:
     s3_reads: float
 
     def cost(self) -> int:
-        """Return what it costs, in nanodollars."""
+        """Return its cost in nanodollars."""
         parts = (
             TRANSITION.cost(self.transitions),
             INVOCATION.cost(self.invocations),
@@ -100,10 +100,10 @@ class AwsUse:
 
 @dataclass(frozen=True)
 class JobShape:
-    """What decides how much of AWS a job uses: `size` in bytes; `calls` of providers, of which some are under a limit.
+    """What decides a job's use of AWS: its `size` in bytes, its `calls` of providers, and those that have a limit.
 
-    `visits` is how often workers come back after they have left, because they waited or their time was up, and
-    `worker_seconds` for how long they are there in all.
+    `visits` is how often workers come back after they left because of a wait or the end of their time.
+    `worker_seconds` is the total time of all workers.
     """
 
     size: int
@@ -116,9 +116,10 @@ class JobShape:
 
 
 def aws_use(shape: JobShape) -> AwsUse:
-    """Return what a job uses whose results are as large as its input.
+    """Return what a job uses, on the assumption that its results are as large as its input.
 
-    Left out: logs, traces, events, storage, the queue's polling, retries, and vectors, which take more than a token.
+    It leaves out logs, traces, events, storage, the polling of queues, retries, and vectors, which are larger than
+    the text of a token.
     """
     commits = max(shape.size / COMMIT_BYTES, shape.worker_seconds / COMMIT_SECONDS, shape.shards) + shape.visits
     parts = max(shape.size / COMMIT_BYTES, shape.shards)

@@ -1,4 +1,4 @@
-"""Reading a file, or parts of it, through a processor that says what calls it expects; nothing is called."""
+"""Reading a file, or a sample of it, and asking its processor which calls it expects; no provider is called."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from backhaul.reading import Bytes, Chunk, Source, Window
 T = TypeVar("T")
 
 READ_WHOLE = 16 * MIB
-"""A larger file is sampled: to count its tokens takes half a second for each megabyte."""
+"""Bytes of the largest file that is read whole. Counting tokens takes half a second per megabyte."""
 SAMPLE_BYTES = 8 * MIB
 PIECE_BYTES = 256 * KIB
 LARGEST = 1e15
-"""No count of anything is believed that is larger."""
+"""The largest count that is accepted from a processor or a request."""
 _SEED = 2026
 _MAX_NAME = 63
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a look at a file found: how many chunks it will have, and what was read of them."""
+    """The result of `look_at`: how many chunks the file will have, and what was read of it."""
 
     chunks: int
     sampled: Sampled
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as `POST /estimate` takes it: counts only."""
+        """Return it as the JSON that `POST /estimate` takes, which holds only counts."""
         return {**msgspec.to_builtins(self.sampled), "chunks": self.chunks}
 
 
@@ -61,7 +61,7 @@ class TextSource:
 
 
 def expects_calls(processor: Processor) -> bool:
-    """Return whether the processor calls providers at all, as far as it says."""
+    """Return whether the processor says which calls of providers it expects."""
     return type(processor).expect is not Processor.expect
 
 
@@ -70,11 +70,11 @@ def look_at(
     source: Source,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Look:
-    """Read the whole file up to 16 MiB, of a larger one 32 pieces from all of it, and return what was found.
+    """Read a file of up to 16 MiB whole, or 32 pieces from all over a larger one, and return what was found.
 
-    The same file is always sampled in the same places. `create` makes the processors, one that splits and one for each
-    piece; `progress` is told how many bytes of the sample are done. Raises `UnsuitableInput`, and `CannotEstimate` if
-    the processor fails.
+    The same file is always sampled in the same places. `create` makes the processors: one that splits, and one for each
+    piece. `progress` is called with the bytes of the sample that are done. Raises `UnsuitableInput`, and
+    `CannotEstimate` if the processor fails.
     """
     chunks = _split(create(), source, None)
     is_whole = source.size <= READ_WHOLE
@@ -97,17 +97,17 @@ def look_at(
 
 
 def look_at_beginning(processor: Processor, source: Source) -> Sampled:
-    """Return what the processor expects of a text that begins as a file does; raises like `look_at`."""
+    """Return what the processor expects for the text at the beginning of a file; raises like `look_at`."""
     with closing(Window(source)) as window:
         records = _read(processor, window, Chunk(0, 0, source.size))
     return Sampled(source.size, len(records), tuple(together(_expect(processor, records))))
 
 
 def problem_of(expected: object) -> str | None:
-    """Return what is wrong with what a plug-in, or a request, says that it expects."""
+    """Return what is wrong with an expected call from a plug-in or a request, or None."""
     if not isinstance(expected, Expected):
         return f"it gives {type(expected).__name__} instead of Expected"
-    # A plug-in need not be typed.
+    # Types are checked, because a plug-in may be untyped.
     if not isinstance(expected.provider, str) or not 0 < len(expected.provider) <= _MAX_NAME:  # type: ignore[redundant-expr]
         return f"a provider's name has 1 to {_MAX_NAME} characters"
     for name in ("calls", "input_tokens", "output_tokens", "max_output_tokens"):
@@ -119,7 +119,7 @@ def problem_of(expected: object) -> str | None:
 
 @dataclass
 class _Found:
-    """What was read so far; of a sample also the bytes, records and tokens of each piece."""
+    """What was read so far; for a sample, also the bytes, records and tokens of each piece."""
 
     read: int = 0
     records: int = 0
@@ -145,22 +145,22 @@ def _split(processor: Processor, source: Source, chunk_bytes: int | None) -> lis
 
 
 def _pieces(create: Callable[[], Processor], source: Source, chunks: list[Chunk]) -> list[Chunk]:
-    """Return what a sample is drawn from."""
-    # A reader of bytes has one record a chunk, so that a smaller piece would be another record.
+    """Return the pieces of the file from which a sample is drawn."""
+    # A reader of bytes makes one record of each chunk, so a smaller piece would be another record.
     return chunks if isinstance(create().reads, Bytes) else _split(create(), source, PIECE_BYTES)
 
 
 def _spread(pieces: Sequence[Chunk]) -> list[Chunk]:
-    """Return pieces of about `SAMPLE_BYTES` in all, one from each of as many equal stretches of the file."""
+    """Return pieces with about `SAMPLE_BYTES` together: the file is cut into equal stretches, and each gives one."""
     size = max(pieces[-1].end // len(pieces), 1)
     count = min(max(SAMPLE_BYTES // size, 2), len(pieces))
-    choice = random.Random(_SEED)  # noqa: S311  # a sample that everybody gets the same
+    choice = random.Random(_SEED)  # noqa: S311  # every caller gets the same sample
     borders = [len(pieces) * number // count for number in range(count + 1)]
     return [pieces[choice.randrange(first, last)] for first, last in pairwise(borders)]
 
 
 def _groups(pieces: Iterable[Chunk], size: int) -> Iterator[list[Chunk]]:
-    """Yield pieces that are together as large as a chunk: who asks for several records at a time does so in a chunk."""
+    """Yield groups of pieces as large as a chunk, because a processor joins records in one call only within a chunk."""
     group: list[Chunk] = []
     gathered = 0
     for piece in pieces:
@@ -193,6 +193,6 @@ def _of_processor(method: str, call: Callable[[], T]) -> T:
         return call()
     except (UnsuitableInput, OSError, MemoryError):
         raise
-    except (Exception, SystemExit) as error:  # the processor's own code may raise anything, and say anything
+    except (Exception, SystemExit) as error:  # the processor's own code may raise any exception with any text
         said = processor_cause(error).message
         raise CannotEstimate(f"No estimate can be made, because {method} failed. {said}") from error
