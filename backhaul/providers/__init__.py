@@ -1,4 +1,4 @@
-"""Paid APIs: which there are, what is asked of them and answered, and what their failures are.
+"""Paid APIs: their settings, requests, answers and failures, and the adapters that call them.
 
 `open_provider(provider, ...).call(Chat(...))` makes one call: no limit, no breaker, no budget and no second try.
 """
@@ -75,15 +75,15 @@ __all__ = [
 
 
 class Adapter(Protocol):
-    """Asks one model of one provider; may be used by many threads."""
+    """Calls one model of one provider; many threads may use it."""
 
     max_texts: int
-    """How many texts one `Embed` may hold; 0 where there are no vectors."""
+    """How many texts one `Embed` may hold; 0 if the adapter gives no vectors."""
 
     def call(self, request: Request, *, key: str | None = None, timeout: float | None = None) -> Answer:
         """Make one call and return its answer; raises the errors of `backhaul.providers.errors`.
 
-        `key` is sent as the idempotency key, where the provider has a header for one; `timeout`, in seconds, may
+        `key` is the idempotency key, which is sent if the provider has a header for it. `timeout`, in seconds, may
         shorten the provider's own.
         """
 
@@ -96,9 +96,10 @@ def open_provider(
     clock: Clock | None = None,
     is_local: bool = False,
 ) -> Adapter:
-    """Return what calls the provider; `models` makes the client for Bedrock in a region, with a time limit.
+    """Return the adapter that calls the provider.
 
-    `is_local` says whether the provider may be on this machine or in its private network.
+    `models` makes the client of Bedrock for a region and a time limit in seconds. `is_local` says whether the provider
+    may be on this machine or in its private network.
     """
     if provider.kind == "bedrock":
         return BedrockAdapter(provider, models(provider.region, provider.timeout_seconds))

@@ -1,7 +1,7 @@
-"""Where a provider may be: on the public internet over https, and near this machine only where a person tries it.
+"""The addresses that a provider may have: public ones over https, and local ones only on a person's own machine.
 
-An address is judged twice by the same rule: as it is written, when a provider is set up, and as its name resolves,
-when it is called (`reach.py`).
+The same rule checks an address twice: as it is written, when an operator sets up the provider, and as its name
+resolves, when a worker calls it (`reach.py`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ Network = IPv4Network | IPv6Network
 
 
 class Place(StrEnum):
-    """Where an address leads to."""
+    """The kind of place to which an address leads."""
 
     PUBLIC = "public"
     NEAR = "near"
-    """To this machine, or to the private network it is in."""
+    """This machine, or the private network that it is in."""
     FORBIDDEN = "forbidden"
-    """To where a machine's own credentials are given out, to nobody in particular, or to a disguise of these."""
+    """A service that gives out the machine's credentials, an address of no single host, or a local address inside an
+    IPv6 one."""
 
 
 def _networks(*texts: str) -> tuple[Network, ...]:
@@ -31,16 +32,16 @@ def _networks(*texts: str) -> tuple[Network, ...]:
 
 _NEAR = _networks("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 _OF_AWS = _networks("fd00:ec2::/32")
-"""Where AWS gives a machine its credentials, its names and its time over IPv6."""
+"""Services of AWS for one machine over IPv6: its credentials, DNS and time."""
 _NAT64 = ip_network("64:ff9b::/96")
-"""How a network without IPv4 writes an IPv4 address: by its last 32 bits."""
+"""The prefix with which a network without IPv4 writes an IPv4 address, in the last 32 bits."""
 _GLOBAL_UNICAST = ip_network("2000::/3")
-# Tunnels and protocols, of which Python's list of what is global depends on its version.
+# Tunnels and special protocols. Listed here, because `is_global` differs between versions of Python.
 _NO_HOSTS = _networks("192.0.0.0/24", "2001::/23", "2002::/16", "3fff::/20")
 
 
 def place_of(address: Address) -> Place:
-    """Return where an address leads to. An IPv4 address that is wrapped into an IPv6 one is forbidden or public."""
+    """Return where an address leads to; an IPv4 address inside an IPv6 one is either public or forbidden."""
     if address in _NAT64:
         inner = place_of(IPv4Address(int(address) & 0xFFFFFFFF))
         return inner if inner is Place.PUBLIC else Place.FORBIDDEN
@@ -53,7 +54,7 @@ def place_of(address: Address) -> Place:
 
 
 def problems(url: str) -> Iterator[str]:
-    """Yield a sentence for each thing that is wrong with a base_url in any deployment; none of them repeats it."""
+    """Yield a sentence for each fault of a base_url that no deployment may have; no sentence repeats the base_url."""
     if not url:
         yield "Set base_url to the API's address, such as https://api.openai.com/v1."
         return
@@ -81,12 +82,12 @@ def problems(url: str) -> Iterator[str]:
 
 
 def is_near(url: str) -> bool:
-    """Return whether a base_url that has no problems names this machine or a private address, as it is written."""
+    """Return whether a base_url without problems is written with a name or address of this machine or its network."""
     return bool(url) and _place_of_host(urlsplit(url).hostname or "") is Place.NEAR
 
 
 def _place_of_host(host: str) -> Place | None:
-    """Return where a host leads to as it is written; None for a name, which is judged by what it resolves to."""
+    """Return where a host leads to as it is written; None for a name, which is checked when it is resolved."""
     try:
         return place_of(ip_address(host))
     except ValueError:
@@ -94,7 +95,7 @@ def _place_of_host(host: str) -> Place | None:
     labels = host.rstrip(".").split(".")
     if labels[-1] == "localhost":
         return Place.NEAR
-    # 127.1, 0177.0.0.1, 0x7f.1 and 2130706433: resolvers take them for addresses. No name on the internet ends so.
+    # Resolvers take 127.1, 0177.0.0.1, 0x7f.1 and 2130706433 for addresses. No name on the internet ends in a number.
     is_number = labels[-1].isdigit() or labels[-1].startswith("0x")
     return Place.FORBIDDEN if is_number else None
 

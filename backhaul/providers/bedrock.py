@@ -1,4 +1,4 @@
-"""Amazon Bedrock: chats through Converse, vectors of Amazon Titan v2 and Cohere through InvokeModel."""
+"""Amazon Bedrock: chats through Converse, and vectors from Amazon Titan v2 and Cohere through InvokeModel."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ _MAX_COHERE_TEXTS = 96
 
 
 class Models(Protocol):
-    """What calls Bedrock; `backhaul.store.models.ModelStore` is one. Failures are those of our own tree."""
+    """A client of Bedrock, such as `backhaul.store.models.ModelStore`.
+
+    Both methods raise the errors of `backhaul.providers.errors`.
+    """
 
     def converse(self, provider: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer of Converse."""
 
     def invoke(self, provider: str, model: str, body: bytes) -> tuple[bytes, Mapping[str, str]]:
-        """Return the answer of InvokeModel and its headers, their names in lower case."""
+        """Return the answer of InvokeModel and its headers with names in lower case."""
 
 
 class BedrockAdapter:
-    """Asks one model of Bedrock. There are no idempotency keys, and the time limit is the client's own."""
+    """Calls one model of Bedrock; idempotency keys are not sent, and the client has the time limit."""
 
     def __init__(self, provider: Provider, models: Models) -> None:
         self._provider = provider
@@ -63,7 +66,7 @@ class BedrockAdapter:
         if chosen := {name: value for name, value in settings.items() if value is not None}:
             body["inferenceConfig"] = chosen
         if request.json_schema is not None:
-            # A tool that must be used, not outputConfig: more models know it, and older runtimes' botocore too.
+            # A tool that the model must use, not outputConfig: more models and older versions of botocore support it.
             form = {"name": _TOOL, "description": "Gives the answer.", "inputSchema": {"json": request.json_schema}}
             body["toolConfig"] = {"tools": [{"toolSpec": form}], "toolChoice": {"any": {}}}
         return body
@@ -98,7 +101,7 @@ class BedrockAdapter:
             raise UnreadableAnswer(f"{name} answered with something that is not JSON.") from None
         found = found if isinstance(found, dict) else {}
         vectors = found.get("embeddings")
-        if isinstance(vectors, dict):  # by type, where types were asked for
+        if isinstance(vectors, dict):  # by type, if the request asked for types
             vectors = vectors.get("float")
         vectors = checked_vectors(name, request, [found["embedding"]] if "embedding" in found else vectors)
         counted = headers.get(_INPUT_TOKENS, "")
@@ -114,7 +117,7 @@ class BedrockAdapter:
             raise ProviderRejected(
                 f"{self._provider.name}: vectors are known of amazon.titan-embed-text-v2 and cohere.embed models only."
             )
-        # NONE: a text that is too long is an error; anything else would leave part of it out without a word.
+        # NONE makes a text that is too long an error; the other values cut it without notice.
         body = {"texts": list(request.texts), "input_type": "search_document", "truncate": "NONE"}
         if cohere["new"] is None:
             return body
@@ -122,7 +125,7 @@ class BedrockAdapter:
 
 
 def _content_of(blocks: list[Any]) -> str | None:
-    """Return the answer's text, or the input of the tool as JSON; what the model thought is left out."""
+    """Return the answer's text, or the tool's input as JSON, without the model's reasoning."""
     for each in blocks:
         if "toolUse" in each:
             return msgspec.json.encode(each["toolUse"]["input"]).decode()

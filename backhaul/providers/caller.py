@@ -1,4 +1,4 @@
-"""Calls of one provider over HTTP: its key, its headers, and what its failures are to us."""
+"""Calls of one provider over HTTP: its key, its headers, and its failures as our errors."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ _MIN_SECONDS = 0.05
 
 
 class Secrets(Protocol):
-    """Where keys are kept; `backhaul.store.secrets.SecretStore` is one."""
+    """A store of keys, such as `backhaul.store.secrets.SecretStore`."""
 
     def read(self, reference: str) -> str:
         """Return the secret, which may be a few minutes old."""
 
     def read_anew(self, reference: str, old: str) -> str:
-        """Return the secret as it is now that `old` was denied; it may still be the same."""
+        """Read the secret again after the provider denied `old`, and return it; it may still be the same."""
 
 
 class HttpCaller:
-    """Posts JSON to one provider, as often as it is asked to and from as many threads."""
+    """Posts JSON to one provider; any number of threads may use it."""
 
     def __init__(self, provider: Provider, secrets: Secrets, clock: Clock, *, is_local: bool = False) -> None:
         self.provider = provider
         self._secrets = secrets
         self._clock = clock
         self._is_local = is_local
-        # Made at a call's turn, they would make it late.
+        # The pool is made here, because making it at the time reserved for the first call would delay that call.
         open_pool(is_local)
         self._secret()
 
     def post(self, path: str, body: Any, key: str | None, timeout: float | None) -> tuple[Any, RateLimits | None]:
-        """Return what the answer's JSON says, and the limits that came with it.
+        """Return the answer's parsed JSON, and the limits from its headers.
 
-        Raises the errors of `backhaul.providers.errors`. A key that is denied is read anew, and the call made once
-        more if another has taken its place.
+        Raises the errors of `backhaul.providers.errors`. If the provider denies the key, the secret is read again, and
+        the call is repeated once if the secret has changed.
         """
         secret = self._secret()
         try:

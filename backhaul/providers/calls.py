@@ -1,4 +1,4 @@
-"""What is asked of a provider and what it answers, as values: an answer can be stored as a step."""
+"""Requests to a provider and its answers, as values that can be stored as steps."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from backhaul.model.versions import StoredRecord, upgraded
 from backhaul.providers.tokens import estimate_tokens
 
 OUTPUT_TOKENS = 1024
-"""What an answer is taken to have at most where its request sets no limit."""
+"""The output tokens that are assumed for an answer whose request sets no limit."""
 _MESSAGE_TOKENS = 4
-"""What the borders of a message cost in OpenAI's form of a chat."""
+"""The tokens that OpenAI's form of a chat adds to each message."""
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,17 +33,17 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Chat(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """A conversation for the model to go on with; a wrong one raises `ValueError`."""
+    """A conversation that the model continues; an invalid one raises `ValueError`."""
 
     messages: tuple[Message, ...]
-    """The last one is what the model answers."""
+    """The model answers the last one."""
     system: str | None = None
-    """What the model is told before the conversation."""
+    """Instructions that the model gets before the conversation."""
     max_tokens: int | None = None
-    """How long the answer may get. Default: as long as the provider lets it."""
+    """The most tokens of the answer. Default: as many as the provider allows."""
     temperature: float | None = None
     json_schema: dict[str, Any] | None = None
-    """The JSON Schema, of type "object", that the answer is to follow: its content is then JSON, as text."""
+    """The JSON Schema, of type "object", that the answer must follow; its content is then JSON as text."""
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "messages", tuple(self.messages))
@@ -58,11 +58,11 @@ class Chat(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_d
 
 
 class Embed(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """Texts to be turned into vectors, one each and in their order; wrong ones raise `ValueError`."""
+    """Texts that the model turns into vectors, one for each text in the same order; invalid ones raise `ValueError`."""
 
     texts: tuple[str, ...]
     dimensions: int | None = None
-    """How long each vector is to be, where the model has a choice."""
+    """The length of each vector, for models that offer several."""
 
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):
@@ -75,7 +75,7 @@ class Embed(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_
 
 
 class Raw(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """Any JSON to be posted to a path below the provider's base_url; a wrong path raises `ValueError`."""
+    """Any JSON, which is posted to a path below the provider's base_url; an invalid path raises `ValueError`."""
 
     body: Any
     path: str = ""
@@ -89,39 +89,39 @@ class Raw(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_de
 
 
 Request = Chat | Embed | Raw
-"""What an adapter takes."""
+"""The requests that an adapter takes."""
 
 
 class Usage(Struct, frozen=True, omit_defaults=True):
-    """The tokens that a call is paid by."""
+    """The tokens that a provider charges for a call."""
 
     input_tokens: int
     output_tokens: int = 0
     estimated: bool = False
-    """Whether the provider did not say, or nothing that can be true."""
+    """Whether a count is estimated, because the provider's is missing or cannot be true."""
 
 
 class RateLimits(Struct, frozen=True, omit_defaults=True):
-    """What a provider told of its limits with an answer; None where it did not tell."""
+    """The limits that came with a provider's answer; None for each that the provider did not send."""
 
     requests_limit: int | None = None
-    """What may be left at the most: the limit."""
+    """The limit itself: the most requests that can be left."""
     tokens_limit: int | None = None
     requests_left: int | None = None
     tokens_left: int | None = None
     requests_reset: float | None = None
-    """Seconds until the limit of requests is whole again."""
+    """Seconds until the full limit of requests is available again."""
     tokens_reset: float | None = None
 
 
 class Answer(Struct, frozen=True, omit_defaults=True):
-    """What a provider answered; `msgspec.to_builtins` makes JSON's types of it."""
+    """A provider's answer; `msgspec.to_builtins` turns it into types of JSON."""
 
     content: Any
-    """Of `Chat` a text, of `Embed` a list of vectors, of `Raw` what the JSON says."""
+    """A text for `Chat`, a list of vectors for `Embed`, the parsed JSON for `Raw`."""
     usage: Usage
     finish: str = "stop"
-    """"stop"; "length" where max_tokens or the window cut the answer off; otherwise the provider's own word."""
+    """"stop"; "length" if max_tokens or the model's window cut the answer off; otherwise the provider's own word."""
     limits: RateLimits | None = None
 
     @classmethod
@@ -133,7 +133,7 @@ class Answer(Struct, frozen=True, omit_defaults=True):
 
 
 def estimate_input(request: Request) -> int:
-    """Return about how many tokens the provider will count in a request."""
+    """Return about how many input tokens the provider will count for a request."""
     if isinstance(request, Chat):
         texts = [each.content for each in request.messages] + ([request.system] if request.system else [])
         schema = estimate_tokens(_json(request.json_schema)) if request.json_schema else 0
@@ -144,13 +144,13 @@ def estimate_input(request: Request) -> int:
 
 
 def max_estimate(request: Request) -> Usage:
-    """Return what a call takes at most, as far as its request tells."""
+    """Return the most tokens that a call is expected to take, judged by its request."""
     output = (request.max_tokens or OUTPUT_TOKENS) if isinstance(request, Chat) else 0
     return Usage(estimate_input(request), output)
 
 
 def estimate_output(content: Any) -> int:
-    """Return about how many tokens of output an answer's content was paid as; none for vectors."""
+    """Return about how many output tokens the provider charged for an answer's content; 0 for vectors."""
     if isinstance(content, str):
         return estimate_tokens(content)
     return 0 if _is_vectors(content) else estimate_tokens(_json(content))

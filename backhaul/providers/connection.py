@@ -1,4 +1,4 @@
-"""One HTTP call: JSON by POST, once, to one host, in a bounded time, for an answer of a bounded size."""
+"""One HTTP call: it posts JSON once to one host, and bounds its own time and the size of the answer."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from backhaul.providers.reach import Forbidden, PlainConnection, SecureConnectio
 MAX_ANSWER = 32 * 1024 * 1024
 _PIECE = 64 * 1024
 _CONNECTIONS = 64
-"""Connections kept open to a host; more calls at once than that open their own."""
+"""Connections that are kept open to a host; further calls at the same time open their own."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer as it came; header names in lower case."""
+    """An HTTP answer of any status; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def json(self, provider: str) -> Any:
-        """Return what the body says; raises `UnreadableAnswer` if it is no JSON."""
+        """Return the body's parsed JSON; raises `UnreadableAnswer` if it is not JSON."""
         try:
             return msgspec.json.decode(self.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -39,11 +39,11 @@ class Reply:
 def post(
     provider: str, url: str, body: Any, headers: Mapping[str, str], timeout: float, *, is_local: bool = False
 ) -> Reply:
-    """Post JSON and return the answer, whatever its status; raises `ProviderDown` if there is none in time.
+    """Post JSON and return the answer of any status; raises `ProviderDown` if no whole answer comes in time.
 
-    The time counts from here to the last byte, whatever is done in it. Redirects are not followed: a key must not go
-    where nobody sent it. Raises `ProviderDenied` if the provider is where none may be; `is_local` says whether it may
-    be on this machine or in its private network.
+    `timeout`, in seconds, covers everything up to the last byte: the name's resolution, the connection, the answer.
+    Redirects are not followed, because they could send the key to another host. Raises `ProviderDenied` if the
+    provider's address is forbidden; `is_local` says whether it may be on this machine or in its private network.
     """
     with bounded(timeout, is_local=is_local) as call:
         try:
@@ -53,7 +53,7 @@ def post(
         except Unreached as error:
             raise ProviderDown(f"{provider} gave no whole answer: {error}.") from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            # Without a cause: some of these quote what came, or what went.
+            # No cause is kept: some of these errors quote the request or the answer.
             may_be_paid = call.is_sent and not _wants_certificate(error)
             raise ProviderDown(f"{provider} gave no whole answer: {_kind(error)}.", may_be_paid=may_be_paid) from None
 
@@ -65,7 +65,7 @@ def _exchange(
         "POST",
         url,
         body=msgspec.json.encode(body),
-        # Compressed, a small answer could be a large one.
+        # No compression: a small compressed answer could become a very large one.
         headers={"Content-Type": "application/json", "Accept": "application/json", **_PLAIN, **headers},
         timeout=timeout,
         retries=False,
@@ -85,14 +85,14 @@ _PLAIN = {"Accept-Encoding": "identity", "User-Agent": "backhaul"}
 
 
 @cache
-def open_pool(is_local: bool) -> urllib3.PoolManager:  # noqa: ARG001  # the cache's key: what was judged by one rule
-    """Return this process's connections; it takes a tenth of a second to make the pool."""
+def open_pool(is_local: bool) -> urllib3.PoolManager:  # noqa: ARG001  # part of the cache's key: the two rules on addresses share no connections
+    """Return this process's pool of connections; the first call takes a tenth of a second."""
     pool = urllib3.PoolManager(
         num_pools=32,
         maxsize=_CONNECTIONS,
         retries=False,
         ssl_context=tls_context(),
-        # Said in full: the urllib3 1.26 that a Lambda runtime may have verifies nothing by default.
+        # Explicit, because urllib3 1.26, which a Lambda runtime may have, verifies no certificates by default.
         cert_reqs="CERT_REQUIRED",
     )
     pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
@@ -110,7 +110,7 @@ class _SecurePool(urllib3.HTTPSConnectionPool):
 def _body_of(response: urllib3.BaseHTTPResponse, provider: str) -> bytes:
     if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise UnreadableAnswer(f"{provider} compressed its answer, which nobody asked for.")
-    read = getattr(response, "read1", response.read)  # returns what has come; urllib3 1.26 has only the other
+    read = getattr(response, "read1", response.read)  # read1 returns what has arrived; urllib3 1.26 has only read
     pieces: list[bytes] = []
     size = 0
     while piece := read(_PIECE):
@@ -128,13 +128,16 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _wants_certificate(error: Exception) -> bool:
-    """Return whether TLS ended because we have no certificate: with TLS 1.3 the request has left before we hear it."""
+    """Return whether the provider's TLS demands a client certificate.
+
+    With TLS 1.3 the request has left before this error arrives, but the provider did not process it.
+    """
     inner = error.args[0] if error.args else error
     return "CERTIFICATE_REQUIRED" in str(getattr(inner, "reason", ""))
 
 
 def _kind(error: Exception) -> str:
-    """Return what went wrong, in words that quote nothing."""
+    """Return what went wrong, in words that quote neither the request nor the answer."""
     found = urllib3.exceptions
     if isinstance(error, found.TimeoutError | TimeoutError):
         return "out of time"

@@ -1,22 +1,22 @@
-"""What a call of a provider may raise, below the classes of `backhaul/model/errors.py`: guards tell it apart by class.
+"""Errors of calls of a provider, below the classes of `backhaul/model/errors.py`; guards decide by their class.
 
 OperatorError
 ├── InvalidProvider        a provider's settings cannot be used
 ├── UnknownProvider        no provider of that name
 ├── ProviderConflict       somebody else changed the provider meanwhile
-└── SecretUnreadable       a provider's key is not to be had
+└── SecretUnreadable       a provider's key cannot be read
 WorkError
 ├── Transient
-│   ├── ProviderBusy       a limit of the provider's is reached
+│   ├── ProviderBusy       a limit of the provider is reached
 │   └── ProviderDown       the provider does not answer, or not as it should
-│       └── UnreadableAnswer    it answers, but with no JSON, or without what an answer must have
+│       └── UnreadableAnswer    it answers, but not with JSON, or without a required field
 └── Permanent
-    ├── ProviderDenied     no call can do better until an operator mends a key, an account, a model or an address
-    ├── ProviderRejected   the provider does not take a request like this
+    ├── ProviderDenied     every call fails until an operator mends a key, an account, a model or an address
+    ├── ProviderRejected   the provider does not accept this request
     ├── PromptTooLong      the request does not fit the model's window
-    └── ModelRefused       the model, or a filter around it, will not answer this
+    └── ModelRefused       the model, or a filter around it, refuses to answer
 
-No message holds the secret, anything of the request, or anything of the answer but its status and its error code.
+No message holds the secret or any part of the request. Of the answer a message holds only the status and error code.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ class UnknownProvider(OperatorError):
 
 
 class ProviderConflict(OperatorError):
-    """The provider is not as it was when it was read: somebody else changed, added or removed it meanwhile."""
+    """Another operator changed, added or removed the provider after this one had read it."""
 
     code = "provider_conflict"
 
 
 class SecretUnreadable(OperatorError):
-    """A secret that a provider refers to is not there, not for us, or nothing that a header can carry."""
+    """A provider's secret does not exist, may not be read by this role, or cannot be sent in a header."""
 
     code = "secret_unreadable"
 
 
 class ProviderBusy(Transient):
-    """A limit of the provider's is reached; `retry_after` is what it asks for in seconds, where it says."""
+    """A limit of the provider is reached; `retry_after` is the wait in seconds that it asks for, or None."""
 
     code = "provider_busy"
 
 
 class ProviderDown(Transient):
-    """A provider did not answer, answered with a failure of its own, or not in the form that it promises.
+    """A provider did not answer, failed itself, or answered in another form than it promises.
 
-    `may_be_paid` says whether it may have done the call, and charged for it, all the same.
+    `may_be_paid` says whether it may have done the call and charged for it nevertheless.
     """
 
     code = "provider_down"
@@ -71,9 +71,9 @@ class ProviderDown(Transient):
 
 
 class UnreadableAnswer(ProviderDown):
-    """A provider answered, and may have charged for it, but not in the form that it promises.
+    """A provider answered, and may have charged for it, but in another form than it promises.
 
-    Each one is a try of its record: asked again and again, it would be paid for again and again.
+    Each such answer counts as a try of its record, because each further call may be charged too.
     """
 
     code = "unreadable_answer"
@@ -83,19 +83,19 @@ class UnreadableAnswer(ProviderDown):
 
 
 class ProviderDenied(Permanent):
-    """No call of this provider can do better until an operator mends something.
+    """Every call of this provider fails until an operator mends something.
 
-    The provider does not take the key, the account has no credit, or may not use the model, or the model is gone, or
-    `base_url` leads to where no provider may be.
+    The provider does not accept the key, the account has no credit or may not use the model, the model is gone, or
+    `base_url` leads to a forbidden address.
     """
 
     code = "provider_denied"
 
 
 class ProviderRejected(Permanent):
-    """A provider does not take a request like this, or its answer to it is of no use: a parameter, a path, too much.
+    """A provider does not accept this request, because of a parameter, a path or its size, or its answer is of no use.
 
-    `may_be_paid` says whether it may have done the call, and charged for it, all the same.
+    `may_be_paid` says whether it may have done the call and charged for it nevertheless.
     """
 
     code = "provider_rejected"
@@ -112,7 +112,7 @@ class PromptTooLong(Permanent):
 
 
 class ModelRefused(Permanent):
-    """A model, or a filter around it, will not answer; what was paid for that is known where tokens are named."""
+    """A model, or a filter around it, refuses to answer; the tokens that it charged are given if it named them."""
 
     code = "model_refused"
 

@@ -1,4 +1,4 @@
-"""Which failure a provider's answer is: decided here for HTTP and for AWS alike."""
+"""The rules that turn a provider's error answer, over HTTP or from AWS, into one of our errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from backhaul.providers.errors import (
 from backhaul.providers.limits import read_retry_after
 
 _CODE = re.compile(r"[a-z]+(_[a-z]+){0,5}|[A-Z][a-z]+([A-Z][a-z]+){0,5}")
-"""What an error code looks like, and a key or a prompt does not."""
+"""The form of an error code, which neither a key nor a prompt has; only such a code is shown."""
 _MAX_CODE = 48
 _NO_CREDIT = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"}
@@ -41,7 +41,7 @@ _FILTERED_SAID = re.compile(
 _DENIED = frozenset({401, 402, 403})
 _DOWN = frozenset({408, 421, 425, 499})
 _CUT_OFF = frozenset({408, 499, 504})
-"""Somebody on the way gave up waiting: the model may have answered."""
+"""Statuses of a proxy or client that gave up waiting: the model may have answered, and the call may be charged."""
 _AWS_BUSY = frozenset(
     {
         "ModelNotReadyException",
@@ -88,14 +88,14 @@ _MODEL_DENIED_SAID = re.compile(
     r"|You have not filled out the required use-case form|Operation not allowed",
     re.IGNORECASE,
 )
-"""How a `ValidationException` begins that is about the model, which AWS has no code for.
+"""The beginning of a `ValidationException` that is about the model; AWS has no error code for that.
 
-Only its beginning is looked at: further on it may quote a name out of a caller's JSON Schema.
+Only the beginning is compared, because the rest may quote a name from a caller's JSON Schema.
 """
 
 
 def http_failure(provider: str, status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> WorkError:
-    """Return what an HTTP answer that is no success is to us; header names are in lower case."""
+    """Return the error for an HTTP answer that is no success; header names are in lower case."""
     codes, said = _error_in(body)
     shown = next((code for code in codes if len(code) <= _MAX_CODE and _CODE.fullmatch(code)), "")
     told = f"{provider} answered {status}{f' ({shown})' if shown else ''}"
@@ -104,7 +104,8 @@ def http_failure(provider: str, status: int, headers: Mapping[str, str], body: b
         return ModelRefused(f"{told}: a filter does not let the request pass.")
     if status in _DENIED or _NO_CREDIT & {*codes}:
         return ProviderDenied(f"{told}: it does not take the key, or the account has no credit.")
-    # 409: a call with the same idempotency key is still at work, or locks something; OpenAI's own clients wait too.
+    # 409: an earlier call with the same idempotency key is still running, so the next try may succeed. OpenAI's own
+    # clients wait too.
     if status in (409, 429):
         return ProviderBusy(f"{told}: a limit is reached.", wait)
     if status >= 500 or status in _DOWN:
@@ -121,13 +122,13 @@ def http_failure(provider: str, status: int, headers: Mapping[str, str], body: b
 def aws_failure(
     provider: str, code: str, message: str, status: int, headers: Mapping[str, str], now: datetime
 ) -> WorkError:
-    """Return what an error of AWS is to us; of its message only the kind is used."""
+    """Return the error for an error of AWS; its message decides the kind and is not quoted."""
     shown = code if len(code) <= _MAX_CODE and _CODE.fullmatch(code) else str(status)
     told = f"{provider} answered {shown}"
     wait = read_retry_after(headers, now)
     if code in _AWS_DENIED:
         return ProviderDenied(f"{told}: the function's role may not call this model here.")
-    # Converse and InvokeModel name nothing that could be missing but the model: no record of anybody's does better.
+    # In Converse and InvokeModel only the model can be missing, so every record fails until an operator mends it.
     if code == "ResourceNotFoundException" or (code == "ValidationException" and _MODEL_DENIED_SAID.match(message)):
         return ProviderDenied(
             f"{told}: the account cannot use this model. It is at its end of life, is not there, is to be had by an "
@@ -147,7 +148,7 @@ def aws_failure(
 
 
 def _error_in(body: bytes) -> tuple[tuple[str, ...], str]:
-    """Return the error codes of an answer and what it says, in the forms of OpenAI, Anthropic, vLLM and others."""
+    """Return an answer's error codes and message, from the forms of OpenAI, Anthropic, vLLM and others."""
     try:
         found: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

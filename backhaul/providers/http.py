@@ -1,4 +1,4 @@
-"""Any API that takes JSON by POST and answers with JSON: a translation service, OCR, your own."""
+"""Any API that takes JSON by POST and answers with JSON, such as translation, OCR or your own service."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from backhaul.providers.openai import raw_answer
 
 
 class HttpAdapter:
-    """Posts JSON to one API and returns the JSON that it answers."""
+    """Posts JSON to one API and returns the JSON of its answer."""
 
     max_texts = 0
 

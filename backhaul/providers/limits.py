@@ -1,4 +1,4 @@
-"""What an answer's headers say of a provider's limits, in the words of OpenAI, Azure, Anthropic and others."""
+"""A provider's limits from an answer's headers, as OpenAI, Azure, Anthropic and others name them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from backhaul.providers.calls import RateLimits
 T = TypeVar("T")
 
 MAX_WAIT = 24 * 3600.0
-"""No header is believed that asks for more."""
+"""The longest wait in seconds that is accepted from a header."""
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 _EPOCH = 10**9
-"""A number as large as this is a time, not a duration."""
+"""The smallest number of seconds that is read as a point in time instead of a duration."""
 _MOST = ("x-ratelimit-limit-{}", "anthropic-ratelimit-{}-limit")
 _LEFT = ("x-ratelimit-remaining-{}", "anthropic-ratelimit-{}-remaining")
 _RESET = ("x-ratelimit-reset-{}", "anthropic-ratelimit-{}-reset")
 
 
 def read_limits(headers: Mapping[str, str], now: datetime) -> RateLimits | None:
-    """Return what the headers, whose names are in lower case, say of the limits; None if nothing."""
+    """Return the limits in the headers, whose names are in lower case; None if they have none."""
     names = {"requests": ("requests",), "tokens": ("tokens", "input-tokens")}
     limits = RateLimits(
         requests_limit=_first(_count(headers.get(each)) for each in _named(_MOST, names["requests"])),
@@ -39,14 +39,14 @@ def read_limits(headers: Mapping[str, str], now: datetime) -> RateLimits | None:
 
 
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Return how many seconds an answer asks to wait; None if it does not say."""
+    """Return how many seconds an answer asks the caller to wait; None if it does not say."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return _bounded(milliseconds / 1000)
     asked = headers.get("retry-after", "").strip()
     if _number(asked) is not None:
         return _bounded(float(asked))
-    # The provider's own clock, where it tells it: ours may be wrong.
+    # A date is compared with the answer's own date if it has one, because this machine's clock may be wrong.
     day = _date(asked)
     if day is not None:
         return _bounded((day - (_date(headers.get("date", "")) or now)).total_seconds())
@@ -58,7 +58,10 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def _waits(limits: RateLimits) -> list[float]:
-    """Return until when that which is used up is whole again; where nothing is said to be, the least of all."""
+    """Return the seconds until each used-up limit is available again.
+
+    If the answer calls no limit used up, it is unknown which one refused the call, so the shortest reset is taken.
+    """
     both = ((limits.requests_left, limits.requests_reset), (limits.tokens_left, limits.tokens_reset))
     used_up = [reset for left, reset in both if left == 0 and reset is not None]
     resets = [reset for _, reset in both if reset is not None]
@@ -74,7 +77,7 @@ def _first(found: Iterable[T | None]) -> T | None:
 
 
 def _count(text: str | None) -> int | None:
-    """Return a count; Azure says -1 where it does not know."""
+    """Return a count, or None; Azure sends -1 for an unknown one."""
     number = _number(text)
     return None if number is None or number < 0 else int(number)
 

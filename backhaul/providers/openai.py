@@ -1,4 +1,4 @@
-"""APIs in OpenAI's form: OpenAI itself, Azure, Groq, Mistral, Together, vLLM, Ollama and many others."""
+"""APIs that follow OpenAI's: OpenAI itself, Azure, Groq, Mistral, Together, vLLM, Ollama and many others."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from backhaul.providers.vectors import checked_vectors
 
 MAX_TEXTS = 2048
 _NEW_NAMES = ("api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
-"""Hosts whose newer models refuse `max_tokens`; all others may know nothing else."""
+"""Hosts whose newer models refuse `max_tokens`. Other hosts may know only `max_tokens`."""
 
 
 class OpenAIAdapter:
-    """Asks one model of an API in OpenAI's form."""
+    """Calls one model of an API that follows OpenAI's."""
 
     max_texts = MAX_TEXTS
 
@@ -66,7 +66,7 @@ class OpenAIAdapter:
             refused = bool(message.get("refusal")) or finish == "content_filter"
         except (AttributeError, IndexError, KeyError, TypeError):
             raise UnreadableAnswer(f"{name} answered without a choice.") from None
-        # A model that thinks may use up all of its tokens before it says anything.
+        # A reasoning model may use all of its tokens before it writes any text.
         if content is None and finish == "length":
             content = ""
         usage = read_usage(found.get("usage"), request, content or "")
@@ -86,7 +86,7 @@ def raw_answer(caller: HttpCaller, request: Raw, key: str | None, timeout: float
 
 
 def is_strict(schema: Any) -> bool:
-    """Return whether OpenAI's strict mode takes the schema: every object closed, and all that it has required."""
+    """Return whether OpenAI's strict mode takes the schema: every object is closed, and requires all its properties."""
     if isinstance(schema, list):
         return all(is_strict(each) for each in schema)
     if not isinstance(schema, dict):
@@ -99,7 +99,7 @@ def is_strict(schema: Any) -> bool:
 
 
 def _vectors_in(found: Any) -> Any:
-    """Return the vectors in the order of the texts, or what is no list of vectors."""
+    """Return the vectors in the order of the texts; None if an entry has another form, and then the caller raises."""
     try:
         return [each["embedding"] for each in sorted(found["data"], key=lambda each: int(each["index"]))]
     except (KeyError, TypeError, ValueError):

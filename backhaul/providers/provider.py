@@ -1,4 +1,4 @@
-"""A provider: one paid API and one model of it, as an operator configures it."""
+"""A provider: one paid API and one of its models, as an operator configures them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAX_DECIMALS = 9
 
 
 class Breaker(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """When calls are held back because a provider is down."""
+    """When a breaker opens and holds calls back, because the provider is down."""
 
     enabled: Annotated[bool, Meta(description="whether calls are held back while the provider is down")] = True
     share: Annotated[float, Meta(description="which share of the calls must fail for that, 0.01 to 1")] = 0.5
@@ -40,7 +40,7 @@ class Breaker(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omi
 
 
 class Provider(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """One API and one model; raises `InvalidProvider` for what cannot be meant. `parse_provider` checks types too.
+    """One API and one model; raises `InvalidProvider` for impossible settings. `parse_provider` checks types too.
 
     The descriptions of the fields are what `backhaul providers set --help` shows.
     """
@@ -91,7 +91,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, om
             raise InvalidProvider(problem)
 
     def cost(self, usage: Usage) -> int:
-        """Return what a call cost, in nanodollars."""
+        """Return the cost of a call in nanodollars."""
         return cost_of((usage.input_tokens, self.price_input), (usage.output_tokens, self.price_output))
 
     def fingerprint(self) -> str:
@@ -111,7 +111,7 @@ def parse_provider(values: Mapping[str, Any]) -> Provider:
     for name in ("name", "kind"):
         if name not in values:
             raise InvalidProvider(f"A provider needs the field {name!r}.")
-    if values["kind"] not in _KINDS:  # msgspec would repeat it
+    if values["kind"] not in _KINDS:  # msgspec's own message would repeat the value
         raise InvalidProvider("kind is not valid: it must be openai, bedrock or http.")
     try:
         return msgspec.convert(dict(values), Provider, strict=False)
@@ -125,13 +125,13 @@ def parse_provider(values: Mapping[str, Any]) -> Provider:
 
 def _exact(name: str, price: object) -> Decimal:
     try:
-        return Decimal(str(price))  # of a float what it is written as: 0.15 is fifteen cents
+        return Decimal(str(price))  # a float is read as it is written: 0.15 is fifteen cents
     except InvalidOperation:
         raise InvalidProvider(f"{name} must be a number: US dollars for a million tokens.") from None
 
 
 def _problems(given: Provider) -> Iterator[str]:
-    """Yield a sentence for each thing that is wrong, saying what to do."""
+    """Yield a sentence for each invalid setting, which says what to do."""
     if not _NAME.fullmatch(given.name):
         yield (
             "A provider's name is made of lower-case letters, digits and hyphens, 63 at most, and neither begins nor "

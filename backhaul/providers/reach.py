@@ -1,7 +1,7 @@
-"""Connections to addresses that were judged; whatever is done on them ends with the time of the call.
+"""Connections to checked addresses, on which every operation ends when the call's time is up.
 
-A name is resolved once. All of its addresses are judged, and the connection goes to one of these: the name cannot
-lead elsewhere in between. The certificate is checked for the name, and the name is what the request says.
+A name is resolved once. All of its addresses are checked, and the connection goes to one of them, so that the name
+cannot change in between. The certificate is verified for the name, and the request's Host header holds the name.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ Found = list[tuple[Any, Any, int, str, Any]]
 
 
 class Unreached(Exception):
-    """There is no connection, so nothing was sent; says why, in words that quote nothing."""
+    """No connection was made, so nothing was sent; the message says why and quotes neither request nor answer."""
 
 
 class Forbidden(Exception):
-    """A name leads to where no provider may be; says so."""
+    """A provider's name leads to a forbidden address."""
 
 
 @dataclass
 class Call:
-    """The call that a thread is making; `end` is on the monotonic scale."""
+    """The call that a thread is making; `end` is a time of the monotonic clock, in seconds."""
 
     end: float
     is_local: bool
     """Whether the provider may be on this machine or in its private network."""
     is_sent: bool = False
-    """Whether any of the request may have left. Before that there was no call, and nothing was paid."""
+    """Whether any byte of the request may have been sent. Until then nothing can be charged."""
 
     def left(self) -> float:
         """Return how many seconds the call still has; raises `TimeoutError` if none."""
@@ -59,7 +59,7 @@ _call: ContextVar[Call] = ContextVar("call")
 
 @contextmanager
 def bounded(seconds: float, *, is_local: bool) -> Iterator[Call]:
-    """Bound what this thread does on connections of this module, as long as this lasts."""
+    """Limit this thread's operations on connections of this module to so many seconds in all, inside the block."""
     call = Call(time.monotonic() + seconds, is_local)
     token = _call.set(call)
     try:
@@ -69,9 +69,9 @@ def bounded(seconds: float, *, is_local: bool) -> Iterator[Call]:
 
 
 class _Bounded(socket.socket):
-    """A socket on which each read and write may take what the call has left.
+    """A socket on which each read and write may take only the time that the call has left.
 
-    A socket's own time limit begins anew with every byte, so a server could drip for as long as it likes.
+    A socket's own timeout starts again with every byte, so a slow server could hold a call for ever.
     """
 
     def recv_into(self, *args: Any, **options: Any) -> int:
@@ -93,18 +93,18 @@ class _Bounded(socket.socket):
 
 
 class _BoundedSSL(_Bounded, ssl.SSLSocket):
-    """The same under TLS, whose handshake has one time limit as a whole; it sends nothing of the request."""
+    """The same with TLS. The handshake has one timeout as a whole, and sends nothing of the request."""
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return the settings of TLS: certificates are verified, and sockets are bounded."""
+    """Return a TLS context that verifies certificates and makes bounded sockets."""
     context = ssl.create_default_context()
     context.sslsocket_class = _BoundedSSL
     return context
 
 
 class PlainConnection(HTTPConnection):
-    """HTTP without TLS, which never leaves this machine and its private network."""
+    """HTTP without TLS, which is allowed only on this machine and in its private network."""
 
     def _new_conn(self) -> socket.socket:
         return _connect(self.host, self.port or 80, is_plain=True)
@@ -142,7 +142,7 @@ def _connect(host: str, port: int, *, is_plain: bool) -> socket.socket:
 
 
 def _resolved(host: str, port: int, call: Call) -> Found:
-    """Return the addresses of a host, asked for in a thread of its own: the system's resolver knows no time limit."""
+    """Return the addresses of a host. A thread of its own asks, because the system's resolver has no timeout."""
     found: Future[Found] = Future()
 
     def resolve() -> None:
@@ -156,7 +156,7 @@ def _resolved(host: str, port: int, call: Call) -> Found:
         return found.result(call.left())
     except TimeoutError:
         raise Unreached("its name is not resolved in time") from None
-    except (OSError, UnicodeError):  # the second for a name that is too long to be one
+    except (OSError, UnicodeError):  # UnicodeError: the name is too long
         raise Unreached("its name is not resolved") from None
 
 

@@ -1,4 +1,4 @@
-"""Keys of providers, as an HTTP header can carry them."""
+"""The check that a provider's key can be sent in an HTTP header."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from backhaul.providers.errors import SecretUnreadable
 
 
 def usable_key(what: str, text: str) -> str:
-    """Return a key without the line break that came along with it; raises `SecretUnreadable` if no header takes it.
+    """Return a key without a line break at its end; raises `SecretUnreadable` if a header cannot hold it.
 
-    The error says `what` the key is, and holds nothing of it. An HTTP client's own error would quote it.
+    The error names the key by `what` and quotes nothing of it. An HTTP client's own error would quote it.
     """
     key = text.strip()
     if not key or not key.isascii() or not key.isprintable():

@@ -1,4 +1,4 @@
-"""A rough count of tokens, made before a call: what it may cost, and whether it fits."""
+"""A rough count of tokens before a call, from which its cost is estimated."""
 
 from __future__ import annotations
 
@@ -55,17 +55,18 @@ _COSTS = {
     "general": (0, 0, 1.0),
     "rare": (0, 0, 0.5),
 }
-"""Of each kind of piece: tokens of any, characters within these, and characters beyond them for one token more."""
+"""For each kind of piece: the tokens of every piece, the characters that these cover, and the characters of each
+further token."""
 _EVIDENCE = 0.1
-"""The share of a text's words that shows another language than English: accents and that language's small words."""
+"""The share of words with accents, or of another language's small words, above which a text is not English."""
 
 
 def estimate_tokens(text: str) -> int:
-    """Return about how many tokens the text is, counted as OpenAI's `o200k_base` counts them.
+    """Return about how many tokens a text has, as OpenAI's `o200k_base` counts them.
 
-    English prose, code, JSON, German and Chinese come out within 20 % of it from some twenty words on; other
-    languages within about 35 %. Models with another tokenizer count otherwise: older ones take up to half more for
-    anything but English, and some recent ones a third more for everything.
+    The error is within 20 % for English prose, code, JSON, German and Chinese of twenty words or more, and within
+    about 35 % for other languages. Other tokenizers differ: older ones take up to half more for other languages than
+    English, and some recent ones take a third more for every text.
     """
     foreign = _is_foreign(text)
     total = 0.0
@@ -75,7 +76,7 @@ def estimate_tokens(text: str) -> int:
 
 
 def _is_foreign(text: str) -> bool:
-    """Return whether the Latin words are mostly not English: a language's words are cut the finer the rarer it is."""
+    """Return whether the Latin words are mostly not English: a rarer language's words make more tokens."""
     words = re.findall(r"[A-Za-zÀ-ɏ]+", text[:20_000])
     foreign = sum(not word.isascii() or word.lower() in _FOREIGN for word in words)
     english = sum(word.lower() in _ENGLISH for word in words)

@@ -1,4 +1,4 @@
-"""How many tokens a call is taken to have cost: what the provider says, unless that cannot be true."""
+"""The tokens that a call is charged with: the provider's own counts, or an estimate where they cannot be true."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import msgspec
 from backhaul.providers.calls import Request, Usage, estimate_input, estimate_output
 
 _MAX_OVERHEAD = 4096
-"""Tokens that a provider may put around a request: its template, its words on tools and forms."""
+"""Tokens that a provider may add to a request for its template, and for its text on tools and schemas."""
 _MAX_OUTPUT = 2_000_000
 _INPUT = ("prompt_tokens", "input_tokens", "inputTokens")
 _OUTPUT = ("completion_tokens", "output_tokens", "outputTokens")
 
 
 def read_usage(said: Any, request: Request, content: Any) -> Usage:
-    """Return the tokens of a call, from what the provider said of them in one of the usual forms.
+    """Return the tokens of a call from the provider's `usage`, in one of the usual forms.
 
-    A count that is missing, or cannot be true, is estimated instead: a token is at least a byte of the request, and
-    no text is made of none.
+    A count that is missing or cannot be true is estimated: a request has no more tokens than bytes, apart from what
+    the provider adds, and a text has at least one token.
     """
     values = said if isinstance(said, dict) else {}
-    # Vectors are no output that anybody counts.
+    # No provider counts vectors as output tokens.
     expected = estimate_output(content)
     input_tokens = _count(values, _INPUT, 1, len(msgspec.json.encode(request)) + _MAX_OVERHEAD)
     output_tokens = _count(values, _OUTPUT, 1 if expected else 0, _MAX_OUTPUT)

@@ -1,4 +1,4 @@
-"""Checks of the vectors that a provider gives for texts."""
+"""Checks of the vectors that a provider returns for texts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from backhaul.providers.errors import ProviderRejected, UnreadableAnswer
 
 
 def checked_vectors(provider: str, request: Embed, found: Any) -> list[list[float]]:
-    """Return the vectors if there is one for each text and all are as long as they should be.
+    """Return the vectors, after a check that each text has one and that all have the right length.
 
-    Raises `UnreadableAnswer` for what is no such answer, and `ProviderRejected` if `dimensions` was not heeded.
+    Raises `UnreadableAnswer` if they do not, and `ProviderRejected` if the provider ignored `dimensions`.
     """
     if not isinstance(found, list) or len(found) != len(request.texts) or not all(map(_is_vector, found)):
         raise UnreadableAnswer(f"{provider} did not answer with a vector for each text.")
