@@ -1,7 +1,7 @@
-"""The stages a file goes through, in this order; each reads what the one before stored.
+"""The stages of a file, in this order; each stage reads what the one before it stored.
 
     submit → dispatch → plan → process → merge → announce
 
-Beside them: `estimate` says what a job would take, `inquire` answers questions about jobs, `conclude` records what
-Step Functions says of a worker or run that died, and `sweep` mends what fell between two stages.
+Beside them: `estimate` says what a job would take, `inquire` answers questions about jobs, `command` cancels and
+redrives jobs, `conclude` records why a worker or run died, and `sweep` repairs jobs that are stuck between two stages.
 """

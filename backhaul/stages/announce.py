@@ -1,4 +1,4 @@
-"""Tell the event bus of every change of a job's state, and of providers' breakers, from the tables' streams."""
+"""Publish an event for every change of a job's state or a provider's breaker, from the tables' streams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backhaul.store.job_item import job_of
 
 @dataclass(frozen=True)
 class Change:
-    """One record of a stream: a job, or a breaker, before and after a write."""
+    """One record of a stream: an item, such as a job or a breaker, before and after a write."""
 
     sequence_number: str
     before: Mapping[str, Any]
@@ -24,15 +24,15 @@ class Change:
 
     @classmethod
     def of(cls, image: Mapping[str, Any]) -> Change:
-        """Return the change that a record of the stream says under `dynamodb`."""
+        """Return the change from the part `dynamodb` of a stream's record."""
         return cls(image["SequenceNumber"], image.get("OldImage", {}), image.get("NewImage", {}))
 
 
 def announce(changes: Iterable[Change], *, bus: EventBus, bucket: str) -> str | None:
-    """Publish an event for each change of state, in order of the stream.
+    """Publish an event for each change of state, in the order of the stream.
 
-    Returns the sequence number from which the stream must be read again, or None if all went out.
-    An event that went out twice has the same event ID both times.
+    Returns the sequence number from which the stream must be read again, or None if all events were published.
+    An event that is published twice has the same event ID both times.
     """
     pending = iter((change, event) for change in changes if (event := _event_of(change, bucket)) is not None)
     while batch := tuple(islice(pending, MAX_ENTRIES)):
@@ -45,9 +45,9 @@ def announce(changes: Iterable[Change], *, bus: EventBus, bucket: str) -> str | 
 def _event_of(change: Change, bucket: str) -> Event | None:
     after = dict(change.after)
     if after.get("sk") == {"S": SORT_KEY}:
-        before = {"pk": after["pk"], **change.before}  # a breaker's first record has none before it
+        before = {"pk": after["pk"], **change.before}  # a breaker's first write has no image before it
         return event_of_breaker(breaker_of(before), breaker_of(after))
-    # An image without it is no job, or a job that was removed, which is no change of its state.
+    # An image without `moves` is another item, or a job that was deleted, which is no change of state.
     if "moves" in after and change.before.get("moves") != after["moves"]:
         return event_of(job_of(after), bucket)
     return None

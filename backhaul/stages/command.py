@@ -1,4 +1,4 @@
-"""Carry out what a tenant asks of a job: cancel it, redrive what is missing of it, or let it cost more."""
+"""Carry out a tenant's commands on a job: cancel it, redrive its missing chunks, or raise its budget."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from backhaul.store.budgets import BudgetKey
 
 _WAITING = (JobState.AWAITING_UPLOAD, JobState.QUEUED)
 _MAX_TURNS = 10
-"""How often a job may change under our hands before we call that a fault."""
+"""How often a job may change during one command before the command gives up."""
 _MAX_REASON = 200
-"""Characters of why a budget was raised: every write to it pays for them."""
+"""Characters of the reason for a raised budget. It is short, because every write to the budget's item pays for it."""
 
 
 @dataclass(frozen=True)
 class Redriven:
-    """The job as it then stands, whether a new run was ordered, and how many chunks that has to do."""
+    """The job after a redrive, whether a new run was ordered, and how many chunks that run has to do."""
 
     job: Job
     chunks: int = 0
@@ -38,22 +38,23 @@ class Redriven:
 
 @dataclass(frozen=True)
 class Raised:
-    """What the job costs and may cost now, whether a new run was ordered, and how many chunks that has to do."""
+    """The job after its budget was raised, its cost and cap, whether a new run was ordered, and that run's chunks."""
 
     job: Job
     cost: Cost | None
     exceeded: bool
-    """Whether that much is spent already, so that the job's next call pauses it."""
+    """Whether the new cap is spent already, so that the job's next call pauses it."""
     chunks: int = 0
     started: bool = False
 
 
 def cancel(ref: JobRef, reason: str | None, *, jobs: JobStore, slots: SlotStore, clock: Clock) -> Job:
-    """Cancel a job that has not ended, and return it; a job that was cancelled before stays so.
+    """Cancel a job that has not ended, and return it; a job that is cancelled already stays so.
 
-    A job that waits is CANCELLED at once. One that runs is asked to stop: its workers commit and leave within
-    seconds, and the merge ends it, so that what was done can be read. One that was asked to stop for another reason
-    ends with that, except that it is not paused. Raises `JobNotFound` and `JobHasEnded`.
+    A waiting or paused job is CANCELLED at once. A running job is asked to stop: its workers commit and leave within
+    seconds, and the merge ends it, so that its results so far can be read. A job that was asked to stop for another
+    reason ends for that reason; only a stop for a spent budget gives way, because it would pause the job. Raises
+    `JobNotFound` and `JobHasEnded`.
     """
     cause = Cause("cancelled", f"The job was cancelled: {reason}" if reason else "The job was cancelled.")
     job = _job(ref, jobs)
@@ -82,11 +83,11 @@ def redrive(
     runs: RunStore,
     clock: Clock,
 ) -> Redriven:
-    """Queue a new run that does only what is missing, on the same pinned input; the output becomes a new version.
+    """Queue a new run of the missing chunks, on the same pinned input; it writes a new version of the output.
 
-    With `only_failed` it leaves out chunks that were never tried. A job that failed before it was planned, or when
-    all was done, is planned or merged anew. Raises `JobNotFound`, `JobNotEnded` (also where somebody else was
-    quicker) and `NotRedrivable`.
+    With `only_failed` the run leaves out chunks that were never tried. A job that failed before it was planned is
+    planned again, and one that failed when all chunks were done is merged again. Raises `JobNotFound`, `JobNotEnded`
+    (also if another caller redrove the job first) and `NotRedrivable`.
     """
     job = _job(ref, jobs)
     if not job.state.is_terminal:
@@ -101,7 +102,7 @@ def redrive(
         raise NotRedrivable(
             f"The files of job {ref.job_id} are kept until {until}; a run may take longer. Submit anew."
         )
-    if not objects.is_readable(job.input):  # an upload that was written over is not kept for as long as the job
+    if not objects.is_readable(job.input):  # S3 deletes an overwritten version earlier than the job
         raise NotRedrivable(f"The input of job {ref.job_id} is not stored any more. Submit the file again.")
     missing = missing_shards(job, only_failed=only_failed, shards=shards, objects=objects)
     chunks = sum(len(shard.chunks) - len(shard.skip) for shard in missing)
@@ -109,13 +110,14 @@ def redrive(
         return Redriven(job)
     jobs.keep_run(job)
     admission = Admission(jobs, runs, slots, clock)
-    slots.drop(ref)  # it takes its turn like any other, also if its last run's slot was not taken back yet
+    slots.drop(ref)  # the last run's slot may not be taken back yet, and the new run must wait for its turn
     queued = jobs.reopen(job, only_failed=only_failed, **admission.place(job))
     if queued is None:
-        Reconciler(jobs, objects, runs, slots, clock).hold_slot(ref)  # which may be the one that we dropped
+        # The slot that was dropped above may have been that of the other caller's run.
+        Reconciler(jobs, objects, runs, slots, clock).hold_slot(ref)
         state = jobs.get(ref).state
         raise JobNotEnded(f"Job {ref.job_id} was {job.state} and became {state} just now; somebody else was quicker.")
-    if admission.fill_for(ref.tenant, queued, problems={}):  # what cannot be started now, the sweep starts
+    if admission.fill_for(ref.tenant, queued, problems={}):  # the sweep starts jobs that cannot be started now
         queued = jobs.get(ref)
     return Redriven(queued, chunks, started=True)
 
@@ -133,10 +135,10 @@ def raise_budget(
     budgets: BudgetStore,
     clock: Clock,
 ) -> Raised:
-    """Let the job cost so many dollars in all, and go on with it if it is PAUSED because its own budget was spent.
+    """Set the job's cap to so many dollars in all, and redrive the job if it is PAUSED because its budget was spent.
 
-    Asked twice, or again after a crash, it does what is left to do: there is one run. Raises `JobNotFound`,
-    `JobHasEnded`, `InvalidRequest` for what is no such amount, and `NotRedrivable`.
+    A repeat, or another try after a crash, only does what is left to do, so there is one new run. Raises
+    `JobNotFound`, `JobHasEnded`, `InvalidRequest` for an impossible amount, and `NotRedrivable`.
     """
     cap, why = nanodollars(max_cost), (reason or "").encode(errors="replace").decode()
     if cap == 0:
@@ -149,20 +151,20 @@ def raise_budget(
     key = BudgetKey.of_job(ref)
     state = budgets.raise_cap(key, cap, by=ref.tenant, why=why, expires_at=job.expires_at)
     cost, exceeded = cost_of(state, cap), state.spent >= cap
-    job = jobs.get(ref)  # it may have been paused meanwhile
+    job = jobs.get(ref)  # read again, because the job may have been paused before its cap was raised
     if job.state is not JobState.PAUSED or exceeded or job.cause is None or job.cause.code != BUDGET_EXHAUSTED:
         return Raised(job, cost, exceeded)
     try:
         done = redrive(
             ref, only_failed=False, jobs=jobs, shards=shards, objects=objects, slots=slots, runs=runs, clock=clock
         )
-    except JobNotEnded:  # somebody else was quicker
+    except JobNotEnded:  # another caller redrove the job first
         return Raised(jobs.get(ref), cost, exceeded)
     return Raised(done.job, cost, exceeded, done.chunks, done.started)
 
 
 def _ends_soon(job: Job) -> bool:
-    """Whether the job's run was asked to stop, so that it ends for good, and is not paused."""
+    """Return whether the job's run was asked to stop for a reason that ends the job and does not pause it."""
     return job.stop is not None and job.stop.kind is not StopKind.BUDGET and not job.state.is_terminal
 
 

@@ -1,4 +1,4 @@
-"""Record what a Catch of the run says of a worker or stage that kept dying, so that nothing stays RUNNING for ever."""
+"""Record why a worker or stage kept dying, which a Catch of the state machine reports, so that no job runs for ever."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from backhaul.store import JobStore, ShardStore
 
 
 def cause_of(error: str, cause: str) -> Cause:
-    """Return Step Functions' error name and explanation as a cause."""
+    """Return the cause for an error name and an explanation of Step Functions."""
     return Cause("run_failed", f"The run ended with {error or 'unknown error'}.", detail=cause or None)
 
 
@@ -24,7 +24,7 @@ def conclude_shard(task: ShardTask, error: str, cause: str, *, jobs: JobStore, s
 
 @outages_as_unavailable
 def conclude_run(task: RunTask, cause: Cause, *, jobs: JobStore) -> Job | None:
-    """End the job as FAILED and return it; None if it had ended already or begun another run."""
+    """End the job as FAILED and return it; None if the job had already ended or begun another run."""
     job = jobs.get(task.job)
     if job.run != task.run or job.state.is_terminal:
         return None

@@ -1,4 +1,4 @@
-"""Claim an upload once, whatever the duplicates, and start its run."""
+"""Claim an upload once, even if S3 reports it several times, and start its job's run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backhaul.store import JobStore, RunStore, SlotStore
 
 @dataclass(frozen=True)
 class Upload:
-    """One object that S3 says was created as the input of a job."""
+    """One object that was created as the input of a job, as an event of S3 reports it."""
 
     job: JobRef
     object: ObjectRef
@@ -43,10 +43,10 @@ def uploads_in(message: str) -> tuple[Upload, ...]:
 def dispatch(upload: Upload, *, jobs: JobStore, runs: RunStore, slots: SlotStore, clock: Clock) -> Job:
     """Pin the uploaded version to its job and start the run if there is a slot; return the job as it then stands.
 
-    The first upload wins: a duplicate event finds it pinned and only makes sure that the run was
-    started, and an overwrite is ignored. A job without a slot stays QUEUED, and its message is done with: the
-    next job's end, or the sweep, starts it. However many jobs wait, it makes a bounded number of calls. Raises
-    `JobNotFound` for an upload that belongs to no job.
+    The first upload counts: a duplicate event finds it pinned and only makes sure that the run was started, and an
+    overwrite is ignored. A job that gets no slot stays QUEUED: the end of another job, or the sweep, starts it, and
+    its message is not needed any more. The number of calls is bounded, however many jobs wait. Raises `JobNotFound`
+    for an upload that belongs to no job.
     """
     admission = Admission(jobs, runs, slots, clock)
     job = jobs.get(upload.job)
@@ -57,14 +57,14 @@ def dispatch(upload: Upload, *, jobs: JobStore, runs: RunStore, slots: SlotStore
     problems: dict[JobRef, Exception] = {}
     if job.state is JobState.QUEUED and admission.fill_for(job.ref.tenant, job, problems):
         job = jobs.get(upload.job)
-    if job.ref in problems:  # others' are the sweep's to mend, and no reason to deliver this message again
+    if job.ref in problems:  # the sweep retries other jobs; only this job's fault brings its message back
         raise problems[job.ref]
     admission.start(job)
     return job
 
 
 def hand_on(ended: JobRef, *, jobs: JobStore, runs: RunStore, slots: SlotStore, clock: Clock) -> int:
-    """Take back the slot of a job that has ended, and start those that wait for it; returns how many."""
+    """Take back the slot of a job that has ended, and start jobs that wait for it; returns how many."""
     with suppress(JobNotFound):
         if jobs.get(ended).state.is_terminal:
             slots.drop(ended)

@@ -1,4 +1,4 @@
-"""Say what a job would take, without its file: chunks, calls, tokens, what they cost, and how long it takes."""
+"""Estimate a job without its file: its chunks, calls and tokens, what they cost, and how long the job takes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from backhaul.store.providers import ProviderStore
 from backhaul.worker.time_limit import MAX_REQUEST_SECONDS, TimeLimit, slow_options
 
 MAX_SAMPLE = 256 * KIB
-"""Bytes of text, as UTF-8, that an estimate may be asked for with."""
+"""Bytes of the longest sample text in a request, in UTF-8."""
 
 
 class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a caller has read of its file itself, as `backhaul estimate` does: counts, and nothing of what is in it."""
+    """Counts that a caller made from its own file, as `backhaul estimate` does; they hold nothing of its content."""
 
     bytes: Annotated[int, Meta(ge=1)]
     records: Annotated[int, Meta(ge=0)]
@@ -37,7 +37,7 @@ class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
     def look(self, size: int) -> Look:
-        """Return it as if it had been read here; raises `InvalidRequest` for numbers that cannot be true."""
+        """Return the counts as a `Look` at a file of `size` bytes; raises `InvalidRequest` for impossible numbers."""
         if self.bytes > size or self.records > self.bytes or self.chunks > size:
             raise InvalidRequest("expected: bytes and chunks are no more than size, and records no more than bytes.")
         for each in self.calls:
@@ -47,7 +47,7 @@ class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EstimateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file that is not there: its size, and what is `expected` of it, or its beginning as a `sample`."""
+    """A file by its size in bytes, with either the counts that are `expected` of it or its beginning as a `sample`."""
 
     processor: str
     size: int
@@ -57,7 +57,7 @@ class EstimateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def from_json(cls, body: str | bytes) -> EstimateRequest:
-        """Read a request body; raises `InvalidRequest` naming the field that is wrong."""
+        """Read a request body; raises `InvalidRequest` with the name of the invalid field."""
         try:
             request = msgspec.convert(msgspec.json.decode(body), cls)
         except (msgspec.DecodeError, RecursionError) as error:
@@ -70,7 +70,7 @@ class EstimateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def estimate(
     request: EstimateRequest, *, registry: Registry, providers: ProviderStore, settings: Settings, clock: Clock
 ) -> Estimate:
-    """Return what a job for such a file will take; calls nobody, and stores nothing.
+    """Return what a job for such a file will take; it calls no provider and stores nothing.
 
     Raises `InvalidRequest`, `UnsuitableInput` for a sample that the processor cannot read, and `CannotEstimate`.
     """
@@ -106,7 +106,7 @@ def _look_at_sample(request: EstimateRequest, registry: Registry, limit: TimeLim
     def look() -> Look:
         if len(text) == request.size:
             return look_at(create, TextSource(text))
-        # What the cut has left of its last record is no record.
+        # The sample ends in the middle of a record, so its last, incomplete line is left out.
         whole = text[: text.rfind(b"\n") + 1] or text
         processor = create()
         nominal = processor.options.chunk_bytes or choose_chunk_bytes(request.size)

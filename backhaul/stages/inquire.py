@@ -22,14 +22,14 @@ from backhaul.store.budgets import BudgetKey
 
 MAX_PAGE = 100
 MAX_DAYS = 92
-"""A quarter: each day is a read."""
+"""The most days of one question, a quarter of a year: each day costs a read."""
 DAYS = 30
 MAX_WAITS = 5
 
 
 @dataclass(frozen=True)
 class Status:
-    """A job as of now, how many of its shards stall, what it waits for, and what it has cost so far."""
+    """A job, the number of its stalled shards, what it waits for, and what it has cost so far."""
 
     job: Job
     stalled_shards: int = 0
@@ -40,9 +40,10 @@ class Status:
 def job_status(
     ref: JobRef, *, jobs: JobStore, shards: ShardStore, slots: SlotStore, budgets: BudgetStore, clock: Clock
 ) -> Status:
-    """Return how the job stands; raises `JobNotFound`.
+    """Return the job's status; raises `JobNotFound`.
 
-    Where its budget cannot be read, the cost is that of its last run's end: a job can be asked about all the same.
+    If its budget cannot be read, the cost is that from the end of its last run, so that the status can be read
+    nevertheless.
     """
     job = _job(ref, jobs)
     cost = _cost(job, budgets)
@@ -57,7 +58,7 @@ def job_status(
 
 
 def waiting_for(job: Job, slots: SlotStore) -> str:
-    """Return what a queued job waits for, as its owner may read it."""
+    """Return what a queued job waits for, in words for its owner."""
     now = slots.get()
     paused, mine = now.pause_of(job.ref.tenant), now.of(job.ref.tenant)
     if paused is not None:
@@ -83,7 +84,7 @@ def list_jobs(tenant: str, *, state: str | None, after: str | None, limit: int, 
 def job_result(
     ref: JobRef, *, run: int | None = None, jobs: JobStore, objects: ObjectStore, settings: Settings
 ) -> Download:
-    """Return where to fetch the output of the job, or of an earlier run.
+    """Return a URL for the output of the job, or of its earlier run `run`.
 
     Raises `JobNotFound`, `RunNotFound` and `ResultNotReady`, and `ForeignObject` for an object that is not the job's.
     """
@@ -96,7 +97,7 @@ def job_result(
 def job_receipt(
     ref: JobRef, *, run: int | None = None, jobs: JobStore, objects: ObjectStore, settings: Settings
 ) -> Download:
-    """Return where to fetch the receipt of the job, or of an earlier run; raises like `job_result`."""
+    """Return a URL for the receipt of the job, or of its earlier run `run`; raises like `job_result`."""
     job = _of_run(_job(ref, jobs), run, jobs)
     if job.receipt is not None and not keys.is_receipt_of(ref, job.receipt.key):
         raise ForeignObject(ref.job_id, job.receipt.key)
@@ -106,9 +107,9 @@ def job_receipt(
 def usage_by_day(
     tenant: str, *, first: str | None, last: str | None, budgets: BudgetStore, clock: Clock
 ) -> tuple[DayUsage, ...]:
-    """Return what the tenant's calls took on each day from the first to the last, both included and in UTC.
+    """Return the tenant's use of providers for each day from `first` to `last`, inclusive, in UTC.
 
-    Without a last day that is today, without a first one it is 29 days before. Raises `InvalidRequest`.
+    The default of `last` is today, and that of `first` is 29 days before `last`. Raises `InvalidRequest`.
     """
     end = _day("to", last) if last is not None else clock.now().date()
     start = _day("from", first) if first is not None else date.fromordinal(max(1, end.toordinal() - DAYS + 1))
@@ -125,7 +126,7 @@ def _day(name: str, text: str) -> date:
         day = date.fromisoformat(text)
     except ValueError:
         day = None
-    if day is None or day.isoformat() != text:  # it takes weeks, and digits alone, as well
+    if day is None or day.isoformat() != text:  # fromisoformat also takes weeks and digits without dashes
         raise InvalidRequest(f"{name} must be a day such as 2026-11-22, in UTC.")
     return day
 
@@ -140,7 +141,7 @@ def _cost(job: Job, budgets: BudgetStore) -> Cost | None:
 
 
 def _waits(records: Sequence[ShardRecord], now: datetime) -> tuple[str, ...]:
-    """Return what shards wait for, each once, with when the first of them goes on; the soonest first."""
+    """Return each thing that shards wait for once, with the time when the first shard goes on, soonest first."""
     soonest: dict[str, datetime] = {}
     for wait in filter(None, (record.waits_for() for record in records)):
         soonest[wait.what] = min(wait.until, soonest.get(wait.what, wait.until))

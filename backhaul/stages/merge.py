@@ -1,4 +1,4 @@
-"""Fan in: join or reduce what was committed, write the receipt, and decide how the job ends."""
+"""Fan in: join or reduce the committed results, write the receipt, and decide how the job ends."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from backhaul.store.objects import CHECKSUM
 from backhaul.worker.record_check import check_records, unfit
 
 MAX_MERGE = timedelta(minutes=20)
-"""When the sweep asks whether a merge still lives: longer than its function may run."""
+"""After this time the sweep asks whether a merge still runs. It is longer than the merge's function may run."""
 READ_BYTES = 16 * 1024**2
-"""Results that a reduction is given from one request to S3."""
+"""Bytes of results that a reduction reads with one request to S3."""
 
 
 @outages_as_unavailable
@@ -49,11 +49,11 @@ def merge(
     registry: Registry,
     clock: Clock,
 ) -> Job:
-    """End the job as it deserves and return it; a job that has ended already is left as it is.
+    """Write the output and the receipt, end the job, and return it; a job that has ended already is left as it is.
 
-    Only the results that shard records point to are read, never a listing: what a superseded worker
-    left behind is no part of the output. Merging again writes the same output, to a key of its own. Raises
-    `StoreUnavailable` also where the budgets cannot be read: a receipt that leaves out what was paid is a wrong one.
+    Only results that shard records point to are read, never a listing, so that files of a superseded worker do not
+    become output. A second merge writes the same output to another key. Raises `StoreUnavailable`, also if the budgets
+    cannot be read, because a receipt without the cost would be wrong.
     """
     job = jobs.get(task.job)
     if job.run != task.run or job.state.is_terminal:
@@ -61,10 +61,10 @@ def merge(
     job = jobs.move(job, JobState.MERGING, due_at=clock.now() + MAX_MERGE)
     sent: dict[int, str] = {}
     while job.run == task.run and job.state is JobState.MERGING:
-        # Asked to stop meanwhile, it is still MERGING, and is judged again.
+        # A job that was asked to stop after it was read is still MERGING, and its end is decided again.
         plan, stored_records = _plan_of(job, objects), list(shards.all(job.ref))
         records = {record.index: record for record in stored_records}
-        # First: where the books cannot be closed, nothing was written that the next try would write again.
+        # The books come first: if they cannot be closed, no output was written that the next try would write again.
         cost = cost_of(close_books(job, plan, budgets=budgets, steps=steps, clock=clock), job.policy.cap)
         verdict, own = judge(job, plan, records), secrets.token_hex(4)
         if plan and (cause := check_records(plan, stored_records)):
@@ -96,14 +96,14 @@ def _with_dead_letters(
     clock: Clock,
     sent: dict[int, str],
 ) -> tuple[FailedChunk, ...]:
-    """Send the dead letters that no worker of this run has sent: when workers died or the run did not reach a chunk.
+    """Send the dead letters of chunks whose workers died or which the run did not reach.
 
-    A dead letter of an earlier run does not count: whoever redrove it has deleted it. `sent` keeps the
-    message of each chunk, for when the job is judged again.
+    A dead letter of an earlier run does not count, because the redrive has deleted it. `sent` holds the message ID of
+    each chunk, so that none is sent again when the job's end is decided again.
     """
     shard_of = {chunk.index: shard.index for shard in plan for chunk in shard.chunks}
     for chunk in missing if job.stop is None or job.stop.kind is not StopKind.CANCEL else ():
-        # What nobody tried because the job was to stop is no dead letter of its own: the receipt names it.
+        # A chunk that no worker tried because the job had to stop needs no dead letter: the receipt names it.
         is_news = chunk.tries or job.stop is None or job.stop.kind is StopKind.LOST
         if is_news and not (chunk.message_id and chunk.run == job.run) and chunk.index not in sent:
             sent[chunk.index] = dead_letters.send(dead_letter_of(job, shard_of[chunk.index], chunk, (), clock.now()))
@@ -111,7 +111,7 @@ def _with_dead_letters(
 
 
 class Result(NamedTuple):
-    """Where a piece of a chunk's result lies: a range of bytes of an object, which is known by its entity tag."""
+    """A piece of a chunk's result: a range of bytes of an object, and the entity tag that the object must have."""
 
     chunk: int
     key: str
@@ -134,7 +134,7 @@ def _results(job: JobRef, records: Mapping[int, ShardRecord]) -> list[Result]:
         for record in records.values()
         for index, part, start, length in pieces_of(record)
     ]
-    # By chunk only: the pieces of one chunk stay in the order in which they were committed.
+    # Sorted by chunk only, so that the pieces of one chunk stay in the order in which they were committed.
     return sorted(found, key=lambda result: result.chunk)
 
 
@@ -175,17 +175,17 @@ def _reduce(processor: Processor, results: list[Result], objects: ObjectStore, o
 
 
 def _pieces(processor: Processor, results: Watched[bytes]) -> Iterator[bytes | Cause]:
-    """Yield the output, and last the cause if the processor raises; a failure to store it is not caught here."""
+    """Yield the output's pieces; if the processor raises, the last one is the cause. Errors of the store are raised."""
     try:
         yield from only_bytes(processor.merge(results, Context()), "merge")
-    except (Exception, SystemExit) as error:  # the processor's own code may raise anything
+    except (Exception, SystemExit) as error:  # the processor's own code may raise any exception
         results.raise_failure()
         yield processor_cause(error)
     results.raise_failure()
 
 
 def _read(results: list[Result], objects: ObjectStore) -> Iterator[tuple[int, bytes]]:
-    """Yield (chunk, piece of its result): a request for each stretch, not for each piece."""
+    """Yield (chunk, piece of its result); one request reads a whole stretch of pieces."""
     for pieces in _stretches(results, READ_BYTES):
         key, first, length, etag = _span(pieces)
         body = objects.read(key, first, length, etag)
@@ -194,7 +194,7 @@ def _read(results: list[Result], objects: ObjectStore) -> Iterator[tuple[int, by
 
 
 def _stretches(results: list[Result], largest: float) -> Iterator[list[Result]]:
-    """Yield neighbours in one object together, up to so many bytes: one request moves them all."""
+    """Yield groups of adjacent pieces of one object, up to `largest` bytes, which one request can read or copy."""
     pieces: list[Result] = []
     for result in results:
         if pieces:
@@ -209,6 +209,6 @@ def _stretches(results: list[Result], largest: float) -> Iterator[list[Result]]:
 
 
 def _span(pieces: list[Result]) -> tuple[str, int, int, str]:
-    """Return (key, first byte, length, entity tag) of neighbours."""
+    """Return (key, first byte, length, entity tag) of a group of adjacent pieces."""
     first, last = pieces[0], pieces[-1]
     return first.key, first.start, last.start + last.length - first.start, first.etag

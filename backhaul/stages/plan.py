@@ -1,4 +1,4 @@
-"""Cut the input into chunks and write the plan: one line for each shard."""
+"""Cut the input into chunks, and write the plan with one line for each shard."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from backhaul.store import JobStore, ObjectStore, S3Source, ShardStore
 
 @dataclass(frozen=True)
 class Planned:
-    """Whether there is a plan to follow, and where it lies; `complete`: nothing is left to do but to merge."""
+    """Whether the run has a plan, and where it is stored; `complete` means that only the merge is left to do."""
 
     outcome: Literal["planned", "complete", "ended"]
     plan_key: str = ""
@@ -34,12 +34,12 @@ class Planned:
 def plan(task: RunTask, *, jobs: JobStore, shards: ShardStore, objects: ObjectStore, registry: Registry) -> Planned:
     """Write the run's plan; a file that the processor cannot read ends the job as FAILED.
 
-    The first run plans the whole input, and a later one only what is missing of that. Planning again writes
-    the same plan.
+    The first run plans the whole input, and a later run only its missing chunks. A repeat writes the same plan.
     """
     job = jobs.get(task.job)
     if job.state is not JobState.RUNNING or job.run != task.run or job.input is None:
         return Planned("ended")
+    # A job that was asked to stop needs no workers, and the merge ends it.
     if job.stop is not None:
         return Planned("complete")
     if job.plan is not None and job.run > 1:
@@ -69,7 +69,7 @@ def _split(processor: Processor, source: Source) -> list[Chunk] | Cause:
         chunks = list(islice(processor.split(source, chunk_bytes), MAX_CHUNKS + 1))
     except StoreError:
         raise
-    except (Exception, SystemExit) as error:  # the processor's own code may raise anything
+    except (Exception, SystemExit) as error:  # the processor's own code may raise any exception
         return processor_cause(error)
     fault = check_chunks(chunks, source.size)
     return chunks if fault is None else Cause("bad_split", fault)

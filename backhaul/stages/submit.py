@@ -1,4 +1,4 @@
-"""Create a job and hand out the form that uploads its file."""
+"""Create a job and return the form with which the caller uploads its file."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from backhaul.worker.time_limit import TimeLimit, slow_options
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_FILE_NAME = 255
 QUEUE_DAYS = 1
-"""What a job's upload, and its turn, may take of the time for which the job is kept."""
+"""Days of a job's retention that are reserved for its upload and its time in the queue."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What a caller asks for; size in bytes, SHA-256 in hexadecimal."""
+    """A caller's request for a job; size in bytes, SHA-256 in hexadecimal."""
 
     processor: str
     file_name: str
@@ -40,11 +40,11 @@ class Submission:
     sha256: str | None = None
     policy: Policy = DEFAULT
     key: str | None = None
-    """An idempotency key: requests of a tenant with the same one make one job."""
+    """An idempotency key: all requests of a tenant with the same key make one job."""
 
     @classmethod
     def from_json(cls, body: str | bytes, key: str | None = None) -> Submission:
-        """Read a request body; raises `InvalidRequest` naming the field that is wrong."""
+        """Read a request body; raises `InvalidRequest` with the name of the invalid field."""
         try:
             return replace(msgspec.convert(msgspec.json.decode(body), _Body).checked(), key=key)
         except (msgspec.DecodeError, RecursionError) as error:
@@ -69,12 +69,12 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Submitted:
-    """The job and the form that uploads its file."""
+    """A submitted job, and the form that uploads its file."""
 
     job: Job
     upload: PresignedUpload
     is_new: bool = True
-    """Whether this request made the job, and not an earlier one with the same key."""
+    """Whether this request made the job; false if an earlier one with the same key did."""
 
 
 def submit(
@@ -87,9 +87,9 @@ def submit(
     settings: Settings,
     clock: Clock,
 ) -> Submitted:
-    """Create the job in AWAITING_UPLOAD and return the form; raises a `CallerError` for a bad request.
+    """Create the job in AWAITING_UPLOAD and return it with its form; raises a `CallerError` for an invalid request.
 
-    A request that is repeated with its idempotency key gets the job that the first one made.
+    A repeated request with the same idempotency key returns the job that the first one made.
     """
     processor = _checked_processor(request, registry, clock)
     check_size(request.size, settings.max_upload_bytes, processor.options.chunk_bytes)
@@ -118,20 +118,20 @@ def submit(
 
 
 def _asked(job: Job) -> tuple[Any, ...]:
-    """Return what the caller asked for, as it compares before and after it was stored."""
+    """Return the caller's request in a form that is equal before and after it was stored."""
     options = msgspec.json.encode(job.options, order="deterministic")
     return job.processor, options, job.policy, job.file_name, job.declared_size, job.declared_sha256
 
 
 def _seconds_to_upload(job: Job, now: datetime) -> int:
-    """Return how long the form holds: no longer than the job waits for its upload."""
+    """Return the seconds for which the form is valid: no longer than the job waits for its upload."""
     if job.due_at is None or job.state is not JobState.AWAITING_UPLOAD:
-        return 1  # the upload was seen already, or its time is over
+        return 1  # the upload has arrived already, or its time is over
     return max(1, int((job.due_at - UPLOAD_GRACE - now).total_seconds()))
 
 
 def _check_times(policy: Policy, settings: Settings) -> None:
-    """Refuse times that this deployment cannot give; what is asked for by default is cut to what it can."""
+    """Raise `InvalidRequest` for times that this deployment cannot give; defaults are accepted and shortened later."""
     work = int(time_for_work(settings.worker_seconds))
     if policy.record_seconds > max(work, DEFAULT.record_seconds):
         raise InvalidRequest(
@@ -149,5 +149,5 @@ def _check_times(policy: Policy, settings: Settings) -> None:
 def _checked_processor(request: Submission, registry: Registry, clock: Clock) -> Processor:
     check_extent(request.options)
     processor = TimeLimit(clock).run(lambda: registry.create(request.processor, request.options), slow_options())
-    check_extent(processor.options)  # what was JSON in a text is a value by now
+    check_extent(processor.options)  # JSON in a text has become a value
     return processor

@@ -1,4 +1,4 @@
-"""Mend, every minute, what fell between two stages: lost runs and uploads, leaked slots, overdue and stalled work."""
+"""Repair, every minute, jobs between two stages: lost runs and uploads, leaked slots, overdue and stalled work."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ from backhaul.store import (
 from backhaul.store.job_index import Problems
 
 MAX_JOBS = 100
-"""Jobs of one state that one sweep looks at; the next sweep takes the rest."""
+"""Due jobs of each state that one sweep repairs; the next sweep takes the rest."""
 
 
 LATE_AFTER = MAX_STOP + timedelta(minutes=10)
-"""How long after its deadline a job still runs only if something is wrong: by then its execution was ended."""
+"""Time after its deadline at which a job that still runs is counted as a fault: its execution should be aborted."""
 MAX_LOOKED = 30.0
-"""Seconds after which a sweep looks at no further running job, so that it ends within its function's time."""
+"""Seconds after which a sweep looks at no more running jobs, so that it ends within its function's timeout."""
 
 
 @dataclass
 class Swept:
-    """What one sweep mended, by kind, and what it saw."""
+    """The repairs of one sweep by kind, and what it counted."""
 
     mended: Counter[str] = field(default_factory=Counter)
     stalled_shards: int = 0
     past_deadline: int = 0
-    """Jobs that neither heeded their deadline nor were ended for it."""
+    """Jobs that still run long after their deadline, although the sweep should have ended them."""
     problems: list[Exception] = field(default_factory=list)
 
     def note(self, mended: str) -> None:
-        """Count one thing that was mended; nothing if there was nothing to mend."""
+        """Count one repair by its word; an empty word, for no repair, is not counted."""
         if mended:
             self.mended[mended] += 1
 
     def raise_problems(self) -> None:
-        """Raise an `ExceptionGroup` of what could not be mended."""
+        """Raise an `ExceptionGroup` of the faults that could not be repaired, if there are any."""
         if self.problems:
             raise ExceptionGroup("some jobs cannot be mended", self.problems)
 
@@ -71,9 +71,9 @@ def sweep(
     callbacks: Callbacks,
     clock: Clock,
 ) -> Swept:
-    """Look at every job that is due and every one that runs, mend what needs it, and return what was done.
+    """Look at every due job, every slot and every running job, repair what needs it, and return what was done.
 
-    A job that cannot be mended keeps no other from it: `raise_problems` of the answer tells.
+    A job that cannot be repaired does not stop the others: `raise_problems` of the result raises its exception.
     """
     reconciler, swept = Reconciler(jobs, objects, runs, slots, clock), Swept()
     problems, began = swept.problems, clock.monotonic()
@@ -105,9 +105,9 @@ def sweep(
 
 
 def mend_lost(task: RunTask, status: RunStatus, *, jobs: JobStore, runs: RunStore, clock: Clock) -> str | None:
-    """See to the end of one job of which Step Functions says that its run has ended; None if the job had, too.
+    """Salvage or end a job whose run has ended in Step Functions; None if the job has ended or has another run.
 
-    What it says of a run that another one salvages is about that other one.
+    If an execution already salvages the run, the event may be about that execution, and `salvage` asks for it.
     """
     job = jobs.get(task.job)
     if job.run != task.run or job.state not in (JobState.RUNNING, JobState.MERGING):
@@ -134,9 +134,9 @@ def _noted_provider(provider: str, problems: list[Exception]) -> Iterator[None]:
 
 
 def _wait(reconciler: Reconciler, job: Job) -> str:
-    """Look again later: what can start is started at the end of every sweep."""
+    """Only set a later time: the end of every sweep starts the queued jobs that may start."""
     later = {"due_at": reconciler.clock.now() + CHECK_EVERY}
-    # A job that an older version queued has no place yet.
+    # A job that an older version of Backhaul queued has no place in the queue yet.
     reconciler.jobs.note(job, **(later if job.turn else reconciler.admission.place(job)))
     return ""
 
