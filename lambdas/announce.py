@@ -1,4 +1,4 @@
-"""The tables' streams: an event for each change of a job's state, and of a provider's breaker."""
+"""The tables' streams: publish an event for each change of a job's state or a provider's breaker."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""POST /jobs/{id}/cancel, /jobs/{id}/redrive and /jobs/{id}/budget: what a tenant asks of its jobs."""
+"""POST /jobs/{id}/cancel, /jobs/{id}/redrive and /jobs/{id}/budget: a tenant's commands on its jobs."""
 
 from decimal import Decimal
 from typing import Any, TypeVar

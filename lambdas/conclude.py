@@ -1,4 +1,4 @@
-"""What a Catch of the run says: of a shard whose workers kept dying, or of a run that cannot go on."""
+"""A Catch of the run: record why a shard's workers kept dying, or why the run cannot go on."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The intake queue, and the ends of jobs: claim each upload that S3 tells of, and start runs as slots come free."""
+"""The intake queue, and the ends of jobs: claim each upload that S3 reports, and start runs when slots are free."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from lambdas.runtime import clock, logger, measure, store
 batch = BatchProcessor(
     event_type=EventType.SQS,
     raise_on_entire_batch_failure=False,
-    logger=logger,  # type: ignore[arg-type]  # it has the methods of a standard logger, which is all that is used
+    logger=logger,  # type: ignore[arg-type]  # Powertools uses only the methods that a standard logger has
 )
 
 

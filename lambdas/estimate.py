@@ -1,4 +1,4 @@
-"""POST /estimate: what a job would take, without its file."""
+"""POST /estimate: estimate a job's calls, cost and time without its file."""
 
 from typing import Any
 

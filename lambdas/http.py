@@ -1,4 +1,4 @@
-"""Answers of the HTTP API: JSON of frozen values, and errors that say what to do."""
+"""Answers of the HTTP API: frozen values as JSON, and errors that say what the caller can do."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from backhaul.model.tenant import tenant_of
 from lambdas.runtime import logger
 
 MAX_BODY_BYTES = 2 * 1024**2
-"""The largest body that any route takes: 256 KiB of a sample with every character escaped, and its options."""
+"""Bytes of the largest body that any route takes: a sample of 256 KiB with every character escaped, and options."""
 
 
 def answer(status: int, value: Any) -> Response[str]:
-    """Return a JSON answer."""
+    """Return an answer with the value as JSON."""
     return Response(status, "application/json", msgspec.json.encode(value).decode())
 
 
@@ -46,16 +46,16 @@ def resolver() -> APIGatewayHttpResolver:
 
 
 def body_of(app: APIGatewayHttpResolver) -> str | bytes:
-    """Return the body of the request being handled; an absent one is empty. Raises `InvalidRequest` for a large one."""
+    """Return the present request's body, empty if it has none; raises `InvalidRequest` if it is too large."""
     event = app.current_event
     body = event.body or ""
-    if len(body) > MAX_BODY_BYTES:  # decoded, it would take many times its size in memory
+    if len(body) > MAX_BODY_BYTES:  # a decoded body takes many times its size in memory
         raise InvalidRequest(f"The request body has {len(body):,} bytes; {MAX_BODY_BYTES:,} at most work.")
     return b64decode(body) if event.is_base64_encoded else body
 
 
 def caller(app: APIGatewayHttpResolver) -> str:
-    """Return the tenant that signed the request being handled."""
+    """Return the tenant that signed the present request."""
     identity: Mapping[str, Any] = app.current_event.request_context.authorizer.raw_event.get("iam") or {}
     tenant = tenant_of(identity)
     logger.append_keys(tenant=tenant)
@@ -63,7 +63,7 @@ def caller(app: APIGatewayHttpResolver) -> str:
 
 
 def whole_number(text: str | None, name: str, default: int) -> int:
-    """Return a query parameter's number; raises `InvalidRequest`."""
+    """Return a query parameter as a number; raises `InvalidRequest` if it is none."""
     if text is None:
         return default
     if len(text) > 9 or not text.isascii() or not text.isdigit():

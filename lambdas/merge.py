@@ -1,4 +1,4 @@
-"""The last state of a run: fan in and end the job."""
+"""The last state of a run: merge the results and end the job."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The worker: one shard of a run, as far as the time goes."""
+"""The worker: process one shard of a run until it is done or the function's time is nearly up."""
 
 from functools import lru_cache
 from typing import Any
@@ -15,7 +15,7 @@ from lambdas.runtime import PROCESSORS, clock, logger, measure, settings, store
 
 @lru_cache(maxsize=1)
 def channels() -> Channels:
-    """Return what this process knows of providers: it outlives an invocation."""
+    """Return this process's state about providers, which is kept from one invocation to the next."""
     return Channels(
         store.providers,
         store.secrets,
@@ -29,7 +29,7 @@ def channels() -> Channels:
 
 @lru_cache(maxsize=1)
 def registry_of(tenant: str) -> Registry:  # the cache's key
-    """Load the processors anew for another tenant: what one left in a module is not for the next to find."""
+    """Load the processors again when the tenant changes, so that no tenant finds what another left in a module."""
     return find_processors(PROCESSORS)
 
 

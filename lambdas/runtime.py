@@ -1,6 +1,6 @@
-"""What every function is made of, built once when its environment starts.
+"""The parts that every function needs, built once when its environment starts.
 
-Logs and metrics bear the deployment's name, which Powertools reads from `POWERTOOLS_SERVICE_NAME`.
+Logs and metrics have the deployment's name, which Powertools reads from `POWERTOOLS_SERVICE_NAME`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from backhaul.store import Store
 
 ASSET = Path(__file__).resolve().parent.parent
 PROCESSORS = ASSET / "processors"
-"""Where the asset carries the user's own processors."""
+"""The folder of the asset with the user's own processors."""
 
 settings = Settings.from_env(os.environ)
 clock = SystemClock()
@@ -29,12 +29,12 @@ _UNITS = {"Bytes": MetricUnit.Bytes, "QueueAge": MetricUnit.Seconds}
 
 
 def measure(processor: str, **amounts: float) -> None:
-    """Write metrics of one processor in the embedded format; whatever has no unit here is a count."""
+    """Write metrics of one processor in the embedded metric format; a name without a known unit is a count."""
     _write({"processor": processor}, amounts)
 
 
 def count_all(**amounts: float) -> None:
-    """Write metrics of the whole deployment."""
+    """Write counts of the whole deployment as metrics."""
     _write({}, amounts)
 
 

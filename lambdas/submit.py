@@ -1,4 +1,4 @@
-"""POST /jobs: create a job and answer with the form that uploads its file."""
+"""POST /jobs: create a job, and answer with the form that uploads its file."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Every minute, and when a run ended badly: mend what fell between two stages."""
+"""Every minute, and after a run ended badly: repair jobs that are stuck between two stages."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ from lambdas.runtime import clock, count_all, logger, store
 
 def hear_of(detail: dict[str, Any]) -> dict[str, int]:
     state = json.loads(detail["input"])
-    # A Map child is an execution too, but what becomes of it is for its own Catch and for merge to say.
+    # A Map child is an execution too, but its own Catch and the merge deal with its end.
     if "shard" in state:
         return {}
     task = RunTask.from_state(state)
@@ -49,7 +49,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
         "JobsPastDeadline": swept.past_deadline,
         "Mended": sum(swept.mended.values()),
     }
-    # CloudWatch bills a metric for each hour in which it is written, and the alarms take silence for zero.
+    # CloudWatch charges for each hour in which a metric is written, and the alarms take a missing value for zero.
     if found := {name: count for name, count in counts.items() if count}:
         count_all(**found)
     swept.raise_problems()
