@@ -1,4 +1,4 @@
-"""Who is told when something waits for a person: alarms → topic → mail."""
+"""Alarms for what needs a person: alarms → topic → mail."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNDELIVERED = "A mail that is not delivered is no loss: the alarm rings on in C
 
 
 class Alarms(Construct):
-    """The topic of alarms, and the alarms themselves; each says what to do about it."""
+    """The topic and the alarms; each alarm's description says what an operator must do."""
 
     def __init__(
         self,
@@ -71,9 +71,10 @@ class Alarms(Construct):
         )
 
     def _topic(self, stage: DeploymentSettings) -> sns.Topic:
-        # Not KMS: alarms cannot use the key of SNS itself, and a name, a description and a number need none of ours.
+        # Not KMS: CloudWatch alarms cannot use the AWS managed key of SNS, and an alarm's text, which is no secret,
+        # needs no key of our own.
         topic = sns.Topic(self, "topic", enforce_ssl=True)
-        # A topic with a policy of its own has lost the one by which its account's alarms may write to it.
+        # `enforce_ssl` replaces the topic's default policy, by which the account's alarms may publish to it.
         topic.add_to_resource_policy(
             iam.PolicyStatement(
                 actions=["sns:Publish"],
@@ -99,7 +100,8 @@ class Alarms(Construct):
         )
         self._alarm(
             f"{name}-old",
-            # Not the age of the oldest: SQS leaves out what was received three times, and each look receives it.
+            # Not the age of the oldest message: SQS leaves out messages that were received three times, and each
+            # `backhaul dlq list` receives them.
             dead_letters.metric_approximate_number_of_messages_visible(period=Duration.hours(1), statistic=_MOST),
             f"The queue {name} has not been empty for a day. SQS deletes a dead letter on its fourteenth: look with "
             f"`backhaul dlq list --queue {name}`, and redrive or discard what waits there before.",
@@ -107,7 +109,7 @@ class Alarms(Construct):
         )
 
     def _on_sweep(self, name: str, metric: str, description: str) -> None:
-        """Watch what the sweep counts; the dimension is what `lambdas/runtime.py` gives every metric."""
+        """Declare an alarm on a count of the sweep; the dimension is the one that `lambdas/runtime.py` sets."""
         counted = cloudwatch.Metric(
             namespace="Backhaul",
             metric_name=metric,
@@ -127,7 +129,7 @@ class Alarms(Construct):
         below: float | None = None,
         periods: int = 1,
     ) -> None:
-        """Declare an alarm on a metric that is `above` a value, or `below` one, for so many of its periods in a row."""
+        """Declare an alarm on a metric that is `above` or `below` a value for `periods` of its periods in a row."""
         rings, silence = cloudwatch.ComparisonOperator, cloudwatch.TreatMissingData
         alarm = cloudwatch.Alarm(
             self,
@@ -137,7 +139,8 @@ class Alarms(Construct):
             threshold=above if below is None else below,
             comparison_operator=rings.GREATER_THAN_THRESHOLD if below is None else rings.LESS_THAN_THRESHOLD,
             evaluation_periods=periods,
-            # SQS says nothing of a queue that nobody uses; of what should happen all the time silence says too little.
+            # SQS sends no metric for an unused queue, so a missing value is good there. For what must happen all the
+            # time, such as the sweep, a missing value is the fault.
             treat_missing_data=silence.NOT_BREACHING if below is None else silence.BREACHING,
         )
         alarm.add_alarm_action(actions.SnsAction(self.topic))
@@ -145,5 +148,6 @@ class Alarms(Construct):
 
 _PERIOD = Duration.minutes(5)
 _SWEEPS_FAILED = 6
-"""In a period, of five sweeps with Lambda's two retries of each: what two could not do, the next does."""
+"""Failed calls in one period, which has five sweeps and Lambda's two retries of each. Two sweeps may fail with all
+their retries, because the next one makes up for them."""
 _MOST = cloudwatch.Stats.MAXIMUM

@@ -1,4 +1,4 @@
-"""From a change of a job, or of a provider's breaker, to an event: the tables' streams → announce → bus."""
+"""Events for changes of jobs and of providers' breakers: the tables' streams → announce → bus."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from stacks.storage import Storage
 
 
 class Announcements(Construct):
-    """The event bus that others subscribe to, and the function that feeds it."""
+    """The event bus, to which other systems subscribe, and the function that publishes to it."""
 
     def __init__(
         self, scope: Construct, name: str, *, storage: Storage, functions: Functions, dead_letters: sqs.Queue
@@ -64,7 +64,7 @@ class Announcements(Construct):
             )
 
     def wake_at_job_end(self, function: lambda_.IFunction) -> None:
-        """Call the function whenever a job has ended."""
+        """Call the function after each end of a job."""
         ended = events.EventPattern(
             source=[SOURCE],
             detail_type=[DETAIL_TYPES[state] for state in JobState if state.is_terminal],
@@ -77,7 +77,7 @@ class Announcements(Construct):
 
 def _written(sort_key: str) -> dict[str, Any]:
     return {
-        # Not REMOVE: a record that expired is no change of what it was about.
+        # Not REMOVE: the deletion of an expired record is no change of its job.
         "eventName": lambda_.FilterRule.or_("INSERT", "MODIFY"),
         "dynamodb": {"Keys": {"sk": {"S": lambda_.FilterRule.is_equal(sort_key)}}},
     }

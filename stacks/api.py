@@ -1,4 +1,4 @@
-"""The HTTP API: every route takes requests signed by IAM, and a policy lets callers sign them."""
+"""The HTTP API, whose routes all take requests signed with IAM, and the policy that lets callers use it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from stacks.storage import Storage
 
 
 class Api(Construct):
-    """The API, its functions, and what a caller needs."""
+    """The API, its functions, and the policy for callers."""
 
     def __init__(self, scope: Construct, name: str, *, storage: Storage, functions: Functions) -> None:
         super().__init__(scope, name)
@@ -129,8 +129,8 @@ class Api(Construct):
         return deployed
 
     def route(self, method: http.HttpMethod, function: lambda_.Function, *paths: str) -> None:
-        """Hand the requests for these paths to the function."""
-        # One permission for the function instead of one for each of its routes.
+        """Send requests for these paths to the function."""
+        # One permission covers all routes of the function.
         integration = HttpLambdaIntegration(function.node.id, function, scope_permission_to_route=False)
         for path in paths:
             self.http.add_routes(path=path, methods=[method], integration=integration)
@@ -139,7 +139,7 @@ class Api(Construct):
         stack = Stack.of(self)
         grants = [
             allow("execute-api:Invoke", on=self.http.arn_for_execute_api("*", "/*", "$default")),
-            describe_stack(stack),  # the client finds the API by the stack's name
+            describe_stack(stack),  # the client reads the API's URL from the stack's outputs
         ]
         policy = iam.ManagedPolicy(
             self, "client", description=f"Lets its bearer use the API of {stack.stack_name}.", statements=grants

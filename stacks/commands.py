@@ -1,4 +1,4 @@
-"""What a caller may ask of a job that exists: to cancel it, to do again what is missing, to let it cost more."""
+"""A caller's commands on a job that exists: cancel it, redrive its missing chunks, raise its budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stacks.workflow import Workflow
 
 
 class Commands(Construct):
-    """The function of these requests. Not one of the API's own, because it starts runs."""
+    """The function of these commands, declared apart from the other functions of the API because it starts runs."""
 
     def __init__(
         self, scope: Construct, name: str, *, api: Api, storage: Storage, workflow: Workflow, functions: Functions
@@ -31,7 +31,7 @@ class Commands(Construct):
                 allow(
                     "dynamodb:GetItem",
                     "dynamodb:UpdateItem",
-                    "dynamodb:PutItem",  # what came of the run that a redrive follows
+                    "dynamodb:PutItem",  # the end of the last run, which a redrive stores
                     "dynamodb:Query",
                     on=storage.jobs.table_arn,
                 ),
@@ -40,7 +40,7 @@ class Commands(Construct):
                 allow("states:StartExecution", on=workflow.state_machine.state_machine_arn),
                 allow("s3:GetObjectVersion", on=[storage.objects("plan/*"), storage.objects("input/data")]),
             ],
-            timeout=Duration.seconds(29),  # the API waits for thirty
+            timeout=Duration.seconds(29),  # the API waits for thirty seconds
         )
         of_job = [f"/jobs/{{job_id}}/{what}" for what in ("cancel", "redrive", "budget")]
         api.route(http.HttpMethod.POST, self.command, *of_job)

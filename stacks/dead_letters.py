@@ -1,4 +1,4 @@
-"""The queues in which messages end that nobody could handle: one for each entry of `Queue`."""
+"""The dead-letter queues, one for each entry of `Queue`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _LOGICAL_IDS: Mapping[Queue, tuple[str, str]] = {
     Queue.FAILED_CHUNKS: ("workersfailedchunks89277FF0", "workersfailedchunksPolicy8BD4E9D2"),
     Queue.ANNOUNCE: ("announcementsdeadlettersF947661D", "announcementsdeadlettersPolicy188D3814"),
 }
-"""Of queues, and their policies, that were once declared elsewhere. Under other IDs an update of a deployment would
-replace these queues, and lose the dead letters in them. A new queue needs no entry."""
+"""Logical IDs of queues, and of their policies, that were once declared elsewhere. With other IDs, an update of a
+deployment would replace these queues and lose their dead letters. A new queue needs no entry."""
 
 
 class DeadLetters(Construct):
-    """The queues; whoever sends to one of them takes it from here."""
+    """The dead-letter queues, from which other constructs take theirs."""
 
     def __init__(self, scope: Construct, name: str) -> None:
         super().__init__(scope, name)
@@ -33,7 +33,7 @@ class DeadLetters(Construct):
             cast(CfnElement, made.find_child("Policy").node.default_child).override_logical_id(policy_id)
 
     def __getitem__(self, queue: Queue) -> sqs.Queue:
-        """Return one of the queues."""
+        """Return the SQS queue for an entry of `Queue`."""
         return self.queues[queue]
 
     def outputs(self) -> dict[str, str]:

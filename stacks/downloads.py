@@ -1,8 +1,8 @@
-"""Runs what downloads packages; when it fails, says in one sentence what failed and what to do.
+"""Runs a command that downloads packages; if it fails, one sentence says what failed and what to do.
 
     python -I stacks/downloads.py "the CDK CLI" COMMAND...
 
-Run as a file, it imports nothing of the project: setting up begins with it.
+Run as a file, it imports nothing of the project, because setting up begins with it.
 """
 
 import os
@@ -21,9 +21,10 @@ PATIENCE = {
     "npm_config_fetch_retry_mintimeout": "1000",
     "npm_config_fetch_timeout": "60000",
 }
-"""With the tools' own defaults a machine without network waits for minutes. The user's own settings go first."""
+"""Settings of pip and npm. With the tools' defaults, a machine without a network waits for minutes. Variables that the
+user has set take precedence."""
 
-# What pip, npm and their HTTP libraries say when no registry answers.
+# The words of pip, npm and their HTTP libraries when no registry answers.
 _UNREACHABLE = re.compile(
     r"connection broken|Failed to establish|NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError"
     r"|name resolution|Name or service not known|Network is unreachable|Connection refused|nodename nor servname"
@@ -34,7 +35,7 @@ _ERROR = re.compile(r"^(?:ERROR:|npm error|npm ERR!) *(?P<said>\S.*)$", re.MULTI
 
 
 class DownloadError(Exception):
-    """Packages could not be installed; says why and what to do."""
+    """Packages could not be installed; the message says why and what to do."""
 
 
 def download(what: str, command: list[str]) -> None:
@@ -63,7 +64,7 @@ def _names(command: list[str]) -> str:
 
 
 def main() -> None:
-    """Run the command in the arguments after the first, which says what it installs."""
+    """Run the command line's command; its first argument says what the command installs."""
     what, *command = sys.argv[1:]
     try:
         download(what, command)

@@ -1,4 +1,4 @@
-"""The one way to declare a function."""
+"""The one way to declare a Lambda function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stacks.review import accept
 from stacks.stage import DeploymentSettings
 
 WHOLE_CPU = 1769
-"""Megabytes of memory at which Lambda gives one whole processor."""
+"""Megabytes of memory at which Lambda gives a function one whole vCPU."""
 
 _RUNTIME = "The asset's compiled wheels are of Python 3.13, which Lambda supports until 2029; both move together."
 _NO_DEAD_LETTERS = (
@@ -30,7 +30,7 @@ _UNTRACED = "X-Ray bills each trace and records the first call of each second: e
 
 @dataclass(frozen=True)
 class Functions:
-    """Declares functions, all of one asset, each named after its file in `lambdas/`."""
+    """Declares functions with one shared asset, each named after its file in `lambdas/`."""
 
     stage: DeploymentSettings
     code: lambda_.Code
@@ -47,9 +47,9 @@ class Functions:
         reserved: int | None = None,
         traced: bool = True,
     ) -> lambda_.Function:
-        """Declare the function of `lambdas/<name>.py`: it may do what `grants` say, and log and trace itself.
+        """Declare the function of `lambdas/<name>.py`, which may do what `grants` allow, and log and trace itself.
 
-        `reserved`: how often it runs at a time, at most, and kept free for it.
+        `memory` is in megabytes. `reserved` is its reserved concurrency: the most calls at a time, kept free for it.
         """
         logs = log_group(scope, f"{name}-logs", self.stage)
         function = lambda_.Function(

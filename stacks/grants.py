@@ -1,4 +1,4 @@
-"""Roles that hold what is written beside their resource, and nothing else."""
+"""Roles with exactly the grants that are written beside their resource."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stacks.review import accept_patterns
 
 
 def allow(*actions: str, on: str | Sequence[str], conditions: Mapping[str, Any] | None = None) -> iam.PolicyStatement:
-    """Return a grant of actions on the named resources, under these conditions if there are any."""
+    """Return a grant of actions on these resources, with conditions if any are given."""
     resources = [on] if isinstance(on, str) else list(on)
     return iam.PolicyStatement(actions=list(actions), resources=resources, conditions=conditions)
 
@@ -27,7 +27,7 @@ def end_waits() -> iam.PolicyStatement:
 
 
 def describe_stack(stack: Stack) -> iam.PolicyStatement:
-    """Return the grant that lets its bearer read the stack's outputs: where `--stack NAME` leads."""
+    """Return the grant to read the stack's outputs, which `--stack NAME` needs."""
     arn = stack.format_arn(service="cloudformation", resource="stack", resource_name=f"{stack.stack_name}/*")
     return allow("cloudformation:DescribeStacks", on=arn)
 
@@ -37,7 +37,7 @@ def closed_role(
 ) -> iam.IRole:
     """Declare a role for an AWS service with exactly these grants; constructs that use it cannot add any.
 
-    `patterns` says why some of its resources are patterns.
+    `patterns` is the reason why some of its resources are patterns.
     """
     document = iam.PolicyDocument(statements=list(grants))
     role = iam.Role(scope, name, assumed_by=iam.ServicePrincipal(service), inline_policies={"grants": document})

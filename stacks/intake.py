@@ -1,4 +1,4 @@
-"""From an upload to a run: S3 → queue (→ dead letters) → dispatch."""
+"""The way from an upload to a run: S3 → queue (→ dead letters) → dispatch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Intake(Construct):
             self,
             "queue",
             enforce_ssl=True,
-            # Six times the function's timeout, as Lambda advises: throttled batches come back later.
+            # Six times the function's timeout, as AWS recommends, so that throttled batches come back in time.
             visibility_timeout=Duration.seconds(6 * DISPATCH_TIMEOUT.to_seconds()),
             retention_period=Duration.days(14),
             dead_letter_queue=sqs.DeadLetterQueue(queue=dead_letters, max_receive_count=5),
@@ -73,7 +73,7 @@ class Intake(Construct):
 
 
 def _notify(storage: Storage, queue: sqs.Queue) -> None:
-    """Send each finished upload to the queue, without the CDK's custom resource and the grants it would need."""
+    """Send each finished upload to the queue; CDK's own method would add a custom resource with wide grants."""
     allowed = queue.add_to_resource_policy(
         iam.PolicyStatement(
             actions=["sqs:SendMessage"],
@@ -100,5 +100,5 @@ def _notify(storage: Storage, queue: sqs.Queue) -> None:
             )
         ]
     )
-    # S3 asks the queue when the bucket is made.
+    # S3 checks when the bucket is created that it may send to the queue, so the queue's policy must exist first.
     bucket.node.add_dependency(cast(Construct, allowed.policy_dependable))

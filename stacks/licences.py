@@ -12,7 +12,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Licensed:
-    """A package, the licence that it names, its licence's text, and what is compiled into it."""
+    """A package, the licence that it names, the licence's text, and the libraries that are compiled into it."""
 
     name: str
     version: str
@@ -23,12 +23,12 @@ class Licensed:
 
 
 def licences(folder: Path) -> list[Licensed]:
-    """Return the packages that are installed in a folder, sorted by name."""
+    """Return the licences of the packages that are installed in a folder, sorted by name."""
     return [_licensed(path) for path in sorted(folder.glob("*.dist-info"))]
 
 
 def page(packages: list[Licensed]) -> str:
-    """Return the page that travels with the asset: a table, then every licence's text."""
+    """Return the page of licences for the asset: a table, then the text of every licence."""
     rows = [f"| {each.name} | {each.version} | {each.licence} |" for each in packages]
     inside = [
         f"| {name} (in {each.name}) | {version} | {licence} |"
@@ -60,7 +60,7 @@ def _parts(bill: Path) -> list[tuple[str, str, str]]:
 
 
 def _named(licences: list[dict[str, dict[str, str] | str]]) -> str:
-    """Return the licence of a component of a CycloneDX bill: an expression, or an SPDX name, or any name."""
+    """Return the licence of a component in a CycloneDX bill of materials: an expression, an SPDX ID or another name."""
     found = []
     for each in licences:
         licence = each.get("expression") or each.get("license") or {}

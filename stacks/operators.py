@@ -1,4 +1,4 @@
-"""What those may do who look after a deployment: the rights behind the commands of `docs/operations.md`."""
+"""The permissions of operators, which the commands of `docs/operations.md` need."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stacks.workflow import Workflow
 
 
 class Operators(Construct):
-    """A policy for the users or roles of operators, who call AWS themselves instead of the API."""
+    """A policy for the users or roles of operators, whose commands call AWS directly and not the API."""
 
     def __init__(
         self,
@@ -70,12 +70,12 @@ def _records(storage: Storage) -> list[iam.PolicyStatement]:
             "dynamodb:Query",
             on=[storage.jobs.table_arn, storage.flow.table_arn],
         ),
-        # No index lists the providers, so all of the table is read.
+        # No index lists the providers, so a command reads the whole table.
         allow("dynamodb:Scan", on=storage.flow.table_arn),
         allow("dynamodb:DeleteItem", on=storage.flow.table_arn, conditions=storage.only_items("PROVIDER#*")),
         allow("dynamodb:Query", on=[storage.index(each) for each in (BY_TENANT, DUE, QUEUED, QUEUED_BY_TENANT)]),
         allow(
-            # Dead letters of a stream say where in it the change is, not what it was.
+            # A stream's dead letter holds only the position of the changes, so a command reads them from the stream.
             "dynamodb:GetRecords",
             "dynamodb:GetShardIterator",
             on=[table.table_stream_arn or "" for table in (storage.jobs, storage.flow)],
@@ -87,7 +87,7 @@ def _files(storage: Storage) -> list[iam.PolicyStatement]:
     readable = [storage.objects(kind) for kind in ("input/data", "plan/*", "results/*", "output/*", "receipt/*")]
     return [
         allow("s3:GetObject", "s3:GetObjectVersion", on=readable),
-        # S3 tells only those who may list a bucket whether an object is absent or kept from them.
+        # Without s3:ListBucket, S3 answers 403 both for an absent object and for a forbidden one.
         allow("s3:ListBucket", "s3:ListBucketMultipartUploads", on=storage.bucket.bucket_arn),
         allow("s3:AbortMultipartUpload", on=storage.objects("output/*")),
     ]

@@ -1,4 +1,4 @@
-"""The whole of a deployment, in the order in which a file goes through it."""
+"""A whole deployment, in the order in which a file passes through it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Pipeline(Stack):
             stage.stack_name,
             description=DESCRIPTION,
             termination_protection=stage.keeps_data,
-            analytics_reporting=False,  # the template holds what was written here, and nothing else
+            analytics_reporting=False,  # the template holds only what is declared here
         )
         self.template_options.metadata = {
             "cfn-lint": {"config": {"ignore_checks": _UNCHECKED}},

@@ -1,4 +1,4 @@
-"""Nothing stays RUNNING for ever: runs that ended badly are concluded, and a sweep finds what fell between."""
+"""Recovery, so that no job stays RUNNING for ever: a rule on runs that ended badly, and the sweep of every minute."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stacks.workflow import Workflow
 
 
 class Recovery(Construct):
-    """The rule on runs that ended badly, and the sweep; each is there for what the other misses."""
+    """The rule on runs that ended badly, and the sweep's timer: the rule is faster, and the timer finds all jobs."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the rule packs find and a review accepted, with the reason, beside the resource that it is about."""
+"""Findings of the rule packs that a review has accepted, declared with the reason beside their resource."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from constructs import Construct
 
 
 def accept(construct: Construct, reason: str, *rules: str) -> None:
-    """Accept what these rules find on a construct."""
+    """Accept the findings of these rules on a construct, for this reason."""
     Validations.of(construct).acknowledge(*(Acknowledgment(id=rule, reason=reason) for rule in rules))
 
 
 def accept_patterns(construct: Construct, reason: str, statements: Iterable[iam.PolicyStatement]) -> None:
-    """Accept each resource of the statements that is a pattern; a pattern that comes in otherwise is still found."""
+    """Accept each pattern among the resources of these statements; the rules still find any other pattern."""
     resources = (resource for statement in statements for resource in statement.resources)
     texts = {_text(Stack.of(construct).resolve(resource)) for resource in resources}
     found = sorted(f"AwsSolutions-IAM5[Resource::{text}]" for text in texts if "*" in text)
@@ -24,7 +24,7 @@ def accept_patterns(construct: Construct, reason: str, statements: Iterable[iam.
 
 
 def _text(value: Any) -> str:
-    """Return a template's expression the way the rule packs write it."""
+    """Return a template's expression as the rule packs write it."""
     match value:
         case {"Fn::Join": [separator, parts]}:
             return str(separator).join(_text(part) for part in parts)

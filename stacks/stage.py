@@ -1,4 +1,4 @@
-"""What a deployment may be told, by CDK context: `cdk deploy -c stage=prod -c retention_days=90`."""
+"""The settings of a deployment, from CDK context: `cdk deploy -c stage=prod -c retention_days=90`."""
 
 from __future__ import annotations
 
@@ -24,51 +24,51 @@ _EMAIL = re.compile(r"[^\s@,]+@[^\s@,]+\.[^\s@,.]+")
 
 
 class InvalidContext(Exception):
-    """A context value that a deployment cannot be made of; says which and what would do."""
+    """A context value is invalid; the message names the setting and the values that it takes."""
 
 
 @dataclass(frozen=True)
 class DeploymentSettings:
-    """One deployment: `dev` is thrown away with its data, `prod` keeps it, `local` runs on the local cloud.
+    """One deployment. `dev` is deleted with its data, `prod` keeps its data, `local` runs on the local cloud.
 
-    All that differs between the three is in this class.
+    All differences between the three are in this class.
     """
 
     stage: Literal["dev", "prod", "local"] = "dev"
     name: str = "Backhaul"
-    """First part of the stack's name; another one makes a second deployment in the same account."""
+    """First part of the stack's name. Another name makes a second deployment in the same account."""
     max_upload_bytes: int = 5 * GIB
     upload_window_seconds: int = 3600
     retention_days: int = 30
-    """How long a job, its files and its access logs are kept."""
+    """Days for which a job, its files and its access logs are kept."""
     max_concurrency: int | None = None
-    """Workers of one job at a time."""
+    """The most workers of one job at a time."""
     max_running_jobs: int | None = None
-    """Jobs that run at a time; the others wait in the queue. 100 by default."""
+    """The most jobs that run at a time; the others wait in the queue. 100 by default."""
     max_running_jobs_per_tenant: int = 20
-    """Of these, jobs of one tenant."""
+    """The most jobs of one tenant that run at a time."""
     reserved_workers: int | None = None
-    """Workers of all jobs at a time; the account keeps as many places free for them. By default they share what it has
-    with all its other functions."""
+    """The most workers of all jobs at a time, as reserved concurrency, which the account keeps free for them. By
+    default they share the account's concurrency with all its other functions."""
     account_concurrency: int | None = None
-    """Functions that the account runs at a time in this region. `make deploy` asks Lambda. Where there are fewer than
-    usual, `max_concurrency` and `max_running_jobs` follow from it, unless they are named."""
+    """The most function calls that the account runs at a time in this region; `make deploy` asks Lambda. If there are
+    fewer than usual, `max_concurrency` and `max_running_jobs` follow from it, unless they are set."""
     api_requests_per_second: int = 100
-    """Requests that the API takes in a second, of all callers together; more are answered with 429."""
+    """Requests per second that the API takes from all callers together; it answers further ones with 429."""
     api_burst: int = 200
-    """Requests that the API takes at once after a quiet time."""
+    """Requests that the API takes at once after a time without requests."""
     worker_timeout_seconds: int = 300
-    """How long a call of a worker may last: so long can one that hangs hold its shard."""
+    """Seconds that one call of a worker may last. A worker that hangs holds its shard for that long."""
     max_cost_per_day: str = ""
-    """US dollars that calls of providers may cost in a day; any by default."""
+    """US dollars that all calls of providers may cost per day (UTC); without a limit by default."""
     max_cost_per_day_per_tenant: str = ""
-    """The same for each tenant."""
+    """US dollars that the calls of each tenant may cost per day (UTC); without a limit by default."""
     bedrock_models: tuple[str, ...] = ()
-    """Models of Amazon Bedrock, or inference profiles, that workers may call, by ID; none by default."""
+    """IDs of the models or inference profiles of Amazon Bedrock that workers may call; none by default."""
     alarm_emails: tuple[str, ...] = ()
-    """Who is told of alarms; each address gets a message that asks to confirm it."""
+    """Mail addresses that get alarms; AWS asks each to confirm the subscription."""
     cors_origins: tuple[str, ...] = ()
-    """Web origins whose pages may call the API and upload; none by default."""
+    """Web origins whose pages may call the API and upload files; none by default."""
     processors: Path = field(default=Path("processors"))
     """Folder of the user's own processors; it need not exist."""
 
@@ -76,14 +76,14 @@ class DeploymentSettings:
     def from_context(cls, read: Callable[[str], Any]) -> DeploymentSettings:
         """Read every setting by its name; raises `InvalidContext`."""
         given = {item.name: read(item.name) for item in fields(cls)}
-        # `-c NAME=` says nothing after the sign: the default, on purpose.
+        # `-c NAME=` with an empty value asks for the default.
         named = {name: value for name, value in given.items() if value not in (None, "")}
         settings = cls(**{name: _CHECKS[name](name, value) for name, value in named.items()})
         settings._check_reservation()
         return settings
 
     def remembered(self) -> dict[str, Any]:
-        """Return the settings as the stack's template keeps them; name and stage make the stack's name."""
+        """Return the settings that the stack's template keeps: all but name and stage, which the stack's name has."""
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("name", "stage")}
         return {name: _plain(value) for name, value in values.items()}
 
@@ -108,21 +108,21 @@ class DeploymentSettings:
 
     @property
     def removal_policy(self) -> RemovalPolicy:
-        """What becomes of data and logs when their stack goes.
+        """What happens to data and logs when their stack is deleted.
 
-        Production keeps them, except where a deployment creates them and fails: they are empty then, and left behind
-        they would be in the way of the next try.
+        Production keeps them, unless the deployment that creates them fails: they are empty then, and would block the
+        next try.
         """
         return RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if self.keeps_data else RemovalPolicy.DESTROY
 
     @property
     def log_retention(self) -> logs.RetentionDays:
-        """How long logs are kept."""
+        """The retention of logs."""
         return logs.RetentionDays.THREE_MONTHS if self.keeps_data else logs.RetentionDays.ONE_WEEK
 
     @property
     def workers(self) -> int:
-        """Map children at a time. The local cloud runs each in a process of one machine, so four there."""
+        """The most Map children at a time; four on the local cloud, which runs each in a process of one machine."""
         if self.max_concurrency:
             return self.max_concurrency
         if (quota := self._shared_quota) is not None:
@@ -131,7 +131,7 @@ class DeploymentSettings:
 
     @property
     def running_jobs(self) -> int:
-        """Jobs that run at a time."""
+        """The most jobs that run at a time."""
         if self.max_running_jobs:
             return self.max_running_jobs
         if (quota := self._shared_quota) is not None:
@@ -140,29 +140,29 @@ class DeploymentSettings:
 
     @property
     def dispatchers(self) -> int | None:
-        """Calls of `dispatch` at a time, where the account has so little room that uploads could take it all."""
-        return None if self._shared_quota is None else 2  # Lambda takes no smaller number
+        """The most calls of `dispatch` at a time, if the account's quota is so small that uploads could use it up."""
+        return None if self._shared_quota is None else 2  # the smallest number that Lambda takes
 
     @property
     def _shared_quota(self) -> int | None:
-        """The account's quota, if it is small and workers have no places of their own."""
+        """The account's quota of concurrency if it is small and workers have no reserved part of it."""
         quota = self.account_concurrency
         shared = quota is not None and lambda_quota.is_small(quota) and not self.reserved_workers
         return quota if shared and self.stage != "local" else None
 
     @property
     def tells_nobody(self) -> bool:
-        """Whether alarms ring where nobody hears them. The local cloud sends no mail, so there it is no mistake."""
+        """Whether alarms reach nobody by mistake. The local cloud sends no mail, so there it is none."""
         return not self.alarm_emails and self.stage != "local"
 
     @property
     def local_providers(self) -> bool:
-        """Whether a provider may be on this machine or in its private network, where functions on AWS have none."""
+        """Whether a provider may be on this machine or in its private network; functions on AWS have none there."""
         return self.stage == "local"
 
     @property
     def runs_on_host(self) -> bool:
-        """Whether functions run on this machine's Python, as the local cloud's do, and need its wheels."""
+        """Whether functions run on this machine's Python, as on the local cloud, and need wheels for it."""
         return self.stage == "local"
 
     @property
@@ -173,12 +173,12 @@ class DeploymentSettings:
 
     @property
     def knows_leading_keys(self) -> bool:
-        """Whether IAM knows which items of a table a request is about. The local cloud's never does."""
+        """Whether IAM knows `dynamodb:LeadingKeys`, which limits a grant to some items. The local cloud's does not."""
         return self.stage != "local"
 
 
 def _plain(value: Any) -> Any:
-    """Return a setting as JSON has it: empty where none was named, because a template drops what is null."""
+    """Return a setting as a value of JSON; an unset one is empty, because a template drops null."""
     if value is None:
         return ""
     if isinstance(value, Path):
@@ -239,15 +239,15 @@ def _folder(name: str, value: Any) -> Path:
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "stage": _choice("dev", "prod", "local"),
     "name": _name,
-    "max_upload_bytes": _number(1, 5 * GIB),  # a presigned POST takes no more
-    "upload_window_seconds": _number(60, 12 * 3600),  # a presigned form dies with its function's credentials
-    "retention_days": _number(2, 3650),  # a job may run for a day, and waits before that
+    "max_upload_bytes": _number(1, 5 * GIB),  # a presigned POST's limit
+    "upload_window_seconds": _number(60, 12 * 3600),  # a presigned form expires with its function's credentials
+    "retention_days": _number(2, 3650),  # a job may run for a day after it has waited
     "max_concurrency": _number(1, 10_000),  # Step Functions' own limit
-    "max_running_jobs": _number(1, 1000),  # each has a Map Run open, of which an account may have no more
+    "max_running_jobs": _number(1, 1000),  # each has an open Map Run, of which an account may have 1,000
     "max_running_jobs_per_tenant": _number(1, 1000),
-    "reserved_workers": _number(1, 100_000),  # what of it the account has, Lambda says
+    "reserved_workers": _number(1, 100_000),  # Lambda checks it against the account's quota
     "account_concurrency": _number(1, 1_000_000),
-    "api_requests_per_second": _number(1, 10_000),  # what API Gateway gives an account in a region, unless asked
+    "api_requests_per_second": _number(1, 10_000),  # API Gateway's default quota of an account in a region
     "api_burst": _number(1, 5_000),  # the same
     "worker_timeout_seconds": _number(10, 900),  # Lambda's own limit
     "max_cost_per_day": _dollars,

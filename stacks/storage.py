@@ -1,4 +1,4 @@
-"""What the pipeline stores: files in one bucket, jobs in one table, flow control in another."""
+"""The pipeline's storage: one bucket for files, one table for jobs, and one table for flow control."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from stacks.stage import DeploymentSettings
 
 ANY_JOB = JobRef("*", "*")
 MAX_RUN = Duration.seconds(MAX_DEADLINE + DAY_SECONDS)
-"""When a run is ended, whatever it does. The sweep ends a job at its own deadline, a week at most; this is for a
-sweep that cannot, and comes a day later, so that it never cuts off what the sweep is putting in order."""
+"""The state machine's timeout, which ends every run. The sweep ends a job at its own deadline, a week at most. This
+timeout serves if the sweep cannot, and comes a day later, so that it never cuts off a run that the sweep is ending."""
 SCRATCH_PREFIX = "scratch/"
-"""What nobody reads after the run. Not below the job's own prefix, because a lifecycle rule goes by prefix."""
+"""Prefix of objects that are not read after the run. It is not below the job's prefix, because a lifecycle rule selects
+objects by prefix."""
 
 
 class Storage(Construct):
@@ -33,18 +34,18 @@ class Storage(Construct):
         self._stage = stage
         bucket_name = f"{Stack.of(self).stack_name.lower()}-data-{Aws.ACCOUNT_ID}-{Aws.REGION}"
         self.bucket_arn = f"arn:{Aws.PARTITION}:s3:::{bucket_name}"
-        """The bucket's ARN, for what must exist before it: the bucket has a name of our own for that reason."""
+        """The bucket's ARN for resources that must exist before the bucket. For them the bucket has a fixed name."""
         self.bucket = self._data_bucket(bucket_name)
         self.jobs = self._jobs_table()
         self.flow = self._table("flow", stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES)
 
     def objects(self, kind: str) -> str:
-        """Return the ARN pattern of one kind of object of any job."""
+        """Return the ARN pattern of one kind of object of all jobs."""
         return self.bucket.arn_for_objects(job_prefix(ANY_JOB) + kind)
 
     @property
     def answers(self) -> str:
-        """The ARN pattern of the answers that any tenant's jobs share."""
+        """The ARN pattern of the answers that the jobs of a tenant share, for all tenants."""
         return self.bucket.arn_for_objects(answer_key("*", "*"))
 
     def index(self, name: str) -> str:
@@ -52,10 +53,10 @@ class Storage(Construct):
         return f"{self.jobs.table_arn}/index/{name}"
 
     def only_items(self, *partitions: str) -> dict[str, Any]:
-        """Return the condition that holds a grant to items of a table whose partition keys match these patterns."""
+        """Return the condition that limits a grant to items of a table whose partition keys match these patterns."""
         condition: dict[str, Any] = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": list(partitions)}}
         if self._stage.knows_leading_keys:
-            # ForAllValues also holds for a request that names no partition, such as a Scan.
+            # ForAllValues is also true for a request without a partition key, such as a Scan.
             condition |= {"Null": {"dynamodb:LeadingKeys": "false"}}
         return condition
 
@@ -69,7 +70,7 @@ class Storage(Construct):
                 s3.LifecycleRule(id="uploads", abort_incomplete_multipart_upload_after=Duration.days(1)),
                 s3.LifecycleRule(id="scratch", prefix=SCRATCH_PREFIX, expiration=Duration.days(1)),
                 s3.LifecycleRule(id="jobs", prefix=INPUT_PREFIX, expiration=Duration.days(self._stage.retention_days)),
-                # A running job may read an overwritten version: the one it pinned.
+                # A running job may still read an overwritten version, which is the one that it pinned.
                 s3.LifecycleRule(id="overwritten", noncurrent_version_expiration=MAX_RUN.plus(Duration.days(1))),
                 s3.LifecycleRule(id="markers", expired_object_delete_marker=True),
             ],
@@ -99,7 +100,7 @@ class Storage(Construct):
             name,
             bucket_name=bucket_name,
             versioned=versioned,
-            # Not KMS: callers' presigned uploads and downloads would depend on grants on a key as well.
+            # Not KMS: callers' presigned uploads and downloads would need grants on a key as well.
             encryption=s3.BucketEncryption.S3_MANAGED,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
@@ -131,7 +132,7 @@ class Storage(Construct):
             index_name=QUEUED,
             partition_key=_string("queue"),
             sort_key=_string("turn"),
-            # It says whose turn it is; the job itself is read, and claimed, in the table.
+            # The index only gives the order; the job itself is read and claimed in the table.
             projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )
         table.add_global_secondary_index(
@@ -152,12 +153,12 @@ class Storage(Construct):
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
             time_to_live_attribute="expires_at",
             stream=stream,
-            # The flow table's too: it holds budgets, which are money, and is too small to cost anything.
+            # Also for the flow table: it holds budgets, which are money, and its backup costs next to nothing.
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=True
             ),
-            # No deletion protection: CloudFormation could not take back the tables of a first deployment that fails.
-            # The stack's termination protection and the removal policy guard them, and DynamoDB keeps a backup of a
+            # No deletion protection: CloudFormation could not remove the tables when a first deployment fails. The
+            # stack's termination protection and the removal policy guard them. Besides, DynamoDB keeps a backup of a
             # table with point-in-time recovery for 35 days after its deletion.
             removal_policy=self._stage.removal_policy,
         )

@@ -18,12 +18,12 @@ from stacks.stage import DeploymentSettings
 from stacks.storage import Storage
 
 _PROFILE = re.compile(r"(?:us|us-gov|eu|apac|jp|au|ca|global)\.([a-z0-9-]+\..+)")
-"""The name of an inference profile, which is a model's with a group of regions before it. These are named: makers of
-models have names as short, and versions have dots too (`zai.glm-4.7`)."""
+"""The name of an inference profile: a model's name after a group of regions. The groups are listed, because some makers
+of models have names as short, and versions have dots too (`zai.glm-4.7`)."""
 
 
 class Workers(Construct):
-    """What the states of a run call; which state comes when is written in `workflow.py`."""
+    """The functions that the states of a run call; `workflow.py` has the order of the states."""
 
     def __init__(
         self, scope: Construct, name: str, *, storage: Storage, functions: Functions, failed_chunks: sqs.Queue
@@ -55,11 +55,11 @@ class Workers(Construct):
             grants=[
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
                 allow("s3:GetObjectVersion", on=storage.objects("input/data")),
-                # A redrive plans from what the run before it planned.
+                # A redrive reads the plan of the first run.
                 allow("s3:GetObjectVersion", "s3:PutObject", on=storage.objects("plan/*")),
             ],
             timeout=Duration.minutes(5),
-            memory=WHOLE_CPU,  # quoted CSV is read through once
+            memory=WHOLE_CPU,  # CSV files are read once as a whole, to count their quotes
         )
 
     def _process(
@@ -98,7 +98,7 @@ class Workers(Construct):
             settings=settings,
             grants=[
                 allow("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query", on=storage.jobs.table_arn),
-                # What the job has cost, once what dead workers held is settled.
+                # The merge settles the holds of dead workers in the budgets, and reads what the job has cost.
                 allow(
                     "dynamodb:GetItem",
                     "dynamodb:UpdateItem",
@@ -150,7 +150,7 @@ class Workers(Construct):
 
 
 def _calls(scope: Construct, storage: Storage, stage: DeploymentSettings) -> list[iam.PolicyStatement]:
-    """Return what calls of providers take: settings, keys and models, and the guards before them, but no slots."""
+    """Return the grants for calls of providers: settings, keys, models, limits, breakers and budgets, but not slots."""
     stack, guards = Stack.of(scope), ("LIMIT#*", "BREAKER#*", "BUDGET#*")
     keys = [
         stack.format_arn(
@@ -175,7 +175,7 @@ def _models(stack: Stack, stage: DeploymentSettings) -> list[str]:
     found = []
     for model in stage.bedrock_models:
         profile = _PROFILE.fullmatch(model)
-        if profile:  # it calls the model in regions of its own choice, and both have to be allowed
+        if profile:  # a profile calls the model in regions that it chooses, and IAM needs both in the grant
             found.append(
                 stack.format_arn(service="bedrock", region="*", resource="inference-profile", resource_name=model)
             )
