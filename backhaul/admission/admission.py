@@ -103,7 +103,7 @@ class Admission:
         now = self.clock.now()
         try:
             job = self.jobs.get(ref)
-        except JobNotFound:
+        except JobNotFound:  # the job was deleted, so it needs no slot
             self.slots.drop(ref)
             return False
         if job.state is JobState.QUEUED:

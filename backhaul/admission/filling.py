@@ -129,6 +129,7 @@ class Filling:
     def _take(self, entry: QueueEntry) -> bool:
         """Take a slot for a job and return true, also if it has one already; false if there is none for it."""
         ref, turn = entry.job, QueuePlace.from_key(entry.turn)
+        # One refusal is enough: the tenant's other jobs would be refused too, and each try costs a write.
         if ref.tenant in self._refused:
             return False
         reached = max(self._served.get(turn.priority, 0), turn.number)

@@ -75,6 +75,7 @@ class Reconciler:
         if status.is_live:
             self._look_again_later(job)
             return ""
+        # RUNNING is written before the run is started, so a crash between the two leaves a job without a run.
         if status.status == "ABSENT" and job.state is JobState.RUNNING:
             self.runs.start(job)
             self._look_again_later(job)

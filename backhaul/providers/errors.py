@@ -3,7 +3,7 @@
 OperatorError
 ├── InvalidProvider        a provider's settings cannot be used
 ├── UnknownProvider        no provider of that name
-├── ProviderConflict       somebody else changed the provider meanwhile
+├── ProviderConflict       another operator changed the provider meanwhile
 └── SecretUnreadable       a provider's key cannot be read
 WorkError
 ├── Transient

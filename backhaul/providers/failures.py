@@ -100,6 +100,8 @@ def http_failure(provider: str, status: int, headers: Mapping[str, str], body: b
     shown = next((code for code in codes if len(code) <= _MAX_CODE and _CODE.fullmatch(code)), "")
     told = f"{provider} answered {status}{f' ({shown})' if shown else ''}"
     wait = read_retry_after(headers, now)
+    # Filters come first, because their statuses differ and would mean something else below: only this request is at
+    # fault. A 429 is always a limit, whatever its text says.
     if 400 <= status < 500 and status != 429 and (_FILTERED & {*codes} or _FILTERED_SAID.search(said)):
         return ModelRefused(f"{told}: a filter does not let the request pass.")
     if status in _DENIED or _NO_CREDIT & {*codes}:
@@ -110,12 +112,14 @@ def http_failure(provider: str, status: int, headers: Mapping[str, str], body: b
         return ProviderBusy(f"{told}: a limit is reached.", wait)
     if status >= 500 or status in _DOWN:
         return ProviderDown(f"{told}: it is out of order.", wait, may_be_paid=status in _CUT_OFF)
+    # A redirect is not followed, because it could send the key to another host.
     if 300 <= status < 400:
         return ProviderRejected(f"{told}, a redirect: set base_url to where the API is now.")
     if status == 413 or _TOO_LONG & {*codes} or _TOO_LONG_SAID.search(said):
         return PromptTooLong(f"{told}: the request does not fit the model's window.")
     if 400 <= status < 500:
         return ProviderRejected(f"{told}: it does not take such a request.")
+    # A status below 200 is no final answer, so the provider may have done the call.
     return ProviderDown(f"{told}, which is no answer to a POST.", may_be_paid=True)
 
 

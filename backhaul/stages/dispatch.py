@@ -52,6 +52,7 @@ def dispatch(upload: Upload, *, jobs: JobStore, runs: RunStore, slots: SlotStore
     job = jobs.get(upload.job)
     if job.state is JobState.AWAITING_UPLOAD:
         job = admission.claim(job, upload.object)
+    # Another version was pinned before this one, or the job had ended without an upload.
     if job.input != upload.object:
         return job
     problems: dict[JobRef, Exception] = {}

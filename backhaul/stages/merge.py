@@ -83,6 +83,7 @@ def _plan_of(job: Job, objects: ObjectStore) -> list[Shard]:
     plan = planned_shards(job, objects)
     if job.plan is None or job.counts is None:
         return plan
+    # If part of the plan were missed, an output without those chunks would look complete.
     if sum(len(shard.chunks) for shard in plan) != job.counts.chunks:
         raise StoreUnavailable(f"The plan of job {job.ref.job_id} was not read whole.")
     return plan

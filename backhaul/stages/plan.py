@@ -37,11 +37,13 @@ def plan(task: RunTask, *, jobs: JobStore, shards: ShardStore, objects: ObjectSt
     The first run plans the whole input, and a later run only its missing chunks. A repeat writes the same plan.
     """
     job = jobs.get(task.job)
+    # The job has ended, or has begun another run, since this execution was started.
     if job.state is not JobState.RUNNING or job.run != task.run or job.input is None:
         return Planned("ended")
     # A job that was asked to stop needs no workers, and the merge ends it.
     if job.stop is not None:
         return Planned("complete")
+    # A job that failed before its first plan has none, and its redrive plans the whole input.
     if job.plan is not None and job.run > 1:
         todo = missing_shards(job, only_failed=job.only_failed, shards=shards, objects=objects)
         return _write(job, todo, objects)[0] if todo else Planned("complete")
