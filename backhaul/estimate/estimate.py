@@ -24,11 +24,11 @@ TOKENS_LOW, TOKENS_HIGH = 0.75, 1.5
 """Factors from a count by `estimate_tokens` to the fewest and the most tokens. The count is up to a third too high for
 some languages, and a tokenizer other than `o200k_base` takes up to half more (docs/providers.md)."""
 CALL_SECONDS = 0.2
-"""The shortest time of a call: an assumption, for a short answer from the same region."""
+"""The shortest time of a call: an assumption, for a short answer from a provider near by."""
 STAY_SECONDS = 2.0
 """A worker that has to wait for longer than this leaves (`MAX_SLEEP` in `backhaul/model/waits.py`) ..."""
 VISIT_SECONDS = 1.5
-"""The worker time that each return costs: up to a second of sleep, and half a second to begin."""
+"""The worker time that each return costs: a second of sleep, and half a second to begin."""
 _AWS_STEP = DOLLAR // 10_000
 """AWS costs are rounded up to a hundredth of a cent, because more digits would look exact."""
 

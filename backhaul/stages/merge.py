@@ -99,8 +99,8 @@ def _with_dead_letters(
 ) -> tuple[FailedChunk, ...]:
     """Send the dead letters of chunks whose workers died or which the run did not reach.
 
-    A dead letter of an earlier run does not count, because the redrive has deleted it. `sent` holds the message ID of
-    each chunk, so that none is sent again when the job's end is decided again.
+    A dead letter of an earlier run does not count, because the operator who redrove it has deleted it. `sent` holds the
+    message ID of each chunk, so that none is sent again when the job's end is decided again.
     """
     shard_of = {chunk.index: shard.index for shard in plan for chunk in shard.chunks}
     for chunk in missing if job.stop is None or job.stop.kind is not StopKind.CANCEL else ():

@@ -231,7 +231,8 @@ def _within(limit: Limit, values: dict[str, Any]) -> list[str]:
         conditions = ["cap = :cap"]
         values[":cap"] = limit.cap
     if limit.used is not None:
-        # The first draw finds no `used` yet, and DynamoDB finds every comparison with a missing attribute false.
+        # The first draw finds no `used`, and DynamoDB finds every comparison with a missing attribute false. A negative
+        # bound allows no draw, not even the first.
         conditions.append("(attribute_not_exists(used) OR used <= :most)" if limit.used >= 0 else "used <= :most")
         values[":most"] = limit.used
     return conditions

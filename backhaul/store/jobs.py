@@ -199,6 +199,7 @@ class JobStore(JobIndex):
             values |= {"open_state": to, "due_at": due_at}
         if to is not JobState.QUEUED:
             remove += ("queue", "turn")
+        # No state leads to this move, so there is nothing to write, and the caller gets the job as it stands.
         if not sources:
             return self.get(job.ref)
         allowed = " OR ".join(f"#state = :from_{state}" for state in sorted(sources))

@@ -93,6 +93,7 @@ class SecretStore:
 
 def _failure(reference: str, error: ClientError | BotoCoreError) -> Exception:
     code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else type(error).__name__
+    # An outage of AWS says nothing about the secret, so the record is tried again and no operator is called.
     if is_transient(error):
         return Transient(f"The secret {reference} cannot be read for now ({code}).")
     if code in ("ResourceNotFoundException", "ParameterNotFound", "ParameterVersionNotFound"):

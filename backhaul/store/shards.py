@@ -90,7 +90,7 @@ class ShardStore:
                 ExpressionAttributeValues=arguments(kept) | to_item({":attempt": record.attempt}),
             )
         except self._client.exceptions.ConditionalCheckFailedException:
-            raise Superseded(
+            raise Superseded(  # only a claim changes the attempt
                 f"Shard {record.index} of job {ref.job_id} was claimed anew after attempt {record.attempt}."
             ) from None
 
