@@ -57,7 +57,7 @@ bench: setup ## Run the benchmarks
 	@$(BIN)/python benchmarks/planning.py
 
 # As a module: beside its own file, `limits` would be found instead of the library.
-bench-limits: setup ## Measure the limit for providers beside other libraries (ARGS=--write for docs/flow.md)
+bench-limits: setup ## Measure the limit for providers beside other libraries (ARGS=--write for docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks.limits $(ARGS)
 
 bench-paid: setup ## Run paid jobs at full size on the local cloud (ARGS="pace outage budget killed")

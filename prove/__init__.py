@@ -1,6 +1,8 @@
 """Prove: every fault case of the pipeline, again and again with other seeds, judged by a checker that is independent.
 
-    python -m prove [--layer deterministic|process] [--seeds N] [--case F2] [--seed 17] [--minutes M] [--json]
+    python -m prove [--layer deterministic|process] [--seeds N] [--case F2] [--seed 17] [--minutes M] [--json] [--write]
+
+`docs/faults.md` is the list of faults that cases are numbered by, `docs/proofs.md` what their longest runs came to.
 
 The deterministic layer is built in five parts.
 
@@ -15,7 +17,7 @@ The deterministic layer is built in five parts.
 - `vendor`: a paid provider, whose calls meet faults as those to a store do, and which keeps books.
 - `checker`: reads the recorded history and what the stores hold in the end, imports nothing of Backhaul, and holds
   them against rules: the output is the fault-free one, nothing is lost, a superseded worker writes nothing ...
-- `cases`: one function for each fault case, with the ID that the list of faults gives it. `mutations` puts bugs in on
+- `cases`: one function for each fault case, with the ID that `docs/faults.md` gives it. `mutations` puts bugs in on
   purpose; a case that does not find its own fails the run.
 
 The process layer declares its cases with `site.real`, in `prove/cases/process_*.py`. It deploys the real stack to a

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from types import FrameType
 
 from backhaul.cli.signals import INTERRUPTED
+from prove import proofs
 from prove.mutations import MUTANTS, Mutant, found_by
 from prove.registry import CASES, LAYERS, Case, Layer
 from prove.report import Bar, emit_results, progress, show_results
@@ -39,6 +40,8 @@ def main() -> int:
     (emit_results if wanted.json else show_results)(results, mutants)
     if end.is_asked:
         return INTERRUPTED
+    if wanted.write:
+        proofs.write(results, [each.id for each in ordered()])
     return int(any(each.violations for each in results) or any(seed is None for _, seed in mutants))
 
 
@@ -79,6 +82,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="go on with new seeds for so long in each layer")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a processor)")
     parser.add_argument("--json", action="store_true", help="write the results as JSON")
+    parser.add_argument("--write", action="store_true", help="put the rows of these cases into docs/proofs.md")
     return parser.parse_args()
 
 
@@ -87,8 +91,12 @@ def _seeds(wanted: argparse.Namespace) -> Sequence[int]:
 
 
 def _chosen(wanted: argparse.Namespace) -> list[Case]:
-    cases = [each for each in CASES.values() if wanted.layer in (None, each.layer) and _is_meant(each.id, wanted.case)]
-    return sorted(cases, key=_order)
+    return [each for each in ordered() if wanted.layer in (None, each.layer) and _is_meant(each.id, wanted.case)]
+
+
+def ordered() -> list[Case]:
+    """Return all cases by the numbers of the list of faults, and otherwise as declared."""
+    return sorted(CASES.values(), key=_order)
 
 
 def _is_meant(identifier: str, case: str | None) -> bool:
@@ -98,7 +106,6 @@ def _is_meant(identifier: str, case: str | None) -> bool:
 
 
 def _order(case: Case) -> tuple[int, int]:
-    """Sort by the numbers of the list of faults, and otherwise as declared."""
     number = re.match(r"F(\d+)", case.id)
     return (int(number[1]) if number else 1000), list(CASES).index(case.id)
 

@@ -1,4 +1,4 @@
-"""Measure and print the table; with `--write`, into docs/flow.md. Fails if a bound is broken.
+"""Measure and print the table; with `--write`, into docs/benchmarks.md. Fails if a bound is broken.
 
 Run it with `make bench-limits`. Every caller has more to do than the limit allows: one thread each, or sixteen with
 leases. A call takes 20 to 100 ms. 100 calls a second are measured for one minute, 10 for five; after that nothing
@@ -17,7 +17,7 @@ from backhaul.paid.limit.shared_clock import NEAR, SKEW
 from benchmarks.limits.ours import STARTING, Result, Setting, simulate
 from benchmarks.limits.peers import PEERS, simulate_peer
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/flow.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/benchmarks.md"
 BEGIN, END = "<!-- bench-limits: begin -->\n", "<!-- bench-limits: end -->"
 LATENCIES = ((0.004, 0.002), (0.025, 0.015))
 LEASE = 16

@@ -33,7 +33,7 @@ def asked(world: World, outcome: str = "") -> list[Call]:
 # Limits.
 
 
-@case("F33.turns", "A worker dies with turns in its hands that are reserved under the limit; nothing is refused.")
+@case("F33.reservations", "A worker dies that holds reservations under the limit; nothing is refused.")
 def dies_with_turns(trial: Trial) -> None:
     with market(trial, death(trial, trial.random.choice(("ask", "set limit"))), provider=LIMITED) as world:
         limit(world)

@@ -104,7 +104,8 @@ def open_chunk_and_deaths(trial: Trial) -> None:
 
 
 @case(
-    "F23.letters", "A redrive's workers die before they come to the failed chunk: it has a dead letter of that run too."
+    "F23.dead-letters",
+    "A redrive's workers die before they come to the failed chunk: it has a dead letter of that run too.",
 )
 def dead_letters_again(trial: Trial) -> None:
     records = 4

@@ -20,6 +20,7 @@ from prove.cases.payments import check, market, submit
 from prove.faults import Fault, at
 from prove.registry import Trial, case
 from prove.scheduler import START
+from prove.surroundings import Surroundings
 from prove.vendor import NAME, Trouble
 from prove.work import lines
 from prove.world import World
@@ -230,7 +231,7 @@ def changes_before_it_waits(trial: Trial) -> None:
         job = submit(trial, world, "ask-one", policy=PATIENT)
         real = world.functions.handlers["park"]
 
-        def slowly(invocation: Any, world: World) -> None:
+        def slowly(invocation: Any, world: Surroundings) -> None:
             world.simulation.sleep(5.0)  # the streams have told everybody by then
             real[1](invocation, world)
 

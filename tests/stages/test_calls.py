@@ -193,7 +193,7 @@ def test_an_answer_that_cannot_be_read_is_a_try_of_its_record_and_of_nobody_else
         asking.clock.advance(seconds=outcome.seconds)
     record = asking.store.shards.get(task.job, 0)
     (failed,) = record.failed
-    assert (failed.cause.code, failed.attempts) == ("unreadable_answer", 3)
+    assert (failed.cause.code, failed.tries) == ("unreadable_answer", 3)
     assert model.asked["line 0003"] == 3
     assert asking.channels.to("acme").breaker.state.state == "closed"
     spent, held = books(asking, task.job)

@@ -14,7 +14,7 @@ from backhaul.providers import Embed, ModelRefused, Provider, Raw, SecretUnreada
 from backhaul.providers.failures import aws_failure, http_failure
 from backhaul.providers.vectors import checked_vectors
 from backhaul.worker.interrupter import Interrupted
-from tests.stages.test_paid import ASK, COST, Desk, Model, ask
+from tests.stages.test_paid import ASK, COST, Model, PaidWorker, ask
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/providers.md").read_text()
 ROWS = [
@@ -177,7 +177,7 @@ class Failing(Model):
 )
 def test_what_follows_from_a_failure_is_what_the_table_says(deployment, monkeypatch, row, fail):
     _, exception, breaker, record, cost = row
-    desk, results = Desk(deployment), []
+    desk, results = PaidWorker(deployment), []
     with pytest.raises(Exception) as error:  # noqa: PT011  # which one is what the table says
         fail(desk)
     assert f"`{type(error.value).__name__}`" in exception
