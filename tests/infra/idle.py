@@ -19,7 +19,7 @@ BEGIN, END = "<!-- idle: written by tests.infra.idle -->\n", "<!-- end of idle -
 
 MINUTES = 60 * 24 * 30
 """Of a month."""
-SWEEP_READS = {("Query", False): 6, ("GetItem", True): 3}
+SWEEP_READS = {("Query", False): 7, ("GetItem", True): 3}
 """The requests of a sweep that finds nothing, each with whether its read is consistent."""
 SWEEP_SECONDS = 0.3
 SWEEP_LOG_BYTES = 350

@@ -8,7 +8,7 @@ import pytest
 from botocore.client import BaseClient
 from moto.backends import get_backend
 
-from backhaul.admission.filling import Turn
+from backhaul.admission.filling import QueuePlace
 from backhaul.model.job import JobRef, JobState
 from backhaul.model.policy import Policy
 from backhaul.store import Store
@@ -76,7 +76,7 @@ def put_waiting(deployment, tenants, each, *, queue=READY):
     for number in range(each):
         for place, tenant in enumerate(tenants):
             ref = JobRef(tenant, f"{number * len(tenants) + place:026d}")
-            turn = Turn(5, number + 1, ref.job_id).to_key()
+            turn = QueuePlace(5, number + 1, ref.job_id).to_key()
             job = replace(model, ref=ref, state=QUEUED, run=1, queue=queue, turn=turn, due_at=deployment.clock.now())
             table.put_item(item_of(job))
 
