@@ -20,7 +20,6 @@ from unittest import mock
 
 import boto3
 from botocore.client import BaseClient
-from moto import mock_aws
 from rich.progress import Progress
 
 from backhaul.cli.screen import console
@@ -33,7 +32,7 @@ from backhaul.stages.dispatch import Upload, dispatch, hand_on
 from backhaul.stages.submit import Submission, submit
 from backhaul.stages.sweep import mend_lost, sweep
 from backhaul.store import RunStatus, RunStore, Store
-from prove.simulation import create_stores
+from prove.simulation import create_stores, empty_aws
 from prove.standins import Killed, Report, Runs, Time
 
 MAX_RECEIVES = 5
@@ -226,7 +225,7 @@ class Crowd:
 
 def crowd(uploads: int, slots: int, seed: int, told: Callable[[int], None] = lambda _: None) -> Report:
     """Let so many uploads meet so few slots, over an empty moto, and return what came of it."""
-    with mock.patch.dict("os.environ", CREDENTIALS), mock_aws():
+    with mock.patch.dict("os.environ", CREDENTIALS), empty_aws():
         return Crowd(uploads, slots, seed, told).run()
 
 

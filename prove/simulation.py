@@ -9,6 +9,7 @@ from unittest import mock
 
 import moto.s3.models
 from moto import mock_aws
+from moto.core.base_backend import BackendDict
 from moto.moto_api._internal import mock_random
 
 from backhaul.model import shard as shard_module
@@ -42,7 +43,7 @@ def simulated(
     `page`: items that DynamoDB puts on one page.
     """
     lender = clients()
-    with isolated(), mock_aws():
+    with isolated(), empty_aws():
         mock_random.seed(seed)
         world = World(seed, stale=stale, **settings)
         lent = [lender.lend("s3", None), lender.lend("dynamodb", None)]
@@ -67,6 +68,14 @@ def simulated(
                 world.functions.close()
                 for each in lent:
                     lender.take_back(*each)
+
+
+@contextmanager
+def empty_aws() -> Iterator[None]:
+    """Let moto answer for AWS, with nothing in it."""
+    with mock_aws():
+        BackendDict.reset()  # within another mock, such as that of all stage tests, moto keeps what it holds
+        yield
 
 
 @contextmanager
