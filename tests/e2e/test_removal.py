@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from backhaul.cli.exits import Exit
-from backhaul.local.access import Access
+from backhaul.local.access import ROOT, Access
 from backhaul.local.emulator import Emulator
 from backhaul.local.folder import Folder
 from tests.e2e.support import PROJECT, eventually
@@ -26,12 +26,12 @@ class Account:
     def __init__(self, endpoint_url: str, folder: Folder) -> None:
         self._endpoint_url = endpoint_url
         self._ca = folder.tls / "ca.pem"
-        self._access = Access.as_root(endpoint_url, self._ca)
+        self._access = Access.as_root(endpoint_url, self._ca, folder.root_secret)
         self._environment = {
             "AWS_ENDPOINT_URL": endpoint_url,
             "AWS_CA_BUNDLE": str(self._ca),
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ACCESS_KEY_ID": ROOT,
+            "AWS_SECRET_ACCESS_KEY": folder.root_secret,
             "AWS_REGION": "us-east-1",
             "NODE_EXTRA_CA_CERTS": str(self._ca),
             "CDK_DISABLE_CLI_TELEMETRY": "true",
