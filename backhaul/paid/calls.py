@@ -80,7 +80,7 @@ class PaidCalls:
         self._used: dict[str, Channel] = {}
         self.made = 0
         """Calls that were made."""
-        self._under_way: SingleFlight[tuple[Any]] = SingleFlight()
+        self._single_flight: SingleFlight[tuple[Any]] = SingleFlight()
         self._has_left = False
         self.refusals = dict(refusals or {})
         """By provider, how often in a row it refused calls of this shard, in this attempt and those before."""
@@ -99,13 +99,13 @@ class PaidCalls:
     ) -> T:
         """Make one call, once its budget, its breaker and its limit let it, and return the answer as `keep` keeps it.
 
-        `key` is the same for the same call, however often it is made; `go` is what `begin` returned; `more` is about
-        how many calls of this provider will follow besides those that are asked for now. A call that has to wait for
-        longer than two seconds raises `Interrupted` to wait outside; so does one to a provider that is busy, down or
-        denies us, which costs the record no attempt. Raises what the adapter raises otherwise.
+        `key` is the same for the same call, however often it is made; `generation` is what `begin` returned; `more` is
+        about how many calls of this provider will follow besides those that are asked for now. A call that has to wait
+        for longer than two seconds raises `Interrupted` to wait outside; so does one to a provider that is busy, down or
+        denies us, which costs the record no try. Raises what the adapter raises otherwise.
         """
         # A thread that was given up may be asking it still, and what that one gets is paid for.
-        found = self._under_way.once(
+        found = self._single_flight.once(
             key,
             lambda: (keep(self._ask(name, request, key, estimate, more)),),
             generation=generation,
@@ -116,11 +116,12 @@ class PaidCalls:
         return cast("T", found[0])
 
     def begin(self) -> int:
-        """Begin a go at a chunk, and return its number: threads of those before, given up, ask nothing more.
+        """Begin a generation, for a try at a chunk, and return its number.
 
-        What they are asking already is for who asks it again.
+        Threads of earlier generations were given up and make no more calls. A call that one of them is making is
+        shared with whoever asks the same.
         """
-        return self._under_way.begin()
+        return self._single_flight.begin()
 
     def _ask(self, name: str, request: Request, key: str, estimate: Usage | None, more: float) -> Paid:
         channel = self._channel(name)
@@ -152,7 +153,7 @@ class PaidCalls:
 
     def keep(self) -> dict[str, str]:
         """Return what is reserved for calls that were not made, for the next attempt; nothing follows but `leave`."""
-        self._under_way.begin()
+        self._single_flight.begin()
         return self.reservations.keep(list(self._used.values()))
 
     def take_up(self, kept: Mapping[str, str]) -> None:
@@ -164,7 +165,7 @@ class PaidCalls:
         if self._has_left:
             return
         self._has_left = True
-        self._under_way.begin()
+        self._single_flight.begin()
         for channel in list(self._used.values()):
             channel.breaker.flush()
             if channel.limiter:

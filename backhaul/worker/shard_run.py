@@ -178,7 +178,7 @@ class ShardRun:
         return made
 
     def _judge(self, chunk: Chunk, fault: ChunkFault, journal: StoredJournal) -> Decision:
-        """Decide what follows from a fault; docs/architecture.md has the table."""
+        """Decide what follows from a fault; docs/architecture.md lists every fault."""
         error = fault.error
         if isinstance(error, Interrupted) and error.reason is not InterruptReason.TOO_SLOW:
             # Nothing is wrong with the record, so no try is spent: it waits, the job is to stop, or the time is up.

@@ -47,7 +47,7 @@ class CallResult(StrEnum):
     FAILED = "failed"
     """An outage: 5xx, a timeout, a reset."""
     DENIED = "denied"
-    """401 or 403: the same key fails for every worker."""
+    """The key, the account, the model or the address is refused: the same call fails for every worker."""
     THROTTLED = "throttled"
     """429: the provider is up, but refuses the rate."""
     NOT_MADE = "not made"
