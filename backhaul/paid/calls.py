@@ -100,9 +100,9 @@ class PaidCalls:
         """Make one call, once its budget, its breaker and its limit let it, and return the answer as `keep` keeps it.
 
         `key` is the same for the same call, however often it is made; `generation` is what `begin` returned; `more` is
-        about how many calls of this provider will follow besides those that are asked for now. A call that has to wait
-        for longer than two seconds raises `Interrupted` to wait outside; so does one to a provider that is busy, down or
-        denies us, which costs the record no try. Raises what the adapter raises otherwise.
+        about how many calls of this provider will follow besides those that are asked for now. Raises `Interrupted` for
+        a call that has to wait longer than two seconds, so that it waits outside, and for one to a provider that is
+        busy, down or denies us, which costs the record no try. Raises what the adapter raises otherwise.
         """
         # A thread that was given up may be asking it still, and what that one gets is paid for.
         found = self._single_flight.once(
