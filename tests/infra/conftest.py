@@ -16,7 +16,6 @@ from backhaul import toolchain
 os.environ.setdefault("JSII_NODE", toolchain.environment(os.environ)["JSII_NODE"])
 
 import aws_cdk as cdk
-import aws_cdk.cloud_assembly_schema  # now: found late, a type of it was unknown to jsii in a process of many tests
 from aws_cdk import aws_lambda as lambda_
 
 from stacks.pipeline import Pipeline
