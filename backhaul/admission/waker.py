@@ -15,11 +15,11 @@ from backhaul.store.callbacks import Callbacks
 from backhaul.store.waits import WaitStore
 
 MAX_WOKEN = 200
-"""Waits that one call ends; whoever has more to wake calls again, or leaves them to the sweep."""
+"""Waits that one call ends; a caller with more to wake calls again, or leaves them to the sweep."""
 LATE_AFTER = timedelta(seconds=5)
-"""How long after its end a wait still stands only if its time-out was lost; the local cloud's have none."""
+"""A wait that still stands so long after its end has lost its time-out; waits on the local cloud have none."""
 UNPROBED_AFTER = timedelta(seconds=30)
-"""How long after a probe was due nobody has made it only if the shard that was to make it is gone."""
+"""A probe that is overdue by so much will not come: the shard that was to make it is gone."""
 
 
 @dataclass(frozen=True)
