@@ -24,11 +24,9 @@ demo: setup ## Start the local cloud and process a real file
 # Two processes; the one that is done first takes over half of what the other has left.
 PYTEST := $(BIN)/pytest --numprocesses 2 --dist worksteal
 
-# The tests of templates have processes of their own: in one that had run thousands of other tests, jsii did not know a
-# type of the CDK once, and why is not known. The end-to-end tests share one local cloud, which has the machine to itself.
+# The end-to-end tests share one local cloud, which has the machine to itself.
 test: setup ## Run all tests, end to end included, with coverage
-	@$(PYTEST) --cov --cov-report= --cov-fail-under=0 --ignore tests/e2e --ignore tests/infra $(ARGS)
-	@$(PYTEST) tests/infra $(ARGS)
+	@$(PYTEST) --cov --cov-report= --cov-fail-under=0 --ignore tests/e2e $(ARGS)
 	@$(BIN)/pytest --cov --cov-append --cov-report=term tests/e2e $(ARGS)
 
 lint: setup

@@ -118,15 +118,14 @@ def test_each_address_is_subscribed(synthesize: Callable[..., Template]):
 
 
 def test_a_deployment_whose_alarms_reach_nobody_is_warned_and_told_what_to_do():
-    def warnings(**context: Any) -> list[str]:
+    def warnings(**context: Any) -> Annotations:
         _, pipeline = build(**context)
         assert isinstance(pipeline, Stack)
-        found = Annotations.from_stack(pipeline).find_warning("*", Match.any_value())
-        return [str(each.entry.data) for each in found]
+        return Annotations.from_stack(pipeline)
 
-    (warning,) = warnings()
-    assert "reach nobody" in warning
-    assert "-c alarm_emails=" in warning
-    assert "backhaul:alarms-reach-nobody" in warning  # by which it can be acknowledged
-    assert warnings(alarm_emails="ops@example.com") == []
-    assert warnings(stage="local") == []
+    # Not by `find_warning`: two packages install the module of what it returns, and with the other one's jsii fails.
+    warnings().has_warning("*", Match.string_like_regexp("reach nobody.*-c alarm_emails="))
+    # by which it can be acknowledged
+    warnings().has_warning("*", Match.string_like_regexp("backhaul:alarms-reach-nobody"))
+    warnings(alarm_emails="ops@example.com").has_no_warning("*", Match.any_value())
+    warnings(stage="local").has_no_warning("*", Match.any_value())
