@@ -20,7 +20,7 @@ from prove import proofs
 from prove.mutations import MUTANTS, Mutant, found_by
 from prove.registry import CASES, LAYERS, Case, Layer
 from prove.report import Bar, emit_results, progress, show_results
-from prove.runner import Result, load_cases, run_all
+from prove.runner import Result, is_due, load_cases, run_all
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
         there = ", ".join(each.id for each in CASES.values() if wanted.layer in (None, each.layer)) or "none"
         sys.stderr.write(f"There is no case {wanted.case or ''} here. There are: {there}.\n")
         return 2
-    total = None if wanted.minutes else len(cases) * len(_seeds(wanted))
+    total = None if wanted.minutes else sum(is_due(each, at) for each in cases for at in range(len(_seeds(wanted))))
     end = End()
     with progress(total) as bar:
         results = [each for layer in LAYERS for each in _run(layer, cases, wanted, bar, end)]

@@ -37,6 +37,8 @@ class Case:
     sentence: str
     layer: Layer
     body: Callable[[Trial], None]
+    one_in: int = 1
+    """Of so many seeds in a row, the one with which it runs: a simulated day takes as long as twenty other cases."""
 
 
 CASES: dict[str, Case] = {}
@@ -44,14 +46,14 @@ CASES: dict[str, Case] = {}
 
 
 def case(
-    identifier: str, sentence: str, *, layer: Layer = "deterministic"
+    identifier: str, sentence: str, *, layer: Layer = "deterministic", one_in: int = 1
 ) -> Callable[[Callable[[Trial], None]], Callable[[Trial], None]]:
     """Declare the decorated function as a case."""
 
     def declare(body: Callable[[Trial], None]) -> Callable[[Trial], None]:
         if identifier in CASES:
             raise ValueError(f"there are two cases {identifier}")
-        CASES[identifier] = Case(identifier, sentence, layer, body)
+        CASES[identifier] = Case(identifier, sentence, layer, body, one_in)
         return body
 
     return declare

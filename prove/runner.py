@@ -88,15 +88,23 @@ def run_all(
     told: Callable[[Finding], None] = lambda _: None,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> list[Result]:
-    """Run every case with every seed, seed after seed, as long as `goes_on` says so; `told` hears of each run."""
+    """Run every case with its share of the seeds, seed after seed, as long as `goes_on` says so.
+
+    `told` hears of each run.
+    """
     results = {case.id: Result(case) for case in cases}
     if not results:
         return []
-    runs = ((case, seed) for seed in seeds for case in results)
+    runs = ((case, seed) for place, seed in enumerate(seeds) for case in results if is_due(results[case].case, place))
     for found in _parallel(runs, workers, goes_on) if workers > 1 else _serial(runs, goes_on):
         results[found.case].add(found)
         told(found)
     return list(results.values())
+
+
+def is_due(case: Case, place: int) -> bool:
+    """Return whether the case runs with the seed at this place in the row of seeds."""
+    return place % case.one_in == 0
 
 
 def _settle_in(numbers: SimpleQueue[int]) -> None:

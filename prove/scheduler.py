@@ -22,6 +22,13 @@ class Stuck(Exception):
     """An actor holds the baton and does not give it back."""
 
 
+def _taken() -> threading.Lock:
+    """Return a lock that somebody else has to release: of what threads can wait for, it is by far the cheapest."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 class Actor:
     """One process: a thread that runs only while it holds the baton."""
 
@@ -40,7 +47,7 @@ class Actor:
         self.error: BaseException | None = None
         self.waiters: list[Actor] = []
         self.ticket = 0
-        self.baton = threading.Semaphore(0)
+        self.baton = _taken()
         self.body = body
         self.thread: threading.Thread | None = None
 
@@ -52,7 +59,7 @@ class Simulation:
         self.random = Random(seed)  # choices of a test, not secrets
         self.time = 0.0
         self._local = threading.local()
-        self._back = threading.Semaphore(0)
+        self._back = _taken()
         self._queue: list[tuple[float, int, int, Actor]] = []
         self._number = 0
         self._actors: list[Actor] = []

@@ -18,13 +18,19 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Count:
-    """Calls that were made, and how many of them failed."""
+    """Calls that were made, how many of them failed, and how many others the provider refused as too many (429)."""
 
     calls: int = 0
     failed: int = 0
+    refused: int = 0
 
     def __add__(self, other: Count) -> Count:
-        return Count(self.calls + other.calls, self.failed + other.failed)
+        return Count(self.calls + other.calls, self.failed + other.failed, self.refused + other.refused)
+
+    @property
+    def unanswered(self) -> int:
+        """How many calls got no answer."""
+        return self.failed + self.refused
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class BreakerState:
     probe_until: datetime | None = None
     """When workers take the holder of the probe for dead."""
     counts: Mapping[int, Count] = field(default_factory=dict)
-    """The calls since this epoch began, by bucket of time; workers report them only while calls fail."""
+    """The calls since this epoch began, by bucket of time; workers report them only while calls get no answer."""
 
     @property
     def is_held_open(self) -> bool:

@@ -17,6 +17,8 @@ SORT_KEY = "BREAKER"
 PREFIX = "BREAKER#"
 _FIELDS = tuple(item.name for item in fields(BreakerState) if item.name not in {"provider", "counts"})
 _MAX_GONE = 60
+_LETTERS = "cfr"
+"""What a bucket's counts begin with: calls, failed and refused ones."""
 
 
 class BreakerStore:
@@ -44,11 +46,13 @@ class BreakerStore:
         """
         names, values, sets = {"#token": "counted_by"}, {":epoch": state.epoch, ":token": token, ":z": 0}, []
         for place, (bucket, added) in enumerate(counts.items()):  # short names: an expression may have 4 KB
-            for letter, number in (("c", added.calls), ("f", added.failed)):
+            for letter, number in zip(_LETTERS, (added.calls, added.failed, added.refused), strict=True):
+                if not number:
+                    continue
                 names[f"#{letter}{place}"] = f"{letter}{bucket}"
                 values[f":{letter}{place}"] = number
                 sets.append(f"counts.#{letter}{place} = if_not_exists(counts.#{letter}{place}, :z) + :{letter}{place}")
-        gone = [f"{letter}{bucket}" for bucket in stale if bucket not in counts for letter in "cf"][:_MAX_GONE]
+        gone = [f"{letter}{bucket}" for bucket in stale if bucket not in counts for letter in _LETTERS][:_MAX_GONE]
         names |= {f"#g{place}": name for place, name in enumerate(gone)}
         removing_counts = " REMOVE " + ", ".join(f"counts.#g{place}" for place in range(len(gone))) if gone else ""
         try:
@@ -118,7 +122,7 @@ def _state_of(provider: str, item: Item) -> BreakerState:
     counts: dict[int, Count] = {}
     for name, number in values.get("counts", {}).items():
         bucket = int(name[1:])
-        counts[bucket] = counts.get(bucket, Count()) + (Count(number) if name[0] == "c" else Count(failed=number))
+        counts[bucket] = counts.get(bucket, Count()) + Count(*(number * (name[0] == each) for each in _LETTERS))
     known = {name: values[name] for name in _FIELDS if name in values}
     return convert(known | {"provider": provider, "counts": counts}, BreakerState)
 

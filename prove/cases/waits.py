@@ -72,7 +72,7 @@ def _long_wait(trial: Trial, trouble: Trouble, seconds: float) -> Iterator[World
 def _sweep_now_and_then(world: World) -> None:
     # A day has 1,440 sweeps, which say nothing new of a wait: each minute of the first quarter of an hour is enough.
     while True:
-        world.simulation.sleep(60.0 if world.simulation.time < 900.0 else 900.0)
+        world.simulation.sleep(60.0 if world.simulation.time < 900.0 else 3600.0)
         world.functions.begin("sweep", {})
 
 
@@ -80,13 +80,19 @@ def _asked(world: World) -> list[Any]:
     return [call for call in world.history.calls if call.step == "ask"]
 
 
-@case("F45", "A provider is down for a day, and 16 shards wait for it: that costs less than a cent of AWS.")
+@case("F45", "A provider is down for a day, and 16 shards wait for it: that costs less than a cent of AWS.", one_in=10)
 def down_for_a_day(trial: Trial) -> None:
     with _long_wait(trial, Trouble("down", 0.0, DAY), 2000.0):
         pass
 
 
-@case("F45.hours", "A provider asks 16 shards to come back in a day: that is one wait of each.")
+@case("F45.refused", "A provider refuses all calls for a day: 16 shards wait for less than a cent of AWS.", one_in=10)
+def refused_for_a_day(trial: Trial) -> None:
+    with _long_wait(trial, Trouble("busy", 0.0, DAY), 2000.0):
+        pass
+
+
+@case("F45.hours", "A provider asks 16 shards to come back in a day: that is one wait of each.", one_in=10)
 def told_to_come_back(trial: Trial) -> None:
     with _long_wait(trial, Trouble("busy", 0.0, 60.0, retry_after=DAY), DAY + 120.0) as world:
         world.simulation.run(lambda: False, longest=DAY / 2)

@@ -73,8 +73,8 @@ def test_a_provider_that_never_failed_is_closed(store):
 def test_counts_of_many_add_up_and_stale_ones_go(store):
     first = store.count(BreakerState(NAME), {7: Count(5, 1)}, token())
     assert first.counts == {7: Count(5, 1)}
-    second = store.count(first, {7: Count(1, 1), 9: Count(3, 0)}, token())
-    assert second.counts == store.get(NAME).counts == {7: Count(6, 2), 9: Count(3, 0)}
+    second = store.count(first, {7: Count(2, 1, 1), 9: Count(3, 0)}, token())
+    assert second.counts == store.get(NAME).counts == {7: Count(7, 2, 1), 9: Count(3, 0)}
     assert store.count(second, {30: Count(1, 0)}, token(), stale=[7, 9]).counts == {30: Count(1, 0)}
 
 

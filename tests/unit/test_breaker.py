@@ -26,8 +26,8 @@ from backhaul.paid.breaker.rule import (
     closed,
     half_opened,
     opened,
+    reason_to_open,
     seconds_to_probe,
-    should_open,
 )
 
 RULE = BreakerRule()
@@ -155,24 +155,31 @@ def open_it(fleet, worker, result=FAILED):
 
 
 @pytest.mark.parametrize(
-    ("counts", "opens"),
+    ("counts", "reason"),
     [
-        ({-4: Count(10, 5)}, True),
-        ({-4: Count(10, 4)}, False),
-        ({-4: Count(9, 9)}, False),
-        ({-20: Count(6, 3), -4: Count(4, 2)}, True),
-        ({-32: Count(6, 6), -4: Count(4, 4)}, False),
-        ({0: Count(100, 100)}, False),
-        ({-4: Count(5, 1), 0: Count(50, 49)}, True),
-        ({5: Count(10, 10)}, False),
-        ({60: Count(10, 10), -4: Count(1, 1)}, False),
-        ({}, False),
-        ({-4: Count(100, 0)}, False),
+        ({-4: Count(10, 5)}, "failures"),
+        ({-4: Count(10, 4)}, None),
+        ({-4: Count(9, 9)}, None),
+        ({-20: Count(6, 3), -4: Count(4, 2)}, "failures"),
+        ({-32: Count(6, 6), -4: Count(4, 4)}, None),
+        ({0: Count(100, 100)}, None),
+        ({-4: Count(5, 1), 0: Count(50, 49)}, "failures"),
+        ({5: Count(10, 10)}, None),
+        ({60: Count(10, 10), -4: Count(1, 1)}, None),
+        ({}, None),
+        ({-4: Count(100, 0)}, None),
+        ({-4: Count(10, refused=10)}, "refusals"),
+        ({-4: Count(100, refused=99)}, None),
+        ({-20: Count(1), -4: Count(10, refused=10)}, "refusals"),  # the last ten seconds are enough
+        ({-4: Count(9, refused=9)}, None),
+        ({0: Count(100, refused=100)}, None),
+        ({-4: Count(10, failed=4, refused=6)}, "refusals"),
+        ({-4: Count(10, failed=5, refused=5)}, "failures"),
     ],
 )
-def test_it_opens_at_a_share_of_enough_calls_in_the_window(counts, opens):
+def test_it_opens_at_a_share_of_failures_or_if_no_call_was_answered(counts, reason):
     state = state_with({at(seconds): count for seconds, count in counts.items()})
-    assert should_open(state, RULE, NOW) is opens
+    assert reason_to_open(state, RULE, NOW) == reason
 
 
 def test_a_probe_that_fails_doubles_the_cooldown_up_to_half_an_hour():
@@ -205,17 +212,34 @@ def test_a_probe_decides(result, state, reason, seconds):
         assert after.next_probe_at == NOW
 
 
-@pytest.mark.parametrize(("counted", "opens"), [(False, False), (True, True)])
-def test_429_is_a_failure_only_where_it_is_said_to_be(counted, opens):
-    fleet = Fleet(replace(RULE, throttled_is_failed=counted))
-    worker = fleet.worker()
-    for _ in range(6):
-        for _ in range(20):
+@pytest.mark.parametrize(("answered", "opens"), [(0, True), (1, False)])
+def test_it_opens_where_the_provider_refuses_all_calls_and_stays_closed_where_it_answers_one(fleet, answered, opens):
+    lucky, others = fleet.worker(), [fleet.worker() for _ in range(4)]
+    for _ in range(10):
+        for worker in others:
             permit = worker.may_call()
             if isinstance(permit, Permit):
                 worker.report(CallReport(permit, THROTTLED))
+        for _ in range(answered):
+            call(lucky, OK)
         fleet.pass_(1)
     assert (fleet.store.item.state is OPEN) is opens
+    assert fleet.store.item.reason == ("refusals" if opens else None)
+
+
+def test_a_provider_that_answers_some_calls_costs_no_writes_for_those_that_it_refuses(fleet):
+    worker = fleet.worker()
+    for _ in range(20):
+        call(worker, OK)
+        call(worker, THROTTLED)
+        fleet.pass_(1)
+    assert fleet.store.writes == 0
+
+
+def test_a_probe_that_is_refused_opens_it_again_only_where_it_was_open_because_of_refusals():
+    probing = half_opened(opened(BreakerState("openai"), RULE, NOW, "refusals"), RULE, NOW, "me")
+    after = after_call(probing, Probe(probing.epoch, 60), THROTTLED, RULE, NOW)
+    assert (after.state, after.reason, after.cooldown_seconds) == (OPEN, "refusals", 30)
 
 
 def test_denied_credentials_open_it_at_once_and_for_longer(fleet):

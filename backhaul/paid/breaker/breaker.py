@@ -6,7 +6,7 @@ import math
 import random
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
@@ -17,7 +17,6 @@ from backhaul.model.errors import StoreUnavailable
 from backhaul.model.transience import is_transient
 from backhaul.model.waits import MAX_PARKED
 from backhaul.paid.breaker.rule import (
-    FAILURES,
     BreakerRule,
     CallReport,
     CallResult,
@@ -27,12 +26,12 @@ from backhaul.paid.breaker.rule import (
     after_call,
     bucket_of,
     closed,
+    count_of,
     half_opened,
-    has_failed,
     opened,
+    reason_to_open,
     recent,
     seconds_to_probe,
-    should_open,
 )
 from backhaul.store.breakers import BreakerStore
 
@@ -133,7 +132,7 @@ class Breaker:
                 self._owed = self._owed or (self.state, after, secrets.token_hex(8))
             elif result is not CallResult.NOT_MADE:
                 bucket = bucket_of(now, self._rule)
-                self._tally[bucket] = self._tally.get(bucket, Count()) + Count(1, has_failed(result, self._rule))
+                self._tally[bucket] = self._tally.get(bucket, Count()) + count_of(result)
         self._talk(self._pay if after else self._tend, wait=after is not None)
 
     def flush(self) -> None:
@@ -190,8 +189,8 @@ class Breaker:
             self._pay()
         elif self.state.state is Phase.CLOSED:
             now = self._clock.now()
-            if should_open(self.state, self._rule, now):
-                self._move(self.state, opened(self.state, self._rule, now, FAILURES))
+            if reason := reason_to_open(self.state, self._rule, now):
+                self._move(self.state, opened(self.state, self._rule, now, reason))
             else:
                 self._count(now)
 
@@ -202,12 +201,10 @@ class Breaker:
         known = recent(self.state, self._rule, now)
         with self._lock:
             own = recent(replace(self.state, counts=self._tally), self._rule, now)
-            # Workers report only while calls fail: a healthy provider costs no writes. Until then each keeps its own
-            # counts, which it reports with the first failure that it sees.
-            fails = any(count.failed for count in (*known.values(), *own.values()))
-            if self._counting is None and own and fails:
+            is_telling = _is_telling(known, own)
+            if self._counting is None and own and is_telling:
                 self._counting, self._tally = (own, secrets.token_hex(8)), {}
-            elif not fails:
+            elif not is_telling:
                 self._tally = own
             counting = self._counting
         if counting:
@@ -254,3 +251,14 @@ class Breaker:
                 self._seen_at = self._clock.monotonic()
                 self._tally, self._counting = {}, None
             self.state = state
+
+
+def _is_telling(known: Mapping[int, Count], own: Mapping[int, Count]) -> bool:
+    """Return whether a worker has to report its own counts, by those and by what the workers have reported.
+
+    A healthy provider costs no writes. Each worker keeps its counts until it sees a failure, or until the provider has
+    answered none of its calls; or until another worker has reported such a thing, to which it adds what it knows.
+    """
+    total = sum(own.values(), Count())
+    is_shut_out = 0 < total.calls == total.unanswered
+    return total.failed > 0 or is_shut_out or any(count.unanswered for count in known.values())

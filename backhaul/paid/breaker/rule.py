@@ -20,11 +20,15 @@ HELD_SECONDS = 30
 """When to look again at a breaker that a person opened."""
 CREDENTIALS = "credentials"
 FAILURES = "failures"
+REFUSALS = "refusals"
 
 
 @dataclass(frozen=True)
 class BreakerRule:
-    """When a breaker opens: at a `share` (0 to 1) of failures among at least `calls` in a window; times in seconds."""
+    """When a breaker opens: at a `share` (0 to 1) of failures among at least `calls` in a window; times in seconds.
+
+    It opens as well if the provider answered none of so many calls, whether they failed or were refused.
+    """
 
     share: float = 0.5
     calls: int = 10
@@ -36,7 +40,6 @@ class BreakerRule:
     credentials_cooldown_seconds: int = 60
     probe_seconds: int = 60
     """How long a probe's call may take; if its holder has not reported by then, another worker takes the probe."""
-    throttled_is_failed: bool = False
 
 
 class CallResult(StrEnum):
@@ -49,7 +52,7 @@ class CallResult(StrEnum):
     DENIED = "denied"
     """The key, the account, the model or the address is refused: the same call fails for every worker."""
     THROTTLED = "throttled"
-    """429: the provider is up, but refuses the rate."""
+    """429: the provider is up, but refuses the rate. Where it answers nothing else, it is as good as down."""
     NOT_MADE = "not made"
     """The worker did not make the call, or cut it off: it says nothing of the provider."""
 
@@ -97,23 +100,26 @@ def recent(state: BreakerState, rule: BreakerRule, now: datetime) -> dict[int, C
     return {bucket: count for bucket, count in state.counts.items() if oldest < bucket <= newest}
 
 
-def should_open(state: BreakerState, rule: BreakerRule, now: datetime) -> bool:
-    """Return whether a closed breaker has to open, by the counts that workers have reported.
+def reason_to_open(state: BreakerState, rule: BreakerRule, now: datetime) -> str | None:
+    """Return why a closed breaker has to open, by the counts that workers have reported; None if it has not to.
 
     The whole window decides for a provider that is called rarely. The last third of it is enough for one that is called
     often, and shows an outage sooner.
     """
     window = recent(state, rule, now)
     latest = {bucket: count for bucket, count in window.items() if bucket > bucket_of(now, rule) - BUCKETS // 3}
-    return any(_shows_failures(counts, rule, now) for counts in (window, latest))
+    return next(filter(None, (_reason_in(counts, rule, now) for counts in (window, latest))), None)
 
 
-def _shows_failures(counts: Mapping[int, Count], rule: BreakerRule, now: datetime) -> bool:
+def _reason_in(counts: Mapping[int, Count], rule: BreakerRule, now: datetime) -> str | None:
     total = sum(counts.values(), Count())
-    if total.calls < rule.calls or not total.failed or total.failed < rule.share * total.calls:
-        return False
-    first = min(bucket for bucket, count in counts.items() if count.failed)
-    return now.timestamp() - first * rule.window_seconds / BUCKETS >= GATHER_SECONDS
+    fails = total.failed > 0 and total.failed >= rule.share * total.calls
+    if total.calls < rule.calls or not (fails or total.unanswered == total.calls):
+        return None
+    first = min(bucket for bucket, count in counts.items() if count.unanswered)
+    if now.timestamp() - first * rule.window_seconds / BUCKETS < GATHER_SECONDS:
+        return None
+    return FAILURES if fails else REFUSALS
 
 
 def opened(state: BreakerState, rule: BreakerRule, now: datetime, reason: str) -> BreakerState:
@@ -151,14 +157,15 @@ def after_call(
     if result is CallResult.NOT_MADE:
         waiting = opened(state, rule, now, state.reason or FAILURES)
         return replace(waiting, cooldown_seconds=state.cooldown_seconds, next_probe_at=now)
-    if has_failed(result, rule):
+    # To a provider that was down, a 429 means that it is back; to one that only refused, that it refuses still.
+    if result is CallResult.FAILED or (result is CallResult.THROTTLED and state.reason == REFUSALS):
         return opened(state, rule, now, state.reason or FAILURES)
     return closed(state, now, "a probe went well")
 
 
-def has_failed(result: CallResult, rule: BreakerRule) -> bool:
-    """Return whether a call counts as the provider's failure."""
-    return result is CallResult.FAILED or (result is CallResult.THROTTLED and rule.throttled_is_failed)
+def count_of(result: CallResult) -> Count:
+    """Return how a call counts that was made, with this result."""
+    return Count(1, failed=int(result is CallResult.FAILED), refused=int(result is CallResult.THROTTLED))
 
 
 def seconds_to_probe(state: BreakerState, rule: BreakerRule, now: datetime, known: float) -> float:
