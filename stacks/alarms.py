@@ -45,20 +45,20 @@ class Alarms(Construct):
             "stalled-shards",
             "StalledShards",
             "Shards of running jobs have given no sign of life for too long, and nothing has taken them up. "
-            "`backhaul doctor` names them and says what holds them.",
+            f"{self._command('doctor')} names them and says what holds them.",
         )
         self._on_sweep(
             "jobs-past-deadline",
             "JobsPastDeadline",
             "Jobs run on half an hour after their deadline, although the sweep should have ended them. "
-            "`backhaul doctor` names them and says what is wrong.",
+            f"{self._command('doctor')} names them and says what is wrong.",
         )
         self._alarm(
             "sweep-silent",
             sweep.metric_invocations(period=_PERIOD, statistic=cloudwatch.Stats.SUM),
             "The sweep, which mends what fell between two stages, has not run for a quarter of an hour: the account's "
             "Lambda concurrency is used up (-c reserved_workers bounds the part of Backhaul's workers), or its rule is "
-            "disabled. `backhaul doctor --repair` mends meanwhile what the sweep would.",
+            f"disabled. {self._command('doctor --repair')} mends meanwhile what the sweep would.",
             below=1,
             periods=3,
         )
@@ -66,7 +66,7 @@ class Alarms(Construct):
             "sweep-failing",
             sweep.metric_errors(period=_PERIOD, statistic=cloudwatch.Stats.SUM),
             "The sweep, which mends what fell between two stages, fails again and again: it cannot see to some jobs, "
-            "or to none. The log of its function names them, and so does `backhaul doctor`.",
+            f"or to none. The log of its function names them, and so does {self._command('doctor')}.",
             above=_SWEEPS_FAILED,
         )
 
@@ -95,8 +95,9 @@ class Alarms(Construct):
             f"{name}-waiting",
             dead_letters.metric_approximate_number_of_messages_visible(period=_PERIOD, statistic=_MOST),
             f"Dead letters wait in the queue {name}, which holds {name.kind.holds}, until somebody decides. "
-            f"`backhaul dlq list --queue {name}` shows each with its cause; then `backhaul dlq redrive` gives it its "
-            f"way through the pipeline again, and `backhaul dlq discard` throws it away.",
+            f"{self._command(f'dlq list --queue {name}')} shows each with its cause; then "
+            f"{self._command(f'dlq redrive --queue {name}')} gives it its way through the pipeline again, and "
+            f"{self._command('dlq discard ID')} throws it away.",
         )
         self._alarm(
             f"{name}-old",
@@ -104,9 +105,13 @@ class Alarms(Construct):
             # `backhaul dlq list` receives them.
             dead_letters.metric_approximate_number_of_messages_visible(period=Duration.hours(1), statistic=_MOST),
             f"The queue {name} has not been empty for a day. SQS deletes a dead letter on its fourteenth: look with "
-            f"`backhaul dlq list --queue {name}`, and redrive or discard what waits there before.",
+            f"{self._command(f'dlq list --queue {name}')}, and redrive or discard what waits there before.",
             periods=24,
         )
+
+    def _command(self, words: str) -> str:
+        """Return the command line that does this to this deployment, and not to the default one."""
+        return f"`backhaul {words} --stack {Stack.of(self).stack_name}`"
 
     def _on_sweep(self, name: str, metric: str, description: str) -> None:
         """Declare an alarm on a count of the sweep; the dimension is the one that `lambdas/runtime.py` sets."""

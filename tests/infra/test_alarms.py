@@ -87,13 +87,16 @@ def test_an_alarm_says_which_command_to_run(template: Template):
     for name, alarm in alarms(template).items():
         doctor = "backhaul doctor --repair" if name == "alarmssweepsilent" else "backhaul doctor"
         first, *_ = named_in(alarm["AlarmDescription"])
-        assert first == looks.get(name, doctor)
+        assert first == f"{looks.get(name, doctor)} --stack Backhaul-dev"
         assert len(alarm["AlarmDescription"]) <= 1024
 
 
 def test_the_command_line_takes_every_command_that_an_alarm_names(template: Template):
     for alarm in alarms(template).values():
-        assert [parse(command) for command in named_in(alarm["AlarmDescription"])]
+        parsed = [parse(command) for command in named_in(alarm["AlarmDescription"])]
+        assert parsed
+        # Without it a command goes to the local cloud, or to whatever deployment a variable names.
+        assert all(each["stack"] == "Backhaul-dev" for each in parsed)
 
 
 def test_alarms_may_write_to_their_topic_and_nobody_may_over_plain_http(template: Template):
