@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from types import FrameType
 
-from backhaul.cli.signals import INTERRUPTED, TERMINATED
-
-
-class Terminated(BaseException):
-    """SIGTERM came: as an exception, so that what is half-written is cleared away."""
+from backhaul.cli.signals import INTERRUPTED, TERMINATED, Terminated, raise_on_sigterm
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
-        signal.signal(signal.SIGTERM, _terminate)
+        raise_on_sigterm()
         from backhaul.cli.app import run  # late: Ctrl-C may come while everything is imported
 
         code = run(sys.argv[1:])
@@ -30,7 +24,3 @@ def main() -> None:
         say_traceback(error)
         code = 1
     sys.exit(code)
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
