@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import gc
 from typing import Any
@@ -11,6 +12,9 @@ from botocore.hooks import EventAliaser
 from botocore.loaders import JSONFileLoader, Loader
 from moto.core import responses, utils
 from moto.core.serialize import AttributePicker
+from moto.dynamodb.parsing import validators
+from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser, Node
+from moto.dynamodb.parsing.expressions import UpdateExpressionParser
 
 
 @functools.cache
@@ -20,6 +24,8 @@ def set_pace() -> None:
     _find_models_once()
     _alias_events_once()
     _find_attributes_at_once()
+    _read_expressions_once()
+    _walk_expressions_by_kind()
 
 
 @functools.cache
@@ -72,3 +78,48 @@ def _find_attributes_at_once() -> None:
         return pick(picker, context)
 
     AttributePicker.__call__ = picked  # type: ignore[method-assign, assignment]
+
+
+def _read_expressions_once() -> None:
+    """Spare moto reading an expression of an update twice each time, and copying it by way of pickle's protocol.
+
+    What it changes of an expression, it changes in the copy.
+    """
+    UpdateExpressionParser.make = functools.cache(UpdateExpressionParser.make)  # type: ignore[method-assign]
+    validators.deepcopy = _copied  # type: ignore[attr-defined]
+
+
+def _copied(value: Any) -> Any:
+    if not isinstance(value, Node):
+        return copy.deepcopy(value)
+    made = copy.copy(value)
+    if value.children is not None:
+        made.children = [_copied(each) for each in value.children]
+        for each in made.children:
+            if isinstance(each, Node):
+                each.parent = made
+    return made
+
+
+def _walk_expressions_by_kind() -> None:
+    """Spare moto asking of every node of an expression whether a step handles it: that depends on the node's class."""
+    handled: dict[tuple[type, type], bool] = {}
+
+    def walk(step: Any, node: Any, place: int = -1) -> Any:
+        kind = (type(step), type(node))
+        if kind not in handled:
+            handled[kind] = isinstance(node, step.nodes_to_be_processed())
+        if not isinstance(node, Node):
+            return node
+        parent = node.parent
+        for at, child in enumerate(node.children or ()):
+            step.pre_processing_of_child(node, at)
+            walk(step, child, at)
+        if handled[kind]:
+            node = step.process(node)
+            node.parent = parent
+            if parent:
+                parent.children[place] = node
+        return node
+
+    DepthFirstTraverser.traverse_node_recursively = walk  # type: ignore[method-assign]
