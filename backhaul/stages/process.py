@@ -58,7 +58,7 @@ def process(
     try:
         return attempt.run()
     except Exception as error:
-        return attempt.broken_off(error)
+        return attempt.handle_error(error)
 
 
 def _is_wanted(job: Job, task: ShardTask) -> bool:

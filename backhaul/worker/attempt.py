@@ -117,8 +117,8 @@ class Attempt:
             self.store.jobs.request_stop(self.job, Stop(StopKind.FAIL_FAST, end.fatal, self.clock.now()))
         return Outcome(end.end.value, self.work(after), seconds, waits_for=end.what, parking=parking)
 
-    def broken_off(self, error: Exception) -> Outcome:
-        """Return what follows from an exception that ended the attempt, or raise it: a crash, which is retried."""
+    def handle_error(self, error: Exception) -> Outcome:
+        """Return the outcome of an attempt that an exception ended; raise a crash again, so that it is retried."""
         self.calls.give_up()
         if isinstance(error, Superseded):
             return Outcome("wait", self.work(self.commit.stored), OVERTAKEN_SECONDS, overtaken=True)

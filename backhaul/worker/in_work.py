@@ -20,7 +20,7 @@ class InWork:
     is_processing: bool = False
     """Whether the processor's code is at work."""
 
-    def sight(self) -> object:
-        """Return a value that changes with every record and with every try; None while no record is in work."""
+    def record_identity(self) -> object:
+        """Return what tells the record in work, and the try at it, from every other; None while none is in work."""
         run = self.run
         return (run, run.records.count, run.first) if run and self.is_processing else None

@@ -100,7 +100,7 @@ class ShardRun:
         if blamed is not None:
             self._commit.suspect(blamed)
             if deaths(blamed) >= MAX_DEATHS:
-                return self._bury(blamed)
+                return self._fail_after_deaths(blamed)
             self._commit.write()  # before the same may happen again
         with closing(self._window()) as window:
             for chunk in self._todo:
@@ -122,7 +122,7 @@ class ShardRun:
                 return AttemptEnd(End.DONE if self._watchdog.is_stopping else End.CONTINUE)
             self._begin(chunk)
             journal = self._journal(chunk, again=again)
-            made = self._attempt(chunk, window, journal)
+            made = self._try_chunk(chunk, window, journal)
             self._progressed |= journal.progressed
             if isinstance(made, ChunkResult):
                 self._commit.add(made)
@@ -160,7 +160,7 @@ class ShardRun:
         self._in_work.chunk = chunk.index
         self._watchdog.check()
 
-    def _attempt(self, chunk: Chunk, window: Window, journal: StoredJournal) -> ChunkResult | ChunkFault:
+    def _try_chunk(self, chunk: Chunk, window: Window, journal: StoredJournal) -> ChunkResult | ChunkFault:
         # A processor of its own for each chunk: what one leaves behind in it never reaches another.
         try:
             processor = self._registry.create(self._job.processor, self._job.options)
@@ -206,22 +206,22 @@ class ShardRun:
             # A record that takes all of a worker's time is tried by a fresh worker, one that is slow by this one.
             return Decision(end=AttemptEnd(End.CONTINUE) if error.reason is InterruptReason.TIME_UP else None)
         delay = delay_before(len(suspect.tries), error, self._clock.now())
-        if delay > max(MAX_SLEEP, self._max_stay) or self._clock.monotonic() + delay >= self._end:
+        if delay > max(MAX_SLEEP, self._max_wait_inside) or self._clock.monotonic() + delay >= self._end:
             return Decision(end=AttemptEnd(End.WAIT, math.ceil(delay)))
-        return Decision(end=self._stay(delay))
+        return Decision(end=self._wait_inside(delay))
 
     def _wait(self, error: Interrupted) -> AttemptEnd | None:
         """Have the shard wait for what a record waits for, outside unless that takes but a moment."""
-        is_brief = error.reason is InterruptReason.AGAIN or error.seconds <= self._max_stay
+        is_brief = error.reason is InterruptReason.AGAIN or error.seconds <= self._max_wait_inside
         fits = error.seconds and self._clock.monotonic() + error.seconds < self._end
         if is_brief and fits:
-            return self._stay(error.seconds)
+            return self._wait_inside(error.seconds)
         if error.reason is InterruptReason.WAIT and error.seconds:
             return AttemptEnd(End.WAIT, math.ceil(error.seconds), what=error.what, provider=error.provider)
         return AttemptEnd(End.CONTINUE)  # it takes more time than is left
 
-    def _stay(self, seconds: float) -> AttemptEnd | None:
-        """Wait in here; returns how the attempt ends if the job is to stop meanwhile."""
+    def _wait_inside(self, seconds: float) -> AttemptEnd | None:
+        """Sleep inside the function; return how the attempt ends if the job is to stop meanwhile, else None."""
         if seconds > MAX_SLEEP:
             self._write()
         self._watchdog.sleep(seconds)
@@ -229,8 +229,11 @@ class ShardRun:
         return AttemptEnd(End.DONE) if self._watchdog.is_stopping else None
 
     @property
-    def _max_stay(self) -> float:
-        """Seconds of the longest wait that is slept in here although it could leave: a shard that left often stays."""
+    def _max_wait_inside(self) -> float:
+        """The longest wait, in seconds, that the worker sleeps through although it could leave; 0 for most shards.
+
+        It grows with the number of times that the shard has left already (`STAYS_AFTER`).
+        """
         waits = self._commit.record.attempt - self._commit.record.first_attempt
         if waits < STAYS_AFTER:
             return 0.0
@@ -248,8 +251,8 @@ class ShardRun:
             self._write()
         return None
 
-    def _bury(self, blamed: Suspect) -> AttemptEnd:
-        """Set aside the chunk that took too many workers with it; `continue` gives its siblings all retries anew."""
+    def _fail_after_deaths(self, blamed: Suspect) -> AttemptEnd:
+        """Set aside the chunk at which too many workers died; `continue` gives its siblings all retries anew."""
         (chunk,) = (each for each in self._todo if each.index == blamed.chunk)
         message = f"{deaths(blamed)} workers died while they were at this chunk."
         end = self._fail(chunk, blamed.record, Cause("worker_died", message), blamed.tries)

@@ -52,7 +52,8 @@ class Watchdog:
         self._beaten = clock.monotonic()
         self._beating = threading.Lock()
         self._stopping: float | None = None
-        self._sight: tuple[object, float] = (None, 0.0)
+        self._timed_record: tuple[object, float] = (None, 0.0)
+        """The record in work, and when the watchdog first saw it (monotonic seconds): its time limit begins there."""
         self.interrupter = Interrupter(lambda: self._reason(clock.monotonic()))
         self.failure: Superseded | None = None
 
@@ -140,9 +141,9 @@ class Watchdog:
             return InterruptReason.STOP
         if now >= self._end:
             return InterruptReason.TIME_UP
-        sight = self._in_work.sight()
-        if sight != self._sight[0]:
-            self._sight = (sight, now)
-        elif sight is not None and now - self._sight[1] >= self._job.policy.record_seconds:
+        record = self._in_work.record_identity()
+        if record != self._timed_record[0]:
+            self._timed_record = (record, now)
+        elif record is not None and now - self._timed_record[1] >= self._job.policy.record_seconds:
             return InterruptReason.TOO_SLOW
         return None
