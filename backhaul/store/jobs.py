@@ -209,7 +209,7 @@ class JobStore(JobIndex):
             remove=remove,
             condition=" AND ".join(filter(None, [f"({allowed})", "#run = :of_run", also])),
             given={f"from_{state}": state for state in sources} | {"of_run": job.run} | dict(given),
-            counted=True,
+            is_move=True,
             names=("state", "run", *(["stop"] if also else []), *given),
         )
 
@@ -221,13 +221,13 @@ class JobStore(JobIndex):
         condition: str,
         given: dict[str, Any],
         remove: tuple[str, ...] = (),
-        counted: bool = False,
+        is_move: bool = False,
         names: tuple[str, ...] = (),
     ) -> Job:
         stored = {name: value for name, value in values.items() if value is not None}
         remove += former(StoredRecord.JOB, [*stored, *remove])
         stored[FIELD] = VERSIONS[StoredRecord.JOB]
-        expression = setting(stored) + (", moves = moves + :one" if counted else "")
+        expression = setting(stored) + (", moves = moves + :one" if is_move else "")
         expression += removing(remove)
         try:
             answer = self._client.update_item(
@@ -236,7 +236,7 @@ class JobStore(JobIndex):
                 UpdateExpression=expression,
                 ConditionExpression=condition,
                 ExpressionAttributeNames=naming(stored) | naming(names) | naming(remove),
-                ExpressionAttributeValues=arguments(stored | given | ({"one": 1} if counted else {})),
+                ExpressionAttributeValues=arguments(stored | given | ({"one": 1} if is_move else {})),
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )

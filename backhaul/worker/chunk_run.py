@@ -122,7 +122,7 @@ class ChunkRun:
         """
         self.safe.position = position
         self.safe.pieces = len(self.pieces)
-        self.safe.records = records - self.safe.counted
+        self.safe.records = records - self.safe.records_taken
         if self.cursor.tallies:
             self.safe.tallies.update(self.cursor.tallies)
             self.cursor.tallies.clear()
@@ -132,7 +132,7 @@ class ChunkRun:
         safe = self.safe
         taken = Taken(safe.position, b"".join(self.pieces[: safe.pieces]), safe.records, dict(safe.tallies))
         del self.pieces[: safe.pieces]
-        self.safe = Safe(safe.position, counted=safe.counted + safe.records)
+        self.safe = Safe(safe.position, records_taken=safe.records_taken + safe.records)
         return taken
 
 
@@ -143,7 +143,8 @@ class Safe:
     position: int
     pieces: int = 0
     records: int = 0
-    counted: int = 0
+    records_taken: int = 0
+    """The chunk's records whose results were taken at earlier safe points."""
     tallies: Counter[str] = field(default_factory=Counter)
 
 

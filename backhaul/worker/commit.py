@@ -69,21 +69,19 @@ class GroupCommit:
     def add(self, result: ChunkResult) -> None:
         """Gather the result of a chunk, or of the rest of one that was open."""
         chunk, record = result.chunk, self.record
-        before = (
-            record.open if record.open and record.open.index == chunk.index else OpenChunk(chunk.index, chunk.start)
-        )
+        done = record.open if record.open and record.open.index == chunk.index else OpenChunk(chunk.index, chunk.start)
         self._gather(chunk.index, result.body)
         self.record = replace(
             record,
-            records=record.records + before.records + result.records,
+            records=record.records + done.records + result.records,
             bytes_done=record.bytes_done + chunk.end - chunk.start,
-            tallies=sum_tallies([record.tallies, before.tallies, result.tallies]),
-            open=None if record.open is before else record.open,
-            failed=_without(record.failed, chunk.index),
-            suspect=_but(record.suspect, chunk.index),
+            tallies=sum_tallies([record.tallies, done.tallies, result.tallies]),
+            open=None if record.open is done else record.open,
+            failed=_failed_without(record.failed, chunk.index),
+            suspect=_suspect_without(record.suspect, chunk.index),
         )
 
-    def hold(self, chunk: OpenChunk, taken: Taken, state: str | None) -> None:
+    def add_open_chunk(self, chunk: OpenChunk, taken: Taken, state: str | None) -> None:
         """Gather the part of a chunk that is done, up to its last safe point; the chunk stays open.
 
         `state` is the processor's state there, as JSON.
@@ -121,10 +119,10 @@ class GroupCommit:
         self._unsent.append((failed, tries))
         self.record = replace(
             record,
-            failed=(*_without(record.failed, failed.index), failed),
+            failed=(*_failed_without(record.failed, failed.index), failed),
             parts=dropping(record.parts, failed.index) if is_open else record.parts,
             open=None if is_open else record.open,
-            suspect=_but(record.suspect, failed.index),
+            suspect=_suspect_without(record.suspect, failed.index),
         )
 
     def write(self, *, finished: bool = False, handed_over: bool = False) -> ShardRecord:
@@ -197,7 +195,7 @@ class GroupCommit:
         return keys.result_key(self._job.ref, self.record.index, part.attempt, part.number)
 
 
-def _without(failed: tuple[FailedChunk, ...], chunk: int) -> tuple[FailedChunk, ...]:
+def _failed_without(failed: tuple[FailedChunk, ...], chunk: int) -> tuple[FailedChunk, ...]:
     return tuple(each for each in failed if each.index != chunk)
 
 
@@ -206,5 +204,5 @@ def _tail_limit(parts: tuple[Part, ...]) -> int:
     return min(max(MAX_TAIL, sum(part.size for part in parts) // 256), COMMIT_BYTES)
 
 
-def _but(suspect: Suspect | None, chunk: int) -> Suspect | None:
+def _suspect_without(suspect: Suspect | None, chunk: int) -> Suspect | None:
     return None if suspect and suspect.chunk == chunk else suspect

@@ -191,7 +191,7 @@ class StoredJournal:
         if not (moved or taken.body or taken.records or taken.tallies):
             return
         self.progressed = True
-        self._commit.hold(self.chunk, taken, self._kept)
+        self._commit.add_open_chunk(self.chunk, taken, self._kept)
         if self._commit.record.open is not None:
             self.chunk = self._commit.record.open
 
