@@ -95,19 +95,20 @@ class PaidCalls:
         generation: int,
         keep: Callable[[Paid], T],
         estimate: Usage | None = None,
-        more: float = math.inf,
+        further_calls: float = math.inf,
     ) -> T:
         """Make one call, once its budget, its breaker and its limit let it, and return the answer as `keep` keeps it.
 
-        `key` is the same for the same call, however often it is made; `generation` is what `begin` returned; `more` is
-        about how many calls of this provider will follow besides those that are asked for now. Raises `Interrupted` for
-        a call that has to wait longer than two seconds, so that it waits outside, and for one to a provider that is
-        busy, down or denies us, which costs the record no try. Raises what the adapter raises otherwise.
+        `key` is the same for the same call, however often it is made; `generation` is what `begin` returned.
+        `further_calls` is about how many calls of this provider will follow those that are asked for now. Raises
+        `Interrupted` for a call that has to wait longer than two seconds, so that it waits outside, and for one to a
+        provider that is busy, down or denies us, which costs the record no try. Raises what the adapter raises
+        otherwise.
         """
         # A thread that was given up may be asking it still, and what that one gets is paid for.
         found = self._single_flight.once(
             key,
-            lambda: (keep(self._ask(name, request, key, estimate, more)),),
+            lambda: (keep(self._ask(name, request, key, estimate, further_calls)),),
             generation=generation,
             seconds=self._left,
         )
@@ -123,7 +124,7 @@ class PaidCalls:
         """
         return self._single_flight.begin()
 
-    def _ask(self, name: str, request: Request, key: str, estimate: Usage | None, more: float) -> Paid:
+    def _ask(self, name: str, request: Request, key: str, estimate: Usage | None, further_calls: float) -> Paid:
         channel = self._channel(name)
         if self._used.get(name) is not channel:
             channel.breaker.disown()
@@ -141,7 +142,7 @@ class PaidCalls:
             raise Interrupted(InterruptReason.WAIT)  # a call that is cut off is paid for nothing
         hold = self._reserve(provider.cost(expected))
         try:
-            permit, reservation = self._admitted(channel, expected, more)
+            permit, reservation = self._admitted(channel, expected, further_calls)
         except BaseException:
             self._budget.give_back(hold)
             raise
@@ -207,13 +208,15 @@ class PaidCalls:
         return found
 
     def _admitted(
-        self, channel: Channel, expected: Usage, more: float
+        self, channel: Channel, expected: Usage, further_calls: float
     ) -> tuple[Permit | Probe | None, Reservation | None]:
         permit = channel.breaker.may_call() if channel.provider.breaker.enabled else None
         if isinstance(permit, OpenBreaker):
             wait_outside(permit.seconds, permit.reason, channel.provider.name)
         try:
-            return permit, self.reservations.wait(channel, expected.input_tokens + expected.output_tokens, more)
+            return permit, self.reservations.wait(
+                channel, expected.input_tokens + expected.output_tokens, further_calls
+            )
         except BaseException:
             report(channel, permit, CallResult.NOT_MADE)
             raise

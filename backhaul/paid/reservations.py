@@ -57,25 +57,25 @@ class Reservations:
         """Use what the attempt before this one has kept."""
         self._before = {name: _Kept.from_stored(text) for name, text in kept.items()}
 
-    def wait(self, channel: Channel, tokens: int, more: float = math.inf) -> Reservation | None:
+    def wait(self, channel: Channel, tokens: int, further_calls: float = math.inf) -> Reservation | None:
         """Sleep until a call with about so many tokens may start; None if there is no limit.
 
-        `more` is what `Limiter.ask` takes. Raises `Interrupted` for a longer wait, and keeps the turn for when we are
-        back.
+        `further_calls` is what `Limiter.ask` takes. Raises `Interrupted` for a longer wait, and keeps the turn for when
+        we are back.
         """
         limiter = channel.limiter
         if limiter is None:
             return None
         for _ in range(MAX_TURNS - 1):
-            reservation = self._next(channel, limiter, tokens, more)
+            reservation = self._next(channel, limiter, tokens, further_calls)
             if not limiter.is_void(reservation):
                 return reservation  # if it is, this process stood still, and in the time that is now others call
-        return self._next(channel, limiter, tokens, more)
+        return self._next(channel, limiter, tokens, further_calls)
 
-    def _next(self, channel: Channel, limiter: Limiter, tokens: int, more: float) -> Reservation:
+    def _next(self, channel: Channel, limiter: Limiter, tokens: int, further_calls: float) -> Reservation:
         name = channel.provider.name
         what = f"{name} has no room under its limit"
-        reservation = self._kept_reservation(name, limiter) or limiter.ask(tokens, more)
+        reservation = self._kept_reservation(name, limiter) or limiter.ask(tokens, further_calls)
         if isinstance(reservation, Refusal):
             wait_outside(reservation.seconds, what, name)
         seconds = limiter.seconds_until(reservation)

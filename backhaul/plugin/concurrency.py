@@ -51,7 +51,7 @@ class ConcurrentProcessor(Processor):
                         yield self.reads.encode(value, record)
                 for name, amount in group.tallies():
                     ctx.tally(name, amount)
-                cursor.end_beside(group.records[-1], len(group.records))
+                cursor.end_records(group.records[-1], len(group.records))
 
     def _work(self, group: _Group) -> Sequence[Any]:
         records = group.records
@@ -78,7 +78,7 @@ class _Group:
 
     def begin(self, record: Record) -> Context:
         self.at = record
-        cursor = self._chunk.beside(record)
+        cursor = self._chunk.for_thread(record)
         self._begun.append(cursor)
         return Context(cursor)
 

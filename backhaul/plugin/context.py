@@ -62,15 +62,15 @@ class RecordCursor:
         self._steps.add(name)
         return self._scope, name
 
-    def beside(self, record: Record) -> RecordCursor:
+    def for_thread(self, record: Record) -> RecordCursor:
         """Return a cursor at a record that another thread works on."""
-        return RecordCursor(self.journal.beside(), record.start, in_record=True)
+        return RecordCursor(self.journal.for_thread(), record.start, in_record=True)
 
     def waits_for(self, record: Record) -> None:
         """Say which record is the first that is not done: its time limit runs."""
         self.journal.waits_for(record.start)
 
-    def end_beside(self, last: Record, records: int) -> None:
+    def end_records(self, last: Record, records: int) -> None:
         """End so many records up to the last, worked on by other threads, as `end_record` does: those before ended."""
         self.journal.checkpoint(None, last.start + last.size, records)
 

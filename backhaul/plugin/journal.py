@@ -37,7 +37,7 @@ class Journal(Protocol):
     def waits_for(self, start: int) -> None:
         """Take note that the record at this byte offset is the first that is not done."""
 
-    def beside(self) -> Journal:
+    def for_thread(self) -> Journal:
         """Return the journal for a record that another thread works on: for its steps only."""
 
 
@@ -66,6 +66,6 @@ class NoJournal:
     def waits_for(self, start: int) -> None:
         """Do nothing."""
 
-    def beside(self) -> Journal:
+    def for_thread(self) -> Journal:
         """Return this."""
         return self

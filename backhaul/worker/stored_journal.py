@@ -76,12 +76,12 @@ class StoredJournal:
 
     def recall(self, step: Step) -> bytes | None:
         """Return the stored answer of a step, or None; only a chunk that was tried before can have one."""
-        with self._ours():
+        with self._uninterrupted():
             return self.look_up(step)
 
     def keep(self, step: Step, answer: bytes) -> bytes:
         """Store a step's answer; return the answer that counts, since another worker may have stored one first."""
-        with self._ours():
+        with self._uninterrupted():
             return self.store(step, answer)
 
     def forget(self) -> None:
@@ -100,7 +100,7 @@ class StoredJournal:
 
     def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
         """Return a provider's answer, stored or new; no interruption cuts a call off, because it is paid for."""
-        with self._ours():
+        with self._uninterrupted():
             return self.obtain(step, provider, request, estimate)
 
     def obtain(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:
@@ -115,25 +115,30 @@ class StoredJournal:
                 price = Price(self._commit.record.attempt, made.cost, made.estimate)
                 return self.store(step, msgspec.json.encode(made.answer), price)
 
-            more = self._to_come(provider, step[0])
             stored = self._calls.ask(
-                provider, request, key=key, generation=self._generation, keep=keep, estimate=estimate, more=more
+                provider,
+                request,
+                key=key,
+                generation=self._generation,
+                keep=keep,
+                estimate=estimate,
+                further_calls=self._further_calls(provider, step[0]),
             )
             self.progressed = True
         return Answer.from_stored(stored)
 
-    def _to_come(self, provider: str, record: int) -> float:
-        """Return an estimate of how many more calls the chunk's remaining records need.
+    def _further_calls(self, provider: str, record: int) -> float:
+        """Return an estimate of how many calls of the provider the chunk's remaining records need.
 
         It extends the calls per byte so far to the bytes that are left, without limit if other chunks follow. A record
         that asked several times may go on to do so: its number of calls is the least that is returned.
         """
         with self._recalling:
-            before = self._asked[provider, record]
+            asked = self._asked[provider, record]
             self._asked.update([provider, (provider, record)])
         begun = self._run.records.position
         left = self._end - begun if self._is_last else math.inf
-        return max(self._asked[provider] * max(left, 0) / max(begun - self._from, 1), before)
+        return max(self._asked[provider] * max(left, 0) / max(begun - self._from, 1), asked)
 
     def store(self, step: Step, answer: bytes, price: Price | None = None) -> bytes:
         """Do what `keep` does, in any thread."""
@@ -157,7 +162,7 @@ class StoredJournal:
             self._ended += records
         kept = _encoded(state)
         interrupter = self._watchdog.interrupter
-        # What `_ours` does, written out: every record comes here, and a context manager costs as much as its work.
+        # What `_uninterrupted` does, written out: every record comes here, and a context manager costs as much again.
         interrupter.hold()
         try:
             interrupter.again()  # the processor may have caught an interruption: nothing after that is safe
@@ -180,9 +185,9 @@ class StoredJournal:
         """Record the first record that is not done, by its byte offset: the watchdog checks its time limit."""
         self._run.first = start
 
-    def beside(self) -> Journal:
-        """Return a journal for another thread, which no signal interrupts."""
-        return _Beside(self)
+    def for_thread(self) -> Journal:
+        """Return a journal for a record that another thread works on; no signal interrupts that thread."""
+        return _ThreadJournal(self)
 
     def save(self) -> None:
         """Gather the chunk's results up to the last safe point for the next commit."""
@@ -202,7 +207,7 @@ class StoredJournal:
         return self._in_work.run
 
     @contextmanager
-    def _ours(self) -> Iterator[None]:
+    def _uninterrupted(self) -> Iterator[None]:
         """Delay interruption while the worker writes, and remember a failure: the processor is not to blame for it."""
         self._watchdog.interrupter.hold()
         try:
@@ -223,7 +228,7 @@ class StoredJournal:
             raise
 
 
-class _Beside(NoJournal):
+class _ThreadJournal(NoJournal):
     """The journal of a record in another thread; there too, the processor is not to blame for the store's failures."""
 
     def __init__(self, journal: StoredJournal) -> None:

@@ -499,9 +499,9 @@ def told(monkeypatch):
     """How many calls the limit was told are to come, each time it was asked."""
     found, ask = [], Limiter.ask
 
-    def listening(limiter, tokens=0, more=math.inf):
-        found.append(more)
-        return ask(limiter, tokens, more)
+    def listening(limiter, tokens=0, further_calls=math.inf):
+        found.append(further_calls)
+        return ask(limiter, tokens, further_calls)
 
     monkeypatch.setattr(Limiter, "ask", listening)
     return found

@@ -69,4 +69,4 @@ def test_a_checkpoint_inside_a_record_is_refused_and_after_it_is_kept():
     ctx.checkpoint(2)
     assert journal.seen == [(None, None, 1), (2, None, 1)]
     with pytest.raises(InvalidProcessor, match="inside process"):
-        Context(cursor.beside(RECORDS[1])).checkpoint(3)
+        Context(cursor.for_thread(RECORDS[1])).checkpoint(3)

@@ -461,19 +461,19 @@ def test_without_a_queue_nothing_is_reserved_for_who_may_not_come(machine):
     assert limiter.lease is None
 
 
-@pytest.mark.parametrize(("more", "reserved"), [(0, 1), (2, 3), (2.1, 4), (100, 8), (math.inf, 8)])
-def test_in_a_queue_as_many_are_reserved_as_may_come(machine, more, reserved):
+@pytest.mark.parametrize(("further_calls", "reserved"), [(0, 1), (2, 3), (2.1, 4), (100, 8), (math.inf, 8)])
+def test_in_a_queue_as_many_are_reserved_as_may_come(machine, further_calls, reserved):
     limiter, other = machine.limiter(lease=8), machine.limiter()
     asked(limiter, 1)
     asked(other, 20)
     asked(limiter, 1)  # now it knows of the queue
-    drive(machine, limiter.asking(more=more))
+    drive(machine, limiter.asking(further_calls=further_calls))
     assert (limiter.lease.calls if limiter.lease else 0) == reserved - 1
 
 
 def test_who_waits_is_reserved_for_whatever_is_to_come(machine):
     limiter = machine.limiter(lease=8)
-    drive(machine, limiter.asking(waiting=5, more=0))
+    drive(machine, limiter.asking(waiting=5, further_calls=0))
     assert limiter.lease.calls == 4
 
 

@@ -68,23 +68,23 @@ class Limiter:
         self.lease: Lease | None = None
         """The reservations that are left to hand out; another process may take them over as JSON."""
 
-    def ask(self, tokens: int = 0, more: float = math.inf) -> Reservation | Refusal:
+    def ask(self, tokens: int = 0, further_calls: float = math.inf) -> Reservation | Refusal:
         """Return a reservation of one call with about so many tokens, or a `Refusal` if there is none soon.
 
-        Refuses also when the store is out of order. `more` is about how many further calls the caller will make: the
-        worker reserves no more than those in advance.
+        Refuses also when the store is out of order. `further_calls` is about how many calls the caller will make after
+        this one: the worker reserves no more than those in advance.
         """
         with self._queue:
             self._waiting += 1
         try:
             with self._lock:
-                return self._drive(self.asking(tokens, self._waiting, more)) or self._stay_away()
+                return self._drive(self.asking(tokens, self._waiting, further_calls)) or self._stay_away()
         finally:
             with self._queue:
                 self._waiting -= 1
 
     def asking(
-        self, tokens: int = 0, waiting: int = 1, more: float = math.inf
+        self, tokens: int = 0, waiting: int = 1, further_calls: float = math.inf
     ) -> Generator[Update, UpdateResult, Reservation | Refusal]:
         """Do as `ask` does, but yield each update for the store; two threads must not do so at the same time.
 
@@ -94,7 +94,7 @@ class Limiter:
             return handed
         if self.time.now() < self._away:
             return self._stay_away()
-        return (yield from self._reserve(tokens, waiting, more))
+        return (yield from self._reserve(tokens, waiting, further_calls))
 
     def take_lease(self) -> Lease | None:
         """Return the rest of the lease for another process or a later attempt, and hand out no more of it here."""
@@ -162,10 +162,12 @@ class Limiter:
         return max(MAX_CATCH_UP, self.rate.request_cost(1), self.rate.token_cost(tokens))
 
     def _reserve(
-        self, tokens: int, waiting: int, more: float
+        self, tokens: int, waiting: int, further_calls: float
     ) -> Generator[Update, UpdateResult, Reservation | Refusal]:
         wish = Wish(
-            calls_wanted(self.rate, tokens, waiting, min(more, self._most - waiting), self._wait), tokens, self._debt
+            calls_wanted(self.rate, tokens, waiting, min(further_calls, self._most - waiting), self._wait),
+            tokens,
+            self._debt,
         )
         for _ in range(TRIES):
             full = self._full_for()

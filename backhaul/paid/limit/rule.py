@@ -65,15 +65,15 @@ class Guess:
     tokens: Kind = "left"
 
 
-def calls_wanted(rate: Rate, tokens: int, waiting: int, more: float, wait: int) -> int:
-    """Return how many calls to reserve: one for each waiting thread, and some of the `more` if the limit has a queue.
+def calls_wanted(rate: Rate, tokens: int, waiting: int, further_calls: float, wait: int) -> int:
+    """Return how many calls to reserve: one for each waiting thread, and in a queue some of the `further_calls` too.
 
     `wait`, in microseconds, is how long this worker last had to wait in that queue. During such a wait its threads
     finish their calls and ask again. Without a queue their calls would start too late; without further work their
     reservations would be lost.
     """
     longest = max(rate.request_cost(1), rate.token_cost(tokens))
-    coming = min(waiting + math.ceil(max(more, 0)), wait // longest)
+    coming = min(waiting + math.ceil(max(further_calls, 0)), wait // longest)
     return max(min(max(waiting, coming), LEASE_TIME // longest), 1)
 
 
