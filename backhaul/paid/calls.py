@@ -53,7 +53,7 @@ class Paid:
 class PaidCalls:
     """The paid calls of one attempt at a shard, from all of its threads.
 
-    `end` is when the attempt must have left, on the clock's monotonic scale, and `whole` how many seconds it has in
+    `ends_at` is when the attempt must have left, on the clock's monotonic scale, and `total_seconds` how long it has in
     all. `pause` is called when a budget is spent: it asks the job to stop.
     """
 
@@ -63,8 +63,8 @@ class PaidCalls:
         budget: Budget,
         *,
         cache: AnswerCache | None = None,
-        end: float,
-        whole: float,
+        ends_at: float,
+        total_seconds: float,
         pause: Callable[[Exhausted], object],
         refusals: Mapping[str, int] | None = None,
     ) -> None:
@@ -72,8 +72,8 @@ class PaidCalls:
         self._budget = budget
         self._cache = cache
         self._clock = channels.clock
-        self._end = end
-        self._whole = whole
+        self._ends_at = ends_at
+        self._total_seconds = total_seconds
         self._pause = pause
         self._lock = threading.Lock()
         self.reservations = Reservations(clock=self._clock, left=lambda: self._left)
@@ -81,7 +81,7 @@ class PaidCalls:
         self.made = 0
         """Calls that were made."""
         self._single_flight: SingleFlight[tuple[Any]] = SingleFlight()
-        self._has_left = False
+        self._has_ended = False
         self.refusals = dict(refusals or {})
         """By provider, how often in a row it refused calls of this shard, in this attempt and those before."""
         self._refused_at: dict[str, float] = {}
@@ -138,7 +138,7 @@ class PaidCalls:
             raise PromptTooLong(
                 f"The request has about {expected.input_tokens:,} tokens; {name} takes {provider.context_tokens:,}."
             )
-        if self._left < min(provider.timeout_seconds, self._whole / 2):
+        if self._left < min(provider.timeout_seconds, self._total_seconds / 2):
             raise Interrupted(InterruptReason.WAIT)  # a call that is cut off is paid for nothing
         hold = self._reserve(provider.cost(expected))
         try:
@@ -152,29 +152,29 @@ class PaidCalls:
                 self._cache.keep(provider, request, made.answer)
         return made
 
-    def keep(self) -> dict[str, str]:
-        """Return what is reserved for calls that were not made, for the next attempt; nothing follows but `leave`."""
+    def hand_over_reservations(self) -> dict[str, str]:
+        """Return the reservations of calls that were not made, for the next attempt; only `settle_all` follows."""
         self._single_flight.begin()
-        return self.reservations.keep(list(self._used.values()))
+        return self.reservations.hand_over(list(self._used.values()))
 
-    def take_up(self, kept: Mapping[str, str]) -> None:
-        """Use what the attempt before this one has kept."""
-        self.reservations.take_up(kept)
+    def accept_reservations(self, handed_over: Mapping[str, str]) -> None:
+        """Use the reservations that the attempt before this one has handed over."""
+        self.reservations.accept(handed_over)
 
-    def leave(self) -> None:
-        """Settle everything; no call follows. Raises as the stores do, and `Superseded`; a second time does nothing."""
-        if self._has_left:
+    def settle_all(self) -> None:
+        """Settle all calls; none follows. Raises as the stores do, and `Superseded`; a second time does nothing."""
+        if self._has_ended:
             return
-        self._has_left = True
+        self._has_ended = True
         self._single_flight.begin()
         for channel in list(self._used.values()):
             channel.breaker.flush()
             if channel.limiter:
                 channel.limiter.settle()
-        self._budget.leave()
+        self._budget.settle_all()
 
     def parking(self, provider: str, seconds: int) -> Parking:
-        """Return how a shard is to wait that this attempt leaves because of a provider, or of none; after `leave`."""
+        """Return how the shard is to wait, because of a provider or of none; call it after `settle_all`."""
         channel = self._used.get(provider)
         if channel is None:
             return Parking(seconds)
@@ -182,15 +182,15 @@ class PaidCalls:
         stay = breaker.stay(seconds) if channel.provider.breaker.enabled else seconds
         return Parking(math.ceil(stay), provider, breaker.state.epoch, settings)
 
-    def give_up(self) -> None:
-        """Settle what can be: the attempt ends by an exception. What is not is found by who comes next."""
+    def try_to_settle_all(self) -> None:
+        """Settle what can be, because an exception ended the attempt; the next attempt settles the rest."""
         if self._left > 0:
             with suppress(Exception):
-                self.leave()
+                self.settle_all()
 
     @property
     def _left(self) -> float:
-        return self._end - self._clock.monotonic()
+        return self._ends_at - self._clock.monotonic()
 
     def _channel(self, name: str) -> Channel:
         try:

@@ -1,4 +1,4 @@
-"""Waiting for turns under providers' limits; what one attempt at a shard has reserved it leaves to the next."""
+"""Waiting for turns under providers' limits; an attempt at a shard hands over to the next what it has reserved."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MAX_TURNS = 3
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """What is reserved under a provider's limit: single calls, and what is left of a lease."""
+class _HandedOver:
+    """What an attempt hands over of one provider's limit: reservations of single calls, and the rest of a lease."""
 
     reservations: tuple[Reservation, ...]
     lease: Lease | None
 
     @classmethod
-    def from_stored(cls, text: str) -> _Kept:
+    def from_stored(cls, text: str) -> _HandedOver:
         return msgspec.convert(
             upgraded(StoredRecord.RESERVATIONS, msgspec.json.decode(text, type=dict[str, Any]), "a reservation"), cls
         )
@@ -50,12 +50,12 @@ class Reservations:
         self._clock = clock
         self._left = left
         self._lock = threading.Lock()
-        self._before: dict[str, _Kept] = {}
+        self._handed_over: dict[str, _HandedOver] = {}
         self._reservations: dict[str, list[Reservation]] = {}
 
-    def take_up(self, kept: Mapping[str, str]) -> None:
-        """Use what the attempt before this one has kept."""
-        self._before = {name: _Kept.from_stored(text) for name, text in kept.items()}
+    def accept(self, handed_over: Mapping[str, str]) -> None:
+        """Use the reservations that the attempt before this one has handed over."""
+        self._handed_over = {name: _HandedOver.from_stored(text) for name, text in handed_over.items()}
 
     def wait(self, channel: Channel, tokens: int, further_calls: float = math.inf) -> Reservation | None:
         """Sleep until a call with about so many tokens may start; None if there is no limit.
@@ -75,7 +75,7 @@ class Reservations:
     def _next(self, channel: Channel, limiter: Limiter, tokens: int, further_calls: float) -> Reservation:
         name = channel.provider.name
         what = f"{name} has no room under its limit"
-        reservation = self._kept_reservation(name, limiter) or limiter.ask(tokens, further_calls)
+        reservation = self._unused_reservation(name, limiter) or limiter.ask(tokens, further_calls)
         if isinstance(reservation, Refusal):
             wait_outside(reservation.seconds, what, name)
         seconds = limiter.seconds_until(reservation)
@@ -90,12 +90,12 @@ class Reservations:
         self._clock.sleep(seconds)
         return reservation
 
-    def _kept_reservation(self, name: str, limiter: Limiter) -> Reservation | None:
-        """Return the first turn that was kept and is not void."""
+    def _unused_reservation(self, name: str, limiter: Limiter) -> Reservation | None:
+        """Return the earliest reservation that is neither used nor void; None if there is none."""
         with self._lock:
-            if before := self._before.pop(name, None):
-                self._reservations.setdefault(name, []).extend(before.reservations)
-                limiter.lease = before.lease
+            if earlier := self._handed_over.pop(name, None):
+                self._reservations.setdefault(name, []).extend(earlier.reservations)
+                limiter.lease = earlier.lease
             reservations = self._reservations.get(name, [])
             reservations.sort(key=lambda reservation: reservation.at, reverse=True)
             while reservations:
@@ -104,15 +104,16 @@ class Reservations:
                     return reservation
         return None
 
-    def keep(self, channels: Iterable[Channel]) -> dict[str, str]:
-        """Return what is reserved for calls that were not made, by provider and as JSON; nothing is taken after it."""
+    def hand_over(self, channels: Iterable[Channel]) -> dict[str, str]:
+        """Return the reservations of calls that were not made, by provider and as JSON; none is taken after that."""
         leases = {each.provider.name: each.limiter.take_lease() for each in channels if each.limiter}
         with self._lock:
-            kept, self._before = self._before, {}  # of those for which this attempt had no use yet
+            rest, self._handed_over = self._handed_over, {}  # of providers that this attempt has not called yet
             reservations, self._reservations = self._reservations, {}
         for name in leases.keys() | reservations.keys():
-            before = kept.get(name, _Kept((), None))
-            kept[name] = _Kept((*before.reservations, *reservations.get(name, ())), before.lease or leases.get(name))
+            earlier = rest.get(name, _HandedOver((), None))
+            unused = (*earlier.reservations, *reservations.get(name, ()))
+            rest[name] = _HandedOver(unused, earlier.lease or leases.get(name))
         return {
-            name: msgspec.json.encode(each).decode() for name, each in kept.items() if each.reservations or each.lease
+            name: msgspec.json.encode(each).decode() for name, each in rest.items() if each.reservations or each.lease
         }

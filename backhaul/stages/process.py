@@ -54,7 +54,7 @@ def process(
         remaining=remaining,
     )
     if attempt.is_settled():
-        return Outcome("done", Work(job.processor, attempt.before.attempt))
+        return Outcome("done", Work(job.processor, attempt.at_start.attempt))
     try:
         return attempt.run()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""One attempt at a shard, put together: its record as it is taken up, and everything that works on it."""
+"""One attempt at a shard, put together: the record with which it begins, and everything that works on it."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ from backhaul.worker.watchdog import Watchdog
 
 @dataclass(frozen=True)
 class Attempt:
-    """One claim of a shard: the record as claimed and as taken up, and what works on it."""
+    """One claim of a shard, and everything that works on it."""
 
     job: Job
     task: ShardTask
     claimed: ShardRecord
-    before: ShardRecord
-    """The record as this attempt takes it up."""
+    """The shard's record as the claim returned it: as the attempt before this one left it."""
+    at_start: ShardRecord
+    """The record with which this attempt begins: reopened if the run is new, with the deaths before it counted."""
     store: Store
     clock: Clock
     commit: GroupCommit
@@ -65,18 +66,18 @@ class Attempt:
 
         Raises `Superseded` when a later run has the shard.
         """
-        whole = time_for_work(remaining())
-        end = clock.monotonic() + whole
+        total_seconds = time_for_work(remaining())
+        ends_at = clock.monotonic() + total_seconds
         if task.left:  # the shard may have been woken because a provider has changed
             store.providers.forget()
         claimed = store.shards.claim(task.job, task.shard, task.run, expires_at=job.expires_at)
-        before = _taken_up(claimed, task)
+        at_start = _record_at_start(claimed, task)
         in_work = InWork()
-        commit = GroupCommit(job, before, Tools(store.shards, store.objects, store.dead_letters, clock), in_work)
-        watchdog = Watchdog(job, before, in_work, jobs=store.jobs, shards=store.shards, clock=clock, end=end)
-        calls = _calls_of(job, task, before, store, channels, settings, end=end, whole=whole)
+        commit = GroupCommit(job, at_start, Tools(store.shards, store.objects, store.dead_letters, clock), in_work)
+        watchdog = Watchdog(job, at_start, in_work, jobs=store.jobs, shards=store.shards, clock=clock, ends_at=ends_at)
+        calls = _calls_of(job, task, at_start, store, channels, settings, ends_at=ends_at, total_seconds=total_seconds)
         if claimed.handed_over == claimed.attempt - 1:  # an attempt that died, or could not write, may have used them
-            calls.take_up(before.reservations)
+            calls.accept_reservations(at_start.reservations)
         shard_run = ShardRun(
             job,
             task.shard,
@@ -88,18 +89,18 @@ class Attempt:
             calls=calls,
             registry=registry,
             clock=clock,
-            end=end,
+            ends_at=ends_at,
         )
-        return cls(job, task, claimed, before, store, clock, commit, watchdog, calls, shard_run)
+        return cls(job, task, claimed, at_start, store, clock, commit, watchdog, calls, shard_run)
 
     def is_settled(self) -> bool:
         """Return whether nothing is to be done; asks the job to stop where a chunk has failed that ends it."""
-        failed = [chunk for chunk in self.before.failed if chunk.run == self.job.run]
+        failed = [chunk for chunk in self.at_start.failed if chunk.run == self.job.run]
         if self.job.policy.fail_fast and failed:  # the worker that set it aside died before it could say so
             stop = Stop(StopKind.FAIL_FAST, failed[0].cause, self.clock.now())
             self.store.jobs.request_stop(self.job, stop)
             return True
-        return self.before.finished
+        return self.at_start.finished
 
     def run(self) -> Outcome:
         """Work until the shard is settled or the attempt has to end, and commit; raises what no chunk is to blame for.
@@ -108,10 +109,10 @@ class Attempt:
         """
         with self.watchdog.running():
             end = self.shard_run.run()
-            kept = self.calls.keep() if end.end is not End.DONE else {}
-            self.calls.leave()
+            reservations = self.calls.hand_over_reservations() if end.end is not End.DONE else {}
+            self.calls.settle_all()
             seconds, parking = self._parking(end)
-            self.commit.put_off(kept, self.calls.refusals, self._wait_of(end, seconds))
+            self.commit.put_off(reservations, self.calls.refusals, self._wait_of(end, seconds))
             after = self.commit.write(finished=self._is_finished(), handed_over=True)
         if end.fatal is not None:
             self.store.jobs.request_stop(self.job, Stop(StopKind.FAIL_FAST, end.fatal, self.clock.now()))
@@ -119,7 +120,7 @@ class Attempt:
 
     def handle_error(self, error: Exception) -> Outcome:
         """Return the outcome of an attempt that an exception ended; raise a crash again, so that it is retried."""
-        self.calls.give_up()
+        self.calls.try_to_settle_all()
         if isinstance(error, Superseded):
             return Outcome("wait", self.work(self.commit.stored), OVERTAKEN_SECONDS, overtaken=True)
         if not is_outage(error):
@@ -129,16 +130,16 @@ class Attempt:
 
     def work(self, after: ShardRecord) -> Work:
         """Return what the attempt has done, by the shard's record as it was written last."""
-        before = self.before
+        start = self.at_start
         return Work(
             self.job.processor,
-            attempt=before.attempt,
-            is_retry=before.retries > self.claimed.retries,
-            chunks=after.chunks_done - before.chunks_done,
-            chunks_failed=len(after.failed) - len(before.failed),
-            records=after.records - before.records,
-            bytes=after.bytes_done - before.bytes_done,
-            rework=before.rework - self.claimed.rework,
+            attempt=start.attempt,
+            is_retry=start.retries > self.claimed.retries,
+            chunks=after.chunks_done - start.chunks_done,
+            chunks_failed=len(after.failed) - len(start.failed),
+            records=after.records - start.records,
+            bytes=after.bytes_done - start.bytes_done,
+            rework=start.rework - self.claimed.rework,
             calls=self.calls.made,
             slept=round(self.calls.reservations.slept, 3),
             longest_sleep=round(self.calls.reservations.longest_sleep, 3),
@@ -164,8 +165,8 @@ class Attempt:
         return Wait(end.what, self.clock.now() + timedelta(seconds=seconds)) if end.what else None
 
 
-def _taken_up(claimed: ShardRecord, task: ShardTask) -> ShardRecord:
-    """Return the record as this attempt takes it up: a new run tries again what failed, a retry counts the death."""
+def _record_at_start(claimed: ShardRecord, task: ShardTask) -> ShardRecord:
+    """Return the record with which this attempt begins: a new run reopens it, and a retry counts the deaths."""
     record = replace(claimed.reopened(task.run), wait=None)
     if not record.died() or record.finished:
         return record
@@ -184,22 +185,22 @@ def _taken_up(claimed: ShardRecord, task: ShardTask) -> ShardRecord:
 def _calls_of(
     job: Job,
     task: ShardTask,
-    before: ShardRecord,
+    at_start: ShardRecord,
     store: Store,
     channels: Channels,
     settings: Settings,
     *,
-    end: float,
-    whole: float,
+    ends_at: float,
+    total_seconds: float,
 ) -> PaidCalls:
     caps = Caps(job.policy.cap, settings.cap_per_tenant, settings.cap)
     clock = channels.clock
     return PaidCalls(
         channels,
-        budget_of(job, task.shard, before.attempt, caps=caps, budgets=store.budgets, steps=store.steps, clock=clock),
+        budget_of(job, task.shard, at_start.attempt, caps=caps, budgets=store.budgets, steps=store.steps, clock=clock),
         cache=AnswerCache(store.answers, job) if job.policy.cache else None,
-        end=end,
-        whole=whole,
+        ends_at=ends_at,
+        total_seconds=total_seconds,
         pause=lambda spent: store.jobs.request_stop(job, stop_for(job, spent, clock.now())),
-        refusals=before.refusals,
+        refusals=at_start.refusals,
     )

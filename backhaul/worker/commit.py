@@ -107,7 +107,7 @@ class GroupCommit:
         self.record = replace(self.record, suspect=suspect)
 
     def put_off(self, reservations: Mapping[str, str], refusals: Mapping[str, int], wait: Wait | None) -> None:
-        """Note what the shard waits for when this attempt has left, and what the next one takes up of its calls."""
+        """Note what the shard waits for when this attempt has left, and what it hands over of its calls."""
         self.record = replace(self.record, reservations=reservations, refusals=refusals, wait=wait)
 
     def fail(self, failed: FailedChunk, tries: tuple[Try, ...]) -> None:

@@ -59,7 +59,7 @@ class Decision:
 
 
 class ShardRun:
-    """Works through the chunks of a shard; `end` is when it must have left, on the clock's monotonic scale."""
+    """Works through the chunks of a shard; `ends_at` is when it must have left, on the clock's monotonic scale."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class ShardRun:
         calls: PaidCalls,
         registry: Registry,
         clock: Clock,
-        end: float,
+        ends_at: float,
     ) -> None:
         self._job = job
         self._source = source
@@ -85,7 +85,7 @@ class ShardRun:
         self._calls = calls
         self._registry = registry
         self._clock = clock
-        self._end = end
+        self._ends_at = ends_at
         self._safe_at = clock.monotonic()
         self._slowest = 0.0
         self._progressed = False
@@ -206,14 +206,14 @@ class ShardRun:
             # A record that takes all of a worker's time is tried by a fresh worker, one that is slow by this one.
             return Decision(end=AttemptEnd(End.CONTINUE) if error.reason is InterruptReason.TIME_UP else None)
         delay = delay_before(len(suspect.tries), error, self._clock.now())
-        if delay > max(MAX_SLEEP, self._max_wait_inside) or self._clock.monotonic() + delay >= self._end:
+        if delay > max(MAX_SLEEP, self._max_wait_inside) or self._clock.monotonic() + delay >= self._ends_at:
             return Decision(end=AttemptEnd(End.WAIT, math.ceil(delay)))
         return Decision(end=self._wait_inside(delay))
 
     def _wait(self, error: Interrupted) -> AttemptEnd | None:
         """Have the shard wait for what a record waits for, outside unless that takes but a moment."""
         is_brief = error.reason is InterruptReason.AGAIN or error.seconds <= self._max_wait_inside
-        fits = error.seconds and self._clock.monotonic() + error.seconds < self._end
+        fits = error.seconds and self._clock.monotonic() + error.seconds < self._ends_at
         if is_brief and fits:
             return self._wait_inside(error.seconds)
         if error.reason is InterruptReason.WAIT and error.seconds:
@@ -270,7 +270,7 @@ class ShardRun:
         """Return whether the attempt should end at this safe point, having given a sign of life if one is due."""
         self._note_safe_point()
         self._watchdog.check()
-        return self._watchdog.is_stopping or self._safe_at + 2 * self._slowest >= self._end
+        return self._watchdog.is_stopping or self._safe_at + 2 * self._slowest >= self._ends_at
 
     def _note_safe_point(self) -> None:
         now = self._clock.monotonic()

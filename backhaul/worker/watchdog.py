@@ -28,7 +28,8 @@ GRACE_SECONDS = 3.0
 class Watchdog:
     """Watches one attempt at a shard, from a thread of its own and whenever the worker calls it.
 
-    `end` is when the worker's time is up, in monotonic seconds. `failure` is the `Superseded` that a sign of life met.
+    `ends_at` is when the worker's time is up, in monotonic seconds. `failure` is the `Superseded` that a sign of life
+    met.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Watchdog:
         jobs: JobStore,
         shards: ShardStore,
         clock: Clock,
-        end: float,
+        ends_at: float,
     ) -> None:
         self._in_work = in_work
         self._job = job
@@ -48,7 +49,7 @@ class Watchdog:
         self._jobs = jobs
         self._shards = shards
         self._clock = clock
-        self._end = end
+        self._ends_at = ends_at
         self._beaten = clock.monotonic()
         self._beating = threading.Lock()
         self._stopping: float | None = None
@@ -139,7 +140,7 @@ class Watchdog:
         """Return why the watchdog must end the processor's code now, or None if it need not."""
         if self._stopping is not None and now - self._stopping >= GRACE_SECONDS:
             return InterruptReason.STOP
-        if now >= self._end:
+        if now >= self._ends_at:
             return InterruptReason.TIME_UP
         record = self._in_work.record_identity()
         if record != self._timed_record[0]:

@@ -139,7 +139,7 @@ def test_a_cap_says_who_set_it_and_why(store):
 def test_items_go_in_the_end(deployment, store):
     worker = of(deployment, expires_at=1234)
     pay(worker)
-    worker.leave()
+    worker.settle_all()
     table = {item["pk"]["S"]: int(item["expires_at"]["N"]) for item in store._client.scan(TableName="flow")["Items"]}
     midnight = 1795305600
     assert table[f"BUDGET#J#T1#{JOB.job_id}"] == 1234
@@ -154,7 +154,7 @@ def test_a_call_is_reserved_in_all_three_and_settled_in_all_three(deployment, st
     worker.settle(made, MODEL, ProviderUsage(1, 100, 20, CENT // 2))
     worker.give_back(made)
     worker.count(MODEL, ProviderUsage(saved=CENT))
-    worker.leave()
+    worker.settle_all()
     assert amounts(store) == [(CENT // 2, 0)] * 3
     for key in keys_of():
         state = store.get(key)
@@ -165,7 +165,7 @@ def test_a_call_is_reserved_in_all_three_and_settled_in_all_three(deployment, st
 def test_what_is_counted_only_is_counted_once_and_leaves_no_entry(deployment, store):
     worker = of(deployment)
     worker.count(MODEL, ProviderUsage(saved=5))
-    worker.leave()
+    worker.settle_all()
     assert store.get(KEY) == BudgetState(usage={MODEL: ProviderUsage(saved=5)})
 
 
@@ -175,7 +175,7 @@ def test_writes_for_each_call_are_few(deployment, store):
     for _ in range(300):
         pay(worker)
         deployment.clock.advance(seconds=0.25)
-    worker.leave()
+    worker.settle_all()
     assert amounts(store) == [(300 * CENT, 0)] * 3
     assert len(writes) / 300 < 0.12
 
@@ -189,7 +189,7 @@ def test_the_cap_of_a_job_is_spent_and_not_a_nanodollar_more(deployment, store):
         worker.reserve(CENT).describe() == "the job's budget of $0.10 has $0.000000005 left, and a call may cost $0.010"
     )
     assert isinstance(worker.reserve(5), Hold)
-    worker.leave()
+    worker.settle_all()
     assert amounts(store, KEY) == [(10 * CENT + 5, 0)]
 
 
@@ -235,7 +235,7 @@ def test_many_threads_of_many_workers_never_pass_the_cap(deployment, store):
 
     paid = sum(in_threads(8, work))
     for worker in workers:
-        worker.leave()
+        worker.settle_all()
     assert amounts(store, KEY) == [(paid * CENT, 0)]
     assert 30 <= paid <= 40
     assert store.get(KEY).usage == {MODEL: ProviderUsage(paid, nanodollars=paid * CENT)}
@@ -275,7 +275,7 @@ def test_what_was_drawn_before_midnight_is_settled_against_that_day(deployment, 
     deployment.clock.advance(seconds=4)
     pay(worker, cost=2)
     worker.settle(late, MODEL, ProviderUsage(1, nanodollars=1))
-    worker.leave()
+    worker.settle_all()
     assert amounts(store) == [(3, 0), (1, 0), (1, 0)]
     assert amounts(store, *keys_of(day=tomorrow)) == [(3, 0), (2, 0), (2, 0)]
     assert not store.get(BudgetKey.of_stack(DAY)).entries
@@ -350,7 +350,7 @@ def test_a_table_that_throttles_lets_nothing_through(deployment, store, monkeypa
     assert store.get(KEY) == BudgetState()
     deployment.clock.advance(seconds=2)
     assert isinstance(worker.reserve(CENT), Hold)
-    worker.leave()
+    worker.settle_all()
     assert amounts(store) == [(CENT, 0)] * 3
 
 
@@ -363,7 +363,7 @@ def test_a_write_whose_answer_never_came_is_recognised_later(deployment, store, 
     made = worker.reserve(CENT)
     assert amounts(store) == [(0, 8 * CENT)] * 3
     worker.settle(made, MODEL, ProviderUsage(1, nanodollars=1))
-    worker.leave()
+    worker.settle_all()
     assert amounts(store) == [(1, 0)] * 3
 
 
@@ -375,8 +375,8 @@ def test_settling_raises_nothing_while_the_table_is_down(deployment, store, monk
         patch.setattr(store._client, "update_item", throttled)
         worker.settle(made[0], MODEL, ProviderUsage(1, nanodollars=1))
         with pytest.raises(ClientError):
-            worker.leave()
-    worker.leave()
+            worker.settle_all()
+    worker.settle_all()
     assert amounts(store) == [(1 + 2 * CENT, 0)] * 3
 
 
@@ -400,5 +400,5 @@ def test_who_comes_to_caps_that_were_all_raised_learns_each_of_them_and_draws(de
         store.raise_cap(key, DOLLAR, by="me", why="more")
     worker = of(deployment)
     pay(worker)
-    worker.leave()
+    worker.settle_all()
     assert amounts(store) == [(CENT, 0)] * 3

@@ -540,7 +540,7 @@ def test_a_zombie_writes_nothing_to_books_that_are_closed(asking):
     asking.clock.advance(seconds=ALLOWANCE_SECONDS + 1)
     with pytest.raises(Superseded):
         zombie.reserve(COST)
-    zombie.leave()
+    zombie.settle_all()
     assert books(asking, task.job) == closed
 
 
@@ -573,7 +573,7 @@ def spend(deployment, tenant, provider, dollars, *, calls=1, saved=0):
     worker = Budget(holder, Caps(), deployment.store.budgets, deployment.clock)
     amount = int(dollars * DOLLAR)
     worker.settle(worker.reserve(amount), provider, ProviderUsage(calls, 100, 10, amount, saved))
-    worker.leave()
+    worker.settle_all()
 
 
 def used(deployment, tenant="T1", first=None, last=None):

@@ -188,7 +188,7 @@ def test_what_follows_from_a_failure_is_what_the_table_says(deployment, monkeypa
     calls = desk.attempt()
     with pytest.raises((Exception, Interrupted)) as told:
         ask(calls)
-    calls.leave()
+    calls.settle_all()
     assert [BREAKER[each] for each in results] == [breaker]
     waits, again = isinstance(told.value, Interrupted), is_transient(told.value)
     assert record == ("waits" if waits else "is tried again" if again else "fails")

@@ -86,8 +86,8 @@ class PaidWorker:
 
     def attempt(self, *, shard=0, number=1, seconds=300.0, **caps):
         budget = Budget(Holder(JOB, shard, number), Caps(**caps), self.deployment.store.budgets, self.clock)
-        end = self.clock.monotonic() + seconds
-        return PaidCalls(self.channels, budget, end=end, whole=300.0, pause=self.paused.append)
+        ends_at = self.clock.monotonic() + seconds
+        return PaidCalls(self.channels, budget, ends_at=ends_at, total_seconds=300.0, pause=self.paused.append)
 
     def books(self):
         state = self.deployment.store.budgets.get(BudgetKey.of_job(JOB))
@@ -120,7 +120,7 @@ def fails_first(calls):
 def test_a_call_is_made_once_and_what_it_took_is_settled(worker, model):
     calls = worker.attempt()
     assert ask(calls).content == "Fine."
-    calls.leave()
+    calls.settle_all()
     assert model.asked == [(ASK, SECRET_KEY, 60.0)]
     assert worker.books() == (COST, 0)
     usage = worker.deployment.store.budgets.get(BudgetKey.of_job(JOB)).usage["acme"]
@@ -167,12 +167,12 @@ def test_a_cap_is_kept_by_what_calls_may_take_and_settled_by_what_they_took(work
         except Interrupted as told:
             assert told.reason in (InterruptReason.STOP, InterruptReason.WAIT)  # noqa: PT017  # either may come near the cap
             if told.reason is InterruptReason.WAIT:
-                calls.leave()
+                calls.settle_all()
                 worker.clock.advance(seconds=told.seconds)
                 calls = worker.attempt(number=2 + made, job=DOLLAR)
             continue
         made += 1
-    calls.leave()
+    calls.settle_all()
     spent, held = worker.books()
     assert held == 0
     assert spent == made * COST <= DOLLAR
@@ -194,16 +194,16 @@ def test_a_long_wait_leaves_and_its_turn_is_kept_for_the_next_attempt(deployment
     ask(calls)
     seconds = waits(calls)
     assert MAX_SLEEP < seconds < 10.1
-    kept = calls.keep()
-    calls.leave()
+    kept = calls.hand_over_reservations()
+    calls.settle_all()
     assert kept.keys() == {"acme"}
     worker.clock.advance(seconds=seconds)
     again = worker.attempt(number=2)
-    again.take_up(kept)
+    again.accept_reservations(kept)
     before = worker.clock.monotonic()
     assert ask(again).content == "Fine."
     assert worker.clock.monotonic() - before <= MAX_SLEEP
-    assert not again.keep()
+    assert not again.hand_over_reservations()
     assert len(model.asked) == 2
 
 
@@ -218,11 +218,11 @@ def test_what_is_left_of_a_lease_goes_to_the_next_attempt(deployment, model, mon
     waits(calls)
     lease = worker.channels.to("acme").limiter.lease
     assert lease.calls > 5
-    kept = calls.keep()
-    calls.leave()
+    kept = calls.hand_over_reservations()
+    calls.settle_all()
     assert worker.channels.to("acme").limiter.lease is None
     again = worker.attempt(number=2)
-    again.take_up(kept)
+    again.accept_reservations(kept)
     worker.clock.advance(seconds=5)
     monkeypatch.setattr(worker.channels.limits, "update", lambda *_: pytest.fail("it is reserved already"))
     for _ in range(1 + lease.calls):
@@ -234,13 +234,13 @@ def test_a_turn_that_is_too_old_is_not_used(deployment, model):
     calls = worker.attempt()
     ask(calls)
     waits(calls)
-    kept = calls.keep()
-    calls.leave()
+    kept = calls.hand_over_reservations()
+    calls.settle_all()
     worker.clock.advance(seconds=120)
     again = worker.attempt(number=2)
-    again.take_up(kept)
+    again.accept_reservations(kept)
     ask(again)
-    assert not again.keep()
+    assert not again.hand_over_reservations()
 
 
 def test_who_oversleeps_takes_another_turn(deployment, model, monkeypatch):
@@ -277,8 +277,8 @@ def test_a_busy_provider_costs_no_attempt_and_closes_the_limit_for_everybody(dep
     other = worker.attempt(shard=1)
     assert waits(other) > 4.0
     assert len(model.asked) == 1
-    calls.leave()
-    other.leave()
+    calls.settle_all()
+    other.settle_all()
     assert worker.books() == (0, 0)
 
 
@@ -299,7 +299,7 @@ def test_a_key_that_cannot_be_read_for_a_moment_is_no_probe_that_went_well(worke
     model.says = [Transient("the secret store is busy")]
     waits(calls)
     assert worker.channels.to("acme").breaker.state.state != "closed"
-    calls.leave()
+    calls.settle_all()
     assert worker.books() == (0, 0)
 
 
@@ -336,19 +336,19 @@ def test_the_answer_to_a_call_that_was_given_up_is_not_paid_for_again(worker, mo
         assert late.result().content == "Fine."
     assert ask(calls, generation=again).content == "Fine."
     assert len(model.asked) == 1
-    calls.leave()
+    calls.settle_all()
     assert worker.books() == (COST, 0)
 
 
-@pytest.mark.parametrize("ends", ["begin", "keep", "leave"])
+@pytest.mark.parametrize("ends", ["begin", "hand_over_reservations", "settle_all"])
 def test_a_thread_that_was_given_up_asks_nothing_more_and_holds_no_money(worker, model, ends):
     calls = worker.attempt()
     ask(calls)
     getattr(calls, ends)()
     with pytest.raises(Interrupted):
         ask(calls, key=OTHER_KEY)
-    calls.leave()
-    calls.leave()
+    calls.settle_all()
+    calls.settle_all()
     assert len(model.asked) == 1
     assert worker.books() == (COST, 0)
 
@@ -356,7 +356,7 @@ def test_a_thread_that_was_given_up_asks_nothing_more_and_holds_no_money(worker,
 def test_after_an_attempt_has_left_nothing_is_drawn_from_its_budget(deployment):
     budget = Budget(Holder(JOB, 0, 1), Caps(job=DOLLAR), deployment.store.budgets, deployment.clock)
     budget.settle(budget.reserve(COST), "acme", ProviderUsage(1, 10, 20, COST))
-    budget.leave()
+    budget.settle_all()
     assert isinstance(budget.reserve(COST), OutOfReach)
     state = deployment.store.budgets.get(BudgetKey.of_job(JOB))
     assert (state.spent, state.held) == (COST, 0)
@@ -367,13 +367,13 @@ def test_what_was_kept_before_and_not_needed_yet_is_kept_again(deployment, model
     calls = worker.attempt()
     ask(calls)
     waits(calls)
-    kept = calls.keep()
+    kept = calls.hand_over_reservations()
     assert kept
-    calls.leave()
+    calls.settle_all()
     again = worker.attempt(number=2)
-    again.take_up(kept)
-    assert again.keep() == kept
-    assert not again.keep()
+    again.accept_reservations(kept)
+    assert again.hand_over_reservations() == kept
+    assert not again.hand_over_reservations()
 
 
 def test_what_goes_wrong_after_a_paid_call_does_not_lose_its_answer(worker, model, monkeypatch):
@@ -393,7 +393,7 @@ def test_of_a_call_that_may_have_been_made_all_its_tokens_count(deployment, mode
     calls = worker.attempt()
     with pytest.raises(Interrupted):
         ask(calls, estimate=Usage(600, 400))
-    calls.leave()
+    calls.settle_all()
     state = deployment.store.limits.update("acme", LOOK).before
     assert (state.tokens - state.clock) / SECOND == pytest.approx(taken / 1000, abs=0.1)
 
@@ -443,7 +443,7 @@ def test_what_may_have_been_paid_is_spent(worker, model, may_be_paid, spent):
     model.says = [ProviderDown("down", may_be_paid=may_be_paid)]
     calls = worker.attempt()
     fails_first(calls)
-    calls.leave()
+    calls.settle_all()
     estimate = worker.channels.to("acme").provider.cost(max_estimate(ASK))
     assert worker.books() == (estimate if spent else 0, 0)
 
@@ -471,7 +471,7 @@ def test_a_key_that_is_denied_opens_the_breaker_at_once(worker, model):
     waits(calls)
     assert len(model.asked) == 1
     assert worker.channels.to("acme").breaker.state.reason == "credentials"
-    calls.leave()
+    calls.settle_all()
     assert worker.books() == (0, 0)
 
 
@@ -480,7 +480,7 @@ def test_a_refusal_of_the_model_is_paid_for_and_is_the_records(worker, model):
     calls = worker.attempt()
     with pytest.raises(ModelRefused):
         ask(calls)
-    calls.leave()
+    calls.settle_all()
     assert worker.books() == (COST, 0)
 
 
@@ -490,7 +490,7 @@ def test_what_was_never_done_costs_nothing(worker, model, error):
     calls = worker.attempt()
     with pytest.raises(type(error)):
         ask(calls)
-    calls.leave()
+    calls.settle_all()
     assert worker.books() == (0, 0)
 
 
@@ -499,7 +499,7 @@ def test_a_call_that_is_cut_off_is_spent_at_its_estimate(worker, model):
     calls = worker.attempt()
     with pytest.raises(Interrupted):
         ask(calls)
-    calls.leave()
+    calls.settle_all()
     assert worker.books() == (worker.channels.to("acme").provider.cost(max_estimate(ASK)), 0)
 
 

@@ -176,7 +176,7 @@ def test_eight_threads_share_an_allowance(monkeypatch):
 
     with ThreadPoolExecutor(8) as pool:
         paid = sum(pool.map(work, range(8)))
-    worker.leave()
+    worker.settle_all()
     state = store.items[KEY]
     assert (state.spent, state.held, state.entries) == (7 * paid, 0, {})
     assert state.usage == {MODEL: ProviderUsage(paid, 5 * paid, 2 * paid, 7 * paid)}
@@ -305,7 +305,7 @@ class Simulation:
             for call in worker.calls:
                 self.settle(worker, call, call.estimate)
             with suppress(Superseded):
-                worker.budget.leave()
+                worker.budget.settle_all()
         for which in range(len(self.workers)):
             self.follow(which)  # a zombie may have come after its successor left: whoever ends the job looks again
         self.check()
@@ -389,11 +389,11 @@ def test_who_dies_while_it_leaves_keeps_no_successor_from_the_days_books(write):
     store.faults = ["none"] * write + ["refused"] * 10
     store._fail = _failing(store)
     with suppress(ConnectionError):
-        first.leave()
+        first.settle_all()
     store._fail = lambda _how: None
     second = Budget(Holder(JOB, 0, 2), Caps(job=MOST, tenant=MOST, stack=MOST), store, clock)
     second.count(MODEL, ProviderUsage(saved=10))
-    second.leave()
+    second.settle_all()
     assert [each.entries for each in store.items.values() if each.entries] == []
 
 

@@ -73,7 +73,7 @@ class Budget:
         self._drawn = (0, clock.monotonic())
         self._posted_at = clock.monotonic()
         self._out_until = -math.inf
-        self._has_left = False
+        self._has_ended = False
 
     def reserve(self, estimate: int) -> Hold | Exhausted | HeldByOthers | OutOfReach:
         """Hold the most that a call can cost, in nanodollars, or return the refusal; raises `Superseded`."""
@@ -83,9 +83,9 @@ class Budget:
         with self._writing:
             if taken := self._take(estimate):  # another thread may have drawn meanwhile
                 return taken
-            # Another thread may also have found that the table does not answer. After `leave`, a thread that was given
-            # up must draw nothing: nobody would give it back.
-            if self._clock.monotonic() >= self._out_until and not self._has_left:
+            # Another thread may also have found that the table does not answer. After `settle_all`, a thread that was
+            # given up must draw nothing: nobody would give it back.
+            if self._clock.monotonic() >= self._out_until and not self._has_ended:
                 try:
                     return self._draw(estimate)
                 except Exception as error:
@@ -108,12 +108,12 @@ class Budget:
         for ledger in self._ledgers(self._clock.now().date()):
             ledger.add(Batch(usage.nanodollars, usage={provider: usage}))
 
-    def leave(self) -> None:
+    def settle_all(self) -> None:
         """Settle all calls at the attempt's end, those without an outcome at their estimate; raises as stores do."""
         for hold in list(self._open.values()):
             self.settle(hold, TAKEN_OVER, ProviderUsage(nanodollars=hold.estimate))
         with self._writing:
-            self._has_left = True
+            self._has_ended = True
             if self._holder.attempt > 1 and not self._job.account.entry:
                 self._inherit()
             self._flush(last=True)
