@@ -61,7 +61,7 @@ def outcome_of_error(error: Exception, provider: Provider, hold: Hold, *, is_cut
             return CallOutcome(CallResult.NOT_MADE if is_unmade else CallResult.OK, 0, Usage(0))
 
 
-def take_down(channel: Channel, reservation: Reservation | None, outcome: CallOutcome) -> None:
+def report_to_limit(channel: Channel, reservation: Reservation | None, outcome: CallOutcome) -> None:
     """Tell the limit the tokens that the call used, and the capacity that the provider says is left."""
     if channel.limiter and reservation:
         if outcome.taken:
@@ -70,7 +70,7 @@ def take_down(channel: Channel, reservation: Reservation | None, outcome: CallOu
             channel.limiter.observe(outcome.limits, reservation)
 
 
-def report(channel: Channel, permit: Permit | Probe | None, result: CallResult) -> None:
+def report_to_breaker(channel: Channel, permit: Permit | Probe | None, result: CallResult) -> None:
     """Tell the breaker the result of a call that it permitted; without a permit, do nothing."""
     if permit is not None:
         channel.breaker.report(CallReport(permit, result))

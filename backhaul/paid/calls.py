@@ -20,7 +20,7 @@ from backhaul.paid.answer_cache import AnswerCache
 from backhaul.paid.breaker.rule import CallResult, OpenBreaker, Permit, Probe
 from backhaul.paid.budget.budget import Budget
 from backhaul.paid.budget.rule import Exhausted, HeldByOthers, Hold, OutOfReach
-from backhaul.paid.call_outcome import CallOutcome, outcome_of_error, report, take_down
+from backhaul.paid.call_outcome import CallOutcome, outcome_of_error, report_to_breaker, report_to_limit
 from backhaul.paid.channels import Channel, Channels
 from backhaul.paid.reservations import Reservations
 from backhaul.paid.single_flight import SingleFlight
@@ -127,7 +127,7 @@ class PaidCalls:
     def _ask(self, name: str, request: Request, key: str, estimate: Usage | None, further_calls: float) -> Paid:
         channel = self._channel(name)
         if self._used.get(name) is not channel:
-            channel.breaker.disown()
+            channel.breaker.begin_attempt()
             self._used[name] = channel
         provider = channel.provider
         if self._cache and (known := self._cache.find(provider, request)):
@@ -179,8 +179,8 @@ class PaidCalls:
         if channel is None:
             return Parking(seconds)
         breaker, settings = channel.breaker, channel.provider.fingerprint()
-        stay = breaker.stay(seconds) if channel.provider.breaker.enabled else seconds
-        return Parking(math.ceil(stay), provider, breaker.state.epoch, settings)
+        away = breaker.seconds_away(seconds) if channel.provider.breaker.enabled else seconds
+        return Parking(math.ceil(away), provider, breaker.state.epoch, settings)
 
     def try_to_settle_all(self) -> None:
         """Settle what can be, because an exception ended the attempt; the next attempt settles the rest."""
@@ -218,7 +218,7 @@ class PaidCalls:
                 channel, expected.input_tokens + expected.output_tokens, further_calls
             )
         except BaseException:
-            report(channel, permit, CallResult.NOT_MADE)
+            report_to_breaker(channel, permit, CallResult.NOT_MADE)
             raise
 
     def _call(
@@ -250,8 +250,8 @@ class PaidCalls:
             with suppress(Exception):  # the next call meets the same before it is paid for
                 self._settle(hold, provider, outcome)
             with suppress(Exception):
-                report(channel, permit, outcome.result)
-                take_down(channel, reservation, outcome)
+                report_to_breaker(channel, permit, outcome.result)
+                report_to_limit(channel, reservation, outcome)
 
     def _wait_for(self, error: Exception, channel: Channel, key: str, began: float) -> None:
         """Raise `Interrupted` for what the provider will do later."""

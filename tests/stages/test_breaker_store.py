@@ -34,8 +34,8 @@ def store(deployment):
     return deployment.store.breakers
 
 
-def worker(deployment, rule=RULE, told=lambda _: None):
-    return Breaker(NAME, rule, deployment.store.breakers, deployment.clock, told)
+def worker(deployment, rule=RULE, on_change=lambda _: None):
+    return Breaker(NAME, rule, deployment.store.breakers, deployment.clock, on_change)
 
 
 def token():
@@ -140,7 +140,7 @@ def fail(breaker, times, result=CallResult.FAILED):
 
 def test_workers_that_fail_open_it_together_within_five_seconds(deployment):
     changes = []
-    workers = [worker(deployment, told=changes.append) for _ in range(5)]
+    workers = [worker(deployment, on_change=changes.append) for _ in range(5)]
     for each in workers:
         fail(each, 2)
     said = []
@@ -253,7 +253,7 @@ def test_a_probe_that_cannot_be_written_is_none(deployment, store, monkeypatch):
 
 def test_what_a_probe_found_is_written_once_the_table_is_back(deployment, store, monkeypatch):
     changes = []
-    breaker = worker(deployment, told=changes.append)
+    breaker = worker(deployment, on_change=changes.append)
     opened_by(breaker, deployment.clock)
     deployment.clock.advance(seconds=16)
     probe = breaker.may_call()

@@ -56,7 +56,7 @@ def spread(seconds: float) -> float:
 
 
 class Breaker:
-    """One worker's view of a provider's breaker, for all of its threads; calls `told` for each change that it makes."""
+    """One worker's view of a provider's breaker, for all of its threads; `on_change` gets each change that it makes."""
 
     def __init__(
         self,
@@ -64,26 +64,27 @@ class Breaker:
         rule: BreakerRule,
         store: BreakerStore,
         clock: Clock,
-        told: Callable[[BreakerState], object] = lambda _: None,
+        on_change: Callable[[BreakerState], object] = lambda _: None,
     ) -> None:
         self._rule = rule
         self._store = store
         self._clock = clock
-        self._told = told
+        self._on_change = on_change
         self.state = BreakerState(provider)
         """The breaker as this worker last saw it."""
         self._tally: dict[int, Count] = {}
         self._counting: tuple[dict[int, Count], str] | None = None
-        self._owed: tuple[BreakerState, BreakerState, str] | None = None
+        self._pending_change: tuple[BreakerState, BreakerState, str] | None = None
+        """A change that is not written yet: the state before and after it, and the token of its write."""
         self._lock = threading.Lock()
         self._talking = threading.Lock()
-        self._opened = -1
-        """The epoch that this worker has begun last."""
+        self._own_epoch = -1
+        """The epoch that this attempt has begun last; -1 if it has begun none."""
         self._read_at = self._wrote_at = self._known_at = self._seen_at = -math.inf
 
     def may_call(self) -> Permit | Probe | OpenBreaker:
         """Return whether the caller may make a call now; with a `Permit` or a `Probe` it must `report` the result."""
-        self._talk(self._tend)
+        self._talk(self._sync)
         with self._lock:
             state, ticks = self.state, self._clock.monotonic()
             known, seen = ticks - self._known_at, ticks - self._seen_at
@@ -99,18 +100,19 @@ class Breaker:
             return OpenBreaker(spread(soon), state.describe())
         return self._talk(lambda: self._take_probe(state)) or OpenBreaker(spread(PACE_SECONDS), state.describe())
 
-    def disown(self) -> None:
-        """Let what follows be another attempt's: whoever opened the breaker has left, and comes back to probe."""
-        self._opened = -1
+    def begin_attempt(self) -> None:
+        """Begin an attempt, which has not opened the breaker: the one that did has left, and comes back to probe."""
+        self._own_epoch = -1
 
-    def stay(self, seconds: float) -> float:
-        """Return for how long a shard stays away that leaves now, and would come back after so many seconds.
+    def seconds_away(self, seconds: float) -> float:
+        """Return how many seconds a shard stays away that leaves now, and would come back after `seconds`.
 
         Whoever opened the breaker comes back to probe, and nobody else: the others are woken when it closes. If that
         one does not come, the sweep wakes another.
         """
         with self._lock:
-            state, is_ours, seen = self.state, self.state.epoch == self._opened, self._clock.monotonic() - self._seen_at
+            state, seen = self.state, self._clock.monotonic() - self._seen_at
+            is_ours = state.epoch == self._own_epoch
         if state.state is Phase.CLOSED:
             return seconds
         if not is_ours:
@@ -129,16 +131,16 @@ class Breaker:
             # A denial or a probe's result changes the breaker at once. Other results are only counted, and written
             # later for several calls together. A call that was not made says nothing of the provider.
             if after:
-                self._owed = self._owed or (self.state, after, secrets.token_hex(8))
+                self._pending_change = self._pending_change or (self.state, after, secrets.token_hex(8))
             elif result is not CallResult.NOT_MADE:
                 bucket = bucket_of(now, self._rule)
                 self._tally[bucket] = self._tally.get(bucket, Count()) + count_of(result)
-        self._talk(self._pay if after else self._tend, wait=after is not None)
+        self._talk(self._write_pending_change if after else self._sync, wait=after is not None)
 
     def flush(self) -> None:
         """Write the pending counts or change now, because the worker leaves."""
         self._wrote_at = -math.inf
-        self._talk(self._tend, wait=True)
+        self._talk(self._sync, wait=True)
 
     def open(self, reason: str, *, by: str | None = None, why: str | None = None) -> BreakerState | None:
         """Open the breaker at once, and with `by` until a person closes it; return the new state, None if unchanged."""
@@ -175,7 +177,7 @@ class Breaker:
         finally:
             self._talking.release()
 
-    def _tend(self) -> None:
+    def _sync(self) -> None:
         """Read the breaker, and write pending counts or a change, where each is due."""
         ticks = self._clock.monotonic()
         if ticks - self._read_at >= PACE_SECONDS:
@@ -185,8 +187,8 @@ class Breaker:
                 self._read_at = self._clock.monotonic()  # a thread that waited for this read does not repeat it
         if not self._is_time_to_write():
             return
-        if self._owed:
-            self._pay()
+        if self._pending_change:
+            self._write_pending_change()
         elif self.state.state is Phase.CLOSED:
             now = self._clock.now()
             if reason := reason_to_open(self.state, self._rule, now):
@@ -222,11 +224,11 @@ class Breaker:
             return None
         return Probe(self.state.epoch, self._rule.probe_seconds)
 
-    def _pay(self) -> None:
+    def _write_pending_change(self) -> None:
         """Write the change that follows from a call; a write that failed is repeated, and its token keeps it single."""
-        if self._owed:
-            self._move(*self._owed)
-            self._owed = None
+        if self._pending_change:
+            self._move(*self._pending_change)
+            self._pending_change = None
 
     def _move(self, before: BreakerState, after: BreakerState, token: str | None = None) -> bool:
         asked = self._wrote_at = self._clock.monotonic()
@@ -234,8 +236,8 @@ class Breaker:
         if made is None:
             return False
         self._learn(asked, made, sure=True)
-        self._opened = made.epoch  # if it is open now
-        self._told(made)
+        self._own_epoch = made.epoch  # if it is open now
+        self._on_change(made)
         return True
 
     def _learn(self, asked: float, state: BreakerState, *, sure: bool = False) -> None:
