@@ -19,7 +19,7 @@ from backhaul.paid.limit.rule import (
     SLACK,
     TRIES,
     Guess,
-    Wish,
+    ReservationRequest,
     beginning,
     calls_wanted,
     closing,
@@ -164,7 +164,7 @@ class Limiter:
     def _reserve(
         self, tokens: int, waiting: int, further_calls: float
     ) -> Generator[Update, UpdateResult, Reservation | Refusal]:
-        wish = Wish(
+        wanted = ReservationRequest(
             calls_wanted(self.rate, tokens, waiting, min(further_calls, self._most - waiting), self._wait),
             tokens,
             self._debt,
@@ -175,20 +175,20 @@ class Limiter:
                 # A caller that comes back within half the horizon finds the other half reserved: no capacity is lost.
                 self._away = self.time.now() + full + round(_random.uniform(0, self.rate.horizon / 2))
                 return self._stay_away()
-            update = self._update_for(wish)
+            update = self._update_for(wanted)
             answer = yield update
             self._learn(answer)
             if after := answer.applied and update.apply(answer.before):
-                return self._reserved(wish, update, after)
+                return self._reserved(wanted, update, after)
         return self._stay_away()
 
-    def _update_for(self, wish: Wish) -> Update:
+    def _update_for(self, wanted: ReservationRequest) -> Update:
         now = self.time.now()
         if self._is_missing:
-            return beginning(self.rate, wish, now)
+            return beginning(self.rate, wanted, now)
         if not self.time.is_known:
-            return joining(self.rate, wish, now, SKEW)
-        return reserving(self.rate, wish, now, self._guess, SLACK)
+            return joining(self.rate, wanted, now, SKEW)
+        return reserving(self.rate, wanted, now, self._guess, SLACK)
 
     def _learn(self, answer: UpdateResult) -> None:
         before = answer.before
@@ -202,15 +202,15 @@ class Limiter:
             self.time.check(answer.time)
             self.time.is_known = answer.applied
 
-    def _reserved(self, wish: Wish, update: Update, after: LimitState) -> Reservation:
-        self._debt = wish.calls * wish.tokens + wish.debt - wish.charged()
+    def _reserved(self, wanted: ReservationRequest, update: Update, after: LimitState) -> Reservation:
+        self._debt = wanted.calls * wanted.tokens + wanted.debt - wanted.charged()
         self._known, self._end = after, after.requests
         if "idle" not in {self._guess.requests, self._guess.tokens}:  # calls that come after pauses find it idle again
             self._guess = guess_of(self.rate, after, self.time.now())
-        lease, now = lease_of(self.rate, wish, update, after), self.time.now()
+        lease, now = lease_of(self.rate, wanted, update, after), self.time.now()
         self._wait = lease.at - now
-        self.lease = lease.rest() if wish.calls > 1 else None
-        return Reservation(max(lease.at, now), wish.tokens)
+        self.lease = lease.rest() if wanted.calls > 1 else None
+        return Reservation(max(lease.at, now), wanted.tokens)
 
     def _full_for(self) -> int:
         """Return in how many microseconds a caller may reserve, by the item as last seen: its times only grow."""

@@ -3,7 +3,8 @@
 It is GCRA (see `backhaul.model.limit`), except that it does not deny a call that comes too soon, but tells when the
 call may start.
 
-The call starts at the later of the item's two times. Each time is in one of three states:
+The item's two times are GCRA's theoretical arrival times, `arrival` for short. The call starts at the later one. Each
+is in one of three states:
 
     going   within the burst of the other time and of now: the cost is added to it
     left    behind the other time by more than the burst: it continues from the other time less the burst
@@ -40,8 +41,8 @@ MAX_CLOSED = 5 * MINUTE
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A caller's wish: the calls and tokens that it wants to reserve."""
+class ReservationRequest:
+    """The calls and tokens that a caller wants to reserve."""
 
     calls: int
     tokens: int
@@ -80,8 +81,8 @@ def calls_wanted(rate: Rate, tokens: int, waiting: int, further_calls: float, wa
 def guess_of(rate: Rate, state: LimitState, now: int) -> Guess:
     """Return the state of both times of the item as it was last seen."""
 
-    def kind(tat: int, other: int) -> Kind:
-        if tat >= max(other, now) - rate.burst:
+    def kind(arrival: int, other: int) -> Kind:
+        if arrival >= max(other, now) - rate.burst:
             return "going"
         return "left" if other >= now else "idle"
 
@@ -90,7 +91,7 @@ def guess_of(rate: Rate, state: LimitState, now: int) -> Guess:
     return Guess(kind(state.requests, state.tokens), kind(state.tokens, state.requests))
 
 
-def reserving(rate: Rate, wish: Wish, now: int, guess: Guess, slack: int) -> Update:
+def reserving(rate: Rate, wanted: ReservationRequest, now: int, guess: Guess, slack: int) -> Update:
     """Return the update that reserves for a caller that knows the shared clock.
 
     After a pause longer than the burst a time begins at now, without the burst: the caller does not know which calls
@@ -99,7 +100,7 @@ def reserving(rate: Rate, wish: Wish, now: int, guess: Guess, slack: int) -> Upd
     """
     sums: dict[Name, Sum] = {"clock": Sum(None, now)}
     conditions = [Condition("clock", True, now + slack)]
-    for name, kind, cost in _costs(rate, wish, guess):
+    for name, kind, cost in _costs(rate, wanted, guess):
         other, others_floor = _OTHERS[name]
         if kind == "going":
             sums |= _both(name, name, cost, rate)
@@ -115,14 +116,14 @@ def reserving(rate: Rate, wish: Wish, now: int, guess: Guess, slack: int) -> Upd
     return Update(sums, tuple(conditions))
 
 
-def joining(rate: Rate, wish: Wish, wall: int, skew: int) -> Update:
+def joining(rate: Rate, wanted: ReservationRequest, wall: int, skew: int) -> Update:
     """Return the update that reserves for a caller that knows only its own clock.
 
     The update uses the item's clock and leaves it unchanged. Its conditions demand that this clock is not behind the
     caller's by more than `skew`, and that there is a queue by both clocks. Then it does not matter which clock is
     right: the reservation lies in the past by neither.
     """
-    is_for_tokens = rate.token_cost(wish.charged()) > rate.request_cost(wish.calls)
+    is_for_tokens = rate.token_cost(wanted.charged()) > rate.request_cost(wanted.calls)
     leads: Name = "tokens" if is_for_tokens else "requests"
     guess = Guess("left", "going") if is_for_tokens else Guess("going", "left")
     sums: dict[Name, Sum] = {}
@@ -132,31 +133,31 @@ def joining(rate: Rate, wish: Wish, wall: int, skew: int) -> Update:
         Condition(leads, False, wall - rate.burst),
         Condition(leads, True, wall - skew + rate.horizon),
     ]
-    for name, kind, cost in _costs(rate, wish, guess):
+    for name, kind, cost in _costs(rate, wanted, guess):
         base = name if kind == "going" else _OTHERS[name][1]
         sums |= _both(name, base, cost, rate)
         conditions += [Condition(name, True, base)] if kind == "left" else []
     return Update(sums, tuple(conditions))
 
 
-def beginning(rate: Rate, wish: Wish, now: int) -> Update:
+def beginning(rate: Rate, wanted: ReservationRequest, now: int) -> Update:
     """Return the update with which a provider's first caller creates the item."""
     sums: dict[Name, Sum] = {"clock": Sum(None, now), **_both("tokens", None, 0, rate)}
-    for name, _, cost in _costs(rate, wish, Guess()):
+    for name, _, cost in _costs(rate, wanted, Guess()):
         sums |= _both(name, None, now + cost + HEAD_START, rate)
     return Update(sums, creates=True)
 
 
-def lease_of(rate: Rate, wish: Wish, update: Update, after: LimitState) -> Lease:
+def lease_of(rate: Rate, wanted: ReservationRequest, update: Update, after: LimitState) -> Lease:
     """Return the lease that an applied update has reserved."""
 
-    def start(name: Name, tat: int, cost: int) -> int:
-        return tat - cost - (0 if update.sums[name].base else HEAD_START)
+    def start(name: Name, arrival: int, cost: int) -> int:
+        return arrival - cost - (0 if update.sums[name].base else HEAD_START)
 
-    requests_at = start("requests", after.requests, rate.request_cost(wish.calls))
-    tokens_at = start("tokens", after.tokens, rate.token_cost(wish.charged())) if rate.tokens else 0
-    steps = rate.request_cost(1), rate.token_cost(wish.tokens)
-    return Lease(requests_at, tokens_at, *steps, wish.calls, wish.tokens)
+    requests_at = start("requests", after.requests, rate.request_cost(wanted.calls))
+    tokens_at = start("tokens", after.tokens, rate.token_cost(wanted.charged())) if rate.tokens else 0
+    steps = rate.request_cost(1), rate.token_cost(wanted.tokens)
+    return Lease(requests_at, tokens_at, *steps, wanted.calls, wanted.tokens)
 
 
 def owing(rate: Rate, tokens: int) -> Update | None:
@@ -184,12 +185,12 @@ def closing(rate: Rate, requests: int, tokens: int, now: int, state: LimitState 
     """
     sums: dict[Name, Sum] = {}
     conditions: list[Condition] = []
-    wanted: tuple[tuple[Name, int, int], ...] = (
+    closings: tuple[tuple[Name, int, int], ...] = (
         ("requests", requests, state.requests if state else 0),
         ("tokens", tokens if rate.tokens else 0, state.tokens if state else 0),
     )
-    for name, until, tat in wanted:
-        if until > max(tat, now):
+    for name, until, arrival in closings:
+        if until > max(arrival, now):
             sums |= _both(name, None, until, rate)
             conditions.append(Condition(name, True, until))
     if not sums:
@@ -216,10 +217,10 @@ LOOK = Update({"clock": Sum("clock", 0)}, (Condition("clock", True, 0),))
 """An update whose condition never holds: its answer holds the item as it is."""
 
 
-def _costs(rate: Rate, wish: Wish, guess: Guess) -> list[tuple[Name, Kind, int]]:
-    """Return (time, its guessed state, how far the wish moves it) for each time that the rate limits."""
-    costs: list[tuple[Name, Kind, int]] = [("requests", guess.requests, rate.request_cost(wish.calls))]
-    return [*costs, ("tokens", guess.tokens, rate.token_cost(wish.charged()))] if rate.tokens else costs
+def _costs(rate: Rate, wanted: ReservationRequest, guess: Guess) -> list[tuple[Name, Kind, int]]:
+    """Return (time, its guessed state, how far the reservation moves it) for each time that the rate limits."""
+    costs: list[tuple[Name, Kind, int]] = [("requests", guess.requests, rate.request_cost(wanted.calls))]
+    return [*costs, ("tokens", guess.tokens, rate.token_cost(wanted.charged()))] if rate.tokens else costs
 
 
 def _both(name: Name, base: Name | None, value: int, rate: Rate) -> dict[Name, Sum]:
