@@ -21,7 +21,7 @@ from backhaul.model.progress import FailedChunk, ShardRecord, pieces_of
 from backhaul.model.receipt import Checksum, Verdict, judge, receipt_of
 from backhaul.model.shard import Shard
 from backhaul.model.task import RunTask
-from backhaul.paid.budget.job_budget import close_books, cost_of
+from backhaul.paid.budget.job_budget import cost_of, settle_dead_holds
 from backhaul.plugin.context import Context
 from backhaul.plugin.failure import Watched, only_bytes, processor_cause
 from backhaul.plugin.processor import Processor
@@ -64,8 +64,8 @@ def merge(
         # A job that was asked to stop after it was read is still MERGING, and its end is decided again.
         plan, stored_records = _plan_of(job, objects), list(shards.all(job.ref))
         records = {record.index: record for record in stored_records}
-        # The books come first: if they cannot be closed, no output was written that the next try would write again.
-        cost = cost_of(close_books(job, plan, budgets=budgets, steps=steps, clock=clock), job.policy.cap)
+        # The holds come first: if they cannot be settled, no output was written that the next try would write again.
+        cost = cost_of(settle_dead_holds(job, plan, budgets=budgets, steps=steps, clock=clock), job.policy.cap)
         verdict, own = judge(job, plan, records), secrets.token_hex(4)
         if plan and (cause := check_records(plan, stored_records)):
             verdict = replace(verdict, state=JobState.FAILED, cause=cause)

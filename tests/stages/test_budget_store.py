@@ -19,7 +19,7 @@ from backhaul.paid.budget.rule import (
     Hold,
     Holder,
     OutOfReach,
-    buried,
+    takeover_posting,
 )
 from backhaul.store.budgets import BudgetKey, BudgetState, Entry, Limit, Posting, ProviderUsage, digest_of
 from tests.stages.test_breaker_store import calls_of, lose_answers
@@ -385,13 +385,13 @@ def test_an_estimate_that_is_no_amount_is_refused(deployment):
         of(deployment).reserve(-1)
 
 
-def test_what_is_buried_is_what_is_known_and_the_rest_at_its_estimate():
+def test_of_a_dead_holder_what_is_known_is_settled_and_the_rest_at_its_estimate():
     entry = Entry(1, 4, held=100, cost=30, estimated=50)
-    assert buried(KEY, "0", entry).used == 0
-    assert buried(KEY, "0", entry, 50).used == 0
-    assert buried(KEY, "0", entry, 150).used == 20
-    assert buried(KEY, "0", entry, 50, 110).used == 20 + 40 - 100
-    assert buried(KEY, "0", entry, 10, 10) == replace(buried(KEY, "0", entry), limit=None)
+    assert takeover_posting(KEY, "0", entry).used == 0
+    assert takeover_posting(KEY, "0", entry, 50).used == 0
+    assert takeover_posting(KEY, "0", entry, 150).used == 20
+    assert takeover_posting(KEY, "0", entry, 50, 110).used == 20 + 40 - 100
+    assert takeover_posting(KEY, "0", entry, 10, 10) == replace(takeover_posting(KEY, "0", entry), limit=None)
     assert digest_of(JOB, 1) != digest_of(JOB, 2)
 
 

@@ -467,7 +467,7 @@ def test_looking_at_a_days_budget_writes_nothing(capped, capsys):
     assert client.scan(TableName=table)["Count"] == 0
 
 
-# --- the merge closes the books
+# --- the merge settles what dead workers held
 
 
 def died(asking, attempt=1, *, stored=3, made=5):
@@ -533,7 +533,7 @@ def test_a_merge_that_dies_while_it_settles_is_repeated_and_counts_once(asking, 
     assert nanodollars(job.cost.spent) == expected
 
 
-def test_a_zombie_writes_nothing_to_books_that_are_closed(asking):
+def test_a_zombie_writes_nothing_to_a_ledger_that_the_merge_has_settled(asking):
     task, zombie = died(asking)
     asking.merge(task)
     closed = books(asking, task.job)

@@ -27,9 +27,9 @@ from backhaul.paid.budget.rule import (
     HeldByOthers,
     Hold,
     Holder,
-    buried,
     calls_wanted,
     room_for,
+    takeover_posting,
 )
 from backhaul.store.budgets import BudgetKey, BudgetScope, BudgetState, Entry, Posted, ProviderUsage
 
@@ -146,9 +146,9 @@ def test_an_exhausted_budget_says_what_is_left():
 def test_the_dead_are_never_settled_for_less_than_they_may_have_paid(held, cost, estimated, more, of_more):
     entry = Entry(1, 1, held, cost, estimated)
     of_more = min(of_more, held)
-    posting = buried(KEY, "0", entry, cost + more, estimated + of_more)
+    posting = takeover_posting(KEY, "0", entry, cost + more, estimated + of_more)
     assert posting.used - posting.held == more + held - of_more
-    without = buried(KEY, "0", entry, cost + more)
+    without = takeover_posting(KEY, "0", entry, cost + more)
     assert without.used - without.held == max(more, held)
     assert posting.held == -held
 

@@ -29,11 +29,11 @@ from backhaul.paid.budget.rule import (
     Hold,
     Holder,
     OutOfReach,
-    buried,
     calls_wanted,
-    outrun,
+    lost_race,
     room_for,
     spread,
+    takeover_posting,
 )
 from backhaul.store.budgets import BudgetKey, BudgetStore, Entry, ProviderUsage, digest_of
 
@@ -67,10 +67,11 @@ class Budget:
         self._days: dict[date, tuple[Ledger, Ledger]] = {}
         self._day = date.min
         """The day of the allowance; only the thread that holds `_writing` changes the day or raises the allowance."""
-        self._free = 0
+        self._allowance_left = 0
         self._open: dict[int, Hold] = {}
-        self._reserved = 0
-        self._drawn = (0, clock.monotonic())
+        self._holds_made = 0
+        self._last_draw = (0, clock.monotonic())
+        """How many holds were made when the last allowance was drawn, and when that was, in monotonic seconds."""
         self._posted_at = clock.monotonic()
         self._out_until = -math.inf
         self._has_ended = False
@@ -87,7 +88,7 @@ class Budget:
             # given up must draw nothing: nobody would give it back.
             if self._clock.monotonic() >= self._out_until and not self._has_ended:
                 try:
-                    return self._draw(estimate)
+                    return self._draw_allowance(estimate)
                 except Exception as error:
                     if not is_transient(error):
                         raise
@@ -118,14 +119,14 @@ class Budget:
                 self._inherit()
             self._flush(last=True)
 
-    def take_over(self, before: Holder, spent: int = 0, estimated: int | None = None) -> None:
+    def take_over(self, dead: Holder, spent: int = 0, estimated: int | None = None) -> None:
         """Settle the holds of a dead attempt at the shard; call it before `reserve`, and again if it raises.
 
         `spent` is the cost of all calls whose answers that attempt stored, `estimated` the sum of their estimates, both
         in nanodollars. The attempt's other holds count as spent, because they may be. A second time changes nothing.
         """
         with self._writing:
-            self._take_over(before.attempt, spent, estimated)
+            self._take_over(dead.attempt, spent, estimated)
 
     def _inherit(self) -> None:
         """Settle a dead attempt's holds if no draw has met its entry yet: other workers may wait for that money."""
@@ -148,14 +149,14 @@ class Budget:
     def _take(self, estimate: int) -> Hold | None:
         with self._lock:
             is_old = self._clock.monotonic() - self._posted_at > ALLOWANCE_SECONDS
-            if self._free < max(estimate, 1) or is_old or self._clock.now().date() != self._day:
+            if self._allowance_left < max(estimate, 1) or is_old or self._clock.now().date() != self._day:
                 return None
-            self._free -= estimate
-            return self._reservation(estimate)
+            self._allowance_left -= estimate
+            return self._new_hold(estimate)
 
-    def _reservation(self, estimate: int) -> Hold:
-        self._reserved += 1
-        made = Hold(self._reserved, estimate, self._day)
+    def _new_hold(self, estimate: int) -> Hold:
+        self._holds_made += 1
+        made = Hold(self._holds_made, estimate, self._day)
         self._open[made.number] = made
         return made
 
@@ -174,11 +175,11 @@ class Budget:
             finally:
                 self._writing.release()
 
-    def _draw(self, estimate: int) -> Hold | Exhausted | HeldByOthers:
+    def _draw_allowance(self, estimate: int) -> Hold | Exhausted | HeldByOthers:
         today, unit = self._clock.now().date(), max(estimate, 1)
         if today != self._day:
             self._flush()  # give the rest back to the ledgers of the day on which it was drawn
-        self._drop_free()
+        self._return_allowance()
         self._day = today
         ledgers, rate = self._ledgers(today), self._rate()
         tries = 0
@@ -188,11 +189,11 @@ class Budget:
             refusing = self._draw_from(ledgers, calls * unit)
             if refusing is None:
                 with self._lock:
-                    self._free += calls * unit - estimate
+                    self._allowance_left += calls * unit - estimate
                     self._posted_at = self._clock.monotonic()
-                    return self._reservation(estimate)
+                    return self._new_hold(estimate)
             room = room_for(refusing.account, refusing.pending, unit)
-            refusal = outrun(refusing.account, estimate) if isinstance(room, int) else room
+            refusal = lost_race(refusing.account, estimate) if isinstance(room, int) else room
             if refusal is room:
                 break
             # A refusal also tells of a cap that was raised meanwhile. Such a refusal is no failed try: to leave then
@@ -216,34 +217,34 @@ class Budget:
         return None
 
     def _rate(self) -> float:
-        (reserved, at), now = self._drawn, self._clock.monotonic()
-        self._drawn = (self._reserved, now)
-        return (self._reserved - reserved) / max(now - at, 1.0)
+        (holds, at), now = self._last_draw, self._clock.monotonic()
+        self._last_draw = (self._holds_made, now)
+        return (self._holds_made - holds) / max(now - at, 1.0)
 
-    def _drop_free(self) -> None:
+    def _return_allowance(self) -> None:
         """Note the rest of the allowance to be given back to the ledgers from which it was drawn."""
         with self._lock:
-            idle, self._free = self._free, 0
+            idle, self._allowance_left = self._allowance_left, 0
         for ledger in self._ledgers(self._day) if idle else ():
             ledger.add(Batch(surplus=idle))
 
     def _flush(self, *, last: bool = False) -> None:
-        self._drop_free()
+        self._return_allowance()
         self._posted_at = self._clock.monotonic()
         # The job's ledger is written last: a successor finds the attempt's other entries by the one there.
         for ledger in (*(each for pair in self._days.values() for each in pair), self._job):
             self._post(ledger, last=last)
 
-    def _post(self, ledger: Ledger, draw: int = 0, *, last: bool = False) -> bool:
+    def _post(self, ledger: Ledger, amount: int = 0, *, last: bool = False) -> bool:
         for _ in range(2):
             try:
-                return ledger.post(max(self._days, default=self._clock.now().date()), draw, last=last)
+                return ledger.post(max(self._days, default=self._clock.now().date()), amount, last=last)
             except Occupied as found:
                 if found.attempt >= self._holder.attempt:
                     break
                 self._take_over(found.attempt, *self.stored(found.attempt))
                 # If that attempt died while it left, its only entry may be in a day's ledger.
-                self._bury(ledger.account.key, ledger.account.name, 0, None)
+                self._take_over_entry(ledger.account.key, ledger.account.name, 0, None)
         job, shard, attempt = self._holder.job, self._holder.shard, self._holder.attempt
         raise Superseded(f"What attempt {attempt} at shard {shard} of job {job.job_id} held was taken over.")
 
@@ -258,16 +259,16 @@ class Budget:
         for key_of in (partial(BudgetKey.of_tenant, self._holder.job.tenant), BudgetKey.of_stack):
             # An attempt may span two days, and its stored answers do not say on which a call was made. So all that it
             # held on the first day counts as spent, and its stored answers count on the second.
-            old = self._bury(key_of(last - timedelta(days=1)), self._digest, 0, None)
+            old = self._take_over_entry(key_of(last - timedelta(days=1)), self._digest, 0, None)
             rest = None if estimated is None else estimated - old.estimated - old.held
-            self._bury(key_of(last), self._digest, max(0, spent - old.cost), rest)
-        self._bury(job.key, job.name, spent, estimated)
+            self._take_over_entry(key_of(last), self._digest, max(0, spent - old.cost), rest)
+        self._take_over_entry(job.key, job.name, spent, estimated)
 
-    def _bury(self, key: BudgetKey, name: str, spent: int, estimated: int | None) -> Entry:
+    def _take_over_entry(self, key: BudgetKey, name: str, spent: int, estimated: int | None) -> Entry:
         """Settle a dead attempt's entry, even if that attempt still writes; return the entry, or an empty one."""
         while True:
             entry = self._store.get(key).entries.get(name)
             if entry is None or entry.attempt >= self._holder.attempt:
                 return Entry(0, 0)
-            if self._store.post(buried(key, name, entry, spent, estimated)).done:
+            if self._store.post(takeover_posting(key, name, entry, spent, estimated)).done:
                 return entry

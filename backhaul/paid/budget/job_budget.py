@@ -42,7 +42,7 @@ def stop_for(job: Job, spent: Exhausted, now: datetime) -> Stop:
     return Stop(StopKind.BUDGET, cause, now)
 
 
-def close_books(
+def settle_dead_holds(
     job: Job, plan: Iterable[Shard], *, budgets: BudgetStore, steps: StepStore, clock: Clock
 ) -> BudgetState:
     """Settle the holds of dead workers that no attempt has followed; return the job's budget after that.

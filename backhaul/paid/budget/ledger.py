@@ -28,8 +28,8 @@ class Ledger:
         self._lock = lock
         self._sent: tuple[Posting, Batch] | None = None
 
-    def post(self, day: date, draw: int = 0, *, last: bool = False) -> bool:
-        """Write what is pending and draw `draw` nanodollars; return False, and write nothing, if the cap is too low.
+    def post(self, day: date, amount: int = 0, *, last: bool = False) -> bool:
+        """Write what is pending and draw `amount` nanodollars; return False, and write nothing, if the cap is too low.
 
         Raises `Occupied` if another attempt has the entry.
         """
@@ -43,10 +43,10 @@ class Ledger:
             self.post(day)  # first make an entry: only by its number is a repeated write recognised
         with self._lock:
             batch = self.pending
-            if batch.is_empty and not draw and not (last and self.account.entry):
+            if batch.is_empty and not amount and not (last and self.account.entry):
                 return True
             self.pending = Batch()
-        return self._send(self.account.posting(batch, draw, day, last=last), batch)
+        return self._send(self.account.posting(batch, amount, day, last=last), batch)
 
     def add(self, batch: Batch) -> None:
         """Add a batch to what the next write settles."""

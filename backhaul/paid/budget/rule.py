@@ -13,7 +13,9 @@ from backhaul.model.money import display
 from backhaul.store.budgets import BudgetKey, BudgetScope, BudgetState, Entry, Limit, Posting, ProviderUsage
 
 ALLOWANCE_SECONDS = 15.0
-"""How long an allowance should last, and how old it may become; after that the worker gives the rest back."""
+"""How long an allowance should last, and how old it may become; after that the worker gives the rest back.
+
+An allowance is money for several calls that a worker draws from a ledger with one write."""
 MIN_CALLS = 8
 MAX_CALLS = 64
 """How many calls an allowance covers (from `MIN_CALLS` to this), if the budget has room for them."""
@@ -145,10 +147,10 @@ class Account:
         """The cap in force, as far as this holder knows; None if there is none."""
         return self.default_cap if self.known.cap is None else self.known.cap
 
-    def posting(self, batch: Batch, draw: int, day: date, *, last: bool = False) -> Posting:
-        """Return the write that settles a batch and draws `draw` nanodollars; with `last` it removes the entry."""
+    def posting(self, batch: Batch, amount: int, day: date, *, last: bool = False) -> Posting:
+        """Return the write that settles a batch and draws `amount` nanodollars; with `last` it removes the entry."""
         old = self.entry or Entry(self.attempt, 0)
-        held, used = draw - batch.released, draw - batch.released + batch.cost
+        held, used = amount - batch.released, amount - batch.released + batch.cost
         after = Entry(
             self.attempt,
             old.number + 1,
@@ -157,7 +159,7 @@ class Account:
             old.estimated + batch.estimated,
             day.toordinal() if self.key.scope is BudgetScope.JOB else 0,
         )
-        limit = Limit(self.known.cap, None if self.cap is None else self.cap - used) if draw else None
+        limit = Limit(self.known.cap, None if self.cap is None else self.cap - used) if amount else None
         kept = None if last else after
         return Posting(self.key, self.name, self.entry, kept, held, used, batch.usage, limit, self.expires_at)
 
@@ -179,8 +181,8 @@ def room_for(account: Account, batch: Batch, estimate: int) -> int | Exhausted |
     return HeldByOthers(account.key.scope, 0.0, account.cap, spent, held, estimate)
 
 
-def outrun(account: Account, estimate: int) -> HeldByOthers:
-    """Return the refusal for a reservation that lost a race: the budget had room when it was last seen."""
+def lost_race(account: Account, estimate: int) -> HeldByOthers:
+    """Return the refusal of a hold that lost a race: the budget had room when it was last seen."""
     known = account.known
     return HeldByOthers(account.key.scope, 0.0, account.cap or known.used, known.spent, known.held, estimate)
 
@@ -192,8 +194,10 @@ def calls_wanted(rate: float, rooms: Iterable[int | Exhausted | HeldByOthers]) -
     return max(1, min([wanted, *shares]))
 
 
-def buried(key: BudgetKey, name: str, entry: Entry, spent: int = 0, estimated: int | None = None) -> Posting:
-    """Return the write that settles a dead holder's entry: its stored calls at their cost, the rest at the estimate.
+def takeover_posting(key: BudgetKey, name: str, entry: Entry, spent: int = 0, estimated: int | None = None) -> Posting:
+    """Return the write that takes over a dead holder's entry and settles it.
+
+    Its stored calls are settled at their cost, and the rest at the estimate.
 
     `spent` is the cost of all calls whose answers it stored, `estimated` the sum of their estimates, in nanodollars;
     None counts each estimate as equal to its cost. What the holder had settled itself is not settled again.
