@@ -17,9 +17,9 @@ from rich.text import Text
 
 from backhaul.cli.safe import printable
 from backhaul.cli.screen import age, console, plain, plain_table
+from backhaul.operations.acting import ActStatus, GroupResult
 from backhaul.operations.dead_letters import DeadLetter, short_ids
 from backhaul.operations.reasons import MEANINGS
-from backhaul.operations.settling import Fate, SettledUnit
 
 BODY_SHOWN = 20_000
 """Characters of a body that a terminal gets."""
@@ -28,7 +28,7 @@ WIDE = 120
 FEW = 5
 """Dead letters for which a progress bar is not worth it."""
 
-_STYLES = {Fate.KEPT: "yellow", Fate.DISCARDED: "red"}
+_STYLES = {ActStatus.KEPT: "yellow", ActStatus.DISCARDED: "red"}
 
 
 def listing(dead_letters: Sequence[DeadLetter]) -> Table | str:
@@ -132,38 +132,38 @@ def as_value(dead_letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def outcomes(settled: SettledUnit) -> Iterator[dict[str, Any]]:
+def outcomes(settled: GroupResult) -> Iterator[dict[str, Any]]:
     """Yield for programs what became of each dead letter."""
-    for dead_letter in settled.unit.dead_letters:
+    for dead_letter in settled.group.dead_letters:
         yield {
             "id": dead_letter.oldest.message_id,
             "queue": dead_letter.queue,
             "dead_letter_id": dead_letter.dead_letter_id,
             "job_id": dead_letter.job.job_id if dead_letter.job else None,
-            "outcome": settled.outcome.fate,
-            "said": settled.outcome.said,
+            "outcome": settled.result.status,
+            "said": settled.result.said,
         }
 
 
-def outcome_table(done: Sequence[SettledUnit], names: Mapping[str, str], *, dry_run: bool) -> Table:
+def outcome_table(done: Sequence[GroupResult], names: Mapping[str, str], *, dry_run: bool) -> Table:
     """Return a line for each act and what came of it, or would."""
     shown = plain_table("QUEUE", "ID", "LETTERS", "WOULD BE" if dry_run else "OUTCOME", "SAYS")
     for settled in done:
-        dead_letters, fate = settled.unit.dead_letters, settled.outcome.fate
+        dead_letters, status = settled.group.dead_letters, settled.result.status
         name = names[dead_letters[0].oldest.message_id]
-        styled = Text(fate, style=_STYLES.get(fate, "green"))
-        shown.add_row(dead_letters[0].queue, plain(name), str(len(dead_letters)), styled, plain(settled.outcome.said))
+        styled = Text(status, style=_STYLES.get(status, "green"))
+        shown.add_row(dead_letters[0].queue, plain(name), str(len(dead_letters)), styled, plain(settled.result.said))
     for column in shown.columns[:-1]:
         column.no_wrap = True
     return shown
 
 
-def summary(done: Sequence[SettledUnit], *, dry_run: bool) -> str:
+def summary(done: Sequence[GroupResult], *, dry_run: bool) -> str:
     """Return in a sentence what became of the dead letters, or would."""
-    count = Counter[Fate]()
+    count = Counter[ActStatus]()
     for settled in done:
-        count[settled.outcome.fate] += len(settled.unit.dead_letters)
-    said = ", ".join(f"{amount:,} {'would be ' * dry_run}{fate}" for fate, amount in sorted(count.items()))
+        count[settled.result.status] += len(settled.group.dead_letters)
+    said = ", ".join(f"{amount:,} {'would be ' * dry_run}{status}" for status, amount in sorted(count.items()))
     return f"{said[0].upper()}{said[1:]}." + " Nothing was changed." * dry_run
 
 

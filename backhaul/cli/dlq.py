@@ -12,13 +12,13 @@ from backhaul.cli.exits import Exit
 from backhaul.cli.jobs import Json
 from backhaul.cli.screen import console, emit_json, say, show
 from backhaul.client.discovery import operate
+from backhaul.operations.acting import Act, ActStatus, DeadLetterCommand, Discard, GroupResult, Pace
 from backhaul.operations.connection import Operations
 from backhaul.operations.contents import Queue
 from backhaul.operations.dead_letters import DeadLetter, Found, Wanted, find, short_ids
 from backhaul.operations.holding import ACTING_SECONDS, LOOKING_SECONDS, Held
 from backhaul.operations.reasons import DeadLetterReason
 from backhaul.operations.redriving import redrive_of
-from backhaul.operations.settling import Act, Discard, Fate, Pace, SettledUnit, Settlement
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: look at what nobody could handle, redrive or discard it.")
 
@@ -116,7 +116,7 @@ def redrive_dead_letters(
     and batches announced.
     """
     wanted = _wanted(ids or [], queue, reason, job, tenant, limit)
-    return _settle(redrive_of, wanted, dry_run=dry_run, rate=rate, why=why, json=json, stack=stack)
+    return _run(redrive_of, wanted, dry_run=dry_run, rate=rate, why=why, json=json, stack=stack)
 
 
 @app.command("discard")
@@ -138,7 +138,7 @@ def discard_dead_letters(
     wanted = _wanted(ids or [], queue, reason, job, tenant, limit)
     if not (everything or ids or queue or reason or job or tenant):
         raise typer.BadParameter("Name dead letters by ID or by a filter, or throw all of them away with --all.")
-    return _settle(lambda _: Discard(), wanted, dry_run=dry_run, rate=rate, why=why, json=json, stack=stack)
+    return _run(lambda _: Discard(), wanted, dry_run=dry_run, rate=rate, why=why, json=json, stack=stack)
 
 
 def _wanted(
@@ -163,7 +163,7 @@ def _find(operations: Operations, wanted: Wanted, held: Held) -> Found:
         return find(wanted, held, jobs=operations.store.jobs, shards=operations.store.shards)
 
 
-def _settle(
+def _run(
     act_of: Callable[[Operations], Act],
     wanted: Wanted,
     *,
@@ -177,32 +177,32 @@ def _settle(
         raise typer.BadParameter("Say why: the audit trail keeps it.", param_hint="--why")
     operations = operate(stack)
     act = act_of(operations)
-    done: list[SettledUnit] = []
+    done: list[GroupResult] = []
     with Held(operations.dead_letters(), LOOKING_SECONDS if dry_run else ACTING_SECONDS, operations.clock) as held:
         found = _find(operations, wanted, held)
         try:
             if dry_run:
-                done += [SettledUnit(unit, act.foresee(unit)) for unit in act.units(found.dead_letters)]
+                done += [GroupResult(group, act.foresee(group)) for group in act.groups(found.dead_letters)]
             else:
                 pace = Pace(rate, operations.clock)
-                settlement = Settlement(act, held, operations.store.audit, pace, operations.who, why)
-                _act(settlement, found.dead_letters, done)
+                command = DeadLetterCommand(act, held, operations.store.audit, pace, operations.who, why)
+                _act_on(command, found.dead_letters, done)
         finally:  # also what was done before an interruption
             _tell_what_was_done(done, found, dry_run=dry_run, json=json)
     _tell_of(found)
     found.check()
-    kept = any(each.outcome.fate is Fate.KEPT for each in done)
+    kept = any(each.result.status is ActStatus.KEPT for each in done)
     return Exit.PARTIAL if kept and not dry_run else Exit.SUCCEEDED
 
 
-def _act(settlement: Settlement, dead_letters: tuple[DeadLetter, ...], done: list[SettledUnit]) -> None:
-    with shown.progress(settlement.act.name, len(dead_letters)) as advance:
-        for settled in settlement.settle(dead_letters):
+def _act_on(command: DeadLetterCommand, dead_letters: tuple[DeadLetter, ...], done: list[GroupResult]) -> None:
+    with shown.progress(command.act.name, len(dead_letters)) as advance:
+        for settled in command.run(dead_letters):
             done.append(settled)
-            advance(len(settled.unit.dead_letters))
+            advance(len(settled.group.dead_letters))
 
 
-def _tell_what_was_done(done: list[SettledUnit], found: Found, *, dry_run: bool, json: bool) -> None:
+def _tell_what_was_done(done: list[GroupResult], found: Found, *, dry_run: bool, json: bool) -> None:
     if json:
         emit_json({"dry_run": dry_run, "dead_letters": [value for each in done for value in shown.outcomes(each)]})
     elif done:

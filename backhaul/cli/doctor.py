@@ -17,7 +17,7 @@ from backhaul.cli.screen import age, console, emit_json, plain, plain_table, say
 from backhaul.client.discovery import operate
 from backhaul.model import keys
 from backhaul.model.job import JobRef
-from backhaul.operations.doctor import Examination, Finding, Mended, SurveyScope, examine, treat
+from backhaul.operations.doctor import Examination, Finding, RepairResult, SurveyScope, examine, treat
 
 WIDE = 160
 """Columns of a terminal in which a finding fits on one line."""
@@ -44,16 +44,16 @@ def doctor(
     operations, scope = operate(stack), _scope(job, tenant, all_ended)
     with console.status("Examining"):
         before = examine(operations, scope)
-    mended: tuple[Mended, ...] = ()
+    repairs: tuple[RepairResult, ...] = ()
     left = before
     if repair and before.mendable:
         with console.status("Mending"):
             treatment = treat(operations, scope, before)
-        mended, left = treatment.mended, treatment.left
+        repairs, left = treatment.repairs, treatment.left
     if json:
-        emit_json(_document(left, mended))
+        emit_json(_document(left, repairs))
     else:
-        _tell(left, mended, repair=repair)
+        _tell(left, repairs, repair=repair)
     return Exit.FAILED if left.findings else Exit.SUCCEEDED
 
 
@@ -68,25 +68,25 @@ def _scope(job: str | None, tenant: str | None, all_ended: bool) -> SurveyScope:
     return SurveyScope((tenant,) if tenant else (), ref, all_ended)
 
 
-def _tell(left: Examination, mended: Sequence[Mended], *, repair: bool) -> None:
-    if mended:
-        show(_mended_table(mended))
+def _tell(left: Examination, repairs: Sequence[RepairResult], *, repair: bool) -> None:
+    if repairs:
+        show(_repairs_table(repairs))
     if left.findings:
         show(_listing(left.findings))
     for note in left.skipped:
         say(f"Skipped: {plain(note)}.")
-    say(summary(left, mended, repair=repair))
+    say(summary(left, repairs, repair=repair))
 
 
-def summary(left: Examination, mended: Sequence[Mended], *, repair: bool) -> str:
+def summary(left: Examination, repairs: Sequence[RepairResult], *, repair: bool) -> str:
     """Return in a sentence how the deployment stands."""
-    done = sum(each.mended for each in mended)
+    done = sum(each.succeeded for each in repairs)
     said = f"{left.checks - len(left.skipped)} checks, "
-    said += f"{done} mended, " if mended else ""
+    said += f"{done} mended, " if repairs else ""
     wrong, can = len(left.findings), len(left.mendable)
     if not wrong:
-        return f"{said}nothing {'is left that is ' * bool(mended)}wrong."
-    said += f"{wrong} {_things(wrong)} {'still ' * bool(mended)}wrong"
+        return f"{said}nothing {'is left that is ' * bool(repairs)}wrong."
+    said += f"{wrong} {_things(wrong)} {'still ' * bool(repairs)}wrong"
     if not can:
         return f"{said}; a person must mend {'it' if wrong == 1 else 'them'}."
     return f"{said}, {can} can be mended{'' if repair else ': backhaul doctor --repair'}."
@@ -118,10 +118,10 @@ def _narrow(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def _mended_table(mended: Sequence[Mended]) -> Table:
+def _repairs_table(repairs: Sequence[RepairResult]) -> Table:
     table = plain_table("CHECK", "TENANT/JOB", "OUTCOME", "SAYS")
-    for each in mended:
-        outcome = "[green]mended[/green]" if each.mended else "[red]failed[/red]"
+    for each in repairs:
+        outcome = "[green]mended[/green]" if each.succeeded else "[red]failed[/red]"
         table.add_row(each.finding.check, plain(_job(each.finding)), outcome, plain(each.said))
     for column in (0, 1, 2):
         table.columns[column].no_wrap = True
@@ -136,12 +136,12 @@ def _since(found: Finding) -> str:
     return age(found.since) if found.since else "-"
 
 
-def _document(left: Examination, mended: Sequence[Mended]) -> dict[str, Any]:
+def _document(left: Examination, repairs: Sequence[RepairResult]) -> dict[str, Any]:
     return {
         "healthy": not left.findings,
         "checks": left.checks - len(left.skipped),
         "findings": [_value(each) for each in left.findings],
-        "mended": [_value(each.finding) | {"mended": each.mended, "said": each.said} for each in mended],
+        "mended": [_value(each.finding) | {"mended": each.succeeded, "said": each.said} for each in repairs],
         "skipped": left.skipped,
     }
 

@@ -9,11 +9,11 @@ from typing import Protocol
 
 from backhaul.model.errors import JobNotEnded
 from backhaul.model.job import JobRef, JobState
+from backhaul.operations.acting import MAX_DEAD_LETTERS, ActResult, ActStatus, DeadLetterGroup
 from backhaul.operations.connection import Operations
 from backhaul.operations.contents import LostBatch
 from backhaul.operations.dead_letters import DeadLetter, done_chunks
 from backhaul.operations.reasons import DeadLetterReason
-from backhaul.operations.settling import MAX_DEAD_LETTERS, ActResult, Fate, Unit
 from backhaul.stages.announce import Change, announce
 from backhaul.stages.command import Redriven, redrive
 from backhaul.store import ChangeStream, EventBus, JobStore, MessageQueue, ShardStore
@@ -49,8 +49,8 @@ class Redrive:
     name: str = "redrive"
     keeps_body: bool = False
 
-    def units(self, dead_letters: Iterable[DeadLetter]) -> Iterator[Unit]:
-        """Yield units: the failed chunks of one job and run together, and every other dead letter on its own."""
+    def groups(self, dead_letters: Iterable[DeadLetter]) -> Iterator[DeadLetterGroup]:
+        """Yield groups: the failed chunks of one job and run together, and every other dead letter on its own."""
         together: dict[object, list[DeadLetter]] = {}
         # Chunks that were never tried go first: the run ordered for them does the tried chunks as well.
         for dead_letter in sorted(dead_letters, key=_was_tried):
@@ -62,61 +62,63 @@ class Redrive:
             together.setdefault(key, []).append(dead_letter)
         for each in together.values():
             for first in range(0, len(each), MAX_DEAD_LETTERS):
-                yield Unit(tuple(each[first : first + MAX_DEAD_LETTERS]))
+                yield DeadLetterGroup(tuple(each[first : first + MAX_DEAD_LETTERS]))
 
-    def foresee(self, unit: Unit) -> ActResult:
+    def foresee(self, group: DeadLetterGroup) -> ActResult:
         """Return the probable result of the redrive, by the dead letters alone; change nothing."""
-        reason = _standing_in_the_way(unit.dead_letters[0])
+        reason = _standing_in_the_way(group.dead_letters[0])
         if reason is None:
-            return ActResult(Fate.REDRIVEN, unit.queue.kind.foreseen)
+            return ActResult(ActStatus.REDRIVEN, group.queue.kind.foreseen)
         if reason is DeadLetterReason.RESOLVED:
-            return ActResult(Fate.RESOLVED, "The work has been done since.")
-        return ActResult(Fate.KEPT, _OBSTACLES[reason])
+            return ActResult(ActStatus.RESOLVED, "The work has been done since.")
+        return ActResult(ActStatus.KEPT, _OBSTACLES[reason])
 
-    def __call__(self, unit: Unit) -> ActResult:
-        """Redrive the unit and return the result."""
-        foreseen = self.foresee(unit)
-        if foreseen.fate is not Fate.REDRIVEN:
+    def __call__(self, group: DeadLetterGroup) -> ActResult:
+        """Redrive the group and return the result."""
+        foreseen = self.foresee(group)
+        if foreseen.status is not ActStatus.REDRIVEN:
             return foreseen
-        first = unit.dead_letters[0]
+        first = group.dead_letters[0]
         if isinstance(first.content, LostBatch):
             return self._announce(first.content)
         if first.chunk is not None:
-            return self._run(JobRef(first.chunk.tenant, first.chunk.job_id), first.chunk.run, unit)
+            return self._run(JobRef(first.chunk.tenant, first.chunk.job_id), first.chunk.run, group)
         self.intake.send(first.oldest.body)
         return foreseen
 
-    def _run(self, job: JobRef, run: int, unit: Unit) -> ActResult:
+    def _run(self, job: JobRef, run: int, group: DeadLetterGroup) -> ActResult:
         try:
-            tried = all(map(_was_tried, unit.dead_letters))
+            tried = all(map(_was_tried, group.dead_letters))
             redriven = self.redrive_job(job, only_failed=tried)
-            missing = not redriven.started and self._is_missing(job, unit)
+            missing = not redriven.started and self._is_missing(job, group)
             if missing and tried:  # a later run took the chunks over, but ended before it tried them
                 redriven = self.redrive_job(job, only_failed=False)
         except JobNotEnded as refused:
             current = self.jobs.get(job).run
             if run < current:
-                return ActResult(Fate.REDRIVEN, f"Run {current} of the job, which has not ended, does what is missing.")
-            return ActResult(Fate.KEPT, str(refused))
+                return ActResult(
+                    ActStatus.REDRIVEN, f"Run {current} of the job, which has not ended, does what is missing."
+                )
+            return ActResult(ActStatus.KEPT, str(refused))
         if redriven.started:
-            return ActResult(Fate.REDRIVEN, f"Run {redriven.job.run} of the job does what is missing.")
+            return ActResult(ActStatus.REDRIVEN, f"Run {redriven.job.run} of the job does what is missing.")
         if missing:
-            return ActResult(Fate.KEPT, "The chunk is missing, but the job finds nothing to run again.")
-        return ActResult(Fate.RESOLVED, "Nothing of it is missing any more.")
+            return ActResult(ActStatus.KEPT, "The chunk is missing, but the job finds nothing to run again.")
+        return ActResult(ActStatus.RESOLVED, "Nothing of it is missing any more.")
 
-    def _is_missing(self, job: JobRef, unit: Unit) -> bool:
+    def _is_missing(self, job: JobRef, group: DeadLetterGroup) -> bool:
         if self.jobs.get(job).state is JobState.SUCCEEDED:
             return False
         done = done_chunks(job, self.shards)
-        return any(dead_letter.chunk and dead_letter.chunk.chunk not in done for dead_letter in unit.dead_letters)
+        return any(dead_letter.chunk and dead_letter.chunk.chunk not in done for dead_letter in group.dead_letters)
 
     def _announce(self, batch: LostBatch) -> ActResult:
         images = self.changes.read(batch.stretch)
         if images is None:
-            return ActResult(Fate.KEPT, _TRIMMED)
+            return ActResult(ActStatus.KEPT, _TRIMMED)
         if announce(map(Change.of, images), bus=self.bus, bucket=self.bucket) is not None:
-            return ActResult(Fate.KEPT, "The event bus refused an event. Try again later.")
-        return ActResult(Fate.REDRIVEN, "The changes were announced again.")
+            return ActResult(ActStatus.KEPT, "The event bus refused an event. Try again later.")
+        return ActResult(ActStatus.REDRIVEN, "The changes were announced again.")
 
 
 def _standing_in_the_way(dead_letter: DeadLetter) -> DeadLetterReason | None:

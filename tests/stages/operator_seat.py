@@ -19,12 +19,12 @@ from backhaul.model.dead_letter import ChunkDeadLetter
 from backhaul.model.job import Cause, JobRef, JobState
 from backhaul.model.progress import Part, Try
 from backhaul.model.shard import Shard
+from backhaul.operations.acting import Act, DeadLetterCommand, GroupResult, Pace
 from backhaul.operations.connection import NO_CAP, Operations, Outputs
 from backhaul.operations.contents import Queue
 from backhaul.operations.dead_letters import DeadLetter, Found, Wanted, find
 from backhaul.operations.holding import Held
 from backhaul.operations.redriving import Redrive, redrive_of
-from backhaul.operations.settling import Act, Pace, SettledUnit, Settlement
 from backhaul.stages.command import Redriven
 
 WHO = "arn:aws:iam::123456789012:user/operator"
@@ -130,13 +130,13 @@ class OperatorSeat:
     def dead_letters(self, **wanted: Any) -> tuple[DeadLetter, ...]:
         return self.look(**wanted).dead_letters
 
-    def redrive(self, rate: float | None = None, **wanted: Any) -> list[SettledUnit]:
-        return self.settle(self.redriver(), rate, **wanted)
+    def redrive(self, rate: float | None = None, **wanted: Any) -> list[GroupResult]:
+        return self.act(self.redriver(), rate, **wanted)
 
     def redriver(self) -> Redrive:
         return replace(redrive_of(self.operations), redrive_job=self.redrive_job)
 
-    def settle(self, act: Act, rate: float | None = None, **wanted: Any) -> list[SettledUnit]:
+    def act(self, act: Act, rate: float | None = None, **wanted: Any) -> list[GroupResult]:
         clock = self.deployment.clock
 
         def sleep(seconds: float) -> None:
@@ -147,8 +147,8 @@ class OperatorSeat:
             found = self._find(held, Wanted(**wanted))
             pace = Pace(rate, clock, sleep)
             store = self.operations.store
-            settlement = Settlement(act, held, store.audit, pace, WHO, "tests")
-            return list(settlement.settle(found.dead_letters))
+            command = DeadLetterCommand(act, held, store.audit, pace, WHO, "tests")
+            return list(command.run(found.dead_letters))
 
     def redrive_job(self, ref: JobRef, *, only_failed: bool = False) -> Redriven:
         """The pipeline's own redrive, and a note of each run that it ordered."""

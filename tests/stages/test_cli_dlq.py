@@ -249,11 +249,11 @@ def test_an_interrupted_redrive_tells_what_it_has_done_and_lets_go_of_the_rest(o
         operator.put_upload()
     real, calls = Redrive.__call__, []
 
-    def interrupted(self, unit):
-        calls.append(unit)
+    def interrupted(self, group):
+        calls.append(group)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(self, unit)
+        return real(self, group)
 
     monkeypatch.setattr(Redrive, "__call__", interrupted)
     assert run(["dlq", "redrive", "--why", "x"]) == Exit.INTERRUPTED

@@ -13,11 +13,11 @@ from backhaul import Processor
 from backhaul.model.errors import DeadLetterNotFound, InvalidRequest, MalformedMessage, StoreUnavailable
 from backhaul.model.job import JobRef, JobState
 from backhaul.model.task import RunTask
-from backhaul.operations import settling
+from backhaul.operations import acting
+from backhaul.operations.acting import ActResult, ActStatus, Discard
 from backhaul.operations.contents import Malformed, Queue
 from backhaul.operations.dead_letters import short_ids
 from backhaul.operations.reasons import DeadLetterReason
-from backhaul.operations.settling import ActResult, Discard, Fate
 from backhaul.stages.command import Redriven
 from backhaul.stages.dispatch import uploads_in
 from backhaul.store import ChangeStream, queues
@@ -137,8 +137,8 @@ def test_a_job_whose_record_cannot_be_read_hides_no_dead_letter_and_is_not_taken
         ExpressionAttributeValues={":odd": {"S": "OF_ANOTHER_VERSION"}},
     )
     assert reasons(operator) == [DeadLetterReason.STUCK_UPLOAD, DeadLetterReason.POISON]
-    settled = {each.unit.queue: each.outcome.fate for each in operator.redrive()}
-    assert settled == {Queue.INTAKE: Fate.REDRIVEN, Queue.FAILED_CHUNKS: Fate.KEPT}
+    settled = {each.group.queue: each.result.status for each in operator.redrive()}
+    assert settled == {Queue.INTAKE: ActStatus.REDRIVEN, Queue.FAILED_CHUNKS: ActStatus.KEPT}
 
 
 # --- finding
@@ -323,7 +323,7 @@ def test_what_is_looked_at_for_long_stays_hidden(operator):
 def test_an_upload_goes_back_to_the_intake_queue_once_however_many_copies_there_are(operator):
     job = operator.put_upload(copies=3)
     (settled,) = operator.redrive()
-    assert settled.outcome.fate is Fate.REDRIVEN
+    assert settled.result.status is ActStatus.REDRIVEN
     assert (operator.left("IntakeDeadLettersUrl"), operator.left("IntakeQueueUrl")) == (0, 1)
     (message,) = operator.operations.intake().receive(30)
     assert [upload.job for upload in uploads_in(message.body)] == [job]
@@ -334,7 +334,7 @@ def test_failed_chunks_of_a_job_start_one_run(operator):
     for job, chunk in ((one, 0), (two, 0), (one, 1)):
         operator.put_chunk(job, chunk, copies=2)
     settled = operator.redrive()
-    assert [len(each.unit.dead_letters) for each in settled] == [2, 1]
+    assert [len(each.group.dead_letters) for each in settled] == [2, 1]
     assert operator.runs_started == [one, two]
     assert operator.left("FailedChunksUrl") == 0
 
@@ -345,8 +345,8 @@ def test_so_many_dead_letters_of_a_job_that_they_take_several_acts_start_one_run
     for chunk in (0, 1, 17, 18, 19):
         operator.put_chunk(job, chunk)
     settled = operator.redrive()
-    assert [each.outcome.fate for each in settled] == [Fate.REDRIVEN] * 3
-    assert "which has not ended" in settled[-1].outcome.said
+    assert [each.result.status for each in settled] == [ActStatus.REDRIVEN] * 3
+    assert "which has not ended" in settled[-1].result.said
     assert operator.runs_started == [job]
     assert operator.left("FailedChunksUrl") == 0
 
@@ -356,8 +356,8 @@ def test_a_dead_letter_of_the_run_that_is_at_work_stays(operator):
     operator.redrive_job(job)
     operator.put_chunk(job, run=2)
     (settled,) = operator.redrive()
-    assert settled.outcome.fate is Fate.KEPT
-    assert "is RUNNING" in settled.outcome.said
+    assert settled.result.status is ActStatus.KEPT
+    assert "is RUNNING" in settled.result.said
     assert operator.attributes("FailedChunksUrl") == (1, 0)
 
 
@@ -373,7 +373,7 @@ def test_a_job_of_which_nothing_is_missing_has_resolved_its_dead_letters(operato
 
     monkeypatch.setattr(operator, "redrive_job", mended_meanwhile)
     (settled,) = operator.redrive()
-    assert settled.outcome.fate is Fate.RESOLVED
+    assert settled.result.status is ActStatus.RESOLVED
     assert operator.left("FailedChunksUrl") == 0
 
 
@@ -387,7 +387,7 @@ def test_a_chunk_that_is_missing_keeps_its_dead_letter_though_the_job_finds_noth
 
     monkeypatch.setattr(operator, "redrive_job", nothing)
     (settled,) = operator.redrive()
-    assert settled.outcome.fate is Fate.KEPT
+    assert settled.result.status is ActStatus.KEPT
     assert asked == [True, False]
     assert operator.attributes("FailedChunksUrl") == (1, 0)
 
@@ -405,7 +405,7 @@ def test_what_was_never_tried_is_redriven_too_and_before_what_was(operator, monk
     monkeypatch.setattr(operator, "redrive_job", noted)
     operator.put_chunk(job, 0)
     operator.put_chunk(job, 1, code="worker_died", tries=())
-    assert [each.outcome.fate for each in operator.redrive()] == [Fate.REDRIVEN] * 2
+    assert [each.result.status for each in operator.redrive()] == [ActStatus.REDRIVEN] * 2
     assert asked[0] is False
     assert operator.runs_started == [job]
 
@@ -432,7 +432,7 @@ def test_a_poisoned_job_is_whole_once_its_processor_is_mended_and_its_dead_lette
     assert dead_letter.chunk.tries
     monkeypatch.setattr(Picky, "mended", True)
     (settled,) = operator.redrive()
-    assert settled.outcome == ActResult(Fate.REDRIVEN, "Run 2 of the job does what is missing.")
+    assert settled.result == ActResult(ActStatus.REDRIVEN, "Run 2 of the job does what is missing.")
     assert operator.dead_letters() == ()
     ended = deployment.finish(RunTask(task.job, 2))
     assert ended.state is JobState.SUCCEEDED
@@ -445,7 +445,7 @@ def test_resolved_dead_letters_are_deleted_and_start_nothing(operator):
     operator.commit(job, 0)
     upload = operator.put_upload()
     operator.deployment.receive(operator.dead_letters(queues=(Queue.INTAKE,))[0].oldest.body)
-    assert [each.outcome.fate for each in operator.redrive()] == [Fate.RESOLVED, Fate.RESOLVED]
+    assert [each.result.status for each in operator.redrive()] == [ActStatus.RESOLVED, ActStatus.RESOLVED]
     assert operator.runs_started == []
     assert (
         operator.left("FailedChunksUrl") + operator.left("IntakeDeadLettersUrl") + operator.left("IntakeQueueUrl") == 0
@@ -456,7 +456,7 @@ def test_resolved_dead_letters_are_deleted_and_start_nothing(operator):
 def test_what_would_only_come_back_stays_and_leaves_no_trace(operator):
     operator.put(Queue.INTAKE, "nonsense")
     operator.put_chunk(NOBODY)
-    assert [each.outcome.fate for each in operator.redrive()] == [Fate.KEPT, Fate.KEPT]
+    assert [each.result.status for each in operator.redrive()] == [ActStatus.KEPT, ActStatus.KEPT]
     assert (operator.left("IntakeDeadLettersUrl"), operator.left("FailedChunksUrl")) == (1, 1)
     assert list(operator.operations.store.audit.newest()) == []
 
@@ -481,7 +481,7 @@ def test_changes_that_were_not_announced_are_read_from_the_stream_again(operator
     operator.put_batch(len(everything))
     operator.put_upload()  # the stream goes on
     (settled,) = operator.redrive(queues=(Queue.ANNOUNCE,))
-    assert settled.outcome.fate is Fate.REDRIVEN
+    assert settled.result.status is ActStatus.REDRIVEN
     assert {event.partition(".")[0] for event in events} == {job.ref.job_id}
     assert len(set(events)) == 3  # queued, started, succeeded
     assert operator.left("AnnounceDeadLettersUrl") == 0
@@ -502,8 +502,8 @@ def test_a_bus_that_refuses_leaves_the_dead_letter(operator, monkeypatch):
     operator.ended_job()
     operator.put_batch()
     (settled,) = operator.redrive()
-    assert settled.outcome.fate is Fate.KEPT
-    assert "refused" in settled.outcome.said
+    assert settled.result.status is ActStatus.KEPT
+    assert "refused" in settled.result.said
     assert operator.attributes("AnnounceDeadLettersUrl") == (1, 0)
 
 
@@ -516,7 +516,7 @@ def test_a_change_that_nobody_can_read_keeps_its_dead_letter_and_keeps_no_other_
     operator.put_batch(1)
     operator.failed_job()
     operator.put_batch(1)
-    assert sorted(each.outcome.fate for each in operator.redrive()) == [Fate.KEPT, Fate.REDRIVEN]
+    assert sorted(each.result.status for each in operator.redrive()) == [ActStatus.KEPT, ActStatus.REDRIVEN]
     assert len(events) == 1
     assert operator.attributes("AnnounceDeadLettersUrl") == (1, 0)
 
@@ -563,8 +563,8 @@ def test_a_stream_that_has_forgotten_says_so_plainly_and_leaves_the_dead_letter(
     operator.put_batch()
     monkeypatch.setattr(ChangeStream, "read", lambda *_: None)
     (settled,) = operator.redrive()
-    assert settled.outcome.fate is Fate.KEPT
-    assert "24 hours" in settled.outcome.said
+    assert settled.result.status is ActStatus.KEPT
+    assert "24 hours" in settled.result.said
     assert operator.attributes("AnnounceDeadLettersUrl") == (1, 0)
 
 
@@ -590,7 +590,7 @@ def test_an_error_about_one_dead_letter_keeps_no_other_from_its_new_home(operato
         return real(ref, only_failed=only_failed)
 
     monkeypatch.setattr(operator, "redrive_job", sometimes)
-    assert [each.outcome.fate for each in operator.redrive()] == [Fate.KEPT, Fate.REDRIVEN]
+    assert [each.result.status for each in operator.redrive()] == [ActStatus.KEPT, ActStatus.REDRIVEN]
     (dead_letter,) = operator.dead_letters()
     assert dead_letter.job == one
     assert [record.outcome for record in operator.operations.store.audit.newest(one)] == ["kept: The plan is gone."]
@@ -600,8 +600,8 @@ def test_a_dead_letter_that_another_command_took_meanwhile_is_left_to_it(operato
     operator.put_chunk(operator.ended_job())
     monkeypatch.setattr(queues.MessageQueue, "hide", lambda _self, messages, _: {each.message_id for each in messages})
     (settled,) = operator.redrive()
-    assert settled.outcome.fate is Fate.KEPT
-    assert "Another command" in settled.outcome.said
+    assert settled.result.status is ActStatus.KEPT
+    assert "Another command" in settled.result.said
     assert operator.runs_started == []
 
 
@@ -611,8 +611,8 @@ def test_a_dead_letter_that_sqs_does_not_delete_is_told_of(operator, monkeypatch
         queues.MessageQueue, "delete", lambda _self, messages: frozenset(each.message_id for each in messages)
     )
     (settled,) = operator.redrive()
-    assert settled.outcome.fate is Fate.KEPT
-    assert "did not delete" in settled.outcome.said
+    assert settled.result.status is ActStatus.KEPT
+    assert "did not delete" in settled.result.said
 
 
 def test_a_rate_spreads_acts_over_time_and_keeps_the_dead_letters_hidden(operator):
@@ -637,8 +637,8 @@ def test_no_rate_is_no_wait(operator):
 
 def test_a_discard_keeps_the_body_in_the_audit_trail_unless_it_is_large(operator):
     operator.put(Queue.INTAKE, "small")
-    operator.put(Queue.INTAKE, "é" * (settling.MAX_BODY // 2))
-    assert [each.outcome.fate for each in operator.settle(Discard())] == [Fate.DISCARDED] * 2
+    operator.put(Queue.INTAKE, "é" * (acting.MAX_BODY // 2))
+    assert [each.result.status for each in operator.act(Discard())] == [ActStatus.DISCARDED] * 2
     assert operator.left("IntakeDeadLettersUrl") == 0
     records = list(operator.operations.store.audit.newest())
     assert {record.body for record in records} == {"small", None}
@@ -747,12 +747,12 @@ def test_a_command_that_is_killed_at_any_call_loses_nothing_and_its_next_run_dou
         written = len(list(audit.newest()))
         queue, act, check = scene(operator)
         with killed_at(call, after=after, monkeypatch=monkeypatch) as was_killed:
-            operator.settle(act, queues=(queue,))
+            operator.act(act, queues=(queue,))
         if was_killed():
             operator.time_passes()
             left = operator.left(DEAD[queue])
             assert left or len(list(audit.newest())) > written
-            operator.settle(act, queues=(queue,))
+            operator.act(act, queues=(queue,))
         assert operator.left(DEAD[queue]) == 0
         check(events)
         assert len(list(audit.newest())) > written
@@ -772,8 +772,8 @@ def test_ctrl_c_before_the_delete_lets_go_of_the_dead_letters_and_the_next_run_f
     queue, act, _ = scene(operator)
     monkeypatch.setattr(queues.MessageQueue, "delete", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        operator.settle(act, queues=(queue,))
+        operator.act(act, queues=(queue,))
     assert operator.attributes(DEAD[queue])[1] == 0
     monkeypatch.setattr(queues.MessageQueue, "delete", real)
-    operator.settle(act, queues=(queue,))
+    operator.act(act, queues=(queue,))
     assert operator.left(DEAD[queue]) == 0

@@ -276,12 +276,12 @@ def test_each_damage_is_found_by_its_check_alone_and_mended_once(ward, check, da
     treated = ward.treat()
     # A run that was ended by force is lost: what it had committed is merged by another.
     followed = ["lost-run"] if check == "ignored-stop" else []
-    assert [each.finding.check for each in treated.mended] == [check, *followed]
-    assert all(each.mended for each in treated.mended)
+    assert [each.finding.check for each in treated.repairs] == [check, *followed]
+    assert all(each.succeeded for each in treated.repairs)
     assert treated.left.findings == ()
     assert ward.examine().findings == ()
     writes = len(ward.deployment.stream())
-    assert ward.treat().mended == ()
+    assert ward.treat().repairs == ()
     assert len(ward.deployment.stream()) == writes
 
 
@@ -355,7 +355,7 @@ def test_a_slot_that_is_freed_goes_to_who_waits_in_the_same_treatment(ward):
     waiting = ward.queued()
     ward.advance(minutes=3)
     treated = ward.treat()
-    assert [each.finding.check for each in treated.mended] == ["idle-slot", "idle-queue"]
+    assert [each.finding.check for each in treated.repairs] == ["idle-slot", "idle-queue"]
     assert treated.left.findings == ()
     assert ward.deployment.job(waiting.ref).state is JobState.RUNNING
 
@@ -391,7 +391,7 @@ def test_taking_back_results_fences_the_worker_that_holds_the_shard_and_its_succ
     stored = ward.store.objects.sizes(keys.results_prefix(task.job))
     deployment.s3.delete_object(Bucket="data", Key=min(stored))
     treated = ward.treat()
-    assert [each.finding.check for each in treated.mended] == ["lost-results"]
+    assert [each.finding.check for each in treated.repairs] == ["lost-results"]
     with pytest.raises(Superseded):
         ward.store.shards.commit(task.job, held)
     for shard in (others[0], last):
@@ -482,7 +482,7 @@ def test_a_repair_that_fails_is_told_and_keeps_no_other_from_being_done(ward, mo
 
     monkeypatch.setattr(SlotStore, "drop", refuse)
     treated = ward.treat()
-    assert [(each.finding.check, each.mended) for each in treated.mended] == [
+    assert [(each.finding.check, each.succeeded) for each in treated.repairs] == [
         ("idle-slot", False),
         ("missing-slot", True),
     ]

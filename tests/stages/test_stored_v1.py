@@ -200,7 +200,7 @@ def test_dead_letters_are_shown_and_redriven(stored, monkeypatch):
     assert all(dead_letter.chunk.cause.code == "processor_error" for dead_letter in found)
     settled = desk.redrive(job=stored.ref("partial").job_id)
     assert desk.runs_started == [stored.ref("partial")]
-    assert [each.outcome.fate for each in settled] == ["redriven"]
+    assert [each.result.status for each in settled] == ["redriven"]
     for queue, messages in stored.read("messages").items():
         assert not any(isinstance(read(Queue(queue), each["body"]), Malformed) for each in messages)
 

@@ -8,7 +8,7 @@ import pytest
 from backhaul.cli.app import run
 from backhaul.cli.doctor import summary
 from backhaul.model.job import JobRef
-from backhaul.operations.doctor import Examination, Finding, Mended, SurveyScope, Treatment
+from backhaul.operations.doctor import Examination, Finding, RepairResult, SurveyScope, Treatment
 
 REF = JobRef("AIDAEXAMPLE", "01k9xw3c7n8q2m5t4v6y0a1b2c")
 SLOT = Finding(
@@ -81,7 +81,7 @@ def test_a_narrow_terminal_cuts_no_job(clinic, capsys, monkeypatch):
 
 def test_a_repair_says_what_was_done_and_what_is_left(clinic, capsys):
     clinic.before = Examination((SLOT, ALARM))
-    clinic.treatment = Treatment(clinic.before, (Mended(SLOT, True, "freed_slot"),), Examination((ALARM,)))
+    clinic.treatment = Treatment(clinic.before, (RepairResult(SLOT, True, "freed_slot"),), Examination((ALARM,)))
     assert run(["doctor", "--repair"]) == 1
     said = capsys.readouterr()
     assert [line.split()[0] for line in said.out.splitlines()] == ["CHECK", "idle-slot", "CHECK", "unheard-alarms"]
@@ -90,7 +90,7 @@ def test_a_repair_says_what_was_done_and_what_is_left(clinic, capsys):
 
 def test_a_repair_that_mends_everything_ends_with_0(clinic, capsys):
     clinic.before = Examination((SLOT,))
-    clinic.treatment = Treatment(clinic.before, (Mended(SLOT, True, "freed_slot"),), HEALTHY)
+    clinic.treatment = Treatment(clinic.before, (RepairResult(SLOT, True, "freed_slot"),), HEALTHY)
     assert run(["doctor", "--repair", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["healthy"] is True
@@ -131,4 +131,6 @@ def test_a_job_is_named_with_its_tenant(clinic, capsys):
 
 def test_a_failed_repair_is_not_counted_as_mended():
     left = Examination((SLOT,))
-    assert "0 mended, 1 thing still wrong, 1 can be mended." in summary(left, [Mended(SLOT, False, "no")], repair=True)
+    assert "0 mended, 1 thing still wrong, 1 can be mended." in summary(
+        left, [RepairResult(SLOT, False, "no")], repair=True
+    )

@@ -14,7 +14,7 @@ from backhaul.model.job import JobRef
 from backhaul.operations.audit import Trail
 from backhaul.operations.breakers import Switched as BreakerSwitched
 from backhaul.operations.destroying import Destruction
-from backhaul.operations.doctor import Examination, Finding, Mended, Treatment
+from backhaul.operations.doctor import Examination, Finding, RepairResult, Treatment
 from backhaul.operations.intake import Intake, Switched, Waiting
 from backhaul.operations.providers import Change, Listed, Listing, ProviderUpdate
 from backhaul.operations.spending import DayBudget
@@ -48,7 +48,7 @@ COMMANDS = {
         {
             "doctor.examine": Examination((FINDING,)),
             "doctor.treat": Treatment(
-                Examination((FINDING,)), (Mended(FINDING, mended=False, said=HOSTILE),), Examination(())
+                Examination((FINDING,)), (RepairResult(FINDING, succeeded=False, said=HOSTILE),), Examination(())
             ),
         },
     ),

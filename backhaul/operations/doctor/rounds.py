@@ -65,11 +65,11 @@ class Examination:
 
 
 @dataclass(frozen=True)
-class Mended:
+class RepairResult:
     """A finding, whether its repair succeeded, and the repair's answer."""
 
     finding: Finding
-    mended: bool
+    succeeded: bool
     said: str
 
 
@@ -78,7 +78,7 @@ class Treatment:
     """The problems before the treatment, the repairs, and the problems that are left."""
 
     before: Examination
-    mended: tuple[Mended, ...]
+    repairs: tuple[RepairResult, ...]
     left: Examination
 
 
@@ -99,16 +99,16 @@ def examine(operations: Operations, scope: SurveyScope) -> Examination:
 def treat(operations: Operations, scope: SurveyScope, before: Examination | None = None) -> Treatment:
     """Make every possible repair, each with an audit record written before it, and examine again."""
     first = left = before or examine(operations, scope)
-    mended: list[Mended] = []
+    repairs: list[RepairResult] = []
     tried: set[tuple[str, JobRef | None, str]] = set()
     for _ in range(MAX_ROUNDS):
         todo = [each for each in left.mendable if each.identity not in tried]
         if not todo:
             break
         tried |= {each.identity for each in todo}
-        mended += [_mend(each, operations) for each in todo]
+        repairs += [_mend(each, operations) for each in todo]
         left = examine(operations, scope)
-    return Treatment(first, tuple(mended), left)
+    return Treatment(first, tuple(repairs), left)
 
 
 def _look(survey: Survey, checks: Iterable[Check]) -> Iterator[Finding]:
@@ -132,7 +132,7 @@ def _confirmed(found: Iterable[Finding], again: Survey) -> Iterator[Finding]:
             yield second[each.identity]
 
 
-def _mend(found: Finding, operations: Operations) -> Mended:
+def _mend(found: Finding, operations: Operations) -> RepairResult:
     audit, ref = operations.store.audit, found.ref
     record = AuditRecord(
         action=f"doctor {found.check}",
@@ -144,11 +144,11 @@ def _mend(found: Finding, operations: Operations) -> Mended:
     begun = audit.begin(record, _known(found, operations))
     try:
         said = (found.repair and found.repair()) or "nothing to do any more"
-        mended = True
+        succeeded = True
     except Exception as error:  # a repair that fails must not stop the others
-        said, mended = f"{type(error).__name__}: {error}", False
-    audit.close(begun, f"{'mended' if mended else 'failed'}: {said}")
-    return Mended(found, mended, said)
+        said, succeeded = f"{type(error).__name__}: {error}", False
+    audit.close(begun, f"{'mended' if succeeded else 'failed'}: {said}")
+    return RepairResult(found, succeeded, said)
 
 
 def _known(found: Finding, operations: Operations) -> Job | None:

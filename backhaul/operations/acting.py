@@ -25,8 +25,8 @@ _MAX_NAMES = 20
 _NAP_SECONDS = 10.0
 
 
-class Fate(StrEnum):
-    """The result of an act on a dead letter; only a kept one stays in its queue."""
+class ActStatus(StrEnum):
+    """What became of a dead letter by an act; only a kept one stays in its queue."""
 
     REDRIVEN = "redriven"
     RESOLVED = "resolved"
@@ -36,14 +36,14 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True)
 class ActResult:
-    """The result of an act, with a sentence for people; the messages may be deleted unless the fate is `KEPT`."""
+    """The result of an act, with a sentence for people; the messages may be deleted unless the status is `KEPT`."""
 
-    fate: Fate
+    status: ActStatus
     said: str
 
 
 @dataclass(frozen=True)
-class Unit:
+class DeadLetterGroup:
     """The dead letters of one act: all of one queue, one job and one run."""
 
     dead_letters: tuple[DeadLetter, ...]
@@ -55,11 +55,11 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class SettledUnit:
-    """A unit and the result of the act on it."""
+class GroupResult:
+    """A group and the result of the act on it."""
 
-    unit: Unit
-    outcome: ActResult
+    group: DeadLetterGroup
+    result: ActResult
 
 
 class Act(Protocol):
@@ -73,13 +73,13 @@ class Act(Protocol):
     def keeps_body(self) -> bool:
         """Whether the audit trail must keep the message's body, because the act leaves no other copy."""
 
-    def units(self, dead_letters: Iterable[DeadLetter]) -> Iterator[Unit]:
-        """Yield the dead letters in the units on which to act."""
+    def groups(self, dead_letters: Iterable[DeadLetter]) -> Iterator[DeadLetterGroup]:
+        """Yield the dead letters in the groups on which to act."""
 
-    def foresee(self, unit: Unit) -> ActResult:
+    def foresee(self, group: DeadLetterGroup) -> ActResult:
         """Return the probable result of the act, by the dead letters alone; change nothing."""
 
-    def __call__(self, unit: Unit) -> ActResult:
+    def __call__(self, group: DeadLetterGroup) -> ActResult:
         """Do the act and return its result; a repetition after an interruption has the same result."""
 
 
@@ -105,7 +105,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Settlement:
+class DeadLetterCommand:
     """One command's acts on dead letters: which act, by whom (`who`, an ARN), why, and how fast."""
 
     act: Act
@@ -115,39 +115,39 @@ class Settlement:
     who: str
     why: str
 
-    def settle(self, dead_letters: Iterable[DeadLetter]) -> Iterator[SettledUnit]:
-        """Act on the dead letters, unit after unit, and yield each unit with its result."""
-        for unit in self.act.units(dead_letters):
-            yield SettledUnit(unit, self._settle(unit))
+    def run(self, dead_letters: Iterable[DeadLetter]) -> Iterator[GroupResult]:
+        """Act on the dead letters, group after group, and yield each group with its result."""
+        for group in self.act.groups(dead_letters):
+            yield GroupResult(group, self._act_on(group))
 
-    def _settle(self, unit: Unit) -> ActResult:
-        foreseen = self.act.foresee(unit)
-        if foreseen.fate is Fate.KEPT:
+    def _act_on(self, group: DeadLetterGroup) -> ActResult:
+        foreseen = self.act.foresee(group)
+        if foreseen.status is ActStatus.KEPT:
             return foreseen
         self.pace.wait(self.held.renew)
         self.held.renew()
-        copies = [copy for dead_letter in unit.dead_letters for copy in dead_letter.copies]
-        if not self.held.claim(unit.queue, copies):
-            return ActResult(Fate.KEPT, "Another command holds it now.")
-        begun = self.audit.begin(self._record(unit), unit.dead_letters[0].standing)
+        copies = [copy for dead_letter in group.dead_letters for copy in dead_letter.copies]
+        if not self.held.claim(group.queue, copies):
+            return ActResult(ActStatus.KEPT, "Another command holds it now.")
+        begun = self.audit.begin(self._record(group), group.dead_letters[0].standing)
         try:
-            outcome = self.act(unit)
+            result = self.act(group)
         except BackhaulError as error:
-            outcome = ActResult(Fate.KEPT, str(error))
-        self.audit.close(begun, f"{outcome.fate}: {outcome.said}")
-        if outcome.fate is not Fate.KEPT and not self.held.delete(unit.queue, copies):
-            return ActResult(Fate.KEPT, f"{outcome.said} SQS did not delete the dead letter; do it again.")
-        return outcome
+            result = ActResult(ActStatus.KEPT, str(error))
+        self.audit.close(begun, f"{result.status}: {result.said}")
+        if result.status is not ActStatus.KEPT and not self.held.delete(group.queue, copies):
+            return ActResult(ActStatus.KEPT, f"{result.said} SQS did not delete the dead letter; do it again.")
+        return result
 
-    def _record(self, unit: Unit) -> AuditRecord:
-        first = unit.dead_letters[0]
+    def _record(self, group: DeadLetterGroup) -> AuditRecord:
+        first = group.dead_letters[0]
         body = first.oldest.body if self.act.keeps_body else None
         return AuditRecord(
             action=f"dlq {self.act.name}",
             who=self.who,
             why=self.why,
             job=f"{first.job.tenant}/{first.job.job_id}" if first.job else None,
-            what={"queue": unit.queue, "dead_letters": [_named(dead_letter) for dead_letter in unit.dead_letters]},
+            what={"queue": group.queue, "dead_letters": [_named(dead_letter) for dead_letter in group.dead_letters]},
             body=body if body is not None and len(body.encode()) < MAX_BODY else None,
         )
 
@@ -158,17 +158,17 @@ class Discard:
     name = "discard"
     keeps_body = True
 
-    def units(self, dead_letters: Iterable[DeadLetter]) -> Iterator[Unit]:
+    def groups(self, dead_letters: Iterable[DeadLetter]) -> Iterator[DeadLetterGroup]:
         """Yield each dead letter on its own, so that the audit trail has room for its body."""
-        return (Unit((dead_letter,)) for dead_letter in dead_letters)
+        return (DeadLetterGroup((dead_letter,)) for dead_letter in dead_letters)
 
-    def foresee(self, _unit: Unit) -> ActResult:
-        """Return that the unit is thrown away."""
-        return ActResult(Fate.DISCARDED, "Thrown away.")
+    def foresee(self, _group: DeadLetterGroup) -> ActResult:
+        """Return that the group is thrown away."""
+        return ActResult(ActStatus.DISCARDED, "Thrown away.")
 
-    def __call__(self, unit: Unit) -> ActResult:
+    def __call__(self, group: DeadLetterGroup) -> ActResult:
         """Do nothing: the deletion of the messages, which follows every act, is all there is to do."""
-        return self.foresee(unit)
+        return self.foresee(group)
 
 
 def _named(dead_letter: DeadLetter) -> dict[str, object]:
