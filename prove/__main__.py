@@ -67,7 +67,7 @@ def _run(layer: Layer, cases: list[Case], wanted: argparse.Namespace, bar: Bar, 
         [each for each in cases if each.layer == layer],
         itertools.count() if end and wanted.seed is None else seeds,
         workers=wanted.workers if layer == "deterministic" else 1,
-        told=bar.told,
+        on_run_ended=bar.advance,
         goes_on=lambda: not asked.is_asked and (end is None or time.monotonic() < end),
     )
 

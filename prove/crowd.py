@@ -43,9 +43,9 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFA
 class Crowd:
     """One deployment with too few slots, and everything that happens to it."""
 
-    def __init__(self, uploads: int, slots: int, seed: int, told: Callable[[int], None]) -> None:
+    def __init__(self, uploads: int, slots: int, seed: int, on_progress: Callable[[int], None]) -> None:
         self._random = Random(seed)
-        self._told = told
+        self._on_progress = on_progress
         self._clock = Time()
         self._slots = slots
         self._runs = Runs()
@@ -61,7 +61,8 @@ class Crowd:
         self._store = Store(settings, self._clock)
         self._settings = settings
         self._queue: deque[tuple[Upload, int]] = deque()
-        self._told_of: deque[JobRef] = deque()
+        self._ends_to_announce: deque[JobRef] = deque()
+        """Jobs that have ended, and of which the function that hands slots on has not heard yet."""
         self._ended_at: dict[JobRef, datetime] = {}
         self._refs: list[JobRef] = []
 
@@ -76,15 +77,15 @@ class Crowd:
             if self._queue:
                 self._receive()
             done += self._let_runs_end()
-            if self._told_of and self._random.random() < 0.9:
-                self._hand_on(self._told_of.popleft())
+            if self._ends_to_announce and self._random.random() < 0.9:
+                self._hand_on(self._ends_to_announce.popleft())
             if self._clock.now() - swept >= timedelta(minutes=1):
                 self._sweep()
                 swept = self._clock.now()
-            elif not self._queue and not self._told_of and not self._runs.live:
+            elif not self._queue and not self._ends_to_announce and not self._runs.live:
                 self._clock.sleep(1)
             if done > before:
-                self._told(done - before)
+                self._on_progress(done - before)
             if self._clock.now() - Time().present > timedelta(days=3):
                 self._report.violations.append(f"{self._report.uploads - done} jobs never ended")
                 break
@@ -157,7 +158,7 @@ class Crowd:
             state = JobState.FAILED if job.stop else JobState.SUCCEEDED
             ended += self._store.jobs.end(job, state).state.is_terminal
             self._ended_at[job.ref] = self._clock.now()
-            self._told_of.append(job.ref)
+            self._ends_to_announce.append(job.ref)
         self._report.most_at_once = max(self._report.most_at_once, len(self._runs.live))
         return ended
 
@@ -223,10 +224,10 @@ class Crowd:
         return report
 
 
-def crowd(uploads: int, slots: int, seed: int, told: Callable[[int], None] = lambda _: None) -> Report:
+def crowd(uploads: int, slots: int, seed: int, on_progress: Callable[[int], None] = lambda _: None) -> Report:
     """Let so many uploads meet so few slots, over an empty moto, and return what came of it."""
     with mock.patch.dict("os.environ", CREDENTIALS), empty_aws():
-        return Crowd(uploads, slots, seed, told).run()
+        return Crowd(uploads, slots, seed, on_progress).run()
 
 
 def main() -> int:

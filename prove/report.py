@@ -25,16 +25,16 @@ class Bar:
         self._bars = bars
         self._task = bars.add_task("", total=total)
         self._done = 0
-        self._told = time.monotonic()
+        self._said_at = time.monotonic()
 
-    def told(self, found: Finding) -> None:
+    def advance(self, found: Finding) -> None:
         """Show the run that has ended."""
         self._done += 1
         self._bars.update(self._task, completed=self._done, description=f"{found.case} seed {found.seed}")
         if found.violations:
             self._bars.console.print(f"[red]{found.case} seed {found.seed}[/red] {plain(found.violations[0])}")
-        if not console.is_terminal and time.monotonic() - self._told >= _QUIET_SECONDS:
-            self._told = time.monotonic()
+        if not console.is_terminal and time.monotonic() - self._said_at >= _QUIET_SECONDS:
+            self._said_at = time.monotonic()
             say(f"{self._done} runs done, the last {found.case} seed {found.seed}")
 
 

@@ -85,12 +85,12 @@ def run_all(
     seeds: Iterable[int],
     *,
     workers: int = 1,
-    told: Callable[[Finding], None] = lambda _: None,
+    on_run_ended: Callable[[Finding], None] = lambda _: None,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> list[Result]:
     """Run every case with its share of the seeds, seed after seed, as long as `goes_on` says so.
 
-    `told` hears of each run.
+    `on_run_ended` gets the finding of each run.
     """
     results = {case.id: Result(case) for case in cases}
     if not results:
@@ -98,7 +98,7 @@ def run_all(
     runs = ((case, seed) for place, seed in enumerate(seeds) for case in results if is_due(results[case].case, place))
     for found in _parallel(runs, workers, goes_on) if workers > 1 else _serial(runs, goes_on):
         results[found.case].add(found)
-        told(found)
+        on_run_ended(found)
     return list(results.values())
 
 

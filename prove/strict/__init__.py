@@ -41,9 +41,9 @@ class Strict:
             found: dict[str, Any] = json.load(answer)
         return found
 
-    def control(self, **told: Any) -> None:
+    def control(self, **command: Any) -> None:
         """Begin or end an outage, reset the counts, or change settings; the fields are those of `/control`."""
-        request = urllib.request.Request(f"{self.url}/control", json.dumps(told).encode())  # noqa: S310
+        request = urllib.request.Request(f"{self.url}/control", json.dumps(command).encode())  # noqa: S310
         with urllib.request.urlopen(request, timeout=_PATIENCE):  # noqa: S310
             pass
 
@@ -54,7 +54,7 @@ class Strict:
 
 @contextmanager
 def strict(**settings: Any) -> Iterator[Strict]:
-    """Run a strict provider on loopback until the block ends; `settings` are the fields of `books.Settings`."""
+    """Run a strict provider on loopback until the block ends; `settings` are the fields of `state.Settings`."""
     options = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     command = [sys.executable, "-m", "prove.strict", "--port", "0", "--until-eof", *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -9,8 +9,8 @@ import sys
 import threading
 from dataclasses import fields
 
-from prove.strict.books import Books, Settings
 from prove.strict.server import StrictServer
+from prove.strict.state import ProviderState, Settings
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
         parser.add_argument(f"--{each.name.replace('_', '-')}", type=kind, default=each.default)
     given = vars(parser.parse_args())
     port, until_eof = given.pop("port"), given.pop("until_eof")
-    server = StrictServer(Books(Settings(**given)), port)
+    server = StrictServer(ProviderState(Settings(**given)), port)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
     if until_eof:

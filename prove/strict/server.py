@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from prove.strict.answers import content_hash
-from prove.strict.books import OUTAGES, Books, Counts, Given, Outage
+from prove.strict.state import OUTAGES, Counts, Given, Outage, ProviderState
 from prove.strict.work import Bad, Paid, read_call, served
 
 _MAX_HANG = 600.0
@@ -26,9 +26,9 @@ class StrictServer(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 1024
 
-    def __init__(self, books: Books, port: int) -> None:
+    def __init__(self, state: ProviderState, port: int) -> None:
         super().__init__(("127.0.0.1", port), Handler)
-        self.books = books
+        self.state = state
         self._open: set[socket.socket] = set()
         self._pause: float | None = None
 
@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer `/control` with the counts."""
         if self.path == "/control":
-            self._send(200, self.server.books.shown())
+            self._send(200, self.server.state.shown())
         else:
             self._send(404, {"error": {"message": "Not found.", "code": "not_found"}})
 
@@ -105,8 +105,8 @@ class Handler(BaseHTTPRequestHandler):
         except ValueError:
             self._bad(Bad(400, "invalid_request_error", "The body is not JSON."))
             return
-        self.server.books.called(content)
-        outage = self.server.books.struck()
+        self.server.state.called(content)
+        outage = self.server.state.struck()
         if outage and outage.kind in ("unavailable", "hang", "drop"):
             self._fail(outage)
             return
@@ -116,17 +116,17 @@ class Handler(BaseHTTPRequestHandler):
             self._bad(bad)
 
     def _answer(self, content: str, body: Any, outage: str) -> None:
-        books, settings = self.server.books, self.server.books.settings
+        state, settings = self.server.state, self.server.state.settings
         self._check_secret()
         key = self.headers.get(settings.idempotency_header) if settings.idempotency_header else None
-        before = self._before(key, content)
-        if before is not None:
-            books.count("repeated")
-            self._send_bytes(200, before)
+        first = self._first_answer(key, content)
+        if first is not None:
+            state.count("repeated")
+            self._send_bytes(200, first)
             return
         try:
             call = read_call(self.path, body, settings)
-            wait = books.admit(call.tokens_in + call.tokens_out)
+            wait = state.admit(call.tokens_in + call.tokens_out)
         except Bad:
             self._release(key)
             raise
@@ -134,66 +134,66 @@ class Handler(BaseHTTPRequestHandler):
             self._release(key)
             self._refuse(wait)
             return
-        books.pay(content, call.tokens_in, call.tokens_out)
+        state.pay(content, call.tokens_in, call.tokens_out)
         self._pay_out(key, content, call, outage)
 
     def _pay_out(self, key: str | None, content: str, call: Paid, outage: str) -> None:
-        books = self.server.books
+        state = self.server.state
         answer = json.dumps(call.answer, ensure_ascii=False).encode()
-        time.sleep(books.latency())
+        time.sleep(state.latency())
         if key is not None:
-            with books.lock:
-                books.keys[key] = Given(content, answer)
+            with state.lock:
+                state.keys[key] = Given(content, answer)
         if outage == "drop_paid":
-            books.count("lost")
+            state.count("lost")
             self.close_connection = True
             return
-        books.count("answered")
+        state.count("answered")
         self._send_bytes(200, served(call, answer, outage))
 
-    def _before(self, key: str | None, content: str) -> bytes | None:
+    def _first_answer(self, key: str | None, content: str) -> bytes | None:
         """Return the answer to the key's first call; if there was none, reserve the key for this call.
 
         Raises `Bad` for a key of another request, or of a call that is still at work.
         """
         if key is None:
             return None
-        with self.server.books.lock:
+        with self.server.state.lock:
             mine = Given(content)
-            given = self.server.books.keys.setdefault(key, mine)
+            given = self.server.state.keys.setdefault(key, mine)
             if given is mine:
                 return None
             if given.content != content:
                 raise Bad(422, "idempotency_error", "This key came with another request.")
             if given.answer is None:
-                self.server.books.counts.totals["conflicts"] += 1
+                self.server.state.counts.totals["conflicts"] += 1
                 raise Bad(409, "idempotency_in_progress", "The first call with this key is still at work.")
             return given.answer
 
     def _release(self, key: str | None) -> None:
         if key is not None:
-            with self.server.books.lock:
-                self.server.books.keys.pop(key, None)
+            with self.server.state.lock:
+                self.server.state.keys.pop(key, None)
 
     def _check_secret(self) -> None:
-        secret = self.server.books.settings.secret
+        secret = self.server.state.settings.secret
         given = [self.headers.get("Authorization", "").removeprefix("Bearer ")]
         given += [self.headers.get(name, "") for name in ("api-key", "x-api-key")]
         if secret and secret not in given:
             raise Bad(401, "invalid_api_key", f"Incorrect API key provided: {max(given)}.")
 
     def _refuse(self, wait: float) -> None:
-        self.server.books.count("refused")
+        self.server.state.count("refused")
         headers = {
             "seconds": {"Retry-After": f"{wait:.3f}"},
             "ms": {"retry-after-ms": f"{wait * 1000:.0f}"},
             "date": {"Retry-After": formatdate(time.time() + wait + 1, usegmt=True)},
-        }.get(self.server.books.settings.retry_after, {})
+        }.get(self.server.state.settings.retry_after, {})
         error = {"error": {"message": "Rate limit reached.", "type": "requests", "code": "rate_limit_exceeded"}}
         self._send(429, error, headers)
 
     def _fail(self, outage: Outage) -> None:
-        self.server.books.count("failed")
+        self.server.state.count("failed")
         if outage.kind == "unavailable":
             headers = {} if outage.retry_after is None else {"Retry-After": str(outage.retry_after)}
             self._send(503, {"error": {"message": "Overloaded.", "type": "server_error"}}, headers)
@@ -204,38 +204,38 @@ class Handler(BaseHTTPRequestHandler):
 
     def _bad(self, bad: Bad) -> None:
         if bad.status != 409:
-            self.server.books.count("denied" if bad.status == 401 else "rejected")
+            self.server.state.count("denied" if bad.status == 401 else "rejected")
         self._send(bad.status, {"error": {"message": str(bad), "type": "invalid_request_error", "code": bad.code}})
 
     def _control(self, body: bytes) -> None:
-        books = self.server.books
+        state = self.server.state
         try:
-            told = json.loads(body)
-            unknown = told.keys() - {"outage", "seconds", "share", "retry_after", "reset", "settings"}
-            if unknown or told.get("outage") not in (None, *OUTAGES):
+            command = json.loads(body)
+            unknown = command.keys() - {"outage", "seconds", "share", "retry_after", "reset", "settings"}
+            if unknown or command.get("outage") not in (None, *OUTAGES):
                 raise ValueError(f"Use outage ({', '.join(OUTAGES)}), seconds, share, retry_after, reset, settings.")
-            with books.lock:
-                if told.get("reset"):
-                    books.counts, books.keys = Counts(), {}
-                if "settings" in told:
-                    books.set(books.settings.changed(told["settings"]))
-                if "outage" in told:
-                    books.outage = _outage_of(told)
+            with state.lock:
+                if command.get("reset"):
+                    state.counts, state.keys = Counts(), {}
+                if "settings" in command:
+                    state.set(state.settings.changed(command["settings"]))
+                if "outage" in command:
+                    state.outage = _outage_of(command)
         except (ValueError, AttributeError, TypeError) as error:
             self._send(400, {"error": {"message": str(error)}})
             return
         self._send(200, {"ok": True})
-        if told.get("outage") == "refused":
+        if command.get("outage") == "refused":
             self.wfile.flush()
-            self.server.refuse(float(told.get("seconds", 1)))
+            self.server.refuse(float(command.get("seconds", 1)))
 
     def _send(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
         self._send_bytes(status, json.dumps(value).encode(), headers)
 
     def _send_bytes(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **self.server.books.left(), **(headers or {})}.items():
-            if not (name.startswith("x-ratelimit") and self.server.books.settings.retry_after == "none"):
+        for name, value in {"Content-Type": "application/json", **self.server.state.left(), **(headers or {})}.items():
+            if not (name.startswith("x-ratelimit") and self.server.state.settings.retry_after == "none"):
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -245,8 +245,8 @@ class Handler(BaseHTTPRequestHandler):
         """Print nothing."""
 
 
-def _outage_of(told: dict[str, Any]) -> Outage | None:
-    if told["outage"] in (None, "refused"):
+def _outage_of(command: dict[str, Any]) -> Outage | None:
+    if command["outage"] in (None, "refused"):
         return None
-    until = time.monotonic() + float(told.get("seconds", 1))
-    return Outage(told["outage"], until, float(told.get("share", 1)), told.get("retry_after"))
+    until = time.monotonic() + float(command.get("seconds", 1))
+    return Outage(command["outage"], until, float(command.get("share", 1)), command.get("retry_after"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prove.strict.answers import chat_text, count_tokens, structured_text, vector
-from prove.strict.books import Settings
+from prove.strict.state import Settings
 
 
 class Bad(Exception):

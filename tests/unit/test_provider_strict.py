@@ -15,7 +15,7 @@ from pytest_socket import enable_socket, socket_allow_hosts
 
 from prove.strict import Strict, strict
 from prove.strict.answers import content_hash, instance, structured_text, vector
-from prove.strict.books import Books, Bucket, Settings, Window
+from prove.strict.state import Bucket, ProviderState, Settings, Window
 
 SCHEMAS: list[dict[str, Any]] = [
     {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "integer"}}, "required": ["a", "b"]},
@@ -115,7 +115,7 @@ def test_of_equal_requests_the_hash_is_equal():
 def test_a_setting_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="'requests'"):
         Settings().changed({"requests": 5})
-    assert Books(Settings()).admit(10**9) is None
+    assert ProviderState(Settings()).admit(10**9) is None
 
 
 @pytest.mark.parametrize(

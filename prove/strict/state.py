@@ -114,7 +114,7 @@ class Given:
     answer: bytes | None = None
 
 
-class Books:
+class ProviderState:
     """The provider's whole state, behind one lock."""
 
     def __init__(self, settings: Settings) -> None:
