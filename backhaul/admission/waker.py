@@ -16,8 +16,9 @@ from backhaul.store.waits import WaitStore
 
 MAX_WOKEN = 200
 """Waits that one call ends; a caller with more to wake calls again, or leaves them to the sweep."""
-LATE_AFTER = timedelta(seconds=5)
-"""A wait that still stands so long after its end has lost its time-out; waits on the local cloud have none."""
+TIMEOUT_LOST_AFTER = timedelta(seconds=5)
+"""A wait that still stands so long after its end has lost its time-out, and the sweep ends it; waits on the local cloud
+have none."""
 UNPROBED_AFTER = timedelta(seconds=30)
 """A probe that is overdue by so much will not come: the shard that was to make it is gone."""
 
@@ -63,7 +64,7 @@ class AlarmClock:
         """Wake the shards of a job that is to stop, and those whose time is over; returns how many."""
         now, woken = self.clock.now(), 0
         for parked in self.waker.waits.of_job(job.ref, consistent=False):
-            if is_unwanted(job, parked.run) or now - parked.until > LATE_AFTER:
+            if is_unwanted(job, parked.run) or now - parked.until > TIMEOUT_LOST_AFTER:
                 woken += self.waker.wake(parked)
             elif parked.provider:
                 self.providers.add(parked.provider)

@@ -51,11 +51,11 @@ class Channel:
         It is, if the same call failed before and a call that began after that failure was answered. A first failure
         proves nothing, because an outage begins with one.
         """
-        before = self._failed.get(key)
-        if before is None and len(self._failed) == MAX_FAILED:
+        failed_before = self._failed.get(key)
+        if failed_before is None and len(self._failed) == MAX_FAILED:
             self._failed.clear()
         self._failed[key] = now
-        return before is not None and self._answered > before
+        return failed_before is not None and self._answered > failed_before
 
 
 @dataclass

@@ -32,7 +32,7 @@ MAX_JOBS = 100
 """Due jobs of each state that one sweep repairs; the next sweep takes the rest."""
 
 
-LATE_AFTER = MAX_STOP + timedelta(minutes=10)
+PAST_DEADLINE_AFTER = MAX_STOP + timedelta(minutes=10)
 """Time after its deadline at which a job that still runs is counted as a fault: its execution should be aborted."""
 MAX_LOOKED = 30.0
 """Seconds after which a sweep looks at no more running jobs, so that it ends within its function's timeout."""
@@ -144,7 +144,7 @@ def _wait(reconciler: Reconciler, job: Job) -> str:
 def _look_at_running(job: Job, reconciler: Reconciler, shards: ShardStore, swept: Swept) -> None:
     now = reconciler.clock.now()
     swept.stalled_shards += sum(record.is_stalled(now) for record in shards.all(job.ref, consistent=False))
-    swept.past_deadline += is_past_deadline(job, now - LATE_AFTER)
+    swept.past_deadline += is_past_deadline(job, now - PAST_DEADLINE_AFTER)
     if is_past_deadline(job, now) and job.stop is None:
         job = reconciler.keep_deadline(job)
         swept.note("stopped")
