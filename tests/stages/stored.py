@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from backhaul import Chat, Lines, Message, Processor
 from backhaul.model.job import JobRef, JobState
 from backhaul.model.task import RunTask, ShardTask
 from backhaul.providers import Answer, Usage
+from backhaul.stages.conclude import cause_of, conclude_run, conclude_shard
+from prove.functions import FunctionFailed
+from tests.faults.machine import Machine
 
 STORED = Path(__file__).parent.parent / "fixtures" / "stored"
 DATA = b"".join(b"line %04d\n" % number for number in range(40))
@@ -98,6 +101,16 @@ class Stored:
                 task = replace(task, left=outcome.work.attempt, overtaken=outcome.overtaken)
         return self.deployment.merge(self.task(role))
 
+    def execute(self, role: str, *, crashes: int = 0, of: str = "process") -> Execution:
+        """Let a run go the way of its execution, which keeps the definition with which it began.
+
+        The first calls of one function crash before they do anything.
+        """
+        execution = Execution(self, crashes, of)
+        order = {"tenant": self.names[role]["tenant"], "job_id": self.names[role]["job_id"], "run": 1}
+        execution.ended = execution.machine.run(self.read("states").get(role, order))
+        return execution
+
     def change(self, table: str, pk: str, sk: str, **values: Any) -> None:
         """Change attributes of an item as it is stored; None removes one."""
         stored = get_backend("dynamodb")["123456789012"]["us-east-1"].tables[table]
@@ -115,6 +128,58 @@ class Stored:
         for each in self.read("messages")["failed-chunks"]:
             sent = sqs.send_message(QueueUrl=url, MessageBody=each["body"])
             self._new[each["message_id"]] = sent["MessageId"]
+
+
+class Execution:
+    """An execution of the old definition, which calls the functions of today; their clock follows its waits."""
+
+    def __init__(self, stored: Stored, crashes: int, of: str) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        """The functions that were called, and what each answered; a crash answers nothing."""
+        self.ended = ("", "", "")
+        """The status, the error and its cause."""
+        self._deployment, self._began = stored.deployment, stored.deployment.clock.now()
+        self._crashes, self._of = crashes, of
+        functions = {f"<workers{name}.Arn>": name for name in ("plan", "process", "merge", "conclude")}
+        self.machine = Machine(stored.read("definition"), functions, self._call, [])
+
+    def answers(self, function: str) -> list[Any]:
+        """Return what a function has answered, in order."""
+        return [answer for name, answer in self.calls if name == function and answer is not None]
+
+    def _call(self, name: str, event: dict[str, Any], time: float) -> Any:
+        clock = self._deployment.clock
+        clock.time = max(clock.time, self._began + timedelta(seconds=time))
+        if name == self._of and self._crashes > 0:
+            self._crashes -= 1
+            self.calls.append((name, None))
+            raise FunctionFailed("Runtime.ExitError", "exited without an answer")
+        # What goes through a state machine is JSON.
+        answer = json.loads(json.dumps(getattr(self, f"_{name}")(json.loads(json.dumps(event)))))
+        self.calls.append((name, answer))
+        return answer
+
+    # What the functions in `lambdas/` do.
+
+    def _plan(self, event: dict[str, Any]) -> Any:
+        planned = self._deployment.plan(RunTask.from_state(event))
+        got = self._deployment.s3.get_object(Bucket=self._deployment.settings.data_bucket, Key=planned.plan_key)
+        self.machine.items = [json.loads(line) for line in got["Body"].read().splitlines()]
+        return asdict(planned)
+
+    def _process(self, event: dict[str, Any]) -> Any:
+        return self._deployment.process(ShardTask.from_state(event)).to_state()
+
+    def _merge(self, event: dict[str, Any]) -> Any:
+        return {"state": self._deployment.merge(RunTask.from_state(event)).state}
+
+    def _conclude(self, event: dict[str, Any]) -> Any:
+        store, error, cause = self._deployment.store, event["error"]["Error"], event["error"]["Cause"]
+        if "shard" in event:
+            conclude_shard(ShardTask.from_state(event), error, cause, jobs=store.jobs, shards=store.shards)
+            return {"outcome": "died"}
+        job = conclude_run(RunTask.from_state(event), cause_of(error, cause), jobs=store.jobs)
+        return {"state": job.state} if job else {}
 
 
 def _processors(stored: Stored) -> list[type[Processor]]:

@@ -31,6 +31,7 @@ from tests.stages.operator_seat import make_operator
 from tests.stages.stored import DATA, STORED, Model, Stored
 
 NEWER = {"N": "99"}
+HOUR = 3600
 COST = (10 * 100 + 20 * 1000) * 1000
 """Nanodollars a call."""
 
@@ -262,6 +263,62 @@ def test_the_old_definition_knows_every_outcome_of_today():
     known = {name: planned.get(name, states["planned?"]["Default"]) for name in outcomes}
     assert known == {"planned": "shards", "complete": "merge", "ended": "ended"}
     assert "plan_key" in get_type_hints(Planned)
+
+
+# Executions that began before the update: they keep their definition, and call the functions of today
+
+
+class Once(dict[str, Exception]):
+    """Trouble that is over once it has come."""
+
+    def __getitem__(self, record: str) -> Exception:
+        return self.pop(record)
+
+
+def start_queued(stored):
+    deployment, slots = stored.deployment, stored.deployment.store.slots
+    slots.resume("T9", slots.get().paused_tenants["T9"])
+    deployment.swept().raise_problems()
+    assert deployment.job(stored.ref("queued")).state is JobState.RUNNING
+
+
+def test_an_old_execution_waits_retries_and_ends_with_the_functions_of_today(stored):
+    start_queued(stored)
+    stored.trouble = Once({"line 0004": Transient("not yet", retry_after=HOUR)})
+    execution = stored.execute("queued", crashes=2)
+    job = stored.deployment.job(stored.ref("queued"))
+    assert (execution.ended, job.state) == (("SUCCEEDED", "", ""), JobState.SUCCEEDED)
+    assert stored.deployment.read(job.output) == DATA.upper()
+    assert sorted(stored.done) == DATA.decode().splitlines(), "each was worked on once"
+    assert job.counts.retries == 0, "the crashed calls began nothing, and who waited has not died"
+    (waited,) = (each for each in execution.answers("process") if each["outcome"] == "wait")
+    assert waited["timeout"] >= HOUR, "a definition of today would park it"
+    assert execution.machine.time >= HOUR
+
+
+def test_an_old_execution_names_the_shard_that_it_gave_up(stored):
+    start_queued(stored)
+    execution = stored.execute("queued", crashes=6)
+    job = stored.deployment.job(stored.ref("queued"))
+    assert job.policy.fail_fast
+    assert (execution.ended[0], job.state, missing(stored.deployment, job)) == ("SUCCEEDED", JobState.FAILED, [0])
+    assert {each["cause"]["code"] for each in stored.deployment.receipt(job)["missing"]} == {"worker_died"}
+
+
+@pytest.mark.parametrize("of", ["plan", "merge"])
+def test_an_old_execution_that_cannot_go_on_says_why(stored, of):
+    start_queued(stored)
+    execution = stored.execute("queued", crashes=6, of=of)
+    job = stored.deployment.job(stored.ref("queued"))
+    assert (job.state, job.cause.code) == (JobState.FAILED, "run_failed")
+    assert execution.ended == ("FAILED", "Runtime.ExitError", "exited without an answer")
+
+
+def test_an_old_execution_merges_what_a_lost_run_left(stored):
+    execution = stored.execute("lost")
+    assert [name for name, _ in execution.calls] == ["merge"]
+    job = stored.deployment.job(stored.ref("lost"))
+    assert (job.state, stored.deployment.read(job.output)) == (JobState.PARTIAL, DATA[:100].upper())
 
 
 # A newer version
