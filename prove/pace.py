@@ -12,9 +12,11 @@ from botocore.hooks import EventAliaser
 from botocore.loaders import JSONFileLoader, Loader
 from moto.core import responses, utils
 from moto.core.serialize import AttributePicker
-from moto.dynamodb.parsing import validators
-from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser, Node
-from moto.dynamodb.parsing.expressions import UpdateExpressionParser
+from moto.dynamodb.parsing import ast_nodes, expressions, validators
+
+_nodes: Any = ast_nodes  # moto leaves these modules without types
+_expressions: Any = expressions
+_validators: Any = validators
 
 
 @functools.cache
@@ -85,18 +87,19 @@ def _read_expressions_once() -> None:
 
     What it changes of an expression, it changes in the copy.
     """
-    UpdateExpressionParser.make = functools.cache(UpdateExpressionParser.make)  # type: ignore[method-assign]
-    validators.deepcopy = _copied  # type: ignore[attr-defined]
+    parser = _expressions.UpdateExpressionParser
+    parser.make = functools.cache(parser.make)
+    _validators.deepcopy = _copied
 
 
 def _copied(value: Any) -> Any:
-    if not isinstance(value, Node):
+    if not isinstance(value, _nodes.Node):
         return copy.deepcopy(value)
     made = copy.copy(value)
     if value.children is not None:
         made.children = [_copied(each) for each in value.children]
         for each in made.children:
-            if isinstance(each, Node):
+            if isinstance(each, _nodes.Node):
                 each.parent = made
     return made
 
@@ -109,7 +112,7 @@ def _walk_expressions_by_kind() -> None:
         kind = (type(step), type(node))
         if kind not in handled:
             handled[kind] = isinstance(node, step.nodes_to_be_processed())
-        if not isinstance(node, Node):
+        if not isinstance(node, _nodes.Node):
             return node
         parent = node.parent
         for at, child in enumerate(node.children or ()):
@@ -122,4 +125,4 @@ def _walk_expressions_by_kind() -> None:
                 parent.children[place] = node
         return node
 
-    DepthFirstTraverser.traverse_node_recursively = walk  # type: ignore[method-assign]
+    _nodes.DepthFirstTraverser.traverse_node_recursively = walk

@@ -33,6 +33,8 @@ class CallOutcome:
     cost: int
     taken: Usage | None = None
     limits: RateLimits | None = None
+    asked: float = 0.0
+    """For how many seconds the provider wants no call; 0 if it did not say."""
 
 
 def outcome_of_error(error: Exception, provider: Provider, hold: Hold, *, is_cut_off: bool) -> CallOutcome:
@@ -42,7 +44,7 @@ def outcome_of_error(error: Exception, provider: Provider, hold: Hold, *, is_cut
     """
     match error:
         case ProviderBusy():
-            return CallOutcome(CallResult.THROTTLED, 0, Usage(0))
+            return CallOutcome(CallResult.THROTTLED, 0, Usage(0), asked=error.retry_after or 0.0)
         case ProviderDenied():
             return CallOutcome(CallResult.DENIED, 0, Usage(0))
         case ProviderDown():
@@ -70,7 +72,7 @@ def report_to_limit(channel: Channel, reservation: Reservation | None, outcome: 
             channel.limiter.observe(outcome.limits, reservation)
 
 
-def report_to_breaker(channel: Channel, permit: Permit | Probe | None, result: CallResult) -> None:
-    """Tell the breaker the result of a call that it permitted; without a permit, do nothing."""
+def report_to_breaker(channel: Channel, permit: Permit | Probe | None, outcome: CallOutcome) -> None:
+    """Tell the breaker the outcome of a call that it permitted; without a permit, do nothing."""
     if permit is not None:
-        channel.breaker.report(CallReport(permit, result))
+        channel.breaker.report(CallReport(permit, outcome.result, outcome.asked))

@@ -218,7 +218,7 @@ class PaidCalls:
                 channel, expected.input_tokens + expected.output_tokens, further_calls
             )
         except BaseException:
-            report_to_breaker(channel, permit, CallResult.NOT_MADE)
+            report_to_breaker(channel, permit, CallOutcome(CallResult.NOT_MADE, 0))
             raise
 
     def _call(
@@ -250,7 +250,7 @@ class PaidCalls:
             with suppress(Exception):  # the next call meets the same before it is paid for
                 self._settle(hold, provider, outcome)
             with suppress(Exception):
-                report_to_breaker(channel, permit, outcome.result)
+                report_to_breaker(channel, permit, outcome)
                 report_to_limit(channel, reservation, outcome)
 
     def _wait_for(self, error: Exception, channel: Channel, key: str, began: float) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,11 @@ _KEPT = timedelta(days=1)
 
 
 class WaitStore:
-    """The waiting shards of one deployment. A shard waits once: its next wait takes the place of the last."""
+    """The waiting shards of one deployment.
+
+    Each wait has items of its own, and not each shard: a call of `park` that is late would take the place of the
+    shard's next wait, which then nobody could end.
+    """
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
         self._client = client
@@ -36,16 +40,9 @@ class WaitStore:
             self._client.put_item(TableName=self._table, Item=key | item)
 
     def drop(self, parked: ParkedShard) -> None:
-        """Remove a wait, unless the shard waits anew by now."""
+        """Remove a wait; the next wait of its shard stays."""
         for key in _keys(parked):
-            with suppress(self._client.exceptions.ConditionalCheckFailedException):
-                self._client.delete_item(
-                    TableName=self._table,
-                    Key=key,
-                    ConditionExpression="#token = :token",
-                    ExpressionAttributeNames={"#token": "token"},
-                    ExpressionAttributeValues=to_item({":token": parked.token}),
-                )
+            self._client.delete_item(TableName=self._table, Key=key)
 
     def of_job(self, job: JobRef, *, consistent: bool = True) -> Iterator[ParkedShard]:
         """Yield the waits of a job's shards, by number."""
@@ -80,8 +77,8 @@ def _of_provider(provider: str) -> str:
 
 
 def _keys(parked: ParkedShard) -> list[Item]:
-    keys = [{"pk": _of_job(parked.job), "sk": f"{parked.shard:06d}"}]
+    wait = f"{parked.shard:06d}#{hashlib.blake2b(parked.token.encode(), digest_size=8).hexdigest()}"
+    keys = [{"pk": _of_job(parked.job), "sk": wait}]
     if parked.provider:
-        shard = f"{parked.job.tenant}#{parked.job.job_id}#{parked.shard:06d}"
-        keys.append({"pk": _of_provider(parked.provider), "sk": shard})
+        keys.append({"pk": _of_provider(parked.provider), "sk": f"{parked.job.tenant}#{parked.job.job_id}#{wait}"})
     return [to_item(each) for each in keys]

@@ -193,6 +193,22 @@ def test_a_word_that_is_late_does_not_end_the_next_wait(asking, tokens, waiting,
     assert [each.token for each in asking.store.waits.of_provider("acme")] == ["second"]
 
 
+def test_a_call_of_park_that_goes_on_late_does_not_take_the_place_of_the_next_wait(asking, tokens, waiting):
+    task, shard = waiting
+    outcome = asking.process(shard)
+    tokens.standing.clear()
+    assert not parked(asking, tokens, outcome, shard, "second")
+    # It hung, and was made again: by now its wait is over, the shard waits anew, and the job is to stop.
+    before = len(asking.stream())
+    asking.cancel(task.job)
+    parked(asking, tokens, outcome, shard, "first")
+    tokens.answered.clear()
+    told(asking, before)
+    assert "second" in tokens.answered
+    assert not list(asking.store.waits.of_job(task.job))
+    assert not list(asking.store.waits.of_provider("acme"))
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_who_dies_while_it_wakes_a_shard_is_followed_by_another(asking, tokens, waiting, monkeypatch, moment):
     task, _ = waiting

@@ -187,7 +187,7 @@ def test_a_probe_that_fails_doubles_the_cooldown_up_to_half_an_hour():
     for _ in range(9):
         cooldowns.append(state.cooldown_seconds)
         probing = half_opened(state, RULE, NOW, "me")
-        state = after_call(probing, Probe(probing.epoch, 60), FAILED, RULE, NOW)
+        state = after_call(probing, CallReport(Probe(probing.epoch, 60), FAILED), RULE, NOW)
         assert state.next_probe_at == NOW + timedelta(seconds=state.cooldown_seconds)
     assert cooldowns == [15, 30, 60, 120, 240, 480, 960, 1800, 1800]
     assert opened(closed(state, NOW, "good"), RULE, NOW, "failures").cooldown_seconds == 15
@@ -205,7 +205,7 @@ def test_a_probe_that_fails_doubles_the_cooldown_up_to_half_an_hour():
 )
 def test_a_probe_decides(result, state, reason, seconds):
     probing = half_opened(opened(BreakerState("openai"), RULE, NOW, "failures"), RULE, NOW, "me")
-    after = after_call(probing, Probe(probing.epoch, 60), result, RULE, NOW)
+    after = after_call(probing, CallReport(Probe(probing.epoch, 60), result), RULE, NOW)
     assert (after.state, after.reason, after.cooldown_seconds) == (state, reason, seconds)
     assert after.epoch == probing.epoch + 1
     if result is NOT_MADE:
@@ -236,10 +236,24 @@ def test_a_provider_that_answers_some_calls_costs_no_writes_for_those_that_it_re
     assert fleet.store.writes == 0
 
 
-def test_a_probe_that_is_refused_opens_it_again_only_where_it_was_open_because_of_refusals():
+@pytest.mark.parametrize(("asked", "cooldown"), [(0, 30), (20, 30), (3600, 3600), (1e9, 86400)])
+def test_a_probe_that_is_refused_again_opens_it_for_as_long_as_the_provider_asked_at_least(asked, cooldown):
     probing = half_opened(opened(BreakerState("openai"), RULE, NOW, "refusals"), RULE, NOW, "me")
-    after = after_call(probing, Probe(probing.epoch, 60), THROTTLED, RULE, NOW)
-    assert (after.state, after.reason, after.cooldown_seconds) == (OPEN, "refusals", 30)
+    after = after_call(probing, CallReport(Probe(probing.epoch, 60), THROTTLED, asked), RULE, NOW)
+    assert (after.state, after.reason, after.cooldown_seconds) == (OPEN, "refusals", cooldown)
+    assert after.next_probe_at == NOW + timedelta(seconds=cooldown)
+
+
+def test_refusals_open_it_for_as_long_as_the_provider_asked_and_its_next_probe_may_come_at_once_after_that(fleet):
+    workers = [fleet.worker() for _ in range(10)]
+    for worker in workers:
+        worker.report(CallReport(worker.may_call(), THROTTLED, 600))
+        fleet.pass_(1)
+    workers[-1].flush()
+    assert fleet.store.item.reason == "refusals"
+    assert 595 <= fleet.store.item.cooldown_seconds <= 600
+    fleet.pass_(601)
+    assert isinstance(workers[0].may_call(), Probe)
 
 
 def test_denied_credentials_open_it_at_once_and_for_longer(fleet):

@@ -17,6 +17,7 @@ from backhaul.model.errors import StoreUnavailable
 from backhaul.model.transience import is_transient
 from backhaul.model.waits import MAX_PARKED
 from backhaul.paid.breaker.rule import (
+    REFUSALS,
     BreakerRule,
     CallReport,
     CallResult,
@@ -81,6 +82,8 @@ class Breaker:
         self._own_epoch = -1
         """The epoch that this attempt has begun last; -1 if it has begun none."""
         self._read_at = self._wrote_at = self._known_at = self._seen_at = -math.inf
+        self._asked_until = -math.inf
+        """Until when, in monotonic seconds, the provider asked this worker not to call it, in this epoch."""
 
     def may_call(self) -> Permit | Probe | OpenBreaker:
         """Return whether the caller may make a call now; with a `Permit` or a `Probe` it must `report` the result."""
@@ -127,7 +130,8 @@ class Breaker:
             # before the breaker closed must not open it again.
             if permit.epoch != self.state.epoch:
                 return
-            after = after_call(self.state, permit, result, self._rule, now)
+            self._asked_until = max(self._asked_until, self._clock.monotonic() + outcome.asked)
+            after = after_call(self.state, outcome, self._rule, now)
             # A denial or a probe's result changes the breaker at once. Other results are only counted, and written
             # later for several calls together. A call that was not made says nothing of the provider.
             if after:
@@ -192,7 +196,8 @@ class Breaker:
         elif self.state.state is Phase.CLOSED:
             now = self._clock.now()
             if reason := reason_to_open(self.state, self._rule, now):
-                self._move(self.state, opened(self.state, self._rule, now, reason))
+                asked = self._asked_until - self._clock.monotonic() if reason == REFUSALS else 0.0
+                self._move(self.state, opened(self.state, self._rule, now, reason, asked))
             else:
                 self._count(now)
 
@@ -251,7 +256,7 @@ class Breaker:
                 return
             if state.epoch != self.state.epoch or self._seen_at == -math.inf:
                 self._seen_at = self._clock.monotonic()
-                self._tally, self._counting = {}, None
+                self._tally, self._counting, self._asked_until = {}, None, -math.inf
             self.state = state
 
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from backhaul.model.breaker import BreakerState, Count, Phase
+from backhaul.model.waits import MAX_ASKED
 
 BUCKETS = 15
 """The number of buckets in the window of counts."""
@@ -82,10 +83,11 @@ class OpenBreaker:
 
 @dataclass(frozen=True)
 class CallReport:
-    """The result of a permitted call."""
+    """The result of a permitted call; `asked`: for how many seconds the provider that refused it wants no other."""
 
     permit: Permit | Probe
     result: CallResult
+    asked: float = 0.0
 
 
 def bucket_of(moment: datetime, rule: BreakerRule) -> int:
@@ -122,12 +124,16 @@ def _reason_in(counts: Mapping[int, Count], rule: BreakerRule, now: datetime) ->
     return FAILURES if fails else REFUSALS
 
 
-def opened(state: BreakerState, rule: BreakerRule, now: datetime, reason: str) -> BreakerState:
-    """Return the breaker after it opens; a failed probe doubles the cooldown until the next one."""
+def opened(state: BreakerState, rule: BreakerRule, now: datetime, reason: str, asked: float = 0.0) -> BreakerState:
+    """Return the breaker after it opens; a failed probe doubles the cooldown until the next one.
+
+    A provider that refused may have asked not to be called for `asked` seconds; that is the shortest cooldown then.
+    """
     cooldown = rule.credentials_cooldown_seconds if reason == CREDENTIALS else rule.cooldown_seconds
     if state.state is Phase.HALF_OPEN:
         longest = max(rule.longest_cooldown_seconds, cooldown)
         cooldown = min(max(cooldown, state.cooldown_seconds * 2), longest)
+    cooldown = max(cooldown, math.ceil(min(asked, MAX_ASKED)))
     after = BreakerState(state.provider, state.epoch + 1, Phase.OPEN, reason, now, cooldown_seconds=cooldown)
     return replace(after, next_probe_at=now + timedelta(seconds=cooldown))
 
@@ -144,21 +150,22 @@ def closed(state: BreakerState, now: datetime, reason: str) -> BreakerState:
     return BreakerState(state.provider, state.epoch + 1, Phase.CLOSED, reason, now)
 
 
-def after_call(
-    state: BreakerState, permit: Permit | Probe, result: CallResult, rule: BreakerRule, now: datetime
-) -> BreakerState | None:
+def after_call(state: BreakerState, report: CallReport, rule: BreakerRule, now: datetime) -> BreakerState | None:
     """Return the breaker as a call's result changes it at once; None if the result is only counted."""
+    result = report.result
     # A wrong key fails for every worker, so one denial is enough.
     if result is CallResult.DENIED:
         return opened(state, rule, now, CREDENTIALS)
-    if isinstance(permit, Permit):
+    if isinstance(report.permit, Permit):
         return None
     # A probe that was not made says nothing: the next one may be taken at once, and the cooldown does not double.
     if result is CallResult.NOT_MADE:
         waiting = opened(state, rule, now, state.reason or FAILURES)
         return replace(waiting, cooldown_seconds=state.cooldown_seconds, next_probe_at=now)
     # To a provider that was down, a 429 means that it is back; to one that only refused, that it refuses still.
-    if result is CallResult.FAILED or (result is CallResult.THROTTLED and state.reason == REFUSALS):
+    if result is CallResult.THROTTLED and state.reason == REFUSALS:
+        return opened(state, rule, now, REFUSALS, report.asked)
+    if result is CallResult.FAILED:
         return opened(state, rule, now, state.reason or FAILURES)
     return closed(state, now, "a probe went well")
 
