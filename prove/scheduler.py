@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -52,6 +53,28 @@ class Actor:
         self.thread: threading.Thread | None = None
 
 
+Queue = list[tuple[float, int, int, Actor]]
+"""When who goes on: the moment, a growing number, the actor's ticket at that time, and the actor."""
+
+
+@dataclass
+class _End:
+    """What ends one `run`: its condition, or so much virtual time."""
+
+    until: Callable[[], bool]
+    longest: float
+    is_met: bool = False
+    failure: BaseException | None = None
+
+    def has_come(self, queue: Queue) -> bool:
+        try:
+            self.is_met = self.until()
+        except BaseException as error:  # for whoever called `run`, and not for the actor in whose thread it is asked
+            self.failure = error
+            return True
+        return self.is_met or not queue or queue[0][0] > self.longest
+
+
 class Simulation:
     """Actors, a virtual clock, and one source of every choice."""
 
@@ -60,7 +83,11 @@ class Simulation:
         self.time = 0.0
         self._local = threading.local()
         self._back = _taken()
-        self._queue: list[tuple[float, int, int, Actor]] = []
+        self._queue: Queue = []
+        self._next: Callable[[], Actor | None] = lambda: None
+        """Takes whoever runs next from the queue and sets the clock; none while nobody is to go on."""
+        self._handed_on: Actor | None = None
+        """Who runs next, as the actor found that ran last."""
         self._number = 0
         self._actors: list[Actor] = []
 
@@ -148,15 +175,30 @@ class Simulation:
 
     def run(self, until: Callable[[], bool], *, longest: float) -> bool:
         """Let the actors run until the condition holds; return whether it did before so much virtual time passed."""
-        while not until():
-            if not self._queue or self._queue[0][0] > longest:
-                return False
-            moment, _, ticket, actor = heapq.heappop(self._queue)
-            if actor.ended or ticket != actor.ticket:
-                continue
-            self.time = max(self.time, moment)
-            self._let_run(actor)
-        return True
+        end = _End(until, longest)
+        self._next = lambda: self._take_next(end)
+        try:
+            actor = self._next()
+            while actor is not None:
+                self._let_run(actor)
+                actor = self._handed_on
+        finally:
+            self._next = lambda: None
+        if end.failure is not None:
+            raise end.failure
+        return end.is_met
+
+    def _take_next(self, end: _End) -> Actor | None:
+        acting, self._local.actor = self.current, None  # the question is the test's, in whatever thread it is asked
+        try:
+            while not end.has_come(self._queue):
+                moment, _, ticket, actor = heapq.heappop(self._queue)
+                if not actor.ended and ticket == actor.ticket:
+                    self.time = max(self.time, moment)
+                    return actor
+            return None
+        finally:
+            self._local.actor = acting
 
     def close(self) -> None:
         """Kill whatever still lives, so that no thread is left behind."""
@@ -188,20 +230,26 @@ class Simulation:
         actor.ended = True
         for waiter in actor.waiters:
             self._schedule(waiter, self.time)
+        self._handed_on = self._next()
         self._back.release()
 
     def _hand_back(self, actor: Actor) -> None:
-        self._back.release()
-        actor.baton.acquire()
+        self._pass_on(actor)
         while self.time < actor.frozen_until and not actor.dying:
             self._schedule(actor, actor.frozen_until)
-            self._back.release()
-            actor.baton.acquire()
+            self._pass_on(actor)
         if actor.dying:
             raise Killed
         if actor.pending is not None:
             error, actor.pending = actor.pending, None
             raise error
+
+    def _pass_on(self, actor: Actor) -> None:
+        """Let whoever is next run, and wait until that is this actor: often at once, without a change of threads."""
+        self._handed_on = self._next()
+        if self._handed_on is not actor:
+            self._back.release()
+            actor.baton.acquire()
 
     def acting(self) -> Actor:
         """Return the actor whose thread this is; raises `Killed` if it is dead."""
