@@ -151,7 +151,7 @@ def _interrupter(simulation: Simulation) -> type[Interrupter]:
 
         def interrupt(self, reason: InterruptReason) -> None:
             self._reason = reason
-            if self._armed and not self._held and self._actor is not None:
+            if self._armed and not self._blocked and self._actor is not None:
                 self.fired = True
                 simulation.interrupt(self._actor, Interrupted(reason))
 

@@ -103,7 +103,7 @@ class ShardRecord:
 
     Attempt 3 of run 2 has claimed the shard (`attempt` 3). From the record it tells how attempt 2 ended:
 
-        attempt 2 ended by itself, with work left   handed_over 2, previous_run 2
+        attempt 2 ended by itself                   handed_over 2, previous_run 2
         attempt 2 died, having committed or not     handed_over below 2, previous_run 2: `died`
         attempts 1 and 2 died before they wrote     the same, and `counted` 0: two retries to count
         attempt 2 left because a store failed       the same, but it told Step Functions: `ShardTask.left` is 2
@@ -121,7 +121,7 @@ class ShardRecord:
     previous_run: int = 0
     """The run of the claim before the present one."""
     handed_over: int = 0
-    """The last attempt that ended by itself with work left; 0 if none has."""
+    """The last attempt that ended by itself, with work left or not; 0 if none has."""
     finished: bool = False
     """Whether the run has nothing left to do in this shard: every chunk is committed, failed or left out."""
     chunks: int = 0

@@ -112,7 +112,7 @@ class Attempt:
             reservations = self.calls.hand_over_reservations() if end.end is not End.DONE else {}
             self.calls.settle_all()
             seconds, parking = self._parking(end)
-            self.commit.put_off(reservations, self.calls.refusals, self._wait_of(end, seconds))
+            self.commit.hand_over(reservations, self.calls.refusals, self._wait_of(end, seconds))
             after = self.commit.write(finished=self._is_finished(), handed_over=True)
         if end.fatal is not None:
             self.store.jobs.request_stop(self.job, Stop(StopKind.FAIL_FAST, end.fatal, self.clock.now()))

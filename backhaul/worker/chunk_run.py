@@ -101,7 +101,7 @@ class ChunkRun:
             finally:
                 self._interrupter.disarm()
             self.records.raise_failure()
-            self._interrupter.again()  # the processor may have caught the interruption, and lost a record by that
+            self._interrupter.reraise()  # the processor may have caught the interruption, and lost a record by that
         except MemoryError:
             raise
         except (Exception, SystemExit, Interrupted) as error:  # the processor's own code may raise anything

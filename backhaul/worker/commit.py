@@ -106,8 +106,11 @@ class GroupCommit:
         """Record the failed tries of a chunk that will be tried again."""
         self.record = replace(self.record, suspect=suspect)
 
-    def put_off(self, reservations: Mapping[str, str], refusals: Mapping[str, int], wait: Wait | None) -> None:
-        """Note what the shard waits for when this attempt has left, and what it hands over of its calls."""
+    def hand_over(self, reservations: Mapping[str, str], refusals: Mapping[str, int], wait: Wait | None) -> None:
+        """Record what this attempt hands over to the next: unused reservations, refusals, and what the shard waits for.
+
+        The next `write` stores it.
+        """
         self.record = replace(self.record, reservations=reservations, refusals=refusals, wait=wait)
 
     def fail(self, failed: FailedChunk, tries: tuple[Try, ...]) -> None:
@@ -128,7 +131,8 @@ class GroupCommit:
     def write(self, *, finished: bool = False, handed_over: bool = False) -> ShardRecord:
         """Commit the gathered results and return the shard record; raises `Superseded`.
 
-        `finished` says that no chunk is left to do, `handed_over` that the attempt ends with chunks left.
+        `finished` says that no chunk is left to do. `handed_over` says that the attempt ends by itself with this write,
+        so that the next attempt does not take it for dead.
 
         The object is stored before the record points to it: a crash between the two leaves an orphan that nobody
         reads. A dead letter is sent after the record says that its chunk failed: after a crash between the two the

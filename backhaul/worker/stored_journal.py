@@ -163,9 +163,9 @@ class StoredJournal:
         kept = _encoded(state)
         interrupter = self._watchdog.interrupter
         # What `_uninterrupted` does, written out: every record comes here, and a context manager costs as much again.
-        interrupter.hold()
+        interrupter.block()
         try:
-            interrupter.again()  # the processor may have caught an interruption: nothing after that is safe
+            interrupter.reraise()  # the processor may have caught an interruption: nothing after that is safe
             self._kept, self.state = kept, state
             run.mark_safe(position, self._ended)
             leaves = self._leaves()
@@ -177,7 +177,7 @@ class StoredJournal:
             self.failure = error
             raise
         finally:
-            interrupter.release()
+            interrupter.unblock()
         if leaves:
             raise Interrupted(InterruptReason.STOP if self._watchdog.is_stopping else InterruptReason.TIME_UP)
 
@@ -209,12 +209,12 @@ class StoredJournal:
     @contextmanager
     def _uninterrupted(self) -> Iterator[None]:
         """Delay interruption while the worker writes, and remember a failure: the processor is not to blame for it."""
-        self._watchdog.interrupter.hold()
+        self._watchdog.interrupter.block()
         try:
             with self.noting():
                 yield
         finally:
-            self._watchdog.interrupter.release()
+            self._watchdog.interrupter.unblock()
 
     @contextmanager
     def noting(self) -> Iterator[None]:

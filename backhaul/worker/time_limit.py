@@ -42,13 +42,13 @@ class TimeLimit:
         interrupter = Interrupter(lambda: InterruptReason.TOO_SLOW if self._clock.monotonic() >= self._end else None)
         try:
             with interrupter.installed():
-                interrupter.put_off(max(self._end - self._clock.monotonic(), _SHORTEST))
+                interrupter.restart_timer(max(self._end - self._clock.monotonic(), _SHORTEST))
                 interrupter.arm()
                 try:
                     result = call()
                 finally:
                     interrupter.disarm()
-                interrupter.again()  # the code of `call` may have caught the interruption
+                interrupter.reraise()  # the code of `call` may have caught the interruption
                 return result
         except Interrupted:
             raise refusal from None

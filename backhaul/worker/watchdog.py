@@ -124,7 +124,7 @@ class Watchdog:
 
     def _keep_watch(self, over: threading.Event) -> None:
         while not over.wait(LOOK_SECONDS):
-            self.interrupter.put_off()
+            self.interrupter.restart_timer()
             now = self._clock.monotonic()
             if now - self._beaten >= BEAT_SECONDS:
                 self._try_to_beat()
