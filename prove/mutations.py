@@ -58,7 +58,7 @@ def _drop_last_result(call: Call, request: AWSPreparedRequest) -> None:
         request.body = json.dumps(call.request).encode()
 
 
-def _reserve_nothing(call: Call, request: AWSPreparedRequest) -> None:
+def _hold_nothing(call: Call, request: AWSPreparedRequest) -> None:
     """Let what is drawn from a budget not be taken from it."""
     values = call.request.get("ExpressionAttributeValues", {})
     if call.step == "take budget" and int(values.get(":held", {}).get("N", 0)) > 0:
@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant("new ID for each copy of an event", "F15", _rename),
     Mutant("checkpoint forgets a chunk", "F1.before-claim", _drop_last_result),
     Mutant("answers are not found again", "F33", _misplace_answer),
-    Mutant("nothing is reserved", "F44", _reserve_nothing),
+    Mutant("nothing is held", "F44", _hold_nothing),
     Mutant("probes are not fenced", "F36.together", _always(lambda call: call.step == "set breaker")),
 )
 

@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Paid:
-    """An answer, what it cost and what was reserved for it, in nanodollars."""
+    """An answer, what it cost, and the estimate at which its money was held, in nanodollars."""
 
     answer: Answer
     cost: int
@@ -100,12 +100,14 @@ class PaidCalls:
         """Make one call, once its budget, its breaker and its limit let it, and return the answer as `keep` keeps it.
 
         `key` is the same for the same call, however often it is made; `generation` is what `begin` returned.
-        `further_calls` is about how many calls of this provider will follow those that are asked for now. Raises
-        `Interrupted` for a call that has to wait longer than two seconds, so that it waits outside, and for one to a
-        provider that is busy, down or denies us, which costs the record no try. Raises what the adapter raises
-        otherwise.
+        `further_calls` is about how many calls of this provider will follow those that are asked for now.
+
+        The worker sleeps here for up to two seconds until the call's turn under the limit. For every other wait this
+        raises `Interrupted`, which costs the record no try: for a longer one, for the budget or the breaker, and after
+        a call to a provider that is busy, down or denies all calls. Other errors of the adapter are raised as they are,
+        and so is `ProviderDown` where the call is to blame and not the provider.
         """
-        # A thread that was given up may be asking it still, and what that one gets is paid for.
+        # A thread that the worker gave up may still be making this call. Its answer is paid for, so it is shared.
         found = self._single_flight.once(
             key,
             lambda: (keep(self._ask(name, request, key, estimate, further_calls)),),
@@ -140,7 +142,7 @@ class PaidCalls:
             )
         if self._left < min(provider.timeout_seconds, self._total_seconds / 2):
             raise Interrupted(InterruptReason.WAIT)  # a call that is cut off is paid for nothing
-        hold = self._reserve(provider.cost(expected))
+        hold = self._hold(provider.cost(expected))
         try:
             permit, reservation = self._admitted(channel, expected, further_calls)
         except BaseException:
@@ -198,8 +200,8 @@ class PaidCalls:
         except Transient as error:
             self._stay_away(name, str(error), self._clock.monotonic())
 
-    def _reserve(self, cost: int) -> Hold:
-        match found := self._budget.reserve(cost):
+    def _hold(self, cost: int) -> Hold:
+        match found := self._budget.hold(cost):
             case Exhausted():
                 self._pause(found)
                 raise Interrupted(InterruptReason.STOP)

@@ -63,7 +63,7 @@ def draw(entry, amount, *, before=None, cap=None, most=None):
 
 
 def pay(worker, estimate=CENT, cost=CENT, **usage):
-    made = worker.reserve(estimate)
+    made = worker.hold(estimate)
     assert isinstance(made, Hold)
     worker.settle(made, MODEL, ProviderUsage(1, nanodollars=cost, **usage))
 
@@ -146,9 +146,9 @@ def test_items_go_in_the_end(deployment, store):
     assert table["BUDGET#S#2026-11-22"] == midnight + 400 * 86400 == table["BUDGET#T#T1#2026-11-22"]
 
 
-def test_a_call_is_reserved_in_all_three_and_settled_in_all_three(deployment, store):
+def test_a_call_is_held_in_all_three_and_settled_in_all_three(deployment, store):
     worker = of(deployment)
-    made = worker.reserve(CENT)
+    made = worker.hold(CENT)
     assert amounts(store) == [(0, 8 * CENT)] * 3
     worker.settle(made, MODEL, ProviderUsage(1, 100, 20, CENT // 2))
     worker.settle(made, MODEL, ProviderUsage(1, 100, 20, CENT // 2))
@@ -184,32 +184,30 @@ def test_the_cap_of_a_job_is_spent_and_not_a_nanodollar_more(deployment, store):
     worker = of(deployment, job=10 * CENT + 5)
     for _ in range(10):
         pay(worker)
-    assert worker.reserve(CENT) == Exhausted("job", 10 * CENT + 5, 10 * CENT, CENT)
-    assert (
-        worker.reserve(CENT).describe() == "the job's budget of $0.10 has $0.000000005 left, and a call may cost $0.010"
-    )
-    assert isinstance(worker.reserve(5), Hold)
+    assert worker.hold(CENT) == Exhausted("job", 10 * CENT + 5, 10 * CENT, CENT)
+    assert worker.hold(CENT).describe() == "the job's budget of $0.10 has $0.000000005 left, and a call may cost $0.010"
+    assert isinstance(worker.hold(5), Hold)
     worker.settle_all()
     assert amounts(store, KEY) == [(10 * CENT + 5, 0)]
 
 
 def test_what_others_hold_is_not_spent(deployment, store):
     one, two = of(deployment, 0, tenant=2 * CENT), of(deployment, 1, tenant=2 * CENT)
-    first, second = one.reserve(CENT), one.reserve(CENT)
-    said = two.reserve(CENT)
+    first, second = one.hold(CENT), one.hold(CENT)
+    said = two.hold(CENT)
     assert isinstance(said, HeldByOthers)
     assert (said.scope, said.cap, said.spent, said.held, said.asked) == ("tenant", 2 * CENT, 0, 2 * CENT, CENT)
     assert 2 <= said.seconds <= 4
     one.settle(first, MODEL, ProviderUsage(1, nanodollars=1))
     one.give_back(second)
     flush(one)
-    assert isinstance(two.reserve(CENT), Hold)
+    assert isinstance(two.hold(CENT), Hold)
 
 
 @pytest.mark.parametrize(("caps", "scope"), [({"tenant": CENT - 1}, "tenant"), ({"stack": CENT - 1}, "stack")])
 def test_what_the_first_gave_goes_back_if_another_refuses(deployment, store, caps, scope):
     worker = of(deployment, **caps)
-    said = worker.reserve(CENT)
+    said = worker.hold(CENT)
     assert (said.scope, said.spent, said.asked) == (scope, 0, CENT)
     assert isinstance(said, Exhausted)
     assert amounts(store) == [(0, 0)] * 3
@@ -217,7 +215,7 @@ def test_what_the_first_gave_goes_back_if_another_refuses(deployment, store, cap
 
 def test_near_the_cap_allowances_are_small(deployment, store):
     workers = [of(deployment, shard, job=20 * CENT) for shard in range(10)]
-    assert all(isinstance(worker.reserve(CENT), Hold) for worker in workers for _ in range(2))
+    assert all(isinstance(worker.hold(CENT), Hold) for worker in workers for _ in range(2))
 
 
 def test_many_threads_of_many_workers_never_pass_the_cap(deployment, store):
@@ -227,7 +225,7 @@ def test_many_threads_of_many_workers_never_pass_the_cap(deployment, store):
     def work():
         worker, paid = next(turns), 0
         for _ in range(30):
-            made = worker.reserve(CENT)
+            made = worker.hold(CENT)
             if isinstance(made, Hold):
                 worker.settle(made, MODEL, ProviderUsage(1, nanodollars=CENT))
                 paid += 1
@@ -246,17 +244,17 @@ def test_a_call_that_costs_more_than_its_estimate_is_counted_whole(deployment, s
     pay(worker, cost=3 * CENT)
     flush(worker)
     assert amounts(store, KEY) == [(3 * CENT, 0)]
-    assert isinstance(worker.reserve(1), Exhausted)
+    assert isinstance(worker.hold(1), Exhausted)
 
 
 def test_a_raised_cap_lets_a_job_go_on_and_a_lowered_one_pauses_it(deployment, store):
     worker = of(deployment, 0, job=CENT)
     pay(worker)
-    assert isinstance(worker.reserve(CENT), Exhausted)
+    assert isinstance(worker.hold(CENT), Exhausted)
     store.raise_cap(KEY, 2 * CENT, by="ann", why="it is worth it")
     pay(worker)
     store.raise_cap(KEY, 0, by="ann", why="it is not")
-    assert worker.reserve(CENT) == Exhausted("job", 0, 2 * CENT, CENT)
+    assert worker.hold(CENT) == Exhausted("job", 0, 2 * CENT, CENT)
 
 
 def test_an_allowance_does_not_outlive_a_lowered_cap(deployment, store):
@@ -264,14 +262,14 @@ def test_an_allowance_does_not_outlive_a_lowered_cap(deployment, store):
     pay(worker)
     store.raise_cap(KEY, 0, by="ann", why="stop")
     deployment.clock.advance(seconds=ALLOWANCE_SECONDS + 1)
-    assert isinstance(worker.reserve(CENT), Exhausted)
+    assert isinstance(worker.hold(CENT), Exhausted)
     assert amounts(store, KEY) == [(CENT, 0)]
 
 
 def test_what_was_drawn_before_midnight_is_settled_against_that_day(deployment, store):
     deployment.clock.time = deployment.clock.time.replace(hour=23, minute=59, second=58)
     worker, tomorrow = of(deployment, stack=DOLLAR), DAY + timedelta(days=1)
-    late = worker.reserve(CENT)
+    late = worker.hold(CENT)
     deployment.clock.advance(seconds=4)
     pay(worker, cost=2)
     worker.settle(late, MODEL, ProviderUsage(1, nanodollars=1))
@@ -283,11 +281,11 @@ def test_what_was_drawn_before_midnight_is_settled_against_that_day(deployment, 
 
 def test_what_the_dead_held_is_settled_by_who_follows(deployment, store):
     dead = of(deployment)
-    stored = dead.reserve(CENT)
+    stored = dead.hold(CENT)
     dead.settle(stored, MODEL, ProviderUsage(1, nanodollars=CENT // 4))
     flush(dead)
     pay(dead, cost=CENT // 4)
-    dead.reserve(CENT)
+    dead.hold(CENT)
     after = of(deployment, attempt=2)
     for _ in range(2):
         after.take_over(Holder(JOB, 0, 1), spent=CENT // 2, estimated=2 * CENT)
@@ -297,16 +295,16 @@ def test_what_the_dead_held_is_settled_by_who_follows(deployment, store):
     with pytest.raises(Superseded):
         flush(dead)
     with pytest.raises(Superseded):
-        dead.reserve(CENT)
+        dead.hold(CENT)
     assert amounts(store) == [(CENT // 2 + 14 * CENT, 0)] * 3
 
 
 def test_the_dead_of_yesterday_is_settled_there(deployment, store):
     deployment.clock.time = deployment.clock.time.replace(hour=23, minute=59, second=58)
     dead, tomorrow = of(deployment), DAY + timedelta(days=1)
-    dead.reserve(CENT)
+    dead.hold(CENT)
     deployment.clock.advance(seconds=4)
-    dead.reserve(CENT)
+    dead.hold(CENT)
     deployment.clock.advance(hours=30)
     of(deployment, attempt=2).take_over(Holder(JOB, 0, 1))
     assert amounts(store) == [(9 * CENT, 0), (CENT, 0), (CENT, 0)]
@@ -314,16 +312,16 @@ def test_the_dead_of_yesterday_is_settled_there(deployment, store):
 
 
 def test_a_predecessor_that_nobody_spoke_of_is_settled_at_its_estimates(deployment, store):
-    of(deployment).reserve(CENT)
+    of(deployment).hold(CENT)
     after = of(deployment, attempt=3)
-    assert isinstance(after.reserve(CENT), Hold)
+    assert isinstance(after.hold(CENT), Hold)
     assert amounts(store) == [(8 * CENT, 8 * CENT)] * 3
     with pytest.raises(Superseded):
-        of(deployment, attempt=2).reserve(CENT)
+        of(deployment, attempt=2).hold(CENT)
 
 
 def test_a_take_over_that_dies_midway_is_finished_by_the_next(deployment, store, monkeypatch):
-    of(deployment).reserve(CENT)
+    of(deployment).hold(CENT)
     with monkeypatch.context() as patch:
         real, left = store.post, iter(range(2))
         patch.setattr(store, "post", lambda posting: real(posting) if next(left, None) is not None else throttled())
@@ -341,15 +339,15 @@ def test_a_table_that_throttles_lets_nothing_through(deployment, store, monkeypa
     worker = of(deployment)
     with monkeypatch.context() as patch:
         patch.setattr(store._client, "update_item", throttled)
-        said = worker.reserve(CENT)
+        said = worker.hold(CENT)
         assert isinstance(said, OutOfReach)
         assert said.seconds >= 4
         tries = calls_of(store, "update_item")
-        assert isinstance(worker.reserve(CENT), OutOfReach)
+        assert isinstance(worker.hold(CENT), OutOfReach)
         assert not tries
     assert store.get(KEY) == BudgetState()
     deployment.clock.advance(seconds=2)
-    assert isinstance(worker.reserve(CENT), Hold)
+    assert isinstance(worker.hold(CENT), Hold)
     worker.settle_all()
     assert amounts(store) == [(CENT, 0)] * 3
 
@@ -357,10 +355,10 @@ def test_a_table_that_throttles_lets_nothing_through(deployment, store, monkeypa
 def test_a_write_whose_answer_never_came_is_recognised_later(deployment, store, monkeypatch):
     worker = of(deployment)
     lose_answers(store._client, monkeypatch, 3)  # as often as the client tries
-    assert isinstance(worker.reserve(CENT), OutOfReach)
+    assert isinstance(worker.hold(CENT), OutOfReach)
     assert amounts(store, KEY) == [(0, 8 * CENT)]
     deployment.clock.advance(seconds=2)
-    made = worker.reserve(CENT)
+    made = worker.hold(CENT)
     assert amounts(store) == [(0, 8 * CENT)] * 3
     worker.settle(made, MODEL, ProviderUsage(1, nanodollars=1))
     worker.settle_all()
@@ -369,7 +367,7 @@ def test_a_write_whose_answer_never_came_is_recognised_later(deployment, store, 
 
 def test_settling_raises_nothing_while_the_table_is_down(deployment, store, monkeypatch):
     worker = of(deployment)
-    made = [worker.reserve(CENT) for _ in range(3)]
+    made = [worker.hold(CENT) for _ in range(3)]
     deployment.clock.advance(seconds=ALLOWANCE_SECONDS + 1)
     with monkeypatch.context() as patch:
         patch.setattr(store._client, "update_item", throttled)
@@ -382,7 +380,7 @@ def test_settling_raises_nothing_while_the_table_is_down(deployment, store, monk
 
 def test_an_estimate_that_is_no_amount_is_refused(deployment):
     with pytest.raises(InvalidRequest):
-        of(deployment).reserve(-1)
+        of(deployment).hold(-1)
 
 
 def test_of_a_dead_holder_what_is_known_is_settled_and_the_rest_at_its_estimate():

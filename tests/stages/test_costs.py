@@ -416,7 +416,7 @@ def capped(operations, monkeypatch):
 def test_a_days_budget_is_shown_with_its_cap_and_what_is_spent_held_and_left(deployment, capped, capsys):
     spend(deployment, "T1", "acme", 1.5)
     spend(deployment, "T2", "beta", 2)
-    assert Budget(Holder(JobRef("T1", "0" * 26), 9, 1), Caps(), deployment.store.budgets, deployment.clock).reserve(1)
+    assert Budget(Holder(JobRef("T1", "0" * 26), 9, 1), Caps(), deployment.store.budgets, deployment.clock).hold(1)
     held = deployment.store.budgets.get(BudgetKey.of_tenant("T1", deployment.clock.now().date())).held
     assert held > 0
     assert shown(capsys, "--tenant", "T1") == [
@@ -480,7 +480,7 @@ def died(asking, attempt=1, *, stored=3, made=5):
         store.shards.claim(task.job, shard.shard, task.run)
     worker = Budget(Holder(task.job, 0, attempt), Caps(), store.budgets, asking.clock, expires_at=job.expires_at)
     for number in range(made):
-        assert worker.reserve(2 * COST)
+        assert worker.hold(2 * COST)
         if number < stored:
             price = Price(attempt, COST, 2 * COST)
             store.steps.keep(task.job, 0, (10 * number, "step"), b'"x"', expires_at=None, price=price)
@@ -539,7 +539,7 @@ def test_a_zombie_writes_nothing_to_a_ledger_that_the_merge_has_settled(asking):
     closed = books(asking, task.job)
     asking.clock.advance(seconds=ALLOWANCE_SECONDS + 1)
     with pytest.raises(Superseded):
-        zombie.reserve(COST)
+        zombie.hold(COST)
     zombie.settle_all()
     assert books(asking, task.job) == closed
 
@@ -572,7 +572,7 @@ def spend(deployment, tenant, provider, dollars, *, calls=1, saved=0):
     holder = Holder(JobRef(tenant, "0" * 26), calls, 1)
     worker = Budget(holder, Caps(), deployment.store.budgets, deployment.clock)
     amount = int(dollars * DOLLAR)
-    worker.settle(worker.reserve(amount), provider, ProviderUsage(calls, 100, 10, amount, saved))
+    worker.settle(worker.hold(amount), provider, ProviderUsage(calls, 100, 10, amount, saved))
     worker.settle_all()
 
 

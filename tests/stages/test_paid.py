@@ -355,9 +355,9 @@ def test_a_thread_that_was_given_up_asks_nothing_more_and_holds_no_money(worker,
 
 def test_after_an_attempt_has_left_nothing_is_drawn_from_its_budget(deployment):
     budget = Budget(Holder(JOB, 0, 1), Caps(job=DOLLAR), deployment.store.budgets, deployment.clock)
-    budget.settle(budget.reserve(COST), "acme", ProviderUsage(1, 10, 20, COST))
+    budget.settle(budget.hold(COST), "acme", ProviderUsage(1, 10, 20, COST))
     budget.settle_all()
-    assert isinstance(budget.reserve(COST), OutOfReach)
+    assert isinstance(budget.hold(COST), OutOfReach)
     state = deployment.store.budgets.get(BudgetKey.of_job(JOB))
     assert (state.spent, state.held) == (COST, 0)
 

@@ -165,7 +165,7 @@ def test_eight_threads_share_an_allowance(monkeypatch):
         barrier.wait()
         paid = 0
         for number in range(100):
-            made = worker.reserve(10)
+            made = worker.hold(10)
             assert isinstance(made, Hold)
             if number % 10:
                 worker.settle(made, MODEL, ProviderUsage(1, 5, 2, 7))
@@ -188,19 +188,19 @@ def test_writes_for_each_call_are_few(rate, most):
     store, clock = MemoryStore(), Clock()
     worker = budget(store, clock, job=10**9)
     for _ in range(1000):
-        worker.settle(worker.reserve(10), MODEL, ProviderUsage(1, nanodollars=8))
+        worker.settle(worker.hold(10), MODEL, ProviderUsage(1, nanodollars=8))
         clock.seconds += 1 / rate
     assert store.writes / 1000 <= most
 
 
 def test_a_call_that_costs_nothing_needs_no_money():
     worker = budget(MemoryStore(), Clock(), job=1)
-    assert isinstance(worker.reserve(0), Hold)
+    assert isinstance(worker.hold(0), Hold)
 
 
 def test_a_cost_that_is_no_amount_is_refused():
     worker = budget(MemoryStore(), Clock())
-    made = worker.reserve(1)
+    made = worker.hold(1)
     for cost in (-1, MOST + 1):
         with pytest.raises(InvalidRequest):
             worker.settle(made, MODEL, ProviderUsage(1, nanodollars=cost))
@@ -239,7 +239,7 @@ class Simulation:
     def do(self, action, which, amount):
         worker = self.workers[which]
         if action == "zombie" and self.dead:
-            self.act(("settle", "reserve", "flush")[amount % 3], self.dead[which % len(self.dead)], amount)
+            self.act(("settle", "hold", "flush")[amount % 3], self.dead[which % len(self.dead)], amount)
         elif action == "die":
             self.follow(which)
         elif action == "pass":
@@ -254,8 +254,8 @@ class Simulation:
 
     def act(self, action, worker, amount):
         with suppress(Superseded, ConnectionError):
-            if action == "reserve":
-                made = worker.budget.reserve(amount)
+            if action == "hold":
+                made = worker.budget.hold(amount)
                 if isinstance(made, Hold):
                     worker.calls.append(made)
             elif action == "flush":
@@ -330,18 +330,18 @@ class Simulation:
 
 
 ACTIONS = st.tuples(
-    st.sampled_from(["reserve"] * 4 + ["settle"] * 3 + ["flush", "pass", "pass", "raise", "die", "zombie", "fault"]),
+    st.sampled_from(["hold"] * 4 + ["settle"] * 3 + ["flush", "pass", "pass", "raise", "die", "zombie", "fault"]),
     st.integers(0, 3),
     st.integers(0, 60),
 )
 
 
 OVER_MIDNIGHT = [
-    *[("reserve", 0, 0)] * 4,
-    ("reserve", 0, 8),
+    *[("hold", 0, 0)] * 4,
+    ("hold", 0, 8),
     ("pass", 0, 30),
     ("pass", 0, 60),
-    ("reserve", 0, 0),
+    ("hold", 0, 0),
     ("settle", 0, 8),
     ("die", 0, 0),
 ]
@@ -371,10 +371,10 @@ def test_whatever_answers_are_lost_what_is_settled_is_what_was_reported(actions)
 
 def test_the_simulation_crosses_midnight():
     simulation = Simulation()
-    simulation.do("reserve", 0, 10)
+    simulation.do("hold", 0, 10)
     for _ in range(2):
         simulation.do("pass", 0, 60)
-    simulation.do("reserve", 0, 10)
+    simulation.do("hold", 0, 10)
     days = {key.day for key in simulation.store.items if key.day}
     assert days == {date(2026, 11, 22), date(2026, 11, 23)}
     simulation.end()

@@ -76,7 +76,7 @@ class Budget:
         self._out_until = -math.inf
         self._has_ended = False
 
-    def reserve(self, estimate: int) -> Hold | Exhausted | HeldByOthers | OutOfReach:
+    def hold(self, estimate: int) -> Hold | Exhausted | HeldByOthers | OutOfReach:
         """Hold the most that a call can cost, in nanodollars, or return the refusal; raises `Superseded`."""
         check(estimate, "An estimate")
         if taken := self._take(estimate):
@@ -96,7 +96,10 @@ class Budget:
             return OutOfReach(spread(OUTAGE_SECONDS), "the budgets cannot be written")
 
     def settle(self, hold: Hold, provider: str, usage: ProviderUsage) -> None:
-        """Settle a call at its cost, or at its estimate if its cost is not known; a second time changes nothing."""
+        """Settle a call at the cost that `usage` names; a second time changes nothing.
+
+        A caller that does not know the cost passes the estimate of the hold as the cost.
+        """
         check(usage.nanodollars, "A cost")
         self._close(hold, Batch(usage.nanodollars, hold.estimate, usage={provider: usage}))
 
@@ -110,7 +113,10 @@ class Budget:
             ledger.add(Batch(usage.nanodollars, usage={provider: usage}))
 
     def settle_all(self) -> None:
-        """Settle all calls at the attempt's end, those without an outcome at their estimate; raises as stores do."""
+        """Settle all calls at the attempt's end; raises as the stores do.
+
+        A call of which the worker does not know the outcome is settled at its estimate.
+        """
         for hold in list(self._open.values()):
             self.settle(hold, TAKEN_OVER, ProviderUsage(nanodollars=hold.estimate))
         with self._writing:
@@ -120,7 +126,7 @@ class Budget:
             self._flush(last=True)
 
     def take_over(self, dead: Holder, spent: int = 0, estimated: int | None = None) -> None:
-        """Settle the holds of a dead attempt at the shard; call it before `reserve`, and again if it raises.
+        """Settle the holds of a dead attempt at the shard; call it before `hold`, and again if it raises.
 
         `spent` is the cost of all calls whose answers that attempt stored, `estimated` the sum of their estimates, both
         in nanodollars. The attempt's other holds count as spent, because they may be. A second time changes nothing.
@@ -170,7 +176,7 @@ class Budget:
         is_due = self._clock.monotonic() - self._posted_at > ALLOWANCE_SECONDS
         if is_due and self._writing.acquire(blocking=False):
             try:
-                with suppress(Exception):  # it stays to be written, and the next to reserve hears of it
+                with suppress(Exception):  # the batch stays pending, and the next thread that draws gets the error
                     self._flush()
             finally:
                 self._writing.release()
