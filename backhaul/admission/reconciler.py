@@ -109,12 +109,12 @@ class Reconciler:
             return "started" if self.admission.begin(member) else ""
         return self.free_slot(member)
 
-    def hold_slot(self, ref: JobRef) -> str:
+    def restore_slot(self, ref: JobRef) -> str:
         """Give a running job the slot that it lacks; take the slot back if the job has ended meanwhile."""
         job = self._find(ref)
         if job is None or job.state not in (JobState.RUNNING, JobState.MERGING):
             return ""
-        self.slots.hold(ref)
+        self.slots.restore(ref)
         return "" if self.free_slot(ref) else "held_slot"
 
     def _look_again_later(self, job: Job) -> None:

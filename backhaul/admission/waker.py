@@ -15,17 +15,17 @@ from backhaul.store.callbacks import Callbacks
 from backhaul.store.waits import WaitStore
 
 MAX_WOKEN = 200
-"""Waits that one call ends; a caller with more to wake calls again, or leaves them to the sweep."""
+"""The most waits that one call ends; a caller with more to wake calls again, or leaves them to the sweep."""
 TIMEOUT_LOST_AFTER = timedelta(seconds=5)
-"""A wait that still stands so long after its end has lost its time-out, and the sweep ends it; waits on the local cloud
-have none."""
+"""How long after a wait's time is over the sweep ends it: by then Step Functions' time-out should have done so. On the
+local cloud it never does."""
 UNPROBED_AFTER = timedelta(seconds=30)
-"""A probe that is overdue by so much will not come: the shard that was to make it is gone."""
+"""How long a probe may be overdue before the sweep wakes another shard to make it."""
 
 
 @dataclass(frozen=True)
 class Waker:
-    """Ends waits. Ending one twice, or one that has ended by itself, changes nothing."""
+    """Ends waits of parked shards. Ending one twice, or one that has ended by itself, changes nothing."""
 
     waits: WaitStore
     callbacks: Callbacks
@@ -33,11 +33,12 @@ class Waker:
     def wake(self, parked: ParkedShard) -> bool:
         """End a wait; false if it had ended already."""
         woken = self.callbacks.answer(parked.token)
-        self.waits.drop(parked)  # after that: whoever dies in between leaves a token that is gone, and not a sleeper
+        # Dropped last: a caller that dies in between leaves a token that is void, and no shard that nobody can wake.
+        self.waits.drop(parked)
         return woken
 
     def wake_all(self, parked: Iterable[ParkedShard]) -> tuple[int, bool]:
-        """End these waits; returns how many, and whether those were all."""
+        """End these waits, `MAX_WOKEN` at most; return how many were ended, and whether those were all."""
         woken = 0
         for number, each in enumerate(parked):
             if number == MAX_WOKEN:
@@ -51,17 +52,17 @@ class Waker:
 
 
 @dataclass
-class AlarmClock:
-    """What the sweep does for shards that wait: it ends the waits that are over, and has an open breaker probed."""
+class WaitSweep:
+    """One sweep's look at the waits: it ends those that `Waker` should have ended, and has an open breaker probed."""
 
     waker: Waker
     breakers: BreakerStore
     clock: Clock
     providers: set[str] = field(default_factory=set)
-    """The providers that somebody waits for, of the jobs that were looked at."""
+    """The providers for which shards of the jobs looked at so far wait."""
 
     def look_at(self, job: Job) -> int:
-        """Wake the shards of a job that is to stop, and those whose time is over; returns how many."""
+        """Wake the job's shards if the job is to stop, else those whose time is over; return how many were woken."""
         now, woken = self.clock.now(), 0
         for parked in self.waker.waits.of_job(job.ref, consistent=False):
             if is_unwanted(job, parked.run) or now - parked.until > TIMEOUT_LOST_AFTER:
@@ -71,7 +72,7 @@ class AlarmClock:
         return woken
 
     def look_at_provider(self, provider: str) -> int:
-        """Wake whoever waits for a breaker that has closed, or one shard to probe one that is open."""
+        """Wake all shards that wait for a breaker that has closed; if it is open and its probe overdue, wake one."""
         breaker, waits = self.breakers.get(provider, consistent=True), self.waker.waits.of_provider(provider)
         if breaker.state is Phase.CLOSED:
             return self.waker.wake_all(each for each in waits if has_closed(breaker, each))[0]
@@ -79,7 +80,7 @@ class AlarmClock:
 
 
 def is_unwanted(job: Job, run: int) -> bool:
-    """Return whether the shards of this run have nothing to wait for: it has ended, or is to."""
+    """Return whether the run's shards have nothing to wait for, because the run has ended or is to stop."""
     return job.state is not JobState.RUNNING or job.run != run or job.stop is not None
 
 

@@ -114,7 +114,7 @@ def redrive(
     queued = jobs.reopen(job, only_failed=only_failed, **admission.place(job))
     if queued is None:
         # The slot that was dropped above may have been that of the other caller's run.
-        Reconciler(jobs, objects, runs, slots, clock).hold_slot(ref)
+        Reconciler(jobs, objects, runs, slots, clock).restore_slot(ref)
         state = jobs.get(ref).state
         raise JobNotEnded(f"Job {ref.job_id} was {job.state} and became {state} just now; somebody else was quicker.")
     if admission.fill_for(ref.tenant, queued, problems={}):  # the sweep starts jobs that cannot be started now

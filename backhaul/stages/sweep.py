@@ -11,7 +11,7 @@ from datetime import timedelta
 from backhaul.admission.admission import CHECK_EVERY
 from backhaul.admission.reconciler import MAX_STOP, Reconciler, ignores_stop, is_past_deadline, lost
 from backhaul.admission.salvage import salvage
-from backhaul.admission.waker import AlarmClock, Waker
+from backhaul.admission.waker import WaitSweep, Waker
 from backhaul.model.clock import Clock
 from backhaul.model.job import Job, JobRef, JobState
 from backhaul.model.task import RunTask
@@ -87,18 +87,18 @@ def sweep(
             swept.note(reconciler.settle_slot(member))
     swept.mended["started"] += reconciler.admission.fill(problems=failed)
     # Last, because it reads the most: what there is no time for, the next sweep sees.
-    members, alarm_clock = slots.get().members, AlarmClock(Waker(waits, callbacks), breakers, clock)
+    members, wait_sweep = slots.get().members, WaitSweep(Waker(waits, callbacks), breakers, clock)
     for job in jobs.open(JobState.RUNNING, failed):
         if clock.monotonic() - began > MAX_LOOKED:
             break
         with _noted(job.ref, problems):
             _look_at_running(job, reconciler, shards, swept)
             if job.ref not in members:
-                swept.note(reconciler.hold_slot(job.ref))
-            swept.mended["woken"] += alarm_clock.look_at(job)
-    for provider in alarm_clock.providers:
+                swept.note(reconciler.restore_slot(job.ref))
+            swept.mended["woken"] += wait_sweep.look_at(job)
+    for provider in wait_sweep.providers:
         with _noted_provider(provider, problems):
-            swept.mended["woken"] += alarm_clock.look_at_provider(provider)
+            swept.mended["woken"] += wait_sweep.look_at_provider(provider)
     problems += failed.values()
     swept.mended = +swept.mended
     return swept

@@ -104,8 +104,8 @@ class SlotStore:
             return False
         return True
 
-    def hold(self, ref: JobRef) -> None:
-        """Give a running job a slot, even if all slots are taken."""
+    def restore(self, ref: JobRef) -> None:
+        """Give a running job back the slot that it lacks, even if all slots are taken."""
         self._client.update_item(
             TableName=self._table,
             Key=_KEY,

@@ -21,8 +21,8 @@ from backhaul.store import StepStore
 from backhaul.worker.chunk_run import ChunkFault, ChunkResult, ChunkRun
 from backhaul.worker.commit import GroupCommit
 from backhaul.worker.in_work import InWork
-from backhaul.worker.poison import cause_of, deaths, try_of, with_try
 from backhaul.worker.stored_journal import StoredJournal
+from backhaul.worker.tries import cause_of, deaths, try_of, with_try
 from backhaul.worker.watchdog import Watchdog
 
 MAX_DEATHS = 3
@@ -240,8 +240,8 @@ class ShardRun:
         return LONG_SECONDS if waits < STAYS_FOR_GOOD else math.inf
 
     def _fail(self, chunk: Chunk, record: int | None, cause: Cause, tries: tuple[Try, ...]) -> AttemptEnd | None:
-        bounds, attempts = (chunk.index, chunk.start, chunk.end), max(len(tries), 1)
-        failed = FailedChunk(*bounds, cause.shortened(), record, attempts, run=self._job.run)
+        bounds, tried = (chunk.index, chunk.start, chunk.end), max(len(tries), 1)
+        failed = FailedChunk(*bounds, cause.shortened(), record, tried, run=self._job.run)
         self._commit.fail(failed, tries or (try_of(self._commit.record.attempt, self._clock.now(), cause),))
         self._progressed = True
         self._note_safe_point()

@@ -511,7 +511,7 @@ def test_a_slot_is_taken_once_however_often_and_given_back_once(deployment):
     slots, ref = deployment.store.slots, JobRef("T1", "0" * 26)
     assert slots.take(ref, 5, 5)
     assert slots.take(ref, 5, 5)
-    slots.hold(ref)
+    slots.restore(ref)
     assert slots.get().members == {ref}
     slots.drop(ref)
     slots.drop(ref)
@@ -523,7 +523,7 @@ def test_a_job_that_runs_already_is_given_its_slot_though_there_is_no_room(singl
     slots, refs = single.store.slots, [JobRef("T1", f"{number:026d}") for number in range(2)]
     assert slots.take(refs[0], 5, 1)
     assert not slots.take(refs[1], 5, 1)
-    slots.hold(refs[1])
+    slots.restore(refs[1])
     assert slots.get().members == set(refs)
     assert slots.take(refs[1], 5, 1), "who holds a slot may take it"
 

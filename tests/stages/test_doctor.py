@@ -147,18 +147,18 @@ def lose_start(ward):
 
 
 def hold_slot_of_nobody(ward):
-    ward.store.slots.hold(ABSENT_JOB)
+    ward.store.slots.restore(ABSENT_JOB)
 
 
 def hold_slot_after_end(ward):
     task = ward.start()
     ward.end_well(task)
-    ward.store.slots.hold(task.job)
+    ward.store.slots.restore(task.job)
     ward.advance(minutes=3)
 
 
 def hold_slot_before_upload(ward):
-    ward.store.slots.hold(ward.deployment.submit("redact", DATA).job.ref)
+    ward.store.slots.restore(ward.deployment.submit("redact", DATA).job.ref)
 
 
 def drop_slot_of_running(ward):
@@ -351,7 +351,7 @@ def test_an_upload_that_is_claimed_is_run_and_a_lost_run_is_merged_to_its_end(wa
 
 def test_a_slot_that_is_freed_goes_to_who_waits_in_the_same_treatment(ward):
     ward.store.slots.most = 1
-    ward.store.slots.hold(ABSENT_JOB)
+    ward.store.slots.restore(ABSENT_JOB)
     waiting = ward.queued()
     ward.advance(minutes=3)
     treated = ward.treat()

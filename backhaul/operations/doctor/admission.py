@@ -32,7 +32,7 @@ def missing_slots(survey: Survey) -> Iterator[Finding]:
     """Find jobs that run without a slot."""
     for job in survey.within(JobState.RUNNING, JobState.MERGING):
         if job.ref not in survey.slots.members:
-            repair = partial(survey.reconciler.hold_slot, job.ref)
+            repair = partial(survey.reconciler.restore_slot, job.ref)
             what = f"{job.state} without a slot, so that too many may run"
             yield Finding(what, "counts the job among those that run", job.ref, job.started_at, repair=repair)
 

@@ -17,8 +17,8 @@ GATHER_SECONDS = 3
 """How old the first failure must be: workers whose calls succeed need time to hear of it and report theirs."""
 SKEW_SECONDS = 10
 """How far two workers' clocks may differ before two probes can happen at once."""
-HELD_SECONDS = 30
-"""When to look again at a breaker that a person opened."""
+HELD_OPEN_SECONDS = 30
+"""After how long a worker looks again at a breaker that a person opened."""
 CREDENTIALS = "credentials"
 FAILURES = "failures"
 REFUSALS = "refusals"
@@ -182,7 +182,7 @@ def seconds_to_probe(state: BreakerState, rule: BreakerRule, now: datetime, know
     the stored time, so it waits at most the full cooldown from when it first saw the state.
     """
     if state.is_held_open:
-        return HELD_SECONDS
+        return HELD_OPEN_SECONDS
     if state.state is Phase.HALF_OPEN:
         due, length = state.probe_until, float(rule.probe_seconds)
         patience = SKEW_SECONDS  # a worker whose clock is fast must not take a second probe beside the first

@@ -38,14 +38,16 @@ def try_of(attempt: int, at: datetime, cause: Cause) -> Try:
 
 
 def with_try(
-    held: ShardRecord, chunk: int, record: int | None, cause: Cause, at: datetime, attempt: int | None = None
+    shard_record: ShardRecord, chunk: int, record: int | None, cause: Cause, at: datetime, attempt: int | None = None
 ) -> Suspect:
     """Return the chunk's failed tries since its last progress, with one more.
 
-    The try counts for `attempt`, or for the attempt that holds the shard if it is None.
+    `record` is the byte offset of the record at which the try failed. The try counts for `attempt`, or for the attempt
+    that holds the shard if it is None.
     """
-    position = held.open.position if held.open and held.open.index == chunk else 0
+    open_chunk, suspect = shard_record.open, shard_record.suspect
+    position = open_chunk.position if open_chunk and open_chunk.index == chunk else 0
     # A chunk that was committed further since its last try is not stuck: the next record gets tries of its own.
-    same = held.suspect and (held.suspect.chunk, held.suspect.position) == (chunk, position)
-    tries = held.suspect.tries if held.suspect and same else ()
-    return Suspect(chunk, record, (*tries, try_of(attempt or held.attempt, at, cause)), position)
+    same = suspect and (suspect.chunk, suspect.position) == (chunk, position)
+    tries = suspect.tries if suspect and same else ()
+    return Suspect(chunk, record, (*tries, try_of(attempt or shard_record.attempt, at, cause)), position)
