@@ -168,9 +168,9 @@ class Counts:
     bytes_done: int = 0
     attempts: int = 0
     retries: int = 0
-    """Attempts that took over from a worker that had died."""
+    """Attempts that followed a worker that had died, or that a store's outage had broken off."""
     rework: int = 0
-    """Chunks that a dead worker had begun and not committed, by its last sign of life."""
+    """Chunks that such a worker had begun and not committed, by its last sign of life."""
     tallies: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -103,6 +103,7 @@ class Queue(StrEnum):
 
     A new queue is an entry here. Its resource, its alarms, its output and the operators' rights to it in the stack, the
     choices of `backhaul dlq` and the doctor's check follow. Whoever sends to it takes it from `stacks/dead_letters.py`.
+    A new kind of message also needs its reason in `reasons.py` and its redrive in `redriving.py`.
     """
 
     kind: QueueKind

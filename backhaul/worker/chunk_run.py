@@ -59,8 +59,8 @@ class Records(Watched[Record]):
 class ChunkRun:
     """One try at a chunk, from the byte `start`, up to which an earlier try was committed.
 
-    `pieces`, `records` and `cursor.tallies` hold what was made since then; a journal that commits them at a checkpoint
-    calls `taken` afterwards.
+    `pieces` and `cursor.tallies` hold what the processor has made and no commit has yet. At a checkpoint, the journal
+    marks a safe point with `mark_safe`; when a commit is due, it removes the results up to there with `take`.
     """
 
     def __init__(
