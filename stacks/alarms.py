@@ -96,7 +96,7 @@ class Alarms(Construct):
             dead_letters.metric_approximate_number_of_messages_visible(period=_PERIOD, statistic=_MOST),
             f"Dead letters wait in the queue {name}, which holds {name.kind.holds}, until somebody decides. "
             f"{self._command(f'dlq list --queue {name}')} shows each with its cause; then "
-            f"{self._command(f'dlq redrive --queue {name}')} gives it its way through the pipeline again, and "
+            f"{self._command(f'dlq redrive --queue {name}')} sends it through the pipeline again, and "
             f"{self._command('dlq discard ID')} throws it away.",
         )
         self._alarm(

@@ -39,8 +39,10 @@ OnlyJob = Annotated[str | None, typer.Option("--job", help="Only dead letters ab
 OnlyTenant = Annotated[str | None, typer.Option("--tenant", help="Only dead letters about this tenant's jobs.")]
 Limit = Annotated[int | None, typer.Option(help="How many dead letters at most.", min=1)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")]
-Rate = Annotated[float | None, typer.Option(metavar="PER_SECOND", help="How many acts a second.", min=0.001)]
-Why = Annotated[str, typer.Option(help="The reason, for the audit trail; needed but for a dry run.")]
+Rate = Annotated[
+    float | None, typer.Option(metavar="PER_SECOND", help="The most redrives or discards a second.", min=0.001)
+]
+Why = Annotated[str, typer.Option(help="The reason, for the audit trail; needed unless --dry-run is given.")]
 Stack = Annotated[
     str | None,
     typer.Option(

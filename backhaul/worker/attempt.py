@@ -94,7 +94,10 @@ class Attempt:
         return cls(job, task, claimed, at_start, store, clock, commit, watchdog, calls, shard_run)
 
     def is_settled(self) -> bool:
-        """Return whether nothing is to be done; asks the job to stop where a chunk has failed that ends it."""
+        """Return whether this attempt has nothing to do.
+
+        That is so too where the policy says `fail_fast` and a chunk has failed: then this asks the job to stop.
+        """
         failed = [chunk for chunk in self.at_start.failed if chunk.run == self.job.run]
         if self.job.policy.fail_fast and failed:  # the worker that set it aside died before it could say so
             stop = Stop(StopKind.FAIL_FAST, failed[0].cause, self.clock.now())
@@ -150,7 +153,10 @@ class Attempt:
         return all(chunk.index in settled for chunk in self.task.shard.chunks)
 
     def _parking(self, end: AttemptEnd) -> tuple[int, Parking | None]:
-        """Return after how many seconds the shard is to look again, and how it waits so that it can be woken."""
+        """Return after how many seconds the shard goes on, and how it is parked until then.
+
+        The second is None for a wait that is too short to be parked, or if the shard does not wait.
+        """
         if end.end is not End.WAIT:
             return end.seconds, None
         found = self.calls.parking(end.provider, end.seconds)
@@ -166,7 +172,10 @@ class Attempt:
 
 
 def _record_at_start(claimed: ShardRecord, task: ShardTask) -> ShardRecord:
-    """Return the record with which this attempt begins: a new run reopens it, and a retry counts the deaths."""
+    """Return the record with which this attempt begins.
+
+    A new run reopens the record. If attempts before this one ended without handing over, `retries` counts them.
+    """
     record = replace(claimed.reopened(task.run), wait=None)
     if not record.died() or record.finished:
         return record

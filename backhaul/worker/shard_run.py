@@ -211,7 +211,10 @@ class ShardRun:
         return Decision(end=self._wait_inside(delay))
 
     def _wait(self, error: Interrupted) -> AttemptEnd | None:
-        """Have the shard wait for what a record waits for, outside unless that takes but a moment."""
+        """Let the shard wait for what a record waits for; return how the attempt ends, None if it goes on after that.
+
+        The worker sleeps through a moment itself, and leaves for a longer wait.
+        """
         is_brief = error.reason is InterruptReason.AGAIN or error.seconds <= self._max_wait_inside
         fits = error.seconds and self._clock.monotonic() + error.seconds < self._ends_at
         if is_brief and fits:

@@ -104,14 +104,14 @@ class Breaker:
         return self._talk(lambda: self._take_probe(state)) or OpenBreaker(spread(PACE_SECONDS), state.describe())
 
     def begin_attempt(self) -> None:
-        """Begin an attempt, which has not opened the breaker: the one that did has left, and comes back to probe."""
+        """Begin an attempt at a shard; if the breaker is open now, another attempt opened it and will probe it."""
         self._own_epoch = -1
 
     def seconds_away(self, seconds: float) -> float:
-        """Return how many seconds a shard stays away that leaves now, and would come back after `seconds`.
+        """Return for how many seconds a shard that leaves now stays away; `seconds` if the breaker is closed.
 
-        Whoever opened the breaker comes back to probe, and nobody else: the others are woken when it closes. If that
-        one does not come, the sweep wakes another.
+        Only the shard whose worker opened the breaker comes back by itself, to probe. `wake` wakes the others when the
+        breaker closes. If the probe is overdue, the sweep wakes one of them to make it.
         """
         with self._lock:
             state, seen = self.state, self._clock.monotonic() - self._seen_at
@@ -261,10 +261,10 @@ class Breaker:
 
 
 def _is_telling(known: Mapping[int, Count], own: Mapping[int, Count]) -> bool:
-    """Return whether a worker has to report its own counts, by those and by what the workers have reported.
+    """Return whether a worker has to report its `own` counts, given the counts that workers have reported (`known`).
 
-    A healthy provider costs no writes. Each worker keeps its counts until it sees a failure, or until the provider has
-    answered none of its calls; or until another worker has reported such a thing, to which it adds what it knows.
+    It has to if one of its calls failed, if the provider answered none of its calls, or if another worker has reported
+    calls without an answer. Otherwise it keeps its counts, so that a healthy provider costs no writes.
     """
     total = sum(own.values(), Count())
     is_shut_out = 0 < total.calls == total.unanswered
