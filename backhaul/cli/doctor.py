@@ -1,4 +1,4 @@
-"""The command `doctor`: what is wrong with a deployment, as a table, and mending it."""
+"""The command `doctor`: what is wrong with a deployment, as a table, and repairing it."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ WIDE = 160
 
 
 def doctor(
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended, and check again.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired, then check again.")] = False,
     job: Annotated[
         str | None, typer.Option("--job", help="Check this job too, however long ago it ended; needs --tenant.")
     ] = None,
     tenant: Annotated[
-        str | None, typer.Option("--tenant", help="Check this tenant's recent jobs too, although none of them is open.")
+        str | None, typer.Option("--tenant", help="Check this tenant's recent jobs too, even if none of them is open.")
     ] = None,
     all_ended: Annotated[
-        bool, typer.Option("--all-ended", help="Check jobs that have ended however old they are.")
+        bool, typer.Option("--all-ended", help="Check all jobs that have ended, not only those of the last day.")
     ] = False,
     json: Json = False,
     stack: Stack = None,
 ) -> int:
-    """Check what must always be true of a deployment, and say what is wrong.
+    """Check a deployment for problems, and say how each can be repaired.
 
-    Exits with 0 if nothing is, or if all of it was mended, and with 1 otherwise.
+    Exits with 0 if there is no problem, or if all of them were repaired, and with 1 otherwise.
     """
     operations, scope = operate(stack), _scope(job, tenant, all_ended)
-    with console.status("Examining"):
+    with console.status("Checking"):
         before = examine(operations, scope)
     repairs: tuple[RepairResult, ...] = ()
     left = before
     if repair and before.mendable:
-        with console.status("Mending"):
+        with console.status("Repairing"):
             treatment = treat(operations, scope, before)
         repairs, left = treatment.repairs, treatment.left
     if json:
@@ -60,10 +60,10 @@ def doctor(
 def _scope(job: str | None, tenant: str | None, all_ended: bool) -> SurveyScope:
     if job is not None and tenant is None:
         raise typer.BadParameter(
-            "Name its tenant with --tenant: a job's ID alone does not find it.", param_hint="--job"
+            "Name the job's tenant with --tenant: the doctor cannot find a job by its ID alone.", param_hint="--job"
         )
     if job is not None and not keys.is_job_id(job):
-        raise typer.BadParameter(f"{job!r} is not a job's ID.", param_hint="--job")
+        raise typer.BadParameter(f"{job!r} is not the ID of a job.", param_hint="--job")
     ref = JobRef(tenant, job) if job and tenant else None
     return SurveyScope((tenant,) if tenant else (), ref, all_ended)
 
@@ -82,25 +82,25 @@ def summary(left: Examination, repairs: Sequence[RepairResult], *, repair: bool)
     """Return in a sentence how the deployment stands."""
     done = sum(each.succeeded for each in repairs)
     said = f"{left.checks - len(left.skipped)} checks, "
-    said += f"{done} mended, " if repairs else ""
+    said += f"{done} repaired, " if repairs else ""
     wrong, can = len(left.findings), len(left.mendable)
     if not wrong:
-        return f"{said}nothing {'is left that is ' * bool(repairs)}wrong."
-    said += f"{wrong} {_things(wrong)} {'still ' * bool(repairs)}wrong"
+        return f"{said}no problem {'left' if repairs else 'found'}."
+    said += f"{wrong} {_problems(wrong)} {'left' if repairs else 'found'}"
     if not can:
-        return f"{said}; a person must mend {'it' if wrong == 1 else 'them'}."
-    return f"{said}, {can} can be mended{'' if repair else ': backhaul doctor --repair'}."
+        return f"{said}; a person must repair {'it' if wrong == 1 else 'them'}."
+    return f"{said}, {can} can be repaired{'' if repair else ' with: backhaul doctor --repair'}."
 
 
-def _things(count: int) -> str:
-    return "thing" if count == 1 else "things"
+def _problems(count: int) -> str:
+    return "problem" if count == 1 else "problems"
 
 
 def _listing(findings: Sequence[Finding]) -> Table | str:
     stdout = Console(file=sys.stdout)
     if stdout.is_terminal and stdout.width < WIDE:
         return _narrow(findings)
-    table = plain_table("CHECK", "WHAT", "TENANT/JOB", "SINCE", "MENDS BY")
+    table = plain_table("CHECK", "PROBLEM", "TENANT/JOB", "SINCE", "REPAIR")
     for each in findings:
         table.add_row(each.check, plain(each.what), plain(_job(each)), _since(each), plain(each.mends_by))
     for column in (0, 2, 3):
@@ -114,14 +114,14 @@ def _narrow(findings: Sequence[Finding]) -> str:
     for each in findings:
         since = f"  since {_since(each)}" if each.since else ""
         lines.append(f"[bold]{each.check}[/bold]  {plain(_job(each))}{since}")
-        lines += [f"  {plain(each.what)}", f"  [dim]mends by: {plain(each.mends_by)}[/dim]"]
+        lines += [f"  {plain(each.what)}", f"  [dim]repair: {plain(each.mends_by)}[/dim]"]
     return "\n".join(lines)
 
 
 def _repairs_table(repairs: Sequence[RepairResult]) -> Table:
     table = plain_table("CHECK", "TENANT/JOB", "OUTCOME", "SAYS")
     for each in repairs:
-        outcome = "[green]mended[/green]" if each.succeeded else "[red]failed[/red]"
+        outcome = "[green]repaired[/green]" if each.succeeded else "[red]failed[/red]"
         table.add_row(each.finding.check, plain(_job(each.finding)), outcome, plain(each.said))
     for column in (0, 1, 2):
         table.columns[column].no_wrap = True

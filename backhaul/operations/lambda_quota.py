@@ -44,6 +44,6 @@ def too_small(quota: int, *, jobs: int, workers: int, reserved: int | None) -> s
     if reserved or not is_small(quota) or jobs * workers <= places_for_workers(quota):
         return ""
     return (
-        f"the account runs {quota:,} functions at a time (Lambda's quota {QUOTA_CODE}), and {jobs:,} jobs with "
-        f"{workers:,} workers each may take them all: the API would have to wait"
+        f"the account runs {quota:,} functions at a time (Lambda's quota {QUOTA_CODE}); {jobs:,} jobs with "
+        f"{workers:,} workers each may use all of them, so that the API has to wait"
     )

@@ -335,7 +335,7 @@ def test_a_repair_is_written_down_with_who_and_what(ward):
         (record,) = ward.store.audit.newest(job)
         assert (record.action, record.who, record.outcome) == ("doctor missing-slot", WHO, "mended: held_slot")
         assert record.job == f"{TENANT}/{task.job.job_id}"
-        assert "without a slot" in record.why
+        assert "has no slot" in record.why
 
 
 def test_an_upload_that_is_claimed_is_run_and_a_lost_run_is_merged_to_its_end(ward):
@@ -528,7 +528,7 @@ def test_an_output_or_receipt_that_is_gone_is_reported(ward, kind):
     ward.scope = SurveyScope(tenants=(TENANT,))
     (found,) = ward.examine().findings
     assert (found.check, found.ref, found.repair) == ("lost-output", job.ref, None)
-    assert f"its {kind} is gone" in found.what
+    assert f"the job's {kind} is gone" in found.what
     assert lost.key in found.mends_by
 
 
@@ -560,7 +560,7 @@ def test_old_dead_letters_are_reported_for_each_queue_with_the_command_for_them(
     ward.advance(days=1, minutes=1)
     intake, resolved = ward.examine().findings
     assert "1 malformed" in intake.what
-    named = [each.mends_by.removeprefix("a person: ") for each in (intake, resolved)]
+    named = [each.mends_by.removeprefix("by hand: ") for each in (intake, resolved)]
     look, discard = map(parse, named)
     assert (look["queue"], named[0].split()[2]) == (Queue.INTAKE, "list")
     wanted = (Queue.FAILED_CHUNKS, DeadLetterReason.RESOLVED, "resolved")
@@ -596,5 +596,5 @@ def test_a_check_that_cannot_be_made_is_said_and_keeps_no_other_from_being_made(
     monkeypatch.setattr(RunStore, "status", fail)
     found = {each.check: each.what for each in ward.examine().findings}
     assert found["idle-slot"].startswith("a slot is held by a job that does not exist")
-    assert found["lost-run"] == "this cannot be checked"
+    assert found["lost-run"].startswith("the check failed: ")
     assert RunStatus("RUNNING").is_live

@@ -19,7 +19,7 @@ SLOT = Finding(
     repair=lambda: "freed_slot",
     check="idle-slot",
 )
-ALARM = Finding("nobody hears the alarms", "a person: subscribe", key="arn", check="unheard-alarms")
+ALARM = Finding("nobody is subscribed to the alarms", "by hand: subscribe", key="arn", check="unheard-alarms")
 HEALTHY = Examination(())
 
 
@@ -52,7 +52,7 @@ def clinic(monkeypatch):
 def test_a_healthy_deployment_ends_with_0_and_one_line(clinic, capsys):
     assert run(["doctor"]) == 0
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "19 checks, nothing wrong.\n")
+    assert (said.out, said.err) == ("", "19 checks, no problem found.\n")
 
 
 def test_what_is_wrong_is_a_table_and_ends_with_1(clinic, capsys):
@@ -60,13 +60,13 @@ def test_what_is_wrong_is_a_table_and_ends_with_1(clinic, capsys):
     assert run(["doctor"]) == 1
     said = capsys.readouterr()
     head, slot, alarm = said.out.splitlines()
-    assert head.split() == ["CHECK", "WHAT", "TENANT/JOB", "SINCE", "MENDS", "BY"]
+    assert head.split() == ["CHECK", "PROBLEM", "TENANT/JOB", "SINCE", "REPAIR"]
     assert "[bold]a slot\N{REPLACEMENT CHARACTER} is held" in slot
     assert f"{REF.tenant}/{REF.job_id}" in slot
     assert "2 h" in slot
     assert slot.rstrip().endswith("frees the slot")
     assert alarm.index("-  ") == slot.index(REF.tenant)
-    assert said.err == "19 checks, 2 things wrong, 1 can be mended: backhaul doctor --repair.\n"
+    assert said.err == "19 checks, 2 problems found, 1 can be repaired with: backhaul doctor --repair.\n"
 
 
 def test_a_narrow_terminal_cuts_no_job(clinic, capsys, monkeypatch):
@@ -85,7 +85,7 @@ def test_a_repair_says_what_was_done_and_what_is_left(clinic, capsys):
     assert run(["doctor", "--repair"]) == 1
     said = capsys.readouterr()
     assert [line.split()[0] for line in said.out.splitlines()] == ["CHECK", "idle-slot", "CHECK", "unheard-alarms"]
-    assert said.err == "19 checks, 1 mended, 1 thing still wrong; a person must mend it.\n"
+    assert said.err == "19 checks, 1 repaired, 1 problem left; a person must repair it.\n"
 
 
 def test_a_repair_that_mends_everything_ends_with_0(clinic, capsys):
@@ -118,7 +118,9 @@ def test_findings_for_programs_are_one_document(clinic, capsys):
 def test_what_was_skipped_is_said(clinic, capsys):
     clinic.before = Examination((), ("unheard-alarms: the stack has no topic",))
     assert run(["doctor"]) == 0
-    assert capsys.readouterr().err == ("Skipped: unheard-alarms: the stack has no topic.\n18 checks, nothing wrong.\n")
+    assert capsys.readouterr().err == (
+        "Skipped: unheard-alarms: the stack has no topic.\n18 checks, no problem found.\n"
+    )
 
 
 def test_a_job_is_named_with_its_tenant(clinic, capsys):
@@ -131,6 +133,6 @@ def test_a_job_is_named_with_its_tenant(clinic, capsys):
 
 def test_a_failed_repair_is_not_counted_as_mended():
     left = Examination((SLOT,))
-    assert "0 mended, 1 thing still wrong, 1 can be mended." in summary(
+    assert "0 repaired, 1 problem left, 1 can be repaired." in summary(
         left, [RepairResult(SLOT, False, "no")], repair=True
     )

@@ -61,5 +61,5 @@ def test_a_usual_quota_and_workers_with_places_of_their_own_are_in_order(examine
 
 
 def test_a_local_cloud_and_an_older_stack_are_skipped(examined):
-    assert examined(10, LOCAL_CLOUD, **LIMITS) == ([], ["small-quota: a local cloud has none"])
-    assert examined(10) == ([], ["small-quota: the stack has no output MaxRunningJobs"])
+    assert examined(10, LOCAL_CLOUD, **LIMITS) == ([], ["small-quota: does not apply to a local cloud"])
+    assert examined(10) == ([], ["small-quota: the stack has no output MaxRunningJobs; deploy it again"])

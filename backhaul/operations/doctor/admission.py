@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
-from backhaul.admission.reconciler import may_hold_slot
+from backhaul.admission.reconciler import may_restore_slot
 from backhaul.model.job import Job, JobRef, JobState
 from backhaul.operations.doctor.finding import Finding
 from backhaul.operations.doctor.survey import SWEPT_AFTER, Survey
@@ -19,7 +19,7 @@ def idle_slots(survey: Survey) -> Iterator[Finding]:
         if ref not in survey.jobs:
             continue
         job = survey.jobs[ref]
-        if may_hold_slot(job) or _ended_just_now(job, survey):
+        if may_restore_slot(job) or _ended_just_now(job, survey):
             continue
         held_by = f"a job that is {job.state}" if job else "a job that does not exist"
         repair = partial(survey.reconciler.free_slot, ref)
@@ -33,8 +33,8 @@ def missing_slots(survey: Survey) -> Iterator[Finding]:
     for job in survey.within(JobState.RUNNING, JobState.MERGING):
         if job.ref not in survey.slots.members:
             repair = partial(survey.reconciler.restore_slot, job.ref)
-            what = f"{job.state} without a slot, so that too many may run"
-            yield Finding(what, "counts the job among those that run", job.ref, job.started_at, repair=repair)
+            what = f"the job is {job.state} but has no slot, so too many jobs may run"
+            yield Finding(what, "gives the job a slot", job.ref, job.started_at, repair=repair)
 
 
 def idle_queue(survey: Survey) -> Iterator[Finding]:
@@ -49,8 +49,8 @@ def idle_queue(survey: Survey) -> Iterator[Finding]:
         taken[ref.tenant] += not mine
         if survey.now - job.updated_at > SWEPT_AFTER:
             yield Finding(
-                "waits although it may start",
-                "starts as many as there are slots, in the order of the queue",
+                "the job still waits, although it may start",
+                "starts queued jobs in their order, as many as there are free slots",
                 ref,
                 job.updated_at,
                 repair=partial(_start, survey, ref),
@@ -61,8 +61,10 @@ def unplaced(survey: Survey) -> Iterator[Finding]:
     """Find queued jobs that are not in the queue."""
     for job in survey.within(JobState.QUEUED):
         if job.queue is None or job.turn is None:
-            what = "QUEUED, but not in the queue: it would wait for ever"
-            yield Finding(what, "places it again", job.ref, job.updated_at, repair=partial(_place, survey, job))
+            what = "the job is QUEUED but not in the queue, so it would wait forever"
+            yield Finding(
+                what, "puts the job back into the queue", job.ref, job.updated_at, repair=partial(_place, survey, job)
+            )
 
 
 def _ended_just_now(job: Job | None, survey: Survey) -> bool:

@@ -31,7 +31,7 @@ _NEEDING_RESULTS = (
 def unfinished_uploads(survey: Survey) -> Iterator[Finding]:
     """Find abandoned multipart uploads; they cost money, and no listing of objects shows them."""
     for orphan in survey.store.objects.orphans(survey.now - ORPHANED_AFTER):
-        what = f"an unfinished upload of {orphan.key}"
+        what = f"the upload of {orphan.key} was never finished"
         repair = partial(_abort, survey.store.objects, orphan)
         yield Finding(what, "aborts the upload", since=orphan.initiated, key=orphan.upload_id, repair=repair)
 
@@ -52,7 +52,7 @@ def lost_results(survey: Survey) -> Iterator[Finding]:
         shards = ", ".join(map(str, list(lost)[:5])) + ", …" * (len(lost) > 5)
         yield Finding(
             f"{sum(map(len, lost.values()))} result objects of shard {shards} are gone",
-            "takes these shards' results back, so that the run or a redrive makes them again",
+            "marks these shards as not done, so that the run or a redrive processes them again",
             job.ref,
             job.updated_at,
             repair=partial(_reopen, survey, job, frozenset(lost)),
@@ -64,13 +64,13 @@ def lost_outputs(survey: Survey) -> Iterator[Finding]:
     for job in survey.ended():
         for name, found in (("output", job.output), ("receipt", job.receipt)):
             if found is not None and not survey.store.objects.exists(found):
-                yield Finding(f"its {name} is gone", _remedy(job, found), job.ref, job.ended_at, name)
+                yield Finding(f"the job's {name} is gone", _remedy(job, found), job.ref, job.ended_at, name)
 
 
 def _remedy(job: Job, found: ObjectRef) -> str:
     if job.state is JobState.SUCCEEDED:
-        return f"a person: restore {found.key} from a backup, or submit the file again"
-    return f"a person: redrive the job, which makes another, or restore {found.key} from a backup"
+        return f"by hand: restore {found.key} from a backup, or submit the file again"
+    return f"by hand: redrive the job, which makes a new one, or restore {found.key} from a backup"
 
 
 def _abort(objects: ObjectStore, orphan: Orphan) -> str:

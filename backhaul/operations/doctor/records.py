@@ -20,9 +20,9 @@ def unlisted(survey: Survey) -> Iterator[Finding]:
     for job in (each for each in survey.jobs.values() if each is not None):
         if _is_indexed(job, survey):
             continue
-        what = f"{job.state}, but not in the index that the sweep looks into"
+        what = f"the job is {job.state} but not in the index that the sweep reads, so the sweep cannot find it"
         if job.state.is_terminal:
-            what = f"{job.state}, but in an index of open jobs"
+            what = f"the job is {job.state} but still in an index of open jobs"
         repair = partial(_index, survey, job)
         yield Finding(what, "corrects the record's index attributes", job.ref, job.updated_at, repair=repair)
 
@@ -30,7 +30,7 @@ def unlisted(survey: Survey) -> Iterator[Finding]:
 def unreadable(survey: Survey) -> Iterator[Finding]:
     """Find jobs whose records this version cannot read: no stage, no sweep and no other check can handle them."""
     for ref, problem in survey.unreadable.items():
-        yield Finding(str(problem), "a person: deploy the version that wrote it, and let the job end", ref)
+        yield Finding(str(problem), "by hand: deploy the version that wrote the record, and let the job end", ref)
 
 
 def miscounted(survey: Survey) -> Iterator[Finding]:
@@ -46,8 +46,8 @@ def miscounted(survey: Survey) -> Iterator[Finding]:
         true = judge(job, survey.plan(job), {each.index: each for each in records}).counts
         if true != job.counts:
             repair = partial(_recount, survey, job, true)
-            what = f"counts say {_summary(job.counts)}, shard records say {_summary(true)}"
-            yield Finding(what, "writes the counts anew", job.ref, job.ended_at, repair=repair)
+            what = f"the job's counts say {_summary(job.counts)}; its shard records say {_summary(true)}"
+            yield Finding(what, "corrects the counts", job.ref, job.ended_at, repair=repair)
 
 
 def unsettled_uploads(survey: Survey) -> Iterator[Finding]:
@@ -55,8 +55,8 @@ def unsettled_uploads(survey: Survey) -> Iterator[Finding]:
     for job in survey.within(JobState.AWAITING_UPLOAD):
         if job.due_at is not None and survey.now - job.due_at > SWEPT_AFTER:
             what, mends_by = (
-                "awaits its upload after its time",
-                "claims the upload if it is there, else expires the job",
+                "the job still waits for its upload, although the time for it has passed",
+                "queues the job if the file was uploaded, otherwise expires the job",
             )
             yield Finding(what, mends_by, job.ref, job.due_at, repair=partial(_settle, survey, job))
 

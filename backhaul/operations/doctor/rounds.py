@@ -116,8 +116,9 @@ def _look(survey: Survey, checks: Iterable[Check]) -> Iterator[Finding]:
         try:
             yield from (replace(found, check=check.name) for found in check.find(survey))
         except Exception as error:  # a check that fails must not stop the others
-            said = f"a person: {type(error).__name__}: {error}"
-            yield Finding("this cannot be checked", said, check=check.name, key=UNCHECKED)
+            what = f"the check failed: {type(error).__name__}: {error}"
+            mends_by = "by hand: remove the cause of the error, then run the doctor again"
+            yield Finding(what, mends_by, check=check.name, key=UNCHECKED)
 
 
 def _confirmed(found: Iterable[Finding], again: Survey) -> Iterator[Finding]:
@@ -143,7 +144,7 @@ def _mend(found: Finding, operations: Operations) -> RepairResult:
     )
     begun = audit.begin(record, _known(found, operations))
     try:
-        said = (found.repair and found.repair()) or "nothing to do any more"
+        said = (found.repair and found.repair()) or "the problem was gone already"
         succeeded = True
     except Exception as error:  # a repair that fails must not stop the others
         said, succeeded = f"{type(error).__name__}: {error}", False

@@ -19,7 +19,7 @@ def lost(survey: Survey) -> Iterator[Finding]:
         status = survey.status(job).status
         if _never_began(job, survey) or survey.lives(job):
             continue
-        what = f"{job.state}, but its run {job.run} is {status} and nothing salvages it"
+        what = f"the job is {job.state}, but its run {job.run} is {status} and no other execution salvages it"
         yield Finding(what, _SALVAGES, job.ref, job.updated_at, repair=partial(survey.reconciler.see_to_run, job))
 
 
@@ -28,7 +28,8 @@ def unbegun(survey: Survey) -> Iterator[Finding]:
     for job in survey.within(JobState.RUNNING):
         if _never_began(job, survey) and survey.now - job.updated_at > SWEPT_AFTER:
             repair = partial(survey.reconciler.see_to_run, job)
-            yield Finding(f"its run {job.run} never began", "starts the run", job.ref, job.updated_at, repair=repair)
+            what = f"run {job.run} of the job never began"
+            yield Finding(what, "starts the run", job.ref, job.updated_at, repair=repair)
 
 
 def stalled(survey: Survey) -> Iterator[Finding]:
@@ -38,9 +39,11 @@ def stalled(survey: Survey) -> Iterator[Finding]:
         if not held or not survey.status(job).is_live:
             continue
         names = ", ".join(str(record.index) for record in held[:5]) + ", …" * (len(held) > 5)
+        workers = f"the worker of shard {names} has" if len(held) == 1 else f"the workers of shards {names} have"
         yield Finding(
-            f"no sign of life from shard{'s' * (len(held) > 1)} {names} for more than 30 s",
-            "a person: Lambda ends a worker after worker_timeout_seconds, and another follows; read process's log",
+            f"{workers} given no sign of life for more than 30 s",
+            "by hand: wait until Lambda ends the worker, after worker_timeout_seconds at most, and another takes "
+            "over; read the log of `process` for the cause",
             job.ref,
             min((record.beat_at for record in held if record.beat_at), default=None),
         )
@@ -51,7 +54,7 @@ def disobedient(survey: Survey) -> Iterator[Finding]:
     for job in survey.within(JobState.RUNNING):
         if job.stop is None or not ignores_stop(job, survey.now) or not survey.status(job).is_live:
             continue
-        what = f"asked to stop ({job.stop.kind}) and still at work"
+        what = f"the job was asked to stop ({job.stop.kind}), but its run is still at work"
         repair = partial(survey.reconciler.enforce_stop, job)
         yield Finding(what, "stops the execution; what was committed is merged", job.ref, job.stop.at, repair=repair)
 
@@ -62,7 +65,9 @@ def overdue(survey: Survey) -> Iterator[Finding]:
         late = is_past_deadline(job, survey.now - SWEPT_AFTER)
         if late and job.stop is None and survey.status(job).is_live:
             repair = partial(_stop, survey, job)
-            yield Finding("past its deadline", "asks the run to stop", job.ref, job.deadline_at, repair=repair)
+            yield Finding(
+                "the job is past its deadline", "asks the run to stop", job.ref, job.deadline_at, repair=repair
+            )
 
 
 def _never_began(job: Job, survey: Survey) -> bool:

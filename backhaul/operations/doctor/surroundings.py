@@ -20,8 +20,8 @@ MAX_DEAD_LETTERS = 1000
 """The most dead letters of a queue that the doctor looks at."""
 _TOPIC = "AlarmTopicArn"
 _QUOTA_REMEDY = (
-    "have AWS raise the quota, or let make deploy read it and name neither max_concurrency nor max_running_jobs, or "
-    "deploy with -c account_concurrency={}"
+    "ask AWS to raise the quota; or run `make deploy` without max_concurrency and max_running_jobs, so that both "
+    "follow from the quota; or deploy with -c account_concurrency={}"
 )
 _LIMITS = ("MaxRunningJobs", "MaxWorkersPerJob", "ReservedWorkers")
 
@@ -36,10 +36,10 @@ def dead_letters(survey: Survey) -> Iterator[Finding]:
         resolved = [each for each in old if each.queue is queue and each.reason is DeadLetterReason.RESOLVED]
         others = [each for each in old if each.queue is queue and each.reason is not DeadLetterReason.RESOLVED]
         if others:
-            yield _dead_letters(queue, others, f"a person: backhaul dlq list --queue {queue}", "")
+            yield _dead_letters(queue, others, f"by hand: backhaul dlq list --queue {queue}", "")
         if resolved:
             command = f"backhaul dlq discard --queue {queue} --reason {DeadLetterReason.RESOLVED} --why resolved"
-            yield _dead_letters(queue, resolved, f"a person: {command}", "-resolved")
+            yield _dead_letters(queue, resolved, f"by hand: {command}", "-resolved")
 
 
 def unheard_alarms(survey: Survey) -> Iterator[Finding]:
@@ -47,13 +47,13 @@ def unheard_alarms(survey: Survey) -> Iterator[Finding]:
     outputs = survey.operations.outputs
     arn = outputs.values.get(_TOPIC)
     if outputs.is_local:
-        survey.skipped.append("unheard-alarms: nobody needs to hear those of a local cloud")
+        survey.skipped.append("unheard-alarms: does not apply to a local cloud")
     elif arn is None:
-        survey.skipped.append(f"unheard-alarms: the stack has no output {_TOPIC}")
+        survey.skipped.append(f"unheard-alarms: the stack has no output {_TOPIC}; deploy it again")
     elif not survey.store.alarm_topic(arn).has_subscriber():
         command = f"aws sns subscribe --topic-arn {arn} --protocol email --notification-endpoint ADDRESS"
-        mends_by = f"a person: deploy with -c alarm_emails=ADDRESS, or {command}"
-        yield Finding("nobody hears the alarms", mends_by, key=arn)
+        mends_by = f"by hand: deploy with -c alarm_emails=ADDRESS, or {command}"
+        yield Finding("nobody is subscribed to the alarms", mends_by, key=arn)
 
 
 def small_quota(survey: Survey) -> Iterator[Finding]:
@@ -61,19 +61,19 @@ def small_quota(survey: Survey) -> Iterator[Finding]:
     outputs = survey.operations.outputs
     missing = [name for name in _LIMITS if name not in outputs.values]
     if outputs.is_local:
-        survey.skipped.append("small-quota: a local cloud has none")
+        survey.skipped.append("small-quota: does not apply to a local cloud")
         return
     if missing:
-        survey.skipped.append(f"small-quota: the stack has no output {missing[0]}")
+        survey.skipped.append(f"small-quota: the stack has no output {missing[0]}; deploy it again")
         return
     jobs, workers, reserved = (int(outputs.get(name)) for name in _LIMITS)
     quota = survey.store.concurrency_quota()
     if what := lambda_quota.too_small(quota, jobs=jobs, workers=workers, reserved=reserved):
-        yield Finding(what, f"a person: {_QUOTA_REMEDY.format(quota)}", key=lambda_quota.QUOTA_CODE)
+        yield Finding(what, f"by hand: {_QUOTA_REMEDY.format(quota)}", key=lambda_quota.QUOTA_CODE)
 
 
 def _dead_letters(queue: Queue, dead_letters: list[DeadLetter], mends_by: str, kind: str) -> Finding:
     reasons = Counter(dead_letter.reason for dead_letter in dead_letters)
     counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
-    what = f"{queue} holds dead letters that are older than a day: {counts}"
+    what = f"the queue {queue} holds dead letters that are older than a day: {counts}"
     return Finding(what, mends_by, since=min(dead_letter.sent_at for dead_letter in dead_letters), key=f"{queue}{kind}")
