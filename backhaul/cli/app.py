@@ -91,7 +91,7 @@ def run(arguments: list[str]) -> int:
         say(f"[red]Error:[/red] {plain(str(error))}")
         return exit_of(error)
     except AWS_ERRORS as error:
-        say(f"[red]Error:[/red] AWS refused, or did not answer: {plain(said(error))}")
+        say(f"[red]Error:[/red] AWS refused the request, or did not answer: {plain(said(error))}")
         return Exit.UNREACHABLE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

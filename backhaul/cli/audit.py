@@ -48,9 +48,9 @@ def audit(
     if found.records:
         show(_listing(found.records))
     else:
-        say("The audit trail has no such record.")
+        say("The audit trail has no record that matches.")
     if not found.complete:
-        say(f"There are older ones; these are the newest {limit:,}. Try: --limit or --since")
+        say(f"These are the newest {limit:,} records; there are older ones. To see more, raise --limit.")
     return 0
 
 
@@ -91,6 +91,6 @@ def _moment(text: str, now: datetime) -> datetime:
             return now - timedelta(seconds=seconds)
         moment = datetime.fromisoformat(text)
     except (ValueError, OverflowError):
-        said = f"{text!r} is no time. Write how long ago, as 90m, 2h or 7d, or a day: 2026-11-30."
+        said = f"{text!r} is not a time. Write how long ago, as 90m, 2h or 7d, or a day: 2026-11-30."
         raise typer.BadParameter(said, param_hint="--since") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

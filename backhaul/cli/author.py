@@ -32,17 +32,17 @@ def try_processor(
     processor: Annotated[str, typer.Argument(help="A processor's name.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="The file to process.", show_default=False)],
     option: Options = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Where to write it; default: stdout.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="The file to write; default: stdout.")] = None,
     folder: Folder = None,
     provider: Annotated[
         Path | None,
         typer.Option(
             help="A provider, or a list of them, as JSON: the fields of docs/providers.md, with a secret such as "
-            "env:OPENAI_API_KEY. Calls are made and paid for.",
+            "env:OPENAI_API_KEY. The calls are really made, and cost money.",
         ),
     ] = None,
 ) -> int:
-    """Run a processor on a file in this process: no cloud, the same output, and your own traceback.
+    """Run a processor on a file on this machine, without a cloud; an error shows its full traceback.
 
     Example: `backhaul try text-stats README.md -o top=5`
     """

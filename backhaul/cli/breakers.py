@@ -16,7 +16,9 @@ from backhaul.operations import breakers as operations
 from backhaul.operations.breakers import Switched
 from backhaul.operations.providers import Listed, listing
 
-app = typer.Typer(no_args_is_help=True, help="Breakers: which providers are held back as down, and doing so by hand.")
+app = typer.Typer(
+    no_args_is_help=True, help="Breakers: see which providers are down and not called, and stop or allow calls by hand."
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The provider's name.", show_default=False)]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the audit trail and for `breakers list`.")]
@@ -26,7 +28,7 @@ _STYLES = {Phase.OPEN: "red", Phase.HALF_OPEN: "yellow"}
 
 @app.command("list")
 def list_breakers(json: Json = False, stack: Stack = None) -> int:
-    """List the breaker of each provider: whether calls are made, since when, why, and when that changes."""
+    """List the breaker of each provider: its state, since when, why, and when the next probe is made."""
     deployment = operate(stack)
     found = listing(deployment)
     if json:
@@ -50,22 +52,23 @@ def list_breakers(json: Json = False, stack: Stack = None) -> int:
 
 @app.command("open")
 def open_breaker(name: Name, reason: Reason, stack: Stack = None) -> int:
-    """Hold back all calls of a provider until somebody closes its breaker; jobs wait, and none of them fails for it.
+    """Stop all calls of a provider until somebody closes its breaker; jobs wait, and none of them fails.
 
     Example: `backhaul breakers open openai-small --reason "their status page says so"`
     """
     why = said_why(reason)
     done = operations.hold_open(operate(stack), name, why)
     if done.changed:
-        say(f"The breaker of {plain(name)} is open until it is closed: backhaul breakers close {plain(name)}")
+        command = f"backhaul breakers close {plain(name)}"
+        say(f"The breaker of {plain(name)} is open. No call is made until it is closed with: {command}")
     else:
-        say(f"The breaker of {plain(name)} is held open already: {_reason(done.state)}.")
+        say(f"The breaker of {plain(name)} is open already, by hand: {_reason(done.state)}.")
     return 0
 
 
 @app.command("close")
 def close_breaker(name: Name, reason: Reason, stack: Stack = None) -> int:
-    """Let calls of a provider go at once, whoever or whatever opened its breaker; it opens again if they fail.
+    """Close a provider's breaker, so that calls are made again at once; it opens again if they fail.
 
     Example: `backhaul breakers close openai-small --reason "they are back"`
     """

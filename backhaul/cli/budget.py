@@ -32,7 +32,7 @@ def show_budget(
         str | None, typer.Option(help="Instead of a job: what this tenant has spent today (UTC); for operators.")
     ] = None,
     everybody: Annotated[
-        bool, typer.Option("--all", help="Instead of a job: what all have spent today (UTC); for operators.")
+        bool, typer.Option("--all", help="Instead of a job: what all tenants have spent today (UTC); for operators.")
     ] = False,
     json: Json = False,
     stack: Stack = None,
@@ -46,7 +46,7 @@ def show_budget(
     Example: `backhaul budget show --tenant TENANT`
     """
     if (job_id is not None) + (tenant is not None) + everybody != 1:
-        raise typer.BadParameter("Name a job, or a tenant with --tenant, or --all: one of the three.", param_hint="JOB")
+        raise typer.BadParameter("Name exactly one: a job, a tenant with --tenant, or --all.", param_hint="JOB")
     if job_id is None:
         return _show_today(checked_tenant(tenant), json=json, stack=stack)
     with connect(stack) as client:
@@ -89,16 +89,17 @@ def raise_budget(
         str | None, typer.Option(help="Instead of a job: what this tenant may spend today (UTC); for operators.")
     ] = None,
     everybody: Annotated[
-        bool, typer.Option("--all", help="Instead of a job: what all may spend today (UTC); for operators.")
+        bool, typer.Option("--all", help="Instead of a job: what all tenants may spend today (UTC); for operators.")
     ] = False,
-    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why; needed for a day's budget.")] = None,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why; required for a day's budget.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it has ended.")] = False,
     json: Json = False,
     stack: Stack = None,
 ) -> int:
     """Let a job cost more; AMOUNT is the new total. A job that is PAUSED because its budget was spent goes on.
 
-    A day's budget (--tenant, --all) holds for today (UTC); jobs that it has paused go on with `backhaul redrive JOB`.
+    A day's budget (--tenant, --all) is for today (UTC). Each job that it has paused goes on with
+    `backhaul redrive JOB`.
 
     Example: `backhaul budget raise JOB 5.00 --reason "worth it"`
 
@@ -126,7 +127,7 @@ def _more(client: Backhaul, job_id: str, text: str) -> str:
     added = nanodollars(dollars_of(text, "AMOUNT"))
     cost = client.job(job_id).cost
     if cost is None or cost.max_cost is None:
-        raise InvalidRequest(f"Job {job_id} may cost anything, so there is nothing to add to. Name the total.")
+        raise InvalidRequest(f"Job {job_id} has no cap to which an amount can be added. Name the total, without the +.")
     return dollars_of(dollars(nanodollars(cost.max_cost) + added), "AMOUNT")
 
 
@@ -136,19 +137,19 @@ def _raised(done: RaisedView) -> str:
     said = f"{name}: {cost_line(job.cost)}." if job.cost else f"{name}: nothing spent."
     if done.started:
         chunks = "1 chunk" if done.chunks == 1 else f"{done.chunks:,} chunks"
-        return f"{said} It goes on with run {job.run}{f', for {chunks}' if done.chunks else ''}."
+        return f"{said} The job goes on with run {job.run}{f', for {chunks}' if done.chunks else ''}."
     return f"{said}{_why_not(done, job)}"
 
 
 def _why_not(done: RaisedView, job: JobView) -> str:
     if done.exceeded:
-        return " That is no more than it has spent, so it makes no further call."
+        return " The job has already spent that much, so it makes no further call."
     if job.stopping is not None and job.stopping.code == BUDGET_EXHAUSTED:
-        return f" It is about to be PAUSED all the same; then go on with: backhaul redrive {plain(job.job_id)}"
+        return f" The job is being PAUSED all the same. Once it is, go on with: backhaul redrive {plain(job.job_id)}"
     if job.state is JobState.PAUSED and job.cause is not None:
-        return f" It stays PAUSED: {plain(job.cause.message)}"
+        return f" The job stays PAUSED: {plain(job.cause.message)}"
     if job.state.is_terminal:
-        return f" It is {job.state}; to do what is missing: backhaul redrive {plain(job.job_id)}"
+        return f" The job is {job.state}. To process what is missing: backhaul redrive {plain(job.job_id)}"
     return ""
 
 
@@ -167,7 +168,7 @@ def _raise_today(
     if json:
         emit_json({"tenant": tenant, "cost": cost})
     elif cost is not None:
-        say(f"{_whose(tenant)}, today (UTC): {cost_line(cost)}. Paused jobs go on with: backhaul redrive JOB")
+        say(f"{_whose(tenant)}, today (UTC): {cost_line(cost)}. Each paused job goes on with: backhaul redrive JOB")
     return Exit.SUCCEEDED
 
 

@@ -32,7 +32,7 @@ def cancel(
 ) -> int:
     """Cancel a job. What is done by then is kept, and a redrive does the rest.
 
-    A job at work stops within seconds; `--wait` exits with 0 once it is CANCELLED.
+    A running job stops within seconds; `--wait` exits with 0 once it is CANCELLED.
 
     Example: `backhaul cancel JOB --reason "the wrong file" --wait`
     """
@@ -56,7 +56,7 @@ def redrive(
     json: Json = False,
     stack: Stack = None,
 ) -> int:
-    """Do what is missing of a job that has ended, and nothing else.
+    """Process again only what is missing from a job that has ended.
 
     The output becomes a new version; `backhaul result JOB --run 1` still fetches the first.
 
@@ -91,9 +91,9 @@ def _redriven(done: RedrivenView, *, only_failed: bool) -> str:
         chunks = "1 chunk" if done.chunks == 1 else f"{done.chunks:,} chunks"
         return f"J{name} goes on with run {done.job.run}{f', for {chunks}' if done.chunks else ''}."
     if only_failed and done.job.state is not JobState.SUCCEEDED:
-        rest = "Without --only-failed, chunks that were never tried are done as well."
+        rest = "To process chunks that were never tried as well, leave out --only-failed."
         return f"No chunk of j{name} has failed, so nothing was started. {rest}"
-    return f"Nothing is missing of j{name}, so nothing was started."
+    return f"Nothing is missing from j{name}, so nothing was started."
 
 
 def _how_to_follow(job: JobView) -> str:

@@ -16,17 +16,17 @@ from backhaul.operations.destroying import Destruction
 
 def destroy(
     stack: Annotated[str, typer.Argument(metavar="STACK", help="The stack's name, such as Backhaul-dev.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> int:
     """Delete a development stack: every job, every file, and then the stack itself.
 
     It empties the stack's buckets first, because S3 deletes only empty ones. A production stack is refused, unless
-    its first deployment failed, so that nothing ever ran in it. It needs the rights of whoever deploys.
+    its first deployment failed, so that nothing ever ran in it. You need the same rights as to deploy.
     """
     stacks = deployer()
     prepared = destroying.prepare(stack, stacks)
     if not yes and not _confirmed(prepared):
-        say("The name is another one. Nothing was deleted.")
+        say(f"That is not the stack's name, {plain(prepared.stack.name)}. Nothing was deleted.")
         return Exit.REFUSED
     objects: Counter[str] = Counter()
     with console.status("Emptying the buckets") as status:

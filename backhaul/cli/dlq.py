@@ -20,7 +20,9 @@ from backhaul.operations.holding import ACTING_SECONDS, LOOKING_SECONDS, Held
 from backhaul.operations.reasons import DeadLetterReason
 from backhaul.operations.redriving import redrive_of
 
-app = typer.Typer(no_args_is_help=True, help="Dead letters: look at what nobody could handle, redrive or discard it.")
+app = typer.Typer(
+    no_args_is_help=True, help="Dead letters: look at messages that could not be handled, and redrive or discard them."
+)
 
 Ids = Annotated[
     list[str] | None,
@@ -42,7 +44,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done,
 Rate = Annotated[
     float | None, typer.Option(metavar="PER_SECOND", help="The most redrives or discards a second.", min=0.001)
 ]
-Why = Annotated[str, typer.Option(help="The reason, for the audit trail; needed unless --dry-run is given.")]
+Why = Annotated[str, typer.Option(help="The reason, for the audit trail; required without --dry-run.")]
 Stack = Annotated[
     str | None,
     typer.Option(
@@ -113,9 +115,9 @@ def redrive_dead_letters(
 ) -> int:
     """Send dead letters through the pipeline again; without IDs and filters all of them.
 
-    An upload goes back to the intake queue, failed chunks to a new run of their job, and what was not announced
-    is read from the stream again. A dead letter is deleted only after that. `--rate` counts messages sent, runs started
-    and batches announced.
+    An upload goes back to the intake queue, and failed chunks go to a new run of their job. Changes that were not
+    announced are read from the stream again. A dead letter is deleted only after that. `--rate` counts messages
+    sent, runs started and batches announced.
     """
     wanted = _wanted(ids or [], queue, reason, job, tenant, limit)
     return _run(redrive_of, wanted, dry_run=dry_run, rate=rate, why=why, json=json, stack=stack)
@@ -217,4 +219,4 @@ def _tell_of(found: Found) -> None:
     if not found.dead_letters and not found.missing:
         say("No dead letters were found.")
     if not found.complete:
-        say("There are more: raise --limit to reach them.")
+        say("There are more dead letters. To reach them, raise --limit.")

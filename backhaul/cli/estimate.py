@@ -25,7 +25,7 @@ from backhaul.reading import FileSource
 
 NoEstimate = Annotated[
     bool,
-    typer.Option("--no-estimate", help="With --max-cost: submit without an estimate whether that can be enough."),
+    typer.Option("--no-estimate", help="With --max-cost: submit without an estimate of whether that amount is enough."),
 ]
 _LIMITS = {
     "requests_per_minute": "{}'s requests a minute",
@@ -49,7 +49,7 @@ def estimate(
     json: Json = False,
     stack: Stack = None,
 ) -> int:
-    """Say what a job would take: calls, tokens, cost and time; nothing is uploaded, and nobody is called.
+    """Say what a job would take: calls, tokens, cost and time; nothing is uploaded, and no provider is called.
 
     Example: `backhaul estimate app.log --processor redact -o types=email,ipv4`
 
@@ -82,18 +82,21 @@ def refuse_above_cap(
         if not expects_calls(found.create(processor, options)):
             return
     except UnknownProcessor:
-        say(f"No estimate was made, because {plain(processor)} is not on this machine.")
+        say(f"No estimate was made, because the processor {plain(processor)} is not on this machine.")
         return
     look = _look_at(file, partial(found.create, processor, options))
     cost = client.estimate(processor, size_of(file), options, expected=look).cost
     low, likely, _ = cost.nanodollars
     if low > cap:
         raise InvalidRequest(
-            f"The job would cost {display(low)} at the least and likely {display(likely)}, and is allowed "
-            f"{display(cap)}. Allow more, or submit it with --no-estimate, to be paused once that is spent."
+            f"The job would cost at least {display(low)} and probably {display(likely)}, but its cap is "
+            f"{display(cap)}. Raise --max-cost, or add --no-estimate: then the job starts, and is paused once the cap "
+            "is spent."
         )
     if likely > cap:
-        say(f"[yellow]The job will likely cost {display(likely)}, and is paused once {display(cap)} is spent.[/yellow]")
+        say(
+            f"[yellow]The job will probably cost {display(likely)}. It is paused once {display(cap)} is spent.[/yellow]"
+        )
 
 
 def _look_at(file: Path, create: Callable[[], Processor]) -> Look:
@@ -139,11 +142,12 @@ def _costs(cost: CostRange) -> tuple[str, str, str]:
 
 def _how(made: Estimate, look: Look) -> str:
     """Return what the job cannot be faster than, and how much of the file that is made from."""
-    said = f"It takes {_time(made.seconds)} at the least, because of {plain(_LIMITS[made.limit].format(made.slowest))}."
+    said = (
+        f"The job takes at least {_time(made.seconds)}, because of {plain(_LIMITS[made.limit].format(made.slowest))}."
+    )
     if made.read < made.size:
-        said += (
-            f" Read: {made.read / made.size:.1%} of the file, so that the rest may differ by {look.sampled.error:.0%}."
-        )
+        share, error = made.read / made.size, look.sampled.error
+        said += f" Only {share:.1%} of the file was read, so the numbers may be off by {error:.0%}."
     return said
 
 

@@ -16,20 +16,20 @@ from backhaul.operations import intake as operations
 from backhaul.operations.intake import Intake
 from backhaul.store import Pause
 
-Tenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant; without it everybody.")]
+Tenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant; default: all tenants.")]
 
 _TENANT = re.compile(r"[A-Za-z0-9]{1,64}")
 
 
 def intake(json: Json = False, stack: Stack = None) -> int:
-    """Show who runs, who waits, and what is paused."""
+    """Show how many jobs run, how many wait, and what is paused, by tenant."""
     found = operations.look(operate(stack))
     if json:
         emit_json(found)
         return 0
     show("\n".join(_lines(found)))
     if found.queued:
-        table = plain_table("TENANT", "PRIORITY", "QUEUED", "HEAD", "WAITS")
+        table = plain_table("TENANT", "PRIORITY", "QUEUED", "FIRST JOB", "SINCE")
         for each in found.queued:
             head = (plain(each.head), age(each.head_since))
             table.add_row(plain(each.tenant), str(each.priority), f"{each.jobs:,}", *head)
@@ -38,13 +38,13 @@ def intake(json: Json = False, stack: Stack = None) -> int:
 
 
 def pause(
-    reason: Annotated[str, typer.Option("--reason", help="Why; the tenants whose jobs wait are shown it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; the tenants whose jobs wait see this text.")],
     tenant: Tenant = None,
     stack: Stack = None,
 ) -> int:
-    """Let no further job start until it is resumed; what runs goes on, and uploads are taken and queue."""
+    """Let no further job start until `resume`; running jobs continue, and new uploads are accepted and queued."""
     if not reason.strip():
-        raise typer.BadParameter("Say why: it is shown to those who wait.", param_hint="--reason")
+        raise typer.BadParameter("Say why: the tenants whose jobs wait see this text.", param_hint="--reason")
     done = operations.pause(operate(stack), checked_tenant(tenant), reason.strip())
     say(f"{_whose(tenant)} is {'paused' if done.changed else 'paused already, for this reason'}.")
     return 0
@@ -55,18 +55,19 @@ def resume(
     reason: Annotated[str, typer.Option("--reason", help="Why, for the audit trail.")] = "",
     stack: Stack = None,
 ) -> int:
-    """Let jobs start again, and start those that may."""
+    """Let jobs start again, and start as many as there are free slots."""
     done = operations.resume(operate(stack), checked_tenant(tenant), reason.strip())
-    said = "goes on" if done.changed else "stays paused" if done.paused_anew else "was not paused"
+    said = "is resumed" if done.changed else "stays paused" if done.paused_anew else "was not paused"
     say(f"{_whose(tenant)} {said}; {done.started:,} {'job' if done.started == 1 else 'jobs'} started.")
     if done.unstarted:
-        say(f"{done.unstarted:,} could not be started; the sweep tries again every minute. Look: backhaul doctor")
+        jobs = "1 job" if done.unstarted == 1 else f"{done.unstarted:,} jobs"
+        say(f"{jobs} could not be started; the sweep tries again every minute. To see why: backhaul doctor")
     if done.paused_anew:
-        say(f"Somebody paused it anew just now: {plain(done.paused_anew.reason)}.")
+        say(f"Another operator has just paused the intake again: {plain(done.paused_anew.reason)}.")
     if done.still_paused:
-        say(f"Everybody is paused all the same: {plain(done.still_paused.reason)}. Try: backhaul resume")
+        say(f"The intake of all tenants is still paused: {plain(done.still_paused.reason)}. Try: backhaul resume")
     if done.paused_tenants:
-        say(f"Paused on their own: {plain(', '.join(done.paused_tenants))}.")
+        say(f"Still paused, each on its own: {plain(', '.join(done.paused_tenants))}.")
     return 0
 
 
@@ -79,7 +80,9 @@ def add_to(app: typer.Typer) -> None:
 def checked_tenant(tenant: str | None) -> str | None:
     """Return a tenant as given; raises `BadParameter` for what is no ID of one."""
     if tenant is not None and not _TENANT.fullmatch(tenant):
-        raise typer.BadParameter(f"{tenant!r} is no tenant's ID, such as AIDA....", param_hint="--tenant")
+        raise typer.BadParameter(
+            f"{tenant!r} is not a tenant's ID: such an ID has 1 to 64 letters and digits.", param_hint="--tenant"
+        )
     return tenant
 
 

@@ -45,14 +45,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(job_id: JobId, json: Json = False, stack: Stack = None) -> int:
-    """Show where a job stands, and how to go on where chunks are missing."""
+    """Show the state of a job, and what to do if chunks are missing."""
     with connect(stack) as client:
         show_job(client.job(job_id), json=json)
     return 0
 
 
 def watch(job_id: JobId, json: Json = False, stack: Stack = None) -> int:
-    """Follow a job until it has ended; the exit code tells how."""
+    """Follow a job until it has ended; the exit code says how it ended."""
     with connect(stack) as client:
         job = follow(client, job_id)
     show_job(job, json=json)
@@ -77,19 +77,20 @@ def list_jobs(
 
 def result(
     job_id: JobId,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it; default: stdout.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write; default: stdout.")] = None,
     receipt: Annotated[bool, typer.Option("--receipt", help="Fetch the receipt instead of the output.")] = False,
     run: Annotated[
-        int | None, typer.Option("--run", metavar="N", help="What an earlier run made; 1 is the first.", min=1)
+        int | None,
+        typer.Option("--run", metavar="N", help="Fetch what this run made; 1 is the first run.", min=1),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Write where it can be fetched, as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write the download's URL and size as JSON.")] = False,
     stack: Stack = None,
 ) -> int:
     """Fetch the output of a job, or of an earlier run of one that was redriven.
 
     Example: `backhaul result JOB --run 1 -o before.log`
 
-    With `--json` stdout gets only where it can be fetched, and a file only if `--output` names one.
+    With `--json`, stdout gets the URL instead of the output; `--output` still writes the file.
     """
     with connect(stack) as client:
         download = client.receipt(job_id, run) if receipt else client.result(job_id, run)

@@ -23,7 +23,7 @@ def report(step: str, seconds: float) -> None:
 
 @app.command()
 def up() -> int:
-    """Start the local cloud and deploy this checkout to it; again after a change of code."""
+    """Start the local cloud and deploy this checkout to it; run it again after a change of code."""
     connection = LocalCloud().up(report)
     say(f"The local cloud is up at {plain(connection.endpoint_url)}.")
     say("Try: backhaul submit README.md -p text-stats --wait")
@@ -32,7 +32,7 @@ def up() -> int:
 
 @app.command()
 def down() -> int:
-    """Stop this checkout's local cloud and remove what it held."""
+    """Stop this checkout's local cloud and remove its data."""
     stopped = LocalCloud().down()
     say("The local cloud is down." if stopped else "The local cloud was not running.")
     return 0
@@ -54,12 +54,12 @@ def status(
 @app.command()
 def logs(
     function: Annotated[str | None, typer.Argument(help="A stage, such as process; default: the emulator.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new lines come.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new lines.")] = False,
 ) -> int:
     """Show what a function, or the emulator itself, has logged."""
     stages = [module.name for module in iter_modules(backhaul.stages.__path__)]
     if function is not None and function not in stages:
-        raise typer.BadParameter(f"{function!r} is no stage. Use one of: {', '.join(stages)}.")
+        raise typer.BadParameter(f"{function!r} is not a stage. Use one of: {', '.join(stages)}.")
     for line in LocalCloud().logs(function, follow=follow):
         show(plain(line))
     return 0

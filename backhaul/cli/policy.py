@@ -47,7 +47,7 @@ def dollars_of(text: str, named: str) -> str:
     except InvalidRequest as error:
         raise typer.BadParameter(str(error), param_hint=named) from None
     if amount == 0:
-        raise typer.BadParameter("With $0 no call could be made.", param_hint=named)
+        raise typer.BadParameter("With $0 no call could be made. Write a larger amount.", param_hint=named)
     return dollars(amount)
 
 
@@ -107,7 +107,7 @@ def _share(field: PolicyField, text: str) -> int | str:
 def _seconds(field: PolicyField, text: str) -> int:
     seconds, least, most = seconds_of(text), field.least or 0, field.most or 0
     if seconds is None:
-        said = f"{text!r} is no length of time. Write seconds, or a number with m, h or d: 90m, 2h, 1d."
+        said = f"{text!r} is not a length of time. Write seconds, or a number with m, h or d: 90m, 2h, 1d."
         raise typer.BadParameter(said, param_hint=f"--{field.option}")
     if not least <= seconds <= most:
         said = f"{text!r} is not between {in_largest_unit(least)} and {in_largest_unit(most)}."

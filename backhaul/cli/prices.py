@@ -8,7 +8,7 @@ from backhaul.estimate.prices import AWS
 
 
 def prices(json: Json = False) -> int:
-    """Show the list prices of AWS that estimates reckon with, where they are published, and when they were read.
+    """Show the list prices of AWS that estimates use, where they are published, and when they were read.
 
     Example: `backhaul prices --json`
     """

@@ -13,7 +13,7 @@ from backhaul.plugin.registry import Registry, files_claiming, find_processors
 PROCESSORS = Path("processors")
 """Where a user's own processors lie, below the folder in which a command is run."""
 
-ProcessorName = Annotated[str, typer.Option("--processor", "-p", help="What to do with it.", show_default=False)]
+ProcessorName = Annotated[str, typer.Option("--processor", "-p", help="The processor to run.", show_default=False)]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the processor; repeatable."),
@@ -21,7 +21,7 @@ Options = Annotated[
 Folder = Annotated[
     Path | None,
     typer.Option(
-        help="Where your own processors lie; default: processors/ in the current folder.",
+        help="The folder with your own processors; default: processors/ in the current folder.",
         exists=True,
         file_okay=False,
     ),
@@ -39,8 +39,8 @@ def registry_for(processor: str, folder: Path | None = None) -> Registry:
         return find_processors(folder or PROCESSORS)
     for path in files_claiming(processor, PROCESSORS):
         raise InvalidProcessor(
-            f"{path} seems to define a processor {processor!r}, and there is one already; rename yours. "
-            f"If it does not, load it with --folder {PROCESSORS}."
+            f"{path} seems to define a processor {processor!r}, but another processor has that name. Rename yours. "
+            f"If the file defines no such processor, add --folder {PROCESSORS}."
         )
     return installed
 
@@ -53,7 +53,7 @@ def find(processor: str, folder: Path | None = None) -> Registry:
         found.get(processor)
     except UnknownProcessor as error:
         missing = "" if folder.is_dir() else ", a folder that does not exist"
-        raise InvalidRequest(f"{error} Your own are looked for in {folder.resolve()}{missing}.") from None
+        raise InvalidRequest(f"{error} Your own processors are looked for in {folder.resolve()}{missing}.") from None
     return found
 
 

@@ -24,7 +24,9 @@ from backhaul.operations.provider_fields import FIELDS, check_fields, default_of
 from backhaul.operations.providers import Change, Listed, ProviderUpdate
 from backhaul.providers import Provider
 
-app = typer.Typer(no_args_is_help=True, help="Providers: the paid APIs that processors may call, and on what terms.")
+app = typer.Typer(
+    no_args_is_help=True, help="Providers: the paid APIs that processors may call, with their limits, prices and keys."
+)
 
 WIDE = 120
 """Columns of a terminal in which a provider fits on one line."""
@@ -32,7 +34,7 @@ WIDE = 120
 Fields = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="FIELD=VALUE", help="What to set; `FIELD=` takes a field back to its default.", show_default=False
+        metavar="FIELD=VALUE", help="What to set; `FIELD=` resets a field to its default.", show_default=False
     ),
 ]
 File = Annotated[
@@ -52,7 +54,7 @@ def _fields_help() -> str:
 
 @app.command("list")
 def list_providers(json: Json = False, stack: Stack = None) -> int:
-    """List the providers: what they are, how much of them may be used, what it costs, and whether they are up."""
+    """List the providers: their models, limits, prices, and whether they are up."""
     deployment = operate(stack)
     found = operations.listing(deployment)
     if json:
@@ -95,14 +97,14 @@ def set_provider(
     json: Json = False,
     stack: Stack = None,
 ) -> int:
-    """Set up a provider, or change those fields of it that are named.
+    """Set up a provider, or change the named fields of one.
 
     Example: `backhaul providers set openai-small requests_per_minute=500 breaker.share=0.3 tokens_per_minute=`
 
     Example: `backhaul providers set openai-small --file openai-small.json --reason "a new tier"`
 
     With `--file` all other fields get their defaults. If the file has a `version`, as `show --json` writes it, and
-    somebody has changed the provider since, nothing is done.
+    somebody has changed the provider since, the command changes nothing.
     """
     if bool(fields) is (file is not None):
         raise typer.BadParameter("Name the fields to set as FIELD=VALUE, or a file of all of them with --file.")
@@ -119,16 +121,16 @@ def set_provider(
 @app.command("remove")
 def remove_provider(
     name: Name,
-    reason: Annotated[str, typer.Option("--reason", help="Why, for the audit trail, which keeps what it was.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the audit trail, which keeps the settings.")],
     stack: Stack = None,
 ) -> int:
-    """Remove a provider: calls of it fail from then on.
+    """Remove a provider: calls to it fail from then on.
 
     Example: `backhaul providers remove openai-small --reason "replaced by openai-large"`
     """
     why = said_why(reason)
     operations.remove(operate(stack), name, why)
-    say(f"The provider {plain(name)} is removed. Workers know it within 30 seconds.")
+    say(f"The provider {plain(name)} is removed. Workers stop calling it within 30 seconds.")
     return 0
 
 
@@ -153,7 +155,7 @@ def _document(file: Path) -> Mapping[str, Any]:
     try:
         document = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError):
-        raise InvalidRequest(f"{where} is no JSON. `backhaul providers show NAME --json` writes what is.") from None
+        raise InvalidRequest(f"{where} is not JSON. For an example run: backhaul providers show NAME --json") from None
     if not isinstance(document, dict):
         raise InvalidRequest(f'{where} holds no object of a provider\'s fields, such as {{"kind": "openai", ...}}.')
     return document
@@ -167,11 +169,11 @@ def _tell(done: ProviderUpdate, *, json: bool) -> None:
     elif done.changes:
         show(_changes(done.changes, is_new=done.is_new))
     if not done.changes:
-        say(f"The provider {name} is so already; nothing was changed.")
+        say(f"The provider {name} has these values already; nothing was changed.")
     elif done.is_new:
         say(f"The provider {name} is set up.")
     else:
-        say(f"The provider {name} is changed. Workers know it within 30 seconds.")
+        say(f"The provider {name} is changed. Workers use the change within 30 seconds.")
 
 
 def _changes(changes: Sequence[Change], *, is_new: bool) -> Table:

@@ -31,16 +31,16 @@ def add_to(app: typer.Typer) -> None:
 
 def usage(
     days: Annotated[
-        int | None, typer.Option(metavar="N", help="So many days, today's included. Default: 30.", min=1, max=MAX_DAYS)
+        int | None, typer.Option(metavar="N", help="How many days, including today. Default: 30.", min=1, max=MAX_DAYS)
     ] = None,
-    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only what this job took, in all of its runs.")] = None,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only the calls of this job, in all its runs.")] = None,
     provider: Annotated[str | None, typer.Option(help="Only calls of this provider.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="What this tenant's calls took; for operators.")] = None,
-    everybody: Annotated[bool, typer.Option("--all", help="What all tenants' calls took; for operators.")] = False,
+    tenant: Annotated[str | None, typer.Option(help="The calls of this tenant; for operators.")] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="The calls of all tenants; for operators.")] = False,
     json: Json = False,
     stack: Stack = None,
 ) -> int:
-    """Show what your calls of providers took and cost, by day (UTC) and provider.
+    """Show how many calls of providers you made and what they cost, by day (UTC) and provider.
 
     Example: `backhaul usage --days 7 --provider openai-small`
 
@@ -50,7 +50,8 @@ def usage(
         raise typer.BadParameter("Name a tenant or --all, not both.", param_hint="--tenant")
     if job is not None and (everybody or tenant is not None or days is not None):
         raise typer.BadParameter(
-            "A job's calls are not told by day or tenant; leave out --days, --tenant and --all.", param_hint="--job"
+            "With --job, leave out --days, --tenant and --all: its usage has no days or tenants.",
+            param_hint="--job",
         )
     if job is not None:
         with connect(stack) as client:

@@ -98,7 +98,7 @@ def test_no_more_than_the_limit_is_listed_and_it_says_that_there_are_older_ones(
     assert run(["audit", "--limit", "2"]) == 0
     output = capsys.readouterr()
     assert len(output.out.splitlines()) == 3
-    assert "There are older ones; these are the newest 2." in output.err
+    assert "These are the newest 2 records; there are older ones." in output.err
     assert run(["audit", "--limit", "3"]) == 0
     assert capsys.readouterr().err == ""
     assert run(["audit", "--limit", "1", "--json"]) == 0
@@ -109,7 +109,7 @@ def test_no_more_than_the_limit_is_listed_and_it_says_that_there_are_older_ones(
 def test_an_empty_trail_is_said(capsys):
     assert listed(capsys) == []
     assert run(["audit"]) == 0
-    assert "The audit trail has no such record." in capsys.readouterr().err
+    assert "The audit trail has no record that matches." in capsys.readouterr().err
 
 
 def test_what_somebody_wrote_does_nothing_to_the_terminal(operations, capsys):
@@ -125,7 +125,7 @@ def test_what_somebody_wrote_does_nothing_to_the_terminal(operations, capsys):
 def test_what_is_no_time_is_refused_with_an_example(wrong, capsys):
     assert run(["audit", "--since", wrong]) == Exit.USAGE
     output = capsys.readouterr()
-    assert "is no time. Write how long ago, as 90m, 2h or 7d, or a day: 2026-11-30." in output.err
+    assert "is not a time. Write how long ago, as 90m, 2h or 7d, or a day: 2026-11-30." in output.err
     assert output.out == ""
 
 

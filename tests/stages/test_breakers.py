@@ -131,8 +131,8 @@ def test_the_commands_say_what_they_did(operations, capsys):
     assert run(["breakers", "open", "small", "--reason", "[b]down[/b]"]) == 0
     assert run(["breakers", "open", "small", "--reason", "once more"]) == 0
     assert capsys.readouterr().err.splitlines() == [
-        "The breaker of small is open until it is closed: backhaul breakers close small",
-        f"The breaker of small is held open already: [b]down[/b] (by {WHO}).",
+        "The breaker of small is open. No call is made until it is closed with: backhaul breakers close small",
+        f"The breaker of small is open already, by hand: [b]down[/b] (by {WHO}).",
     ]
     assert run(["breakers", "close", "small", "--reason", "up"]) == 0
     assert run(["breakers", "close", "small", "--reason", "up"]) == 0

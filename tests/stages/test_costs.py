@@ -383,7 +383,7 @@ def test_the_commands_of_operators_say_what_they_did_and_write_it_down(asking, o
     ("words", "said"),
     [
         (["--tenant", "T1", "200"], "Say why"),
-        (["--tenant", "T#1", "200", "--reason", "x"], "no tenant's ID"),
+        (["--tenant", "T#1", "200", "--reason", "x"], "not a tenant's ID"),
         (["--tenant", "T1", "--all", "200", "--reason", "x"], "not both"),
         (["--tenant", "T1", "+5", "--reason", "x"], "new total"),
         (["--all", "JOB", "5", "--reason", "x"], "no job"),

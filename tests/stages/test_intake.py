@@ -156,13 +156,13 @@ def test_the_commands_say_what_they_did(deployment, operations, capsys):
     shown = capsys.readouterr().out
     assert "0 of 100 slots in use, at most 20 by one tenant" in shown
     assert f"T1 paused: [bold]a release[/bold] (by {WHO}, " in shown
-    assert shown.splitlines()[-2].split() == ["TENANT", "PRIORITY", "QUEUED", "HEAD", "WAITS"]
+    assert shown.splitlines()[-2].split() == ["TENANT", "PRIORITY", "QUEUED", "FIRST", "JOB", "SINCE"]
     assert run(["intake", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["paused_tenants"]["T1"]["by"] == WHO
     assert document["queued"][0]["jobs"] == 1
     assert run(["resume", "--tenant", "T1"]) == 0
-    assert capsys.readouterr().err == "The intake of T1 goes on; 1 job started.\n"
+    assert capsys.readouterr().err == "The intake of T1 is resumed; 1 job started.\n"
     assert run(["resume"]) == 0
     assert capsys.readouterr().err == "The intake was not paused; 0 jobs started.\n"
 
@@ -189,5 +189,5 @@ def test_a_job_that_cannot_be_started_keeps_no_other_from_it_when_the_intake_goe
     assert run(["resume"]) == 0
     said = capsys.readouterr().err
     assert "1 job started" in said
-    assert "1 could not be started" in said
+    assert "1 job could not be started" in said
     assert [each.name for each in deployment.executions()] == [f"{good.ref.job_id}-1"]

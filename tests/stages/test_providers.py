@@ -280,14 +280,14 @@ def test_the_commands_say_what_they_did(operations, capsys):
     operations.clock.advance(seconds=1)
     assert run(["providers", "set", "small", "requests_per_minute=100", "tokens_per_minute="]) == 0
     said = capsys.readouterr()
-    assert said.err == "The provider small is changed. Workers know it within 30 seconds.\n"
+    assert said.err == "The provider small is changed. Workers use the change within 30 seconds.\n"
     assert [line.split() for line in said.out.splitlines()] == [
         ["FIELD", "BEFORE", "AFTER"],
         ["requests_per_minute", "500", "100"],
         ["tokens_per_minute", "200000", "-"],
     ]
     assert run(["providers", "set", "small", "requests_per_minute=100"]) == 0
-    assert capsys.readouterr() == ("", "The provider small is so already; nothing was changed.\n")
+    assert capsys.readouterr() == ("", "The provider small has these values already; nothing was changed.\n")
     operations.clock.advance(seconds=1)
     assert run(["providers", "remove", "small", "--reason", "over"]) == 0
     assert "The provider small is removed." in capsys.readouterr().err

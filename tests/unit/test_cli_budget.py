@@ -99,7 +99,7 @@ def test_a_raise_sends_the_total_and_says_what_follows(job, raises, view, capsys
     said = capsys.readouterr()
     assert said.out == ""
     assert "$0.48 of $5.00 spent" in said.err
-    assert f"It goes on with run 2, for 3 chunks. Follow it with: backhaul watch {JOB}" in said.err
+    assert f"The job goes on with run 2, for 3 chunks. Follow it with: backhaul watch {JOB}" in said.err
 
 
 def test_an_amount_with_a_plus_is_added_to_the_present_cap(job, raises, view):
@@ -119,15 +119,15 @@ def test_there_is_nothing_to_add_to_where_there_is_no_cap(job, server, capsys):
 @pytest.mark.parametrize(
     ("state", "changes", "exceeded", "said"),
     [
-        ("PAUSED", {"cause": SPENT}, True, "no more than it has spent"),
-        ("PAUSED", {"cause": DAY_SPENT}, False, "It stays PAUSED: The tenant's budget is spent."),
+        ("PAUSED", {"cause": SPENT}, True, "has already spent that much"),
+        ("PAUSED", {"cause": DAY_SPENT}, False, "The job stays PAUSED: The tenant's budget is spent."),
         (
             "RUNNING",
             {"stopping": SPENT},
             False,
-            "It is about to be PAUSED all the same; then go on with: backhaul red",
+            "The job is being PAUSED all the same. Once it is, go on with: backhaul red",
         ),
-        ("CANCELLED", {}, False, f"It is CANCELLED; to do what is missing: backhaul redrive {JOB}"),
+        ("CANCELLED", {}, False, f"The job is CANCELLED. To process what is missing: backhaul redrive {JOB}"),
     ],
 )
 def test_why_nothing_was_started_is_said(raises, view, capsys, state, changes, exceeded, said):

@@ -154,7 +154,7 @@ def test_a_job_of_which_nothing_is_missing_is_left_as_it_is(redrives, view, caps
     server = redrives(False, 0, view("SUCCEEDED"))
     assert run(["redrive", JOB, *extra]) == 0
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("", f"Nothing is missing of job {JOB}, so nothing was started.\n")
+    assert (said.out, said.err) == ("", f"Nothing is missing from job {JOB}, so nothing was started.\n")
     assert len(server.requests) == 1
 
 
@@ -162,7 +162,7 @@ def test_where_nothing_failed_but_something_is_missing_the_way_on_is_told(redriv
     redrives(False, 0, view("CANCELLED"))
     assert run(["redrive", JOB, "--only-failed", "--wait"]) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert f"No chunk of job {JOB} has failed, so nothing was started. Without --only-failed," in said
+    assert f"No chunk of job {JOB} has failed, so nothing was started. To process chunks that were never tried" in said
 
 
 @pytest.mark.parametrize(("end", "code"), [("SUCCEEDED", 0), ("PARTIAL", 3), ("FAILED", 1), ("CANCELLED", 1)])

@@ -87,7 +87,7 @@ def test_an_estimate_for_people_is_a_table_of_ranges_and_what_binds(paid, capsys
         "cost of AWS, about           $0.0021",
         "time, at least       90 min",
     ]
-    assert said.err == "It takes 90 min at the least, because of acme's tokens a minute.\n"
+    assert said.err == "The job takes at least 90 min, because of acme's tokens a minute.\n"
 
 
 def test_an_estimate_for_programs_is_what_the_deployment_said(paid, capsys):
@@ -120,13 +120,13 @@ def test_a_free_processor_costs_what_aws_costs(paid, answer, capsys):
     said = capsys.readouterr()
     assert "cost of providers" in said.out
     assert "$0.00" in said.out
-    assert "0 s at the least, because of the time that reading takes" in said.err
+    assert "at least 0 s, because of the time that reading takes" in said.err
 
 
 def test_of_a_sampled_file_it_is_said_how_much_was_read(paid, answer, capsys):
     paid.on("POST", "/estimate", answer.of(estimate(size=1000)))
     assert run(["estimate", "a.txt", "-p", "paid"]) == 0
-    assert "Read: 10.0% of the file" in capsys.readouterr().err
+    assert "Only 10.0% of the file was read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_job_that_costs_more_than_its_cap_at_the_least_is_not_submitted(paid, 
 def test_a_job_that_likely_costs_more_is_submitted_with_a_word_on_it(paid, capped, capsys):
     capped("0.50")
     assert run(["submit", "a.txt", "-p", "paid"]) == 0
-    assert "likely cost $1.25, and is paused once $0.50" in capsys.readouterr().err
+    assert "probably cost $1.25. It is paused once $0.50" in capsys.readouterr().err
     capped("1.25")
     assert run(["submit", "a.txt", "-p", "paid"]) == 0
     assert "likely" not in capsys.readouterr().err
@@ -202,4 +202,4 @@ def test_without_a_cap_or_calls_nothing_is_estimated(paid, capped):
 def test_a_processor_that_is_only_in_the_deployment_is_submitted_without_an_estimate(paid, capped, capsys):
     capped("0.01")
     assert run(["submit", "a.txt", "-p", "elsewhere"]) == 0
-    assert "No estimate was made, because elsewhere is not on this machine" in capsys.readouterr().err
+    assert "No estimate was made, because the processor elsewhere is not on this machine" in capsys.readouterr().err
