@@ -19,7 +19,7 @@ from stacks.review import accept
 from stacks.stage import DeploymentSettings
 
 _NOBODY = (
-    "Alarms of this deployment reach nobody. Name who is to get them, and deploy again: "
+    "Nobody receives the alarms of this deployment. Name a mail address, and deploy again: "
     "-c alarm_emails=ops@example.com (several with commas)."
 )
 _UNDELIVERED = "A mail that is not delivered is no loss: the alarm rings on in CloudWatch until its cause is gone."
@@ -44,29 +44,32 @@ class Alarms(Construct):
         self._on_sweep(
             "stalled-shards",
             "StalledShards",
-            "Shards of running jobs have given no sign of life for too long, and nothing has taken them up. "
-            f"{self._command('doctor')} names them and says what holds them.",
+            "Workers of running jobs have given no sign of life for too long, and no others have taken over their "
+            "shards. "
+            f"{self._command('doctor')} names the jobs and says what to do.",
         )
         self._on_sweep(
             "jobs-past-deadline",
             "JobsPastDeadline",
-            "Jobs run on half an hour after their deadline, although the sweep should have ended them. "
+            "Jobs are still running half an hour after their deadline, although the sweep should have ended them. "
             f"{self._command('doctor')} names them and says what is wrong.",
         )
         self._alarm(
             "sweep-silent",
             sweep.metric_invocations(period=_PERIOD, statistic=cloudwatch.Stats.SUM),
-            "The sweep, which mends what fell between two stages, has not run for a quarter of an hour: the account's "
-            "Lambda concurrency is used up (-c reserved_workers bounds the part of Backhaul's workers), or its rule is "
-            f"disabled. {self._command('doctor --repair')} mends meanwhile what the sweep would.",
+            "The sweep, which repairs jobs that got stuck between two stages, has not run for a quarter of "
+            "an hour. Either "
+            "the account's Lambda concurrency is used up (-c reserved_workers limits the share of Backhaul's workers), "
+            f"or the sweep's rule is disabled. Until it runs again, {self._command('doctor --repair')} "
+            "repairs the same.",
             below=1,
             periods=3,
         )
         self._alarm(
             "sweep-failing",
             sweep.metric_errors(period=_PERIOD, statistic=cloudwatch.Stats.SUM),
-            "The sweep, which mends what fell between two stages, fails again and again: it cannot see to some jobs, "
-            f"or to none. The log of its function names them, and so does {self._command('doctor')}.",
+            "The sweep, which repairs jobs that got stuck between two stages, fails again and again: it cannot handle "
+            f"some jobs, or all of them. The log of its function names them, and so does {self._command('doctor')}.",
             above=_SWEEPS_FAILED,
         )
 
@@ -94,18 +97,18 @@ class Alarms(Construct):
         self._alarm(
             f"{name}-waiting",
             dead_letters.metric_approximate_number_of_messages_visible(period=_PERIOD, statistic=_MOST),
-            f"Dead letters wait in the queue {name}, which holds {name.kind.holds}, until somebody decides. "
-            f"{self._command(f'dlq list --queue {name}')} shows each with its cause; then "
-            f"{self._command(f'dlq redrive --queue {name}')} sends it through the pipeline again, and "
-            f"{self._command('dlq discard ID')} throws it away.",
+            f"Dead letters wait for your decision in the queue {name}, which holds {name.kind.holds}. "
+            f"{self._command(f'dlq list --queue {name}')} shows each with its cause. Then "
+            f"{self._command(f'dlq redrive --queue {name} --why REASON')} sends them through the pipeline again, and "
+            f"{self._command('dlq discard ID --why REASON')} deletes one.",
         )
         self._alarm(
             f"{name}-old",
             # Not the age of the oldest message: SQS leaves out messages that were received three times, and each
             # `backhaul dlq list` receives them.
             dead_letters.metric_approximate_number_of_messages_visible(period=Duration.hours(1), statistic=_MOST),
-            f"The queue {name} has not been empty for a day. SQS deletes a dead letter on its fourteenth: look with "
-            f"{self._command(f'dlq list --queue {name}')}, and redrive or discard what waits there before.",
+            f"The queue {name} has not been empty for a day. SQS deletes a dead letter after 14 days. List them with "
+            f"{self._command(f'dlq list --queue {name}')}, and redrive or discard each before then.",
             periods=24,
         )
 

@@ -128,7 +128,7 @@ class DeadLetterCommand:
         self.held.renew()
         copies = [copy for dead_letter in group.dead_letters for copy in dead_letter.copies]
         if not self.held.claim(group.queue, copies):
-            return ActResult(ActStatus.KEPT, "Another command holds it now.")
+            return ActResult(ActStatus.KEPT, "Another command is working on the dead letter. Try again in 5 minutes.")
         begun = self.audit.begin(self._record(group), group.dead_letters[0].standing)
         try:
             result = self.act(group)
@@ -136,7 +136,9 @@ class DeadLetterCommand:
             result = ActResult(ActStatus.KEPT, str(error))
         self.audit.close(begun, f"{result.status}: {result.said}")
         if result.status is not ActStatus.KEPT and not self.held.delete(group.queue, copies):
-            return ActResult(ActStatus.KEPT, f"{result.said} SQS did not delete the dead letter; do it again.")
+            return ActResult(
+                ActStatus.KEPT, f"{result.said} SQS did not delete the dead letter. Run the command again."
+            )
         return result
 
     def _record(self, group: DeadLetterGroup) -> AuditRecord:

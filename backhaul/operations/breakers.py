@@ -36,7 +36,7 @@ def hold_open(operations: Operations, name: str, reason: str) -> Switched:
     provider, before = found.stored.provider, found.breaker
     if not provider.breaker.enabled:
         raise InvalidRequest(
-            f"The breaker of {name} is switched off, so it holds nothing back. Switch it on first: "
+            f"The breaker of {name} is switched off, so it cannot stop calls. Switch it on first: "
             f"backhaul providers set {name} breaker.enabled=true"
         )
     if before.is_held_open:

@@ -129,14 +129,14 @@ class Queue(StrEnum):
         QueueKind(
             holds="chunks that could not be processed",
             output="FailedChunksUrl",
-            foreseen="A new run of the job does what is missing.",
+            foreseen="A new run of the job processes the missing chunks.",
             parse=_failed_chunk,
         ),
     )
     ANNOUNCE = (
         "announce",
         QueueKind(
-            holds="changes of jobs that the event bus was not told of",
+            holds="changes of jobs that were not sent to the event bus",
             output="AnnounceDeadLettersUrl",
             foreseen="The changes are announced again.",
             parse=_lost_batch,

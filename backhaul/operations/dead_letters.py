@@ -107,7 +107,8 @@ class Found:
         if self.missing:
             names = ", ".join(map(repr, self.missing))
             raise DeadLetterNotFound(
-                f"No dead letter has the ID {names}. It is gone, or another command holds it: look again in 5 minutes."
+                f"No dead letter has the ID {names}. It is gone, or another command is working on it: try "
+                "again in 5 minutes."
             )
 
 

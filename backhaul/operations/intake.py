@@ -100,7 +100,7 @@ def resume(operations: Operations, tenant: str | None, reason: str) -> Switched:
     if before:
         begun = store.audit.begin(_record("resume", operations, tenant, reason))
         ended = store.slots.resume(tenant, before) or _pause_of(store.slots.get(), tenant) is None
-        store.audit.close(begun, "resumed" if ended else "paused anew by somebody else")
+        store.audit.close(begun, "resumed" if ended else "paused again by another operator")
     # Also without a pause: a killed command may have ended it before it started any job.
     failed: Problems = {}
     started = Admission(store.jobs, store.runs, store.slots, operations.clock).fill(problems=failed)

@@ -26,15 +26,15 @@ class DeadLetterReason(StrEnum):
 
 
 MEANINGS: Mapping[DeadLetterReason, str] = {
-    DeadLetterReason.MALFORMED: "nobody can understand the message",
-    DeadLetterReason.UNKNOWN_JOB: "its job does not exist any more",
-    DeadLetterReason.STUCK_UPLOAD: "an upload that was never claimed",
+    DeadLetterReason.MALFORMED: "the message cannot be read",
+    DeadLetterReason.UNKNOWN_JOB: "the job does not exist any more",
+    DeadLetterReason.STUCK_UPLOAD: "a file was uploaded, but its job was never queued",
     DeadLetterReason.POISON: "the processor fails at a record, or takes too long for it",
-    DeadLetterReason.CRASH: "no worker finished the chunk: it died, or the run was stopped",
-    DeadLetterReason.TRANSIENT: "something outside failed for a while",
+    DeadLetterReason.CRASH: "no worker finished the chunk: workers died, or the run was stopped",
+    DeadLetterReason.TRANSIENT: "a failure that may pass, such as an API that was overloaded",
     DeadLetterReason.UNSUITABLE: "the file is not what the processor reads",
-    DeadLetterReason.UNANNOUNCED: "changes of jobs that the event bus has not heard of",
-    DeadLetterReason.RESOLVED: "nothing is left to do: it has been done since, or the job has gone on without it",
+    DeadLetterReason.UNANNOUNCED: "changes of jobs that were not sent to the event bus",
+    DeadLetterReason.RESOLVED: "nothing is left to do: the work was done later, or the job went on without it",
 }
 
 _BY_CODE = {

@@ -19,12 +19,13 @@ from backhaul.stages.command import Redriven, redrive
 from backhaul.store import ChangeStream, EventBus, JobStore, MessageQueue, ShardStore
 
 _OBSTACLES: Mapping[DeadLetterReason, str] = {
-    DeadLetterReason.MALFORMED: "It cannot be read and would come back. Look at it with `dlq show`, then discard it.",
-    DeadLetterReason.UNKNOWN_JOB: "Its job does not exist any more. Discard it.",
+    DeadLetterReason.MALFORMED: "The message cannot be read, so it would come back. Look at it with "
+    "`dlq show`, then discard it.",
+    DeadLetterReason.UNKNOWN_JOB: "The job does not exist any more. Discard the dead letter.",
 }
 _TRIMMED = (
-    "The stream keeps changes for 24 hours and has these no more, so they cannot be announced. "
-    "How the jobs stand is in the jobs table; discard the dead letter when whoever waits for the events knows."
+    "The stream keeps changes for 24 hours and no longer has these, so they cannot be announced. "
+    "Tell the receivers of the events to read the jobs' present state, then discard the dead letter."
 )
 
 
@@ -70,7 +71,7 @@ class Redrive:
         if reason is None:
             return ActResult(ActStatus.REDRIVEN, group.queue.kind.foreseen)
         if reason is DeadLetterReason.RESOLVED:
-            return ActResult(ActStatus.RESOLVED, "The work has been done since.")
+            return ActResult(ActStatus.RESOLVED, "The work is already done.")
         return ActResult(ActStatus.KEPT, _OBSTACLES[reason])
 
     def __call__(self, group: DeadLetterGroup) -> ActResult:
@@ -97,14 +98,17 @@ class Redrive:
             current = self.jobs.get(job).run
             if run < current:
                 return ActResult(
-                    ActStatus.REDRIVEN, f"Run {current} of the job, which has not ended, does what is missing."
+                    ActStatus.REDRIVEN, f"Run {current} of the job, which has not ended, processes the missing chunks."
                 )
             return ActResult(ActStatus.KEPT, str(refused))
         if redriven.started:
-            return ActResult(ActStatus.REDRIVEN, f"Run {redriven.job.run} of the job does what is missing.")
+            return ActResult(ActStatus.REDRIVEN, f"Run {redriven.job.run} of the job processes the missing chunks.")
         if missing:
-            return ActResult(ActStatus.KEPT, "The chunk is missing, but the job finds nothing to run again.")
-        return ActResult(ActStatus.RESOLVED, "Nothing of it is missing any more.")
+            return ActResult(
+                ActStatus.KEPT,
+                "A chunk is missing, but the job has nothing to run again. Look for the cause with `backhaul doctor`.",
+            )
+        return ActResult(ActStatus.RESOLVED, "The chunks are no longer missing.")
 
     def _is_missing(self, job: JobRef, group: DeadLetterGroup) -> bool:
         if self.jobs.get(job).state is JobState.SUCCEEDED:

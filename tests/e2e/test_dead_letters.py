@@ -145,7 +145,7 @@ def test_poisoned_chunks_are_listed_and_shown_and_one_run_does_them_once_they_ar
     assert operator.waiting("failed-chunks") == (visible - len(ids), 0)
     (record,) = operator.audited(job.job_id)
     assert (record.action, record.why) == ("dlq redrive", "the processor is mended")
-    assert record.outcome == "redriven: Run 2 of the job does what is missing."
+    assert record.outcome == "redriven: Run 2 of the job processes the missing chunks."
 
 
 def test_what_nobody_understands_stays_when_redriven_and_leaves_its_body_when_discarded(operator):

@@ -127,7 +127,7 @@ def test_a_deployment_whose_alarms_reach_nobody_is_warned_and_told_what_to_do():
         return Annotations.from_stack(pipeline)
 
     # Not by `find_warning`: two packages install the module of what it returns, and with the other one's jsii fails.
-    warnings().has_warning("*", Match.string_like_regexp("reach nobody.*-c alarm_emails="))
+    warnings().has_warning("*", Match.string_like_regexp("Nobody receives the alarms.*-c alarm_emails="))
     # by which it can be acknowledged
     warnings().has_warning("*", Match.string_like_regexp("backhaul:alarms-reach-nobody"))
     warnings(alarm_emails="ops@example.com").has_no_warning("*", Match.any_value())

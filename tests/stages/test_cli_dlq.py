@@ -209,7 +209,7 @@ def test_a_redrive_says_what_became_of_each_dead_letter(operator, capsys):
     head, *lines = said.out.splitlines()
     assert head.split() == ["QUEUE", "ID", "LETTERS", "OUTCOME", "SAYS"]
     assert "kept" in lines[0]
-    assert re.search(r" 3 +redriven +Run 2 of the job does what is missing\.", lines[1])
+    assert re.search(r" 3 +redriven +Run 2 of the job processes the missing chunks\.", lines[1])
     assert said.err == "1 kept, 3 redriven.\n"
     (record,) = operator.operations.store.audit.newest()
     assert (record.why, record.who) == ("the bug is mended", operator.operations.who)

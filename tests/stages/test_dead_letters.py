@@ -432,7 +432,7 @@ def test_a_poisoned_job_is_whole_once_its_processor_is_mended_and_its_dead_lette
     assert dead_letter.chunk.tries
     monkeypatch.setattr(Picky, "mended", True)
     (settled,) = operator.redrive()
-    assert settled.result == ActResult(ActStatus.REDRIVEN, "Run 2 of the job does what is missing.")
+    assert settled.result == ActResult(ActStatus.REDRIVEN, "Run 2 of the job processes the missing chunks.")
     assert operator.dead_letters() == ()
     ended = deployment.finish(RunTask(task.job, 2))
     assert ended.state is JobState.SUCCEEDED
@@ -662,7 +662,7 @@ def test_the_audit_trail_says_who_did_what_to_which_dead_letter_and_why(operator
         DeadLetterReason.POISON,
         2,
     )
-    assert record.outcome == "redriven: Run 2 of the job does what is missing."
+    assert record.outcome == "redriven: Run 2 of the job processes the missing chunks."
     assert record.body is None
     assert list(operator.operations.store.audit.newest(job)) == [record]
 

@@ -95,7 +95,7 @@ def test_what_is_paused_anew_as_it_is_resumed_stays_paused(deployment, operation
     assert (done.changed, done.paused_anew.reason) == (False, "new")
     assert deployment.store.slots.get().pause_of("T1").reason == "new"
     outcomes = {record.action: record.outcome for record in operations.store.audit.newest()}
-    assert outcomes["resume"] == "paused anew by somebody else"
+    assert outcomes["resume"] == "paused again by another operator"
 
 
 def test_a_resume_whose_answer_is_lost_is_one(deployment, operations, monkeypatch):
