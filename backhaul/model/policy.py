@@ -42,7 +42,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
     tolerate: Annotated[
         _Count | _Percent | None,
         Meta(
-            description="Chunks that may be missing from the output, as 5 or 5%; with more the job is FAILED.",
+            description="How many chunks may be missing from the output, as 5 or 5%; if more are, the job is FAILED.",
             extra={"written": Written.SHARE},
         ),
     ] = None
@@ -58,7 +58,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
         Meta(
             ge=1,
             le=10,
-            description="How often a record is tried that fails for a reason that may pass.",
+            description="How many times to try a record whose failure may pass, such as a time-out.",
             extra={"written": Written.COUNT},
         ),
     ] = 4
@@ -67,7 +67,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
         Meta(
             ge=1,
             le=600,
-            description="How long one record may take before it is ended.",
+            description="How many seconds one try of a record may take.",
             extra={"written": Written.SECONDS, "option": "record-timeout"},
         ),
     ] = 120
@@ -76,7 +76,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
         Meta(
             ge=60,
             le=MAX_DEADLINE,
-            description="How long the job may run, from the start of each run.",
+            description="How long each run of the job may take.",
             extra={"written": Written.TIME, "option": "deadline"},
         ),
     ] = DAY_SECONDS
@@ -87,21 +87,23 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
     max_cost: Annotated[
         Decimal | None,
         Meta(
-            description="US dollars that the job's calls of providers may cost in all, as 2.50; then it is PAUSED.",
+            description="US dollars that the job's provider calls may cost in all, as 2.50; then the job is PAUSED.",
             extra={"written": Written.DOLLARS},
         ),
     ] = None
     cache: Annotated[
         bool,
         Meta(
-            description="Share answers of providers with your other jobs that ask for the same.",
+            description="Share answers of providers with your other jobs that make the same request.",
             extra={"written": Written.FLAG},
         ),
     ] = False
 
     def __post_init__(self) -> None:
         if self.max_cost is not None and nanodollars(self.max_cost) == 0:
-            raise InvalidRequest("max_cost is 0, so that no call could be made; leave it out if there is no limit.")
+            raise InvalidRequest(
+                "max_cost is 0, so no call could be made. Give a larger amount, or leave it out for no limit."
+            )
 
     @property
     def cap(self) -> int | None:

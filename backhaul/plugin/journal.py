@@ -56,9 +56,7 @@ class NoJournal:
 
     def ask(self, step: Step, provider: str, request: Request, estimate: Usage | None) -> Answer:  # noqa: ARG002  # the same
         """Refuse: providers are a deployment's."""
-        raise InvalidProcessor(
-            f"There is no deployment here that knows a provider {provider!r}; `backhaul try --provider FILE` takes one."
-        )
+        raise InvalidProcessor(f"There is no provider {provider!r} here. Give one with `backhaul try --provider FILE`.")
 
     def checkpoint(self, state: Any, position: int | None = None, records: int = 1) -> None:
         """Do nothing."""

@@ -54,22 +54,24 @@ class EmbedTexts(ConcurrentProcessor):
 
         provider: Annotated[str, Meta(min_length=1, description="The provider to ask.")]
         text: Annotated[str, Meta(min_length=1, description="The field that holds a record's text.")] = "text"
-        format: Annotated[Literal["jsonl", "csv", "lines"], Meta(description="What the input is.")] = "jsonl"
-        batch: Annotated[int, Meta(ge=1, le=2048, description="Texts sent with one call.")] = 64
+        format: Annotated[Literal["jsonl", "csv", "lines"], Meta(description="The format of the input.")] = "jsonl"
+        batch: Annotated[int, Meta(ge=1, le=2048, description="How many texts to send with one call.")] = 64
         dimensions: (
-            Annotated[int, Meta(ge=1, description="How long vectors are to be, where the model has a choice.")] | None
+            Annotated[int, Meta(ge=1, description="The length of each vector, for models that offer several.")] | None
         ) = None
         split_tokens: (
-            Annotated[int, Meta(ge=32, description="Cut texts into pieces of about so many tokens.")] | None
+            Annotated[int, Meta(ge=32, description="Cut texts into pieces of about this many tokens.")] | None
         ) = None
         overlap: Annotated[
-            int, Meta(ge=0, description="Tokens of a piece that the next one begins with; at most half of it.")
+            int, Meta(ge=0, description="How many tokens two neighbouring pieces share; at most half of split_tokens.")
         ] = 0
         on_error: Annotated[
             Literal["keep", "fail"],
-            Meta(description="A record without a vector: keep it, with its error, or fail its chunk."),
+            Meta(description="What to do with a record without a vector: keep it, with its error, or fail its chunk."),
         ] = "keep"
-        concurrency: Annotated[int, Meta(ge=1, le=64, description="Batches in work at a time in each worker.")] = 4
+        concurrency: Annotated[
+            int, Meta(ge=1, le=64, description="How many batches each worker has in work at a time.")
+        ] = 4
 
         def __post_init__(self) -> None:
             """Refuse an overlap of nothing, or one that would hardly get on."""

@@ -82,35 +82,40 @@ class Prompt(ConcurrentProcessor):
             str,
             Meta(
                 min_length=1,
-                description="What to ask: {{field}} stands for a record's field, {{record}} for all of it.",
+                description="What to ask: {{field}} stands for a record's field, {{record}} for the whole record.",
             ),
         ]
-        system: Annotated[str, Meta(description="What the model is told before.")] | None = None
-        format: Annotated[Literal["jsonl", "csv", "lines"], Meta(description="What the input is.")] = "jsonl"
+        system: Annotated[str, Meta(description="Instructions that the model gets before the prompt.")] | None = None
+        format: Annotated[Literal["jsonl", "csv", "lines"], Meta(description="The format of the input.")] = "jsonl"
         schema: (
-            Annotated[dict[str, Any], Meta(description="A JSON Schema of an object, which answers have to follow.")]
+            Annotated[dict[str, Any], Meta(description="A JSON Schema of an object, that each answer must follow.")]
             | None
         ) = None
         repairs: Annotated[
-            int, Meta(ge=0, le=3, description="How often a wrong answer is shown to the model to be mended.")
+            int, Meta(ge=0, le=3, description="How many times the model is asked to correct a wrong answer.")
         ] = 1
-        group: Annotated[int, Meta(ge=1, le=100, description="Records asked about with one call.")] = 1
-        max_tokens: Annotated[int, Meta(ge=1, le=1_000_000, description="How long the answer to a call may get.")] = (
+        group: Annotated[int, Meta(ge=1, le=100, description="How many records to send with one call.")] = 1
+        max_tokens: Annotated[int, Meta(ge=1, le=1_000_000, description="The most tokens of the answer to a call.")] = (
             1024
         )
-        temperature: Annotated[float, Meta(ge=0, le=2, description="How freely the model answers.")] | None = None
+        temperature: (
+            Annotated[float, Meta(ge=0, le=2, description="The model's temperature: 0 for the least random answers.")]
+            | None
+        ) = None
         on_error: Annotated[
             Literal["keep", "fail"],
-            Meta(description="A record without an answer: keep it, with its error, or fail its chunk."),
+            Meta(description="What to do with a record without an answer: keep it, with its error, or fail its chunk."),
         ] = "keep"
         expect_tokens: (
-            Annotated[int, Meta(ge=1, description="How long an answer mostly is: for estimates only.")] | None
+            Annotated[int, Meta(ge=1, description="How many tokens an answer usually has; for estimates only.")] | None
         ) = None
 
         def __post_init__(self) -> None:
             """Refuse a prompt that says nothing of its record, and a schema that is none."""
             if not 0 < (count := len(_FIELD.findall(self.prompt))) <= MAX_FIELDS:
-                raise ValueError(f"Option 'prompt' names {count} fields; 1 to {MAX_FIELDS} work, as {{{{record}}}}")
+                raise ValueError(
+                    f"Option 'prompt' names {count} fields. Name 1 to {MAX_FIELDS}, such as {{{{record}}}}"
+                )
             try:
                 _schemas(self)
             except ValueError as error:
@@ -168,7 +173,9 @@ class Prompt(ConcurrentProcessor):
                 return read(answer.content), used, answer.finish
             except InvalidAnswer as error:
                 if answer.finish == "length":
-                    raise AnswerCutOff("max_tokens, or the model's window, cut the answer off.") from None
+                    raise AnswerCutOff(
+                        "The answer is incomplete: it reached max_tokens, or the end of the model's window."
+                    ) from None
                 if len(used) > self.options.repairs:
                     raise
                 wanted = Message("user", _AGAIN.format(problem=error.problem))
@@ -196,7 +203,7 @@ class Prompt(ConcurrentProcessor):
         answers = {each["record"]: each["answer"] for each in given}
         if len(given) != count or answers.keys() != set(range(1, count + 1)):
             raise InvalidAnswer(
-                "The answer is not one for each record.",
+                "The model did not give one answer for each record.",
                 f"records 1 to {count} need one answer each, and no other does",
             )
         return [answers[number] for number in sorted(answers)]

@@ -100,7 +100,7 @@ def _check_pattern(name: str, pattern: str) -> None:
     try:
         matches_nothing = re.compile(pattern).search("")
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"Option 'patterns': {name} is no regular expression: {error}") from None
+        raise ValueError(f"Option 'patterns': {name} is not a regular expression: {error}") from None
     if matches_nothing:
         raise ValueError(f"Option 'patterns': {name} matches the empty string, so it would match everywhere")
 

@@ -51,11 +51,13 @@ def post(
         except Forbidden as error:
             raise ProviderDenied(f"{provider}: {error}") from None
         except Unreached as error:
-            raise ProviderDown(f"{provider} gave no whole answer: {error}.") from None
+            raise ProviderDown(f"{provider} gave no complete answer: {error}.") from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             # No cause is kept: some of these errors quote the request or the answer.
             may_be_paid = call.is_sent and not _wants_certificate(error)
-            raise ProviderDown(f"{provider} gave no whole answer: {_kind(error)}.", may_be_paid=may_be_paid) from None
+            raise ProviderDown(
+                f"{provider} gave no complete answer: {_kind(error)}.", may_be_paid=may_be_paid
+            ) from None
 
 
 def _exchange(
@@ -109,7 +111,7 @@ class _SecurePool(urllib3.HTTPSConnectionPool):
 
 def _body_of(response: urllib3.BaseHTTPResponse, provider: str) -> bytes:
     if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-        raise UnreadableAnswer(f"{provider} compressed its answer, which nobody asked for.")
+        raise UnreadableAnswer(f"{provider} compressed its answer, although the request did not allow that.")
     read = getattr(response, "read1", response.read)  # read1 returns what has arrived; urllib3 1.26 has only read
     pieces: list[bytes] = []
     size = 0
@@ -118,7 +120,8 @@ def _body_of(response: urllib3.BaseHTTPResponse, provider: str) -> bytes:
         size += len(piece)
         if size > MAX_ANSWER:
             raise ProviderRejected(
-                f"{provider} answered with more than {MAX_ANSWER // 1024**2} MB; ask for less.", may_be_paid=True
+                f"{provider} answered with more than {MAX_ANSWER // 1024**2} MB. Ask for a shorter answer.",
+                may_be_paid=True,
             )
     return b"".join(pieces)
 
@@ -140,7 +143,7 @@ def _kind(error: Exception) -> str:
     """Return what went wrong, in words that quote neither the request nor the answer."""
     found = urllib3.exceptions
     if isinstance(error, found.TimeoutError | TimeoutError):
-        return "out of time"
+        return "the time for the call is over"
     if isinstance(error, found.SSLError | ssl.SSLError):
-        return "no secure connection"
+        return "no secure connection (TLS) was made"
     return "the connection broke"

@@ -103,24 +103,24 @@ def http_failure(provider: str, status: int, headers: Mapping[str, str], body: b
     # Filters come first, because their statuses differ and would mean something else below: only this request is at
     # fault. A 429 is always a limit, whatever its text says.
     if 400 <= status < 500 and status != 429 and (_FILTERED & {*codes} or _FILTERED_SAID.search(said)):
-        return ModelRefused(f"{told}: a filter does not let the request pass.")
+        return ModelRefused(f"{told}: a content filter refused the request.")
     if status in _DENIED or _NO_CREDIT & {*codes}:
-        return ProviderDenied(f"{told}: it does not take the key, or the account has no credit.")
+        return ProviderDenied(f"{told}: the provider refuses the key, or the account has no credit. Check both.")
     # 409: an earlier call with the same idempotency key is still running, so the next try may succeed. OpenAI's own
     # clients wait too.
     if status in (409, 429):
-        return ProviderBusy(f"{told}: a limit is reached.", wait)
+        return ProviderBusy(f"{told}: a limit of the provider is reached.", wait)
     if status >= 500 or status in _DOWN:
-        return ProviderDown(f"{told}: it is out of order.", wait, may_be_paid=status in _CUT_OFF)
+        return ProviderDown(f"{told}: the provider is out of order.", wait, may_be_paid=status in _CUT_OFF)
     # A redirect is not followed, because it could send the key to another host.
     if 300 <= status < 400:
-        return ProviderRejected(f"{told}, a redirect: set base_url to where the API is now.")
+        return ProviderRejected(f"{told}, a redirect. Set base_url to the address where the API is now.")
     if status == 413 or _TOO_LONG & {*codes} or _TOO_LONG_SAID.search(said):
-        return PromptTooLong(f"{told}: the request does not fit the model's window.")
+        return PromptTooLong(f"{told}: the request is too long for the model's context window.")
     if 400 <= status < 500:
-        return ProviderRejected(f"{told}: it does not take such a request.")
+        return ProviderRejected(f"{told}: the provider does not accept such a request.")
     # A status below 200 is no final answer, so the provider may have done the call.
-    return ProviderDown(f"{told}, which is no answer to a POST.", may_be_paid=True)
+    return ProviderDown(f"{told}, which is not a final answer to a POST.", may_be_paid=True)
 
 
 def aws_failure(
@@ -131,24 +131,24 @@ def aws_failure(
     told = f"{provider} answered {shown}"
     wait = read_retry_after(headers, now)
     if code in _AWS_DENIED:
-        return ProviderDenied(f"{told}: the function's role may not call this model here.")
+        return ProviderDenied(f"{told}: the worker's role may not call this model in this region.")
     # In Converse and InvokeModel only the model can be missing, so every record fails until an operator mends it.
     if code == "ResourceNotFoundException" or (code == "ValidationException" and _MODEL_DENIED_SAID.match(message)):
         return ProviderDenied(
-            f"{told}: the account cannot use this model. It is at its end of life, is not there, is to be had by an "
-            "inference profile only, or nobody has submitted its use case form."
+            f"{told}: the account cannot use this model. The model is retired, does not exist in this "
+            "region, is available only through an inference profile, or needs a use case form."
         )
     if code in _AWS_BUSY or status == 429:
-        return ProviderBusy(f"{told}: a limit is reached.", wait)
+        return ProviderBusy(f"{told}: a limit of the provider is reached.", wait)
     if code in _AWS_DOWN or status >= 500 or status in (408, 424):
-        return ProviderDown(f"{told}: it is out of order.", wait, may_be_paid=status in _CUT_OFF)
+        return ProviderDown(f"{told}: the provider is out of order.", wait, may_be_paid=status in _CUT_OFF)
     if _TOO_LONG_SAID.search(message):
-        return PromptTooLong(f"{told}: the request does not fit the model's window.")
+        return PromptTooLong(f"{told}: the request is too long for the model's context window.")
     if _FILTERED_SAID.search(message):
-        return ModelRefused(f"{told}: a filter does not let the request pass.")
+        return ModelRefused(f"{told}: a content filter refused the request.")
     if status in _DENIED:
-        return ProviderDenied(f"{told}: the function's role may not call this model here.")
-    return ProviderRejected(f"{told}: it does not take such a request.")
+        return ProviderDenied(f"{told}: the worker's role may not call this model in this region.")
+    return ProviderRejected(f"{told}: the provider does not accept such a request.")
 
 
 def _error_in(body: bytes) -> tuple[tuple[str, ...], str]:

@@ -30,12 +30,12 @@ _MAX_DECIMALS = 9
 class Breaker(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """When a breaker opens and holds calls back, because the provider is down."""
 
-    enabled: Annotated[bool, Meta(description="whether calls are held back while the provider is down")] = True
-    share: Annotated[float, Meta(description="which share of the calls must fail for that, 0.01 to 1")] = 0.5
-    calls: Annotated[int, Meta(description="of how many calls at least, all workers together")] = 10
-    window_seconds: Annotated[float, Meta(description="over how many of the last seconds these are counted")] = 30.0
+    enabled: Annotated[bool, Meta(description="whether calls stop while the provider is down")] = True
+    share: Annotated[float, Meta(description="the share of failed calls that opens the breaker, 0.01 to 1")] = 0.5
+    calls: Annotated[int, Meta(description="how many calls, of all workers together, the breaker needs to judge")] = 10
+    window_seconds: Annotated[float, Meta(description="over how many of the last seconds calls are counted")] = 30.0
     cooldown_seconds: Annotated[
-        float, Meta(description="for how many seconds calls are then held back, until one probes")
+        float, Meta(description="for how many seconds calls stop, until one call probes the provider")
     ] = 15.0
 
 
@@ -53,35 +53,39 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, om
     base_url: Annotated[
         str,
         Meta(
-            description="the API's address without `/chat/completions`: https, or http to a near address on the "
-            "local cloud; not for bedrock"
+            description="the API's address without `/chat/completions`: https, or on the local cloud http to a "
+            "loopback or private address; not for bedrock"
         ),
     ] = ""
-    model: Annotated[str, Meta(description="the model's name at the provider; of no use for http")] = ""
+    model: Annotated[str, Meta(description="the model's name at the provider; http does not need it")] = ""
     secret: Annotated[
-        str, Meta(description="where the key is kept: `secretsmanager:<name>` or `ssm:<name>`, and `#<key>` in JSON")
+        str, Meta(description="where the key is kept: `secretsmanager:<name>` or `ssm:<name>`; for JSON add `#<key>`")
     ] = ""
     secret_header: Annotated[
-        str, Meta(description="the header for the key: a bearer token in Authorization, bare in any other")
+        str, Meta(description="the header for the key: as a bearer token in Authorization, alone in any other")
     ] = "Authorization"  # noqa: S105  # a header's name
     requests_per_minute: Annotated[
-        int | None, Meta(description="how many calls may start in a minute; else any number")
+        int | None, Meta(description="how many calls may start in a minute; without it, any number")
     ] = None
     tokens_per_minute: Annotated[
-        int | None, Meta(description="how many tokens may be used in a minute, input and output; else any number")
+        int | None, Meta(description="how many tokens may be used in a minute, input and output; without it, any")
     ] = None
-    burst: Annotated[int | None, Meta(description="how many calls may go at once; needs requests_per_minute")] = None
+    burst: Annotated[int | None, Meta(description="how many calls may start at once; needs requests_per_minute")] = None
     breaker: Breaker = Breaker()
     price_input: Annotated[Decimal, Meta(description="US dollars for a million tokens of input")] = Decimal(0)
     price_output: Annotated[Decimal, Meta(description="US dollars for a million tokens of output")] = Decimal(0)
     idempotency_header: Annotated[
         str,
-        Meta(description="the header by which the provider knows a call that it has answered before, if it has one"),
+        Meta(
+            description="the header for an idempotency key, if the provider has one: a repeated call is then done once"
+        ),
     ] = ""
     timeout_seconds: Annotated[float, Meta(description="how many seconds a call may take, 0.1 to 900")] = 60.0
-    context_tokens: Annotated[int | None, Meta(description="the model's window, which no prompt may exceed")] = None
+    context_tokens: Annotated[
+        int | None, Meta(description="the model's context window in tokens; no request may exceed it")
+    ] = None
     region: Annotated[
-        str, Meta(description="for bedrock: where the model is asked, if not in the deployment's own region")
+        str, Meta(description="for bedrock: the AWS region of the model, if it is not the deployment's own")
     ] = ""
 
     def __post_init__(self) -> None:
@@ -150,19 +154,19 @@ def _problems(given: Provider) -> Iterator[str]:
 def _reach_problems(given: Provider) -> Iterator[str]:
     if given.kind == "bedrock":
         if given.base_url:
-            yield "Leave base_url out for bedrock: the region says where it is asked."
+            yield "Leave base_url out for bedrock: the field region says where the model is."
         if given.region and not _REGION.fullmatch(given.region):
             yield "region must be an AWS region such as eu-central-1."
     else:
         yield from address.problems(given.base_url)
         if given.region:
-            yield f"Leave region out for {given.kind}: base_url says where it is asked."
+            yield f"Leave region out for {given.kind}: base_url says where the API is."
     if given.kind != "http" and not given.model:
         yield "Set model to the name by which the provider knows the model."
     if given.model and not _MODEL.fullmatch(given.model):
         yield "model must be one word without spaces, as the provider writes it."
     if not 0.1 <= given.timeout_seconds <= MAX_TIMEOUT:
-        yield f"timeout_seconds must be from 0.1 to {MAX_TIMEOUT:.0f}: no function of ours runs for longer."
+        yield f"timeout_seconds must be from 0.1 to {MAX_TIMEOUT:.0f}: no function of Backhaul runs for longer."
 
 
 def _secret_problems(given: Provider) -> Iterator[str]:

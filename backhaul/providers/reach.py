@@ -1,4 +1,4 @@
-"""Connections to checked addresses, on which every operation ends when the call's time is up.
+"""Connections to checked addresses, on which every operation ends when the time for the call is over.
 
 A name is resolved once. All of its addresses are checked, and the connection goes to one of them, so that the name
 cannot change in between. The certificate is verified for the name, and the request's Host header holds the name.
@@ -50,7 +50,7 @@ class Call:
         """Return how many seconds the call still has; raises `TimeoutError` if none."""
         seconds = self.end - time.monotonic()
         if seconds <= 0:
-            raise TimeoutError("the call's time is up")
+            raise TimeoutError("the time for the call is over")
         return seconds
 
 
@@ -122,7 +122,7 @@ def _connect(host: str, port: int, *, is_plain: bool) -> socket.socket:
     found = _resolved(host.strip("[]"), port, call)
     for *_, where in found:
         _judge(where[0], is_local=call.is_local, is_plain=is_plain)
-    failure = "its name is not resolved"
+    failure = "the name of its host was not resolved"
     for family, kind, protocol, _, where in found:
         sock = _Bounded(family, kind, protocol)
         try:
@@ -132,7 +132,9 @@ def _connect(host: str, port: int, *, is_plain: bool) -> socket.socket:
             sock.settimeout(call.left())  # for the handshake
         except OSError as error:
             sock.close()
-            failure = "no connection in time" if isinstance(error, TimeoutError) else "the connection was refused"
+            failure = (
+                "no connection was made in time" if isinstance(error, TimeoutError) else "the connection was refused"
+            )
         except BaseException:
             sock.close()
             raise
@@ -155,9 +157,9 @@ def _resolved(host: str, port: int, call: Call) -> Found:
     try:
         return found.result(call.left())
     except TimeoutError:
-        raise Unreached("its name is not resolved in time") from None
+        raise Unreached("the name of its host was not resolved in time") from None
     except (OSError, UnicodeError):  # UnicodeError: the name is too long
-        raise Unreached("its name is not resolved") from None
+        raise Unreached("the name of its host was not resolved") from None
 
 
 def _judge(address: str, *, is_local: bool, is_plain: bool) -> None:

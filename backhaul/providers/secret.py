@@ -12,5 +12,5 @@ def usable_key(what: str, text: str) -> str:
     """
     key = text.strip()
     if not key or not key.isascii() or not key.isprintable():
-        raise SecretUnreadable(f"{what} is empty, or has characters that no key has; store it again.")
+        raise SecretUnreadable(f"{what} is empty, or has characters that a key cannot have. Store the key again.")
     return key

@@ -70,10 +70,10 @@ class ModelStore:
                 self._clock.now(),
             )
         if isinstance(error, _NO_CREDENTIALS):
-            return ProviderDenied(f"{provider}: there are no AWS credentials to call Bedrock with.")
+            return ProviderDenied(f"{provider}: there are no AWS credentials for calls of Bedrock.")
         if isinstance(error, NoRegionError):
-            return ProviderRejected(f"{provider}: no AWS region is known; set the provider's region.")
+            return ProviderRejected(f"{provider}: no AWS region is known. Set the provider's field region.")
         if isinstance(error, ParamValidationError):
             return ProviderRejected(f"{provider}: Bedrock does not take a request of this form.")
         unsent = isinstance(error, EndpointConnectionError | ConnectTimeoutError)
-        return ProviderDown(f"{provider} gave no whole answer: {type(error).__name__}.", may_be_paid=not unsent)
+        return ProviderDown(f"{provider} gave no complete answer: {type(error).__name__}.", may_be_paid=not unsent)

@@ -83,7 +83,7 @@ class SecretStore:
                 answer = self._client(_PARAMETERS).get_parameter(Name=name, WithDecryption=True)
                 text = answer["Parameter"]["Value"]
             else:
-                raise SecretUnreadable("A provider's secret is none of secretsmanager:<name> and ssm:<name>.")
+                raise SecretUnreadable("A provider's secret must be secretsmanager:<name> or ssm:<name>.")
         except (ClientError, BotoCoreError) as error:
             raise _failure(reference, error) from None
         if text is None:
@@ -111,10 +111,10 @@ def _value_in(reference: str, text: str, key: str) -> str:
     try:
         values = json.loads(text)
     except ValueError:
-        raise SecretUnreadable(f"The secret {reference} names a key, but what is stored is no JSON.") from None
+        raise SecretUnreadable(f"The secret {reference} names a key, but the stored text is not JSON.") from None
     value = values.get(key) if isinstance(values, dict) else None
     if not isinstance(value, str):
-        raise SecretUnreadable(f"The secret {reference}: there is no text under that key in the JSON that is stored.")
+        raise SecretUnreadable(f"The secret {reference}: the stored JSON has no text under that key.")
     return value
 
 
@@ -122,5 +122,5 @@ def _usable(reference: str, text: str) -> str:
     """Return the stored text as a key; raises `SecretUnreadable` if it cannot be one."""
     key = usable_key(f"The secret {reference}", text)
     if key.startswith("{"):
-        raise SecretUnreadable(f"The secret {reference} is JSON; name the key that is meant: {reference}#<key>.")
+        raise SecretUnreadable(f"The secret {reference} is JSON. Name the key in it: {reference}#<key>.")
     return key

@@ -33,7 +33,7 @@ _KEY_IN_ENVIRONMENT = (
     "In a trial a provider's secret is env: and the name of the environment variable that holds its key, as in "
     "env:OPENAI_API_KEY. If what you wrote was the key, replace it at the provider."
 )
-_NO_BEDROCK = "A trial asks no provider of kind bedrock: submit a job, or try one of kind openai."
+_NO_BEDROCK = "A trial cannot call a provider of kind bedrock. Submit a job, or try one of kind openai."
 
 
 @dataclass
@@ -54,7 +54,7 @@ class TrialCalls(NoJournal):
         """
         if provider not in self.providers:
             known = ", ".join(sorted(self.providers))
-            raise InvalidProcessor(f"No provider {provider!r} was given for this trial, only {known}.")
+            raise InvalidProcessor(f"No provider {provider!r} was given for this trial. It has only {known}.")
         taken = Usage(0)
         try:
             answer = self._adapter(provider).call(request)
@@ -114,8 +114,8 @@ class _Environment:
         """Return the variable's value; raises `SecretUnreadable` if it is not set."""
         name = reference.removeprefix("env:")
         if not os.environ.get(name):
-            raise SecretUnreadable(f"The environment variable {name} is not set: it is to hold the provider's key.")
-        return usable_key(f"What the environment variable {name} holds", os.environ[name])
+            raise SecretUnreadable(f"The environment variable {name} is not set. Set it to the provider's key.")
+        return usable_key(f"The value of the environment variable {name}", os.environ[name])
 
     def read_anew(self, reference: str, old: str) -> str:
         """Return the old key: an environment does not change."""

@@ -193,15 +193,15 @@ def test_a_key_is_read_by_its_arn(deployment, keys):
     [
         (None, "secretsmanager:openai", "does not exist"),
         (None, "ssm:/keys/openai", "does not exist"),
-        (None, "vault:x", "none of secretsmanager"),
-        ("sk-SECRET", "secretsmanager:openai#key", "no JSON"),
+        (None, "vault:x", "must be secretsmanager"),
+        ("sk-SECRET", "secretsmanager:openai#key", "not JSON"),
         ('{"other": "sk-SECRET"}', "secretsmanager:openai#key", "no text under that key"),
         ('{"key": 5}', "secretsmanager:openai#key", "no text under that key"),
         ('["sk-SECRET"]', "secretsmanager:openai#key", "no text under that key"),
-        ('{"key": "sk-SECRET"}', "secretsmanager:openai", "name the key"),
+        ('{"key": "sk-SECRET"}', "secretsmanager:openai", "Name the key"),
         (" \n", "secretsmanager:openai", "is empty"),
-        ("sk-\nSECRET", "secretsmanager:openai", "characters that no key has"),
-        ("schlüssel-SECRET", "secretsmanager:openai", "characters that no key has"),
+        ("sk-\nSECRET", "secretsmanager:openai", "characters that a key cannot have"),
+        ("schlüssel-SECRET", "secretsmanager:openai", "characters that a key cannot have"),
     ],
 )
 def test_a_key_that_cannot_be_used_is_named_and_never_shown(deployment, keys, stored, reference, said):

@@ -281,7 +281,7 @@ def test_a_key_in_a_field_of_its_own_is_refused_and_never_repeated():
         ({"burst": 0, "requests_per_minute": 60}, "burst must be from 1"),
         ({"burst": 61, "requests_per_minute": 60}, "not be more than requests_per_minute"),
         ({"timeout_seconds": 0}, "timeout_seconds must be from 0.1 to 900"),
-        ({"timeout_seconds": 901}, "no function of ours runs for longer"),
+        ({"timeout_seconds": 901}, "no function of Backhaul runs for longer"),
         ({"timeout_seconds": float("nan")}, "timeout_seconds must be"),
         ({"timeout_seconds": float("inf")}, "timeout_seconds must be"),
         ({"price_input": -1}, "price_input must be from 0"),

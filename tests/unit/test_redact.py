@@ -122,7 +122,7 @@ def test_matches_of_no_length_replace_nothing():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"patterns": {"BAD": "("}}, "Option 'patterns': BAD is no regular expression: .*position 0"),
+        ({"patterns": {"BAD": "("}}, "Option 'patterns': BAD is not a regular expression: .*position 0"),
         ({"patterns": {"BAD": "a*"}}, "BAD matches the empty string"),
         ({"patterns": {"bad": "a"}}, "Option 'patterns' is not valid"),
         ({"patterns": {"BAD": "a" * 201}}, "Option 'patterns' is not valid"),

@@ -95,7 +95,7 @@ def test_a_key_that_no_header_takes_is_refused_by_the_name_of_its_variable(writt
     words = ["-o", "provider=acme", "-o", "prompt={{record}}", "-o", "format=lines"]
     assert run(["try", "prompt", str(tmp_path / "notes.txt"), *words, "--provider", provider]) == Exit.UNREACHABLE
     said = "".join(capfd.readouterr())
-    assert "What the environment variable ACME_KEY holds is empty, or has characters that no key has" in said
+    assert "The value of the environment variable ACME_KEY is empty, or has characters that a key cannot have" in said
     assert "SECRET" not in said
 
 
@@ -105,7 +105,7 @@ def test_a_key_that_no_header_takes_is_refused_by_the_name_of_its_variable(writt
         (ACME | {"secret": "sk-12345"}, "env: and the name of the environment variable"),
         (ACME | {"secret": "ssm:/prod/key"}, "env: and the name of the environment variable"),
         (ACME | {"modle": "m"}, "no field 'modle'"),
-        ({"name": "b", "kind": "bedrock", "model": "m"}, "no provider of kind bedrock"),
+        ({"name": "b", "kind": "bedrock", "model": "m"}, "cannot call a provider of kind bedrock"),
         ("{", "is not the JSON of a provider"),
         ("[1]", "is not the JSON of a provider"),
     ],
@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_used_says_why_and_never_repeats_a_key(written, gi
 
 
 def test_a_provider_that_was_not_given_is_named(written, opened):
-    with pytest.raises(InvalidProcessor, match="No provider 'else' was given for this trial, only acme"):
+    with pytest.raises(InvalidProcessor, match=r"No provider 'else' was given for this trial\. It has only acme"):
         tried(read_providers(written(ACME)), provider="else")
 
 
@@ -130,4 +130,4 @@ def test_the_command_says_what_the_calls_cost(written, opened, tmp_path, capfdbi
     assert [json.loads(line)["output"] for line in said.out.splitlines()] == ["ONE", "TWO"]
     assert b"1 chunks, 2 records, 2 calls for $0.040." in said.err
     assert run(command) == Exit.FAILED
-    assert b"`backhaul try --provider FILE` takes one" in capfdbinary.readouterr().err
+    assert b"Give one with `backhaul try --provider FILE`" in capfdbinary.readouterr().err
