@@ -35,7 +35,7 @@ def resolver() -> APIGatewayHttpResolver:
     @app.exception_handler(Exception)  # type: ignore[untyped-decorator]
     def fail(error: Exception) -> Response[str]:
         logger.exception("request failed", exc_info=error)
-        message = "Something went wrong here, and it has been logged. Try again."
+        message = "The deployment failed at this request, and has logged the error. Try again."
         return answer(500, {"error": ErrorBody("internal", message)})
 
     @app.not_found
@@ -50,7 +50,7 @@ def body_of(app: APIGatewayHttpResolver) -> str | bytes:
     event = app.current_event
     body = event.body or ""
     if len(body) > MAX_BODY_BYTES:  # a decoded body takes many times its size in memory
-        raise InvalidRequest(f"The request body has {len(body):,} bytes; {MAX_BODY_BYTES:,} at most work.")
+        raise InvalidRequest(f"The request body has {len(body):,} bytes; {MAX_BODY_BYTES:,} at most are allowed.")
     return b64decode(body) if event.is_base64_encoded else body
 
 

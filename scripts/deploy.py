@@ -126,7 +126,10 @@ def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any], named: C
 def confirm(stack: str, found: Sequence[Change] | None, *, yes: bool) -> None:
     """Say what would change of a stack's settings; unless the command line names all of it, ask. Raises `Refused`."""
     if found is None:
-        _say(f"What settings {stack} was deployed with is not known: those that are not named become the default.")
+        _say(
+            f"With which settings {stack} was deployed is not known. Those that the command does not name "
+            "become the default."
+        )
     elif found:
         _say(f"Settings of {stack} would change:", *(str(each) for each in found))
     unnamed = [each for each in found or () if not each.named]

@@ -130,5 +130,5 @@ class Reconciler:
 def lost(status: RunStatus) -> Cause:
     """Return the cause for a job whose run has ended in Step Functions but not in the job's record."""
     reason = f" with {status.error}" if status.error else ""
-    message = f"The run ended as {status.status}{reason} without saying so."
+    message = f"The run ended as {status.status}{reason} before it could record its result."
     return Cause("run_lost", message, detail=status.cause or None)

@@ -66,7 +66,7 @@ def operate(stack: str | None = None, environ: Mapping[str, str] = os.environ) -
         connection = None
     api_url = environ.get("BACKHAUL_API_URL")
     if api_url and (connection is None or connection.api_url != api_url):
-        raise DeploymentUnreachable("BACKHAUL_API_URL is no way in for an operator. Name the stack with --stack.")
+        raise DeploymentUnreachable("This command does not work through BACKHAUL_API_URL. Name the stack with --stack.")
     if connection is None:
         raise DeploymentUnreachable(_NONE_FOUND)
     return _operations(Outputs(LOCAL_CLOUD, connection.outputs), _local_clients(connection))
@@ -83,7 +83,7 @@ def _operations(outputs: Outputs, client: Callable[..., Any]) -> Operations:
     try:
         who = client("sts").get_caller_identity()["Arn"]
     except AWS_ERRORS as error:
-        raise DeploymentUnreachable(f"AWS does not tell who you are: {said(error)}") from error
+        raise DeploymentUnreachable(f"AWS did not say who you are: {said(error)}") from error
     return Operations(outputs, settings, Store(settings, clock, client), clock, who)
 
 
@@ -128,7 +128,7 @@ def _check_url(api_url: str) -> None:
         usable = False
     if not usable:
         raise DeploymentUnreachable(
-            f"BACKHAUL_API_URL is {api_url!r}, which is no URL such as https://api.example.com. "
+            f"BACKHAUL_API_URL is {api_url!r}, which is not a URL such as https://api.example.com. "
             "Set it to the output ApiUrl of the stack."
         )
 

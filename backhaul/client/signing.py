@@ -27,7 +27,8 @@ def check_credentials(frozen: ReadOnlyCredentials) -> None:
     for name, value in given.items():
         if value and not (value.isascii() and value.isprintable()):
             raise DeploymentUnreachable(
-                f"The AWS credentials cannot be used: the {name} has a line break, or another character that none has."
+                f"The AWS credentials cannot be used: the {name} has a line break, or another character "
+                "that is not allowed in one."
             )
 
 

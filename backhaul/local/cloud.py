@@ -91,7 +91,7 @@ class LocalCloud:
         """Yield the log lines of the functions with `function` in their names, or of the emulator if it is None."""
         if function is None:
             if not self._folder.emulator_log.exists():
-                raise LocalCloudError(f"No local cloud has left a log in {self.home}.")
+                raise LocalCloudError(f"There is no log in {self.home}: no local cloud has run there.")
             return logs.of_emulator(self._folder.emulator_log, follow)
         return logs.of_function(self.connection().as_root(), function, follow)
 

@@ -52,7 +52,7 @@ def _log_groups(root: Access, name: str) -> list[str]:
     matching = [function for function in functions if name.lower() in function["FunctionName"].lower()]
     if not matching:
         known = ", ".join(sorted(function["FunctionName"] for function in functions))
-        raise LocalCloudError(f"No function has {name!r} in its name. There are: {known}.")
+        raise LocalCloudError(f"No function has {name!r} in its name. Use one of: {known}.")
     return [
         function.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{function['FunctionName']}"
         for function in matching

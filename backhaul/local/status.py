@@ -16,7 +16,7 @@ class State(StrEnum):
 _MEANING = {
     State.RUNNING: "The local cloud is running at {0.endpoint_url}.",
     State.STOPPED: "No local cloud is running. Start it with `backhaul local up`.",
-    State.BUSY: "Another command is starting or stopping the local cloud.",
+    State.BUSY: "Another command is starting or stopping the local cloud. Try again when it has ended.",
     State.DIED: "The local cloud died. Read {0.log}, then start it again with `backhaul local up`.",
 }
 

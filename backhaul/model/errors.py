@@ -103,7 +103,7 @@ class RunNotFound(CallerError):
     status = 404
 
     def __init__(self, job_id: str, run: int) -> None:
-        super().__init__(f"Job {job_id} has had no run {run} that ended.")
+        super().__init__(f"Job {job_id} has no run {run} that has ended.")
 
 
 class KeyReused(CallerError):

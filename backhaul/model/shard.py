@@ -101,7 +101,7 @@ def check_size(size: int, largest: int, chunk_bytes: int | None) -> None:
 def check_chunks(chunks: Sequence[Chunk], size: int) -> str | None:
     """Return what is wrong with a processor's split of an input of `size` bytes, or None if it covers the input."""
     if not 1 <= len(chunks) <= MAX_CHUNKS:
-        return f"The processor split the file into {len(chunks):,} chunks; 1 to {MAX_CHUNKS:,} work."
+        return f"The processor split the file into {len(chunks):,} chunks; 1 to {MAX_CHUNKS:,} are allowed."
     border = 0
     for index, chunk in enumerate(chunks):
         if chunk.index != index:

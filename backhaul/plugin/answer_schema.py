@@ -77,9 +77,9 @@ def _validator_of(text: str) -> Validator:
     try:
         kind.check_schema(schema)
     except SchemaError as error:
-        raise ValueError(f"it is no JSON Schema: {error.json_path}: {error.message[:_MAX_PROBLEM]}") from None
+        raise ValueError(f"it is not a JSON Schema: {error.json_path}: {error.message[:_MAX_PROBLEM]}") from None
     except OverflowError as error:  # of a regular expression in it
-        raise ValueError(f"it is no JSON Schema: {error}") from None
+        raise ValueError(f"it is not a JSON Schema: {error}") from None
     _check_references(schema)
     validator: Validator = kind(schema, registry=Registry())
     return validator
@@ -98,7 +98,7 @@ def _parse(text: str) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant)

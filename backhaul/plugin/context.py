@@ -123,7 +123,7 @@ class Context:
         `OperatorError` for a provider that is not set up; a wait for the provider is none of the processor's.
         """
         if not isinstance(request, Request):
-            raise TypeError(f"a provider is asked a Chat, an Embed or a Raw, not {type(request).__name__}")
+            raise TypeError(f"a provider takes a Chat, an Embed or a Raw, not {type(request).__name__}")
         asked = _to_json([provider, type(request).__name__, request], "the request")
         digest = hashlib.sha256(asked).hexdigest()[:32]
         step = self._cursor.begin_step(f"{name or 'call'} {digest}", shown=name or "call")
@@ -137,7 +137,7 @@ class Context:
         processor to catch.
         """
         if self._cursor.in_record:
-            raise InvalidProcessor("checkpoint is for process_chunk: inside process the record is not done yet.")
+            raise InvalidProcessor("checkpoint works only in process_chunk: inside process the record is not done yet.")
         self._cursor.journal.checkpoint(state)
 
     @property
@@ -150,4 +150,4 @@ def _to_json(value: Any, what: str) -> bytes:
     try:
         return msgspec.json.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidProcessor(f"{what} is nothing that JSON can hold: {error}.") from error
+        raise InvalidProcessor(f"{what} cannot be written as JSON: {error}.") from error

@@ -100,7 +100,9 @@ def check_extent(options: object) -> None:
     except RecursionError:
         raise InvalidOption(_TOO_DEEP) from None
     if len(encoded) > MAX_OPTIONS_BYTES:
-        raise InvalidOption(f"The options take {len(encoded):,} bytes as JSON; {MAX_OPTIONS_BYTES:,} at most work.")
+        raise InvalidOption(
+            f"The options take {len(encoded):,} bytes as JSON; {MAX_OPTIONS_BYTES:,} at most are allowed."
+        )
     level, depth = [msgspec.json.decode(encoded)], 0
     while level := [each for value in level for each in _inside(value)]:
         depth += 1
@@ -108,7 +110,7 @@ def check_extent(options: object) -> None:
             raise InvalidOption(_TOO_DEEP)
 
 
-_TOO_DEEP = f"The options are nested too deeply: {MAX_OPTIONS_DEPTH} lists and mappings in each other work."
+_TOO_DEEP = f"The options are nested too deeply: {MAX_OPTIONS_DEPTH} lists and mappings in each other are allowed."
 
 
 def _inside(value: Any) -> Collection[Any]:

@@ -166,7 +166,7 @@ def _load_entry(entry: EntryPoint) -> list[type[Processor]] | Broken:
     except (Exception, SystemExit) as error:  # the package's own code may raise anything
         return Broken(place, f"{type(error).__name__}: {error}", frozenset({entry.name}))
     if not (isinstance(processor, type) and issubclass(processor, Processor)):
-        return Broken(place, "It is no subclass of Processor.", frozenset({entry.name}))
+        return Broken(place, "It is not a subclass of Processor.", frozenset({entry.name}))
     return [processor]
 
 

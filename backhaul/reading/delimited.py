@@ -112,7 +112,7 @@ class Csv:
         if len(fields) != len(header.names):
             raise UnsuitableInput(
                 f"The row that begins at byte {start} has {len(fields)} fields, but the header names "
-                f"{len(header.names)}. Mend the row, or quote the delimiters inside its fields.",
+                f"{len(header.names)}. Correct the row, or quote the delimiters inside its fields.",
                 start,
             )
         return dict(zip(header.names, fields, strict=True))

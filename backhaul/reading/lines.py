@@ -150,7 +150,7 @@ def to_json(value: Any, record: Record) -> bytes:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise InvalidProcessor(
-            f"What the processor returned for the record at byte {record.start} is no JSON: {error}."
+            f"What the processor returned for the record at byte {record.start} cannot be written as JSON: {error}."
         ) from error
     try:
         return text.encode()
@@ -159,7 +159,7 @@ def to_json(value: Any, record: Record) -> bytes:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
@@ -180,6 +180,6 @@ def _not_json(line: Record, problem: str, offset: int) -> UnsuitableInput:
     position = line.start + len(line.prefix) + offset
     return UnsuitableInput(
         f"The line that begins at byte {line.start} is not JSON: {problem}, at position {position}. "
-        "Mend the line, or read the file as plain lines.",
+        "Correct the line, or read the file as plain lines.",
         position,
     )

@@ -95,12 +95,15 @@ def redrive(
     if job.state is JobState.SUCCEEDED:
         return Redriven(job)
     if job.input is None or (job.input.size != job.declared_size):
-        raise NotRedrivable(f"Job {ref.job_id} is {job.state} and has no input to go back to. Submit the file again.")
+        raise NotRedrivable(
+            f"Job {ref.job_id} is {job.state} and has no input that another run could use. Submit the file again."
+        )
     kept_until = job.expires_at
     if kept_until is not None and clock.now().timestamp() + job.policy.deadline_seconds > kept_until:
         until = f"{datetime.fromtimestamp(kept_until, UTC):%Y-%m-%d %H:%M} UTC"
         raise NotRedrivable(
-            f"The files of job {ref.job_id} are kept until {until}; a run may take longer. Submit anew."
+            f"The files of job {ref.job_id} are kept only until {until}, and a run may take longer. Submit "
+            "the file again."
         )
     if not objects.is_readable(job.input):  # S3 deletes an overwritten version earlier than the job
         raise NotRedrivable(f"The input of job {ref.job_id} is not stored any more. Submit the file again.")
@@ -116,7 +119,7 @@ def redrive(
         # The slot that was dropped above may have been that of the other caller's run.
         Reconciler(jobs, objects, runs, slots, clock).restore_slot(ref)
         state = jobs.get(ref).state
-        raise JobNotEnded(f"Job {ref.job_id} was {job.state} and became {state} just now; somebody else was quicker.")
+        raise JobNotEnded(f"Job {ref.job_id} was {job.state} and has just become {state}, by another request.")
     if admission.fill_for(ref.tenant, queued, problems={}):  # the sweep starts jobs that cannot be started now
         queued = jobs.get(ref)
     return Redriven(queued, chunks, started=True)
@@ -142,12 +145,14 @@ def raise_budget(
     """
     cap, why = nanodollars(max_cost), (reason or "").encode(errors="replace").decode()
     if cap == 0:
-        raise InvalidRequest("max_cost is 0, so that no call could be made; to end the job, cancel it.")
+        raise InvalidRequest(
+            "max_cost is 0, so no call could be made. Give a larger amount; to end the job, cancel it."
+        )
     if len(why) > _MAX_REASON:
-        raise InvalidRequest(f"The reason has {len(why):,} characters; {_MAX_REASON} at most work.")
+        raise InvalidRequest(f"The reason has {len(why):,} characters; {_MAX_REASON} at most are allowed.")
     job = _job(ref, jobs)
     if job.state.is_terminal and JobState.QUEUED not in MOVES[job.state]:
-        raise JobHasEnded(f"Job {ref.job_id} is {job.state} already; no call of it is left to be paid for.")
+        raise JobHasEnded(f"Job {ref.job_id} is {job.state} already, so it makes no more calls that cost money.")
     key = BudgetKey.of_job(ref)
     state = budgets.raise_cap(key, cap, by=ref.tenant, why=why, expires_at=job.expires_at)
     cost, exceeded = cost_of(state, cap), state.spent >= cap

@@ -114,7 +114,7 @@ def usage_by_day(
     end = _day("to", last) if last is not None else clock.now().date()
     start = _day("from", first) if first is not None else date.fromordinal(max(1, end.toordinal() - DAYS + 1))
     if start > end:
-        raise InvalidRequest(f"from is {start}, which is after {end}. Ask for days in their order.")
+        raise InvalidRequest(f"from is {start}, which is after {end}. Give the earlier day as from.")
     if (end - start).days >= MAX_DAYS:
         raise InvalidRequest(f"From {start} to {end} are more than {MAX_DAYS} days; ask for fewer at a time.")
     found = by_day(budgets, lambda day: BudgetKey.of_tenant(tenant, day), start, end)

@@ -141,7 +141,7 @@ def _check_times(policy: Policy, settings: Settings) -> None:
     days = settings.retention_days - QUEUE_DAYS
     if policy.deadline_seconds > max(days * DAY_SECONDS, DEFAULT.deadline_seconds):
         raise InvalidRequest(
-            f"deadline_seconds is {policy.deadline_seconds:,}, but this deployment forgets a job after "
+            f"deadline_seconds is {policy.deadline_seconds:,}, but this deployment keeps a job for "
             f"{settings.retention_days} days, of which one is for its upload and its turn. Use {days * DAY_SECONDS:,}."
         )
 

@@ -198,7 +198,7 @@ class ShardRun:
         journal.save()
         suspect = with_try(self._commit.record, chunk.index, fault.record, cause, self._clock.now())
         if len(suspect.tries) >= self._job.policy.max_tries:
-            message = f"{cause.message} So it was on each of {len(suspect.tries)} tries."
+            message = f"{cause.message} The same happened on each of {len(suspect.tries)} tries."
             often = Cause(cause.code, message, None, cause.detail)
             return Decision(settled=True, end=self._fail(chunk, fault.record, often, suspect.tries))
         self._commit.suspect(suspect)

@@ -256,7 +256,7 @@ def _encoded(state: Any) -> str | None:
     try:
         text = msgspec.json.encode(state)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidProcessor(f"the state of a checkpoint is nothing that JSON can hold: {error}.") from error
+        raise InvalidProcessor(f"the state of a checkpoint cannot be written as JSON: {error}.") from error
     if len(text) > MAX_STATE:
-        raise InvalidProcessor(f"the state of a checkpoint takes {len(text):,} bytes; {MAX_STATE:,} work.")
+        raise InvalidProcessor(f"the state of a checkpoint takes {len(text):,} bytes; {MAX_STATE:,} are allowed.")
     return text.decode()

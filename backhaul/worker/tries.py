@@ -22,7 +22,7 @@ def cause_of(error: BaseException, record_seconds: int) -> Cause:
     """Return the cause of a chunk's failure: the processor's exception, or a record that took too long."""
     if isinstance(error, Interrupted):
         what = (
-            f"passed its limit of {record_seconds} s"
+            f"took longer than its limit of {record_seconds} s"
             if error.reason is InterruptReason.TOO_SLOW
             else "took all of a worker's time"
         )

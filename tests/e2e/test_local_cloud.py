@@ -79,7 +79,7 @@ def test_clients_are_the_iam_user_developer_and_may_only_what_the_stack_grants(c
 
 
 def test_the_logs_of_an_unknown_function_name_the_known_ones(cloud, cloud_home):
-    with pytest.raises(LocalCloudError, match="There are: Backhaul-local-"):
+    with pytest.raises(LocalCloudError, match="Use one of: Backhaul-local-"):
         list(LocalCloud(cloud_home).logs("no such function"))
 
 

@@ -388,7 +388,7 @@ def test_a_checkpoint_in_the_middle_of_a_record_is_refused(deployment):
 
     job = deployment.with_processors(Early).run("early", b"a\n")
     assert job.state is JobState.FAILED
-    assert "checkpoint is for process_chunk" in job.cause.message
+    assert "checkpoint works only in process_chunk" in job.cause.message
 
 
 # Poison
@@ -822,7 +822,7 @@ def test_who_redrives_in_the_moment_in_which_another_does_is_told_so(working, pr
         keep_run(store, job)
 
     monkeypatch.setattr(JobStore, "keep_run", late)
-    with pytest.raises(JobNotEnded, match="was PARTIAL and became RUNNING just now; somebody else was quicker"):
+    with pytest.raises(JobNotEnded, match="was PARTIAL and has just become RUNNING"):
         working.redrive(job.ref)
     assert [each.started for each in first] == [True]
     after = working.job(job.ref)

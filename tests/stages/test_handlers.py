@@ -344,14 +344,17 @@ def asks(**options: Any) -> dict[str, Any]:
     [
         ({"processor": "redact", "options": {"patterns": {"X": r"(?:|){30}\b"}}}, "takes longer than 2 s. Simplify"),
         ({"processor": "redact", "options": {"patterns": {"X": r"(?:){4000000000}\b"}}}, "takes longer than 2 s"),
-        (asks(schema=schema_of(30_000)), "16,384 at most work"),
+        (asks(schema=schema_of(30_000)), "16,384 at most are allowed"),
         (asks(schema=schema_of(depth=100)), "nested too deeply"),
         (asks(schema=json.dumps(schema_of(depth=100))), "nested too deeply"),
         (asks(schema='{"a":' * 1500), "nested too deeply"),
         (asks(schema=schema_of() | {"default": json.loads("[" * 800 + "]" * 800)}), "nested too deeply"),
-        (asks(prompt="{{" + " " * 200_000), "16,384 at most work"),
+        (asks(prompt="{{" + " " * 200_000), "16,384 at most are allowed"),
         (asks(prompt="{{" + " " * 16_000), "names 0 fields"),
-        ({"processor": "text-stats", "options": {"top": [{} for _ in range(1_000_000)]}}, "2,097,152 at most work"),
+        (
+            {"processor": "text-stats", "options": {"top": [{} for _ in range(1_000_000)]}},
+            "2,097,152 at most are allowed",
+        ),
     ],
     ids=["backtracking", "repetition", "wide", "deep", "deep-text", "open", "deep-default", "spaces", "fewer", "body"],
 )
@@ -725,7 +728,7 @@ def test_a_run_that_ends_badly_by_itself_is_merged_by_another(deployment, functi
     assert salvage == {**state, "salvage": True}
     assert functions.merge(salvage) == {"state": "FAILED"}
     _, view = answered(functions.inquire(request("GET", f"/jobs/{state['job_id']}")))
-    assert view["cause"]["message"] == f"The run ended as {said} without saying so."
+    assert view["cause"]["message"] == f"The run ended as {said} before it could record its result."
 
 
 def test_the_end_of_a_map_child_is_left_to_its_own_catch(deployment, functions):

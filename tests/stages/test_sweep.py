@@ -180,7 +180,7 @@ def test_a_run_that_succeeded_without_ending_its_job_is_merged_by_another(deploy
     deployment.end_run("SUCCEEDED")
     deployment.clock.advance(minutes=30)
     assert deployment.sweep() == {"salvaged": 1}
-    assert "ended as SUCCEEDED without saying so" in deployment.merge(task).cause.message
+    assert "ended as SUCCEEDED before it could record its result" in deployment.merge(task).cause.message
 
 
 def test_a_merging_job_without_a_run_is_merged_by_another(deployment):

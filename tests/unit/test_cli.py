@@ -315,7 +315,7 @@ def test_no_deployment_at_all_says_how_to_get_one(monkeypatch, capsys):
 def test_an_api_url_that_is_none_says_so(monkeypatch, capsys, url):
     monkeypatch.setenv("BACKHAUL_API_URL", url)
     assert run(["status", JOB]) == Exit.UNREACHABLE
-    assert "which is no URL" in capsys.readouterr().err
+    assert "which is not a URL" in capsys.readouterr().err
 
 
 def test_an_empty_api_url_is_none_at_all(monkeypatch):

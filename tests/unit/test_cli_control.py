@@ -212,7 +212,7 @@ def test_what_is_no_run_is_refused_before_any_request(server, capsys, number):
 
 
 def test_a_run_that_never_was_is_a_refusal(server, answer, capsys):
-    body = {"error": {"code": "run_not_found", "message": f"Job {JOB} has had no run 7 that ended."}}
+    body = {"error": {"code": "run_not_found", "message": f"Job {JOB} has no run 7 that has ended."}}
     server.on("GET", f"/jobs/{JOB}/result", answer.of(body, 404))
     assert run(["result", JOB, "--run", "7"]) == Exit.REFUSED
     assert "no run 7" in capsys.readouterr().err

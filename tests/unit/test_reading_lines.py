@@ -185,7 +185,7 @@ def test_blank_lines_between_json_values_are_skipped():
         ('{"é": }'.encode(), 7, "Expecting value"),
         (b"{'a': 1}", 1, "double quotes"),
         (b"1 2", 2, "Extra data"),
-        (b"[NaN]", 0, "NaN is no JSON value"),
+        (b"[NaN]", 0, "NaN is not a JSON value"),
         (b"[" * 100_000, 0, "nested too deeply"),
         (b"1" * 5000, 0, "digits"),
         ("\u2028".encode(), 0, "Expecting value"),
@@ -204,5 +204,5 @@ def test_half_a_surrogate_pair_survives_as_an_escape():
 
 @pytest.mark.parametrize("value", [{1, 2}, b"bytes", float("nan")])
 def test_what_json_cannot_hold_is_the_processors_mistake(value):
-    with pytest.raises(InvalidProcessor, match="no JSON"):
+    with pytest.raises(InvalidProcessor, match="cannot be written as JSON"):
         JsonLines().encode(value, Record(0, 1, 1))

@@ -189,7 +189,7 @@ def test_installed_packages_offer_processors_as_entry_points(monkeypatch):
     monkeypatch.setattr(registry_module, "entry_points", lambda **_: entries)
     registry = find_processors()
     assert registry.get("installed") is Installed
-    with pytest.raises(InvalidProcessor, match="entry point no-class = bad: It is no subclass of Processor"):
+    with pytest.raises(InvalidProcessor, match="entry point no-class = bad: It is not a subclass of Processor"):
         registry.get("no-class")
     with pytest.raises(InvalidProcessor, match="entry point crashes = worse: ZeroDivisionError"):
         registry.get("crashes")
