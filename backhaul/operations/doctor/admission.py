@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
-from backhaul.admission.reconciler import may_restore_slot
+from backhaul.admission.reconciler import may_hold_slot
 from backhaul.model.job import Job, JobRef, JobState
 from backhaul.operations.doctor.finding import Finding
 from backhaul.operations.doctor.survey import SWEPT_AFTER, Survey
@@ -19,7 +19,7 @@ def idle_slots(survey: Survey) -> Iterator[Finding]:
         if ref not in survey.jobs:
             continue
         job = survey.jobs[ref]
-        if may_restore_slot(job) or _ended_just_now(job, survey):
+        if may_hold_slot(job) or _ended_just_now(job, survey):
             continue
         held_by = f"a job that is {job.state}" if job else "a job that does not exist"
         repair = partial(survey.reconciler.free_slot, ref)
