@@ -272,7 +272,7 @@ class PaidCalls:
                     return
                 if is_first and not error.retry_after:
                     raise Interrupted(InterruptReason.AGAIN, AGAIN_SECONDS) from None
-                self._stay_away(name, f"{name} does not answer as it should", began, error.retry_after)
+                self._stay_away(name, f"{name} fails to answer", began, error.retry_after)
             case Transient():  # its key cannot be read for now
                 self._stay_away(name, str(error), began)
 

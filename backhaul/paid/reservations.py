@@ -74,7 +74,7 @@ class Reservations:
 
     def _next(self, channel: Channel, limiter: Limiter, tokens: int, further_calls: float) -> Reservation:
         name = channel.provider.name
-        what = f"{name} has no room under its limit"
+        what = f"the limit of {name} is used up for now"
         reservation = self._unused_reservation(name, limiter) or limiter.ask(tokens, further_calls)
         if isinstance(reservation, Refusal):
             wait_outside(reservation.seconds, what, name)

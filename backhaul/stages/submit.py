@@ -142,7 +142,7 @@ def _check_times(policy: Policy, settings: Settings) -> None:
     if policy.deadline_seconds > max(days * DAY_SECONDS, DEFAULT.deadline_seconds):
         raise InvalidRequest(
             f"deadline_seconds is {policy.deadline_seconds:,}, but this deployment keeps a job for "
-            f"{settings.retention_days} days, of which one is for its upload and its turn. Use {days * DAY_SECONDS:,}."
+            f"{settings.retention_days} days, one of them for the upload and the queue. Use {days * DAY_SECONDS:,}."
         )
 
 

@@ -127,7 +127,7 @@ def test_too_many_chunks_are_refused_with_the_size_that_works(deployment):
         ({"worker_seconds": 60}, Policy(record_seconds=121), "has 55 s for its work"),
         ({"retention_days": 2}, Policy(), None),
         ({"retention_days": 3}, Policy(deadline_seconds=2 * 86_400), None),
-        ({"retention_days": 3}, Policy(deadline_seconds=2 * 86_400 + 1), "after 3 days.*Use 172,800"),
+        ({"retention_days": 3}, Policy(deadline_seconds=2 * 86_400 + 1), "keeps a job for 3 days.*Use 172,800"),
     ],
 )
 def test_times_that_the_deployment_cannot_give_are_refused(deployment, settings, policy, said):

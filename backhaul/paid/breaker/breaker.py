@@ -95,7 +95,7 @@ class Breaker:
             # A breaker that nobody can read may have opened meanwhile, so "closed" is believed for a short time only.
             if known <= KNOWN_SECONDS:
                 return Permit(state.epoch)
-            return OpenBreaker(spread(PACE_SECONDS), f"the {state.provider} breaker cannot be read")
+            return OpenBreaker(spread(PACE_SECONDS), f"the breaker of {state.provider} cannot be read")
         now = self._clock.now()
         left = seconds_to_probe(state, self._rule, now, seen)
         if left > 0:
@@ -155,7 +155,7 @@ class Breaker:
             after = opened(state, self._rule, now, reason)
             if self._move(state, replace(after, by=by, why=why, next_probe_at=None) if by else after):
                 return self.state
-        raise StoreUnavailable(f"The {state.provider} breaker changes all the time.")
+        raise StoreUnavailable(f"The breaker of {state.provider} was changed by others at every try. Try again.")
 
     def close(self, *, by: str, why: str) -> BreakerState | None:
         """Close the breaker by hand, also one that a person opened; return the new state, None if unchanged."""
@@ -165,7 +165,7 @@ class Breaker:
                 return None
             if self._move(state, replace(closed(state, self._clock.now(), "by hand"), by=by, why=why)):
                 return self.state
-        raise StoreUnavailable(f"The {state.provider} breaker changes all the time.")
+        raise StoreUnavailable(f"The breaker of {state.provider} was changed by others at every try. Try again.")
 
     def _talk(self, say: Callable[[], T], *, wait: bool = False) -> T | None:
         """Let one thread at a time talk to the store; the others go on with the known state, unless that is old."""
