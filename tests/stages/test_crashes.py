@@ -10,6 +10,7 @@ from backhaul.model.errors import StoreUnavailable, Superseded, UnsuitableInput
 from backhaul.model.job import JobState
 from backhaul.store import JobStore, ObjectStore, OutputWriter, ShardStore
 from backhaul.worker import commit as commits
+from backhaul.worker import watchdog
 from tests.shout import Shout
 
 DATA = b"".join(b"line %04d\n" % number for number in range(100))
@@ -22,8 +23,10 @@ class Crash(BaseException):
 def crash_once(monkeypatch, owner, name, *, after, calls=0):
     """Let a call of a method be the last thing its process does, just before or just after its effect.
 
-    It is the next, or the one after so many `calls`.
+    It is the next, or the one after so many `calls`. The watchdog's thread stands still from now on. It goes by the
+    real time, so chance would say whether it makes that call, and an exception in it does not end the process.
     """
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 3600)
     real, left = getattr(owner, name), [calls]
 
     def crashing(*args, **kwargs):
