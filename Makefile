@@ -21,9 +21,8 @@ setup: .venv/.installed .venv/emulator/.installed node_modules/.installed build/
 demo: setup ## Start the local cloud and process a real file
 	@$(BIN)/python -m scripts.demo
 
-# As many processes as are told. Tests of one group stay in one: those end to end share a local cloud, those of templates
-# what is synthesized.
-PYTEST := $(BIN)/pytest --dist loadgroup --numprocesses
+# As many processes as are told; tests/conftest.py says which tests stay together.
+PYTEST := $(BIN)/pytest --dist loadscope --numprocesses
 
 # Three processes also on two processors: the end-to-end tests mostly wait for their cloud.
 test: setup ## Run all tests, end to end included, with coverage

@@ -10,3 +10,9 @@ def keep_to_processor(number: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {allowed[number % len(allowed)]})
+
+
+def use_all_processors() -> None:
+    """Let this process, and those that it starts, use every processor again; elsewhere than on Linux do nothing."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))

@@ -11,20 +11,14 @@ from backhaul.client.discovery import client_of
 from backhaul.local import Connection, LocalCloud
 from backhaul.local.emulator import Emulator
 from backhaul.local.folder import Folder
+from prove.affinity import use_all_processors
 from tests.e2e.support import PROJECT
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run all of these tests, one after the other: they share a local cloud."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("local cloud"))
 
 
 @pytest.fixture(scope="session")
 def local(tmp_path_factory: pytest.TempPathFactory) -> LocalCloud:
     """The tests' cloud: it offers the checkout's processors, and those that fail on purpose."""
+    use_all_processors()  # the cloud's processes inherit what this one may use
     processors = tmp_path_factory.mktemp("processors")
     for folder in (PROJECT / "processors", PROJECT / "prove" / "processors"):
         shutil.copytree(folder, processors, dirs_exist_ok=True)

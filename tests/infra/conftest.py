@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,14 +23,6 @@ from stacks.stage import DeploymentSettings
 from tests.infra.template import Template
 
 CONTEXT = json.loads((toolchain.PROJECT / "cdk.json").read_text())["context"]
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run all of these tests: each template is synthesized once in a process."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("templates"))
 
 
 def build(**settings: Any) -> tuple[cdk.App, Pipeline]:
