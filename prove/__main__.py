@@ -95,7 +95,7 @@ def _chosen(wanted: argparse.Namespace) -> list[Case]:
 
 
 def ordered() -> list[Case]:
-    """Return all cases by the numbers of the list of faults, and otherwise as declared."""
+    """Return all cases by the numbers of the list of faults, then by layer and module, and otherwise as declared."""
     return sorted(CASES.values(), key=_order)
 
 
@@ -105,9 +105,11 @@ def _is_meant(identifier: str, case: str | None) -> bool:
     return identifier.startswith(f"{case}.")
 
 
-def _order(case: Case) -> tuple[int, int]:
+def _order(case: Case) -> tuple[int, int, str, int]:
     number = re.match(r"F(\d+)", case.id)
-    return (int(number[1]) if number else 1000), list(CASES).index(case.id)
+    # By module, because modules are imported now in this order and now in that.
+    place = (LAYERS.index(case.layer), case.body.__module__, list(CASES).index(case.id))
+    return (int(number[1]) if number else 1000), *place
 
 
 def _mutants(cases: Iterable[Case], seed: int | None) -> list[Mutant]:
