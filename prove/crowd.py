@@ -62,7 +62,7 @@ class Crowd:
         self._settings = settings
         self._queue: deque[tuple[Upload, int]] = deque()
         self._ends_to_announce: deque[JobRef] = deque()
-        """Jobs that have ended, and of which the function that hands slots on has not heard yet."""
+        """Ended jobs of which the bus has not told the function that hands slots on yet."""
         self._ended_at: dict[JobRef, datetime] = {}
         self._refs: list[JobRef] = []
 

@@ -54,12 +54,12 @@ class Actor:
 
 
 Queue = list[tuple[float, int, int, Actor]]
-"""When who goes on: the moment, a growing number, the actor's ticket at that time, and the actor."""
+"""An entry for each wake-up: its moment, a growing number, the actor's ticket at that time, and the actor."""
 
 
 @dataclass
 class _End:
-    """What ends one `run`: its condition, or so much virtual time."""
+    """The end of one `run`: it comes when the condition holds, or at the moment `longest` of virtual time."""
 
     until: Callable[[], bool]
     longest: float
@@ -87,7 +87,7 @@ class Simulation:
         self._next: Callable[[], Actor | None] = lambda: None
         """Takes whoever runs next from the queue and sets the clock; none while nobody is to go on."""
         self._handed_on: Actor | None = None
-        """Who runs next, as the actor found that ran last."""
+        """The actor that runs next; the last one to run has taken it from the queue."""
         self._number = 0
         self._actors: list[Actor] = []
 

@@ -15,7 +15,7 @@ from backhaul.store.callbacks import Callbacks
 from backhaul.store.waits import WaitStore
 
 MAX_WOKEN = 200
-"""The most waits that one call ends; a caller with more to wake calls again, or leaves them to the sweep."""
+"""How many waits one call ends at most. Its caller calls again for the rest, or the sweep ends them."""
 TIMEOUT_LOST_AFTER = timedelta(seconds=5)
 """How long after a wait's time is over the sweep ends it: by then Step Functions' time-out should have done so. On the
 local cloud it never does."""

@@ -26,7 +26,7 @@ _NAP_SECONDS = 10.0
 
 
 class ActStatus(StrEnum):
-    """What became of a dead letter by an act; only a kept one stays in its queue."""
+    """The result of an act on a dead letter; only one that was kept stays in its queue."""
 
     REDRIVEN = "redriven"
     RESOLVED = "resolved"

@@ -24,7 +24,7 @@ MAX_TURNS = 3
 
 @dataclass(frozen=True)
 class _HandedOver:
-    """What an attempt hands over of one provider's limit: reservations of single calls, and the rest of a lease."""
+    """The reservations that an attempt hands over under one provider's limit: single calls, and the rest of a lease."""
 
     reservations: tuple[Reservation, ...]
     lease: Lease | None

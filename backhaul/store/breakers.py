@@ -18,7 +18,7 @@ PREFIX = "BREAKER#"
 _FIELDS = tuple(item.name for item in fields(BreakerState) if item.name not in {"provider", "counts"})
 _MAX_GONE = 60
 _LETTERS = "cfr"
-"""What a bucket's counts begin with: calls, failed and refused ones."""
+"""The first letters of a bucket's attributes: those of all calls, of failed ones and of refused ones."""
 
 
 class BreakerStore:

@@ -154,12 +154,12 @@ class Execution:
             self._crashes -= 1
             self.calls.append((name, None))
             raise FunctionFailed("Runtime.ExitError", "exited without an answer")
-        # What goes through a state machine is JSON.
+        # A state machine hands on JSON only.
         answer = json.loads(json.dumps(getattr(self, f"_{name}")(json.loads(json.dumps(event)))))
         self.calls.append((name, answer))
         return answer
 
-    # What the functions in `lambdas/` do.
+    # The same as the functions in `lambdas/`, without their handlers.
 
     def _plan(self, event: dict[str, Any]) -> Any:
         planned = self._deployment.plan(RunTask.from_state(event))
