@@ -18,6 +18,8 @@ from prove.surroundings import Surroundings
 NAME = "acme"
 MOST = Usage(20, 20)
 """What the processors say that a call takes at most."""
+LEAST = Usage(10, 5)
+"""What a call takes at least."""
 _REFUSAL_SECONDS = (0.02, 0.2)
 
 
@@ -85,7 +87,8 @@ class Vendor:
         return answer
 
     def _answer(self, call: Call, content: str, key: str | None) -> Answer:
-        usage = Usage(10, self.world.simulation.random.randrange(5, MOST.output_tokens + 1))
+        output = self.world.simulation.random.randrange(LEAST.output_tokens, MOST.output_tokens + 1)
+        usage = Usage(LEAST.input_tokens, output)
         if self.world.simulation.random.random() < self.overruns:
             usage = Usage(3 * MOST.input_tokens, 3 * MOST.output_tokens)
         answer = Answer(content.upper(), usage)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from backhaul.model.breaker import BreakerState, Phase
 from backhaul.model.clock import Clock
 from backhaul.model.job import Job, JobState
-from backhaul.model.parking import ParkedShard
+from backhaul.model.parking import NO_BREAKER, ParkedShard
 from backhaul.store.breakers import BreakerStore
 from backhaul.store.callbacks import Callbacks
 from backhaul.store.waits import WaitStore
@@ -86,7 +86,7 @@ def is_unwanted(job: Job, run: int) -> bool:
 
 def has_closed(breaker: BreakerState, parked: ParkedShard) -> bool:
     """Return whether the breaker has closed since the shard's worker left."""
-    return breaker.state is Phase.CLOSED and breaker.epoch > parked.epoch
+    return breaker.state is Phase.CLOSED and breaker.epoch > parked.epoch > NO_BREAKER
 
 
 def is_unprobed(breaker: BreakerState, now: datetime) -> bool:

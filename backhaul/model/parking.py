@@ -7,6 +7,9 @@ from datetime import datetime
 
 from backhaul.model.job import JobRef
 
+NO_BREAKER = -1
+"""The epoch for a provider whose breaker is switched off: that breaker wakes nobody."""
+
 
 @dataclass(frozen=True)
 class Parking:

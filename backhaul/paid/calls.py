@@ -14,7 +14,7 @@ import msgspec
 from backhaul.model.errors import Transient
 from backhaul.model.interruption import Interrupted, InterruptReason, wait_outside
 from backhaul.model.limit import Reservation
-from backhaul.model.parking import Parking
+from backhaul.model.parking import NO_BREAKER, Parking
 from backhaul.model.waits import AGAIN_SECONDS, stay_away
 from backhaul.paid.answer_cache import AnswerCache
 from backhaul.paid.breaker.rule import CallResult, OpenBreaker, Permit, Probe
@@ -85,6 +85,8 @@ class PaidCalls:
         self.refusals = dict(refusals or {})
         """By provider, how often in a row it refused calls of this shard, in this attempt and those before."""
         self._refused_at: dict[str, float] = {}
+        self._refused_under: dict[str, tuple[int, str]] = {}
+        """By provider, its breaker's epoch and its settings' fingerprint when a call of this attempt first waited."""
 
     def ask(
         self,
@@ -180,9 +182,12 @@ class PaidCalls:
         channel = self._used.get(provider)
         if channel is None:
             return Parking(seconds)
-        breaker, settings = channel.breaker, channel.provider.fingerprint()
-        away = breaker.seconds_away(seconds) if channel.provider.breaker.enabled else seconds
-        return Parking(math.ceil(away), provider, breaker.state.epoch, settings)
+        breaker = channel.breaker if channel.provider.breaker.enabled else None
+        away = breaker.seconds_away(seconds) if breaker else seconds
+        # One thread may wait because the breaker was open, and another have seen since that it has closed. What counts
+        # is how the provider stood for the first: `park` sees that this has changed, and lets the shard go on.
+        now = (breaker.state.epoch if breaker else NO_BREAKER, channel.provider.fingerprint())
+        return Parking(math.ceil(away), provider, *self._refused_under.get(provider, now))
 
     def try_to_settle_all(self) -> None:
         """Settle what can be, because an exception ended the attempt; the next attempt settles the rest."""
@@ -214,14 +219,20 @@ class PaidCalls:
     ) -> tuple[Permit | Probe | None, Reservation | None]:
         permit = channel.breaker.may_call() if channel.provider.breaker.enabled else None
         if isinstance(permit, OpenBreaker):
+            self._note_wait(channel, permit)
             wait_outside(permit.seconds, permit.reason, channel.provider.name)
         try:
             return permit, self.reservations.wait(
                 channel, expected.input_tokens + expected.output_tokens, further_calls
             )
         except BaseException:
+            self._note_wait(channel, permit)
             report_to_breaker(channel, permit, CallOutcome(CallResult.NOT_MADE, 0))
             raise
+
+    def _note_wait(self, channel: Channel, permit: Permit | Probe | OpenBreaker | None) -> None:
+        seen = (permit.epoch if permit else NO_BREAKER, channel.provider.fingerprint())
+        self._refused_under.setdefault(channel.provider.name, seen)
 
     def _call(
         self,
@@ -246,7 +257,7 @@ class PaidCalls:
         except Exception as error:
             is_cut_off = timeout < longest and self._clock.monotonic() - began >= timeout
             outcome = outcome_of_error(error, provider, hold, is_cut_off=is_cut_off)
-            self._wait_for(error, channel, key, began)
+            self._wait_for(error, channel, permit, key, began)
             raise
         finally:
             with suppress(Exception):  # the next call meets the same before it is paid for
@@ -255,16 +266,18 @@ class PaidCalls:
                 report_to_breaker(channel, permit, outcome)
                 report_to_limit(channel, reservation, outcome)
 
-    def _wait_for(self, error: Exception, channel: Channel, key: str, began: float) -> None:
+    def _wait_for(
+        self, error: Exception, channel: Channel, permit: Permit | Probe | None, key: str, began: float
+    ) -> None:
         """Raise `Interrupted` for what the provider will do later."""
-        name = channel.provider.name
+        name, asked = channel.provider.name, None
         match error:
             case ProviderBusy():
                 if channel.limiter:
                     channel.limiter.refused(error.retry_after)
-                self._stay_away(name, f"{name} is busy", began, error.retry_after)
+                what, asked = f"{name} is busy", error.retry_after
             case ProviderDenied():
-                self._stay_away(name, str(error), began)
+                what = str(error)
             case ProviderDown():
                 is_first = not channel.has_failed(key) and name not in self.refusals
                 # An answer that nobody can read is paid for: it is a try of its record, or there would be no end to it.
@@ -272,9 +285,13 @@ class PaidCalls:
                     return
                 if is_first and not error.retry_after:
                     raise Interrupted(InterruptReason.AGAIN, AGAIN_SECONDS) from None
-                self._stay_away(name, f"{name} fails to answer", began, error.retry_after)
+                what, asked = f"{name} fails to answer", error.retry_after
             case Transient():  # its key cannot be read for now
-                self._stay_away(name, str(error), began)
+                what = str(error)
+            case _:
+                return
+        self._note_wait(channel, permit)
+        self._stay_away(name, what, began, asked)
 
     def _stay_away(self, name: str, what: str, began: float, asked: float | None = None) -> NoReturn:
         """Wait for a provider that has refused a call: for as long as it asked, or longer each time it refuses again.

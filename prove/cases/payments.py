@@ -15,7 +15,7 @@ from prove.faults import Fault, Kind, at
 from prove.handlers import run_process
 from prove.history import Call
 from prove.registry import Trial, case
-from prove.vendor import MOST
+from prove.vendor import LEAST, MOST
 from prove.work import AT_ONCE, RECORD_BYTES, STEPS, lines
 from prove.world import World
 
@@ -135,13 +135,15 @@ def raise_cap(trial: Trial, world: World, job: JobRef, calls: float) -> None:
 
 
 def _runs_out(trial: Trial, *faults: Fault, **vendor: Any) -> None:
-    """Let the budget run out about half-way, then raise it, and let the job end."""
+    """Let the budget run out on the way, then raise it, and let the job end."""
     with market(trial, *faults) as world:
         for name, value in vendor.items():
             setattr(world.vendor, name, value)
         processor = trial.random.choice(PROCESSORS)
         calls = RECORDS * (len(STEPS) if processor == "ask-thrice" else 1)
-        cap = paid_for(world, calls * trial.random.uniform(0.2, 0.5))
+        # Less than all calls take at least, or a job of cheap ones would end within its budget.
+        cheap = world.vendor.cost(LEAST) / world.vendor.cost(MOST)
+        cap = paid_for(world, calls * cheap * trial.random.uniform(0.5, 1.0))
         job = submit(trial, world, processor, policy={"max_cost": cap})
         check(trial, world, job, ends="PAUSED", cap=nanodollars(cap))
         raise_cap(trial, world, job, 20 * calls)

@@ -2,17 +2,21 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
+from backhaul.admission.waker import has_closed
 from backhaul.model.errors import OperatorError, Transient
 from backhaul.model.interruption import Interrupted, InterruptReason
 from backhaul.model.job import JobRef
 from backhaul.model.limit import SECOND, Rate
 from backhaul.model.money import DOLLAR
+from backhaul.model.parking import ParkedShard
 from backhaul.model.waits import MAX_SLEEP
 from backhaul.paid import channels as channel_module
 from backhaul.paid.breaker.breaker import Breaker
+from backhaul.paid.breaker.rule import BreakerRule
 from backhaul.paid.budget.budget import Budget
 from backhaul.paid.budget.rule import Caps, Holder, OutOfReach
 from backhaul.paid.calls import PaidCalls
@@ -473,6 +477,20 @@ def test_a_key_that_is_denied_opens_the_breaker_at_once(worker, model):
     assert worker.channels.to("acme").breaker.state.reason == "credentials"
     calls.settle_all()
     assert worker.books() == (0, 0)
+
+
+def test_a_shard_waits_for_the_breaker_that_refused_its_call_also_if_another_thread_has_seen_it_closed(worker, model):
+    model.says = [ProviderDenied("no")]
+    waits(worker.attempt())
+    calls = worker.attempt(shard=1)
+    waits(calls)
+    breakers = worker.deployment.store.breakers
+    Breaker("acme", BreakerRule(), breakers, worker.clock).close(by="operator", why="a new key")
+    worker.clock.advance(seconds=3)
+    assert ask(calls).content == "Fine."
+    parking = calls.parking("acme", 90)
+    until = worker.clock.now() + timedelta(seconds=parking.seconds)
+    assert has_closed(breakers.get("acme"), ParkedShard(JOB, 1, 1, "token", until, parking.provider, parking.epoch))
 
 
 def test_a_refusal_of_the_model_is_paid_for_and_is_the_records(worker, model):

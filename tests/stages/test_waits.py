@@ -14,6 +14,7 @@ from backhaul.model.waits import MAX_UNWOKEN
 from backhaul.paid.breaker.breaker import Breaker
 from backhaul.paid.channels import rule_of
 from backhaul.providers import ProviderBusy, ProviderDenied
+from backhaul.providers.provider import Breaker as BreakerSettings
 from backhaul.stages.park import park
 from backhaul.stages.wake import Change, wake
 from backhaul.store.callbacks import Callbacks
@@ -279,6 +280,18 @@ def test_a_breaker_that_closed_before_the_token_was_stored_ends_the_wait_at_once
     outcome = asking.process(shard)
     breaker_of(asking).close(by="operator", why="a new key")
     assert parked(asking, tokens, outcome, shard)
+
+
+def test_who_waits_for_a_provider_without_a_breaker_is_not_woken_by_the_one_it_had(asking, tokens, model):
+    breaker_of(asking).open("it is down", by="operator", why="maintenance")
+    breaker_of(asking).close(by="operator", why="it is back")
+    stored = asking.store.providers.find("acme")
+    changed = msgspec.structs.replace(stored.provider, breaker=BreakerSettings(enabled=False))
+    asking.store.providers.put(changed, version=stored.version, by="operator")
+    refuse(model, ProviderBusy("429", retry_after=HOURS))
+    _, (shard,) = begun(asking)
+    assert not parked(asking, tokens, asking.process(shard), shard)
+    assert asking.sweep().get("woken", 0) == 0
 
 
 def breaker_of(asking):

@@ -95,13 +95,14 @@ class Breaker:
             # A breaker that nobody can read may have opened meanwhile, so "closed" is believed for a short time only.
             if known <= KNOWN_SECONDS:
                 return Permit(state.epoch)
-            return OpenBreaker(spread(PACE_SECONDS), f"the breaker of {state.provider} cannot be read")
+            return OpenBreaker(spread(PACE_SECONDS), f"the breaker of {state.provider} cannot be read", state.epoch)
         now = self._clock.now()
         left = seconds_to_probe(state, self._rule, now, seen)
         if left > 0:
             soon = left if state.state is Phase.OPEN else min(left, PROBED_SECONDS)
-            return OpenBreaker(spread(soon), state.describe())
-        return self._talk(lambda: self._take_probe(state)) or OpenBreaker(spread(PACE_SECONDS), state.describe())
+            return OpenBreaker(spread(soon), state.describe(), state.epoch)
+        refusal = OpenBreaker(spread(PACE_SECONDS), state.describe(), state.epoch)
+        return self._talk(lambda: self._take_probe(state)) or refusal
 
     def begin_attempt(self) -> None:
         """Begin an attempt at a shard; if the breaker is open now, another attempt opened it and will probe it."""

@@ -75,10 +75,14 @@ class Probe:
 
 @dataclass(frozen=True)
 class OpenBreaker:
-    """The refusal of a call: ask again after `seconds`, which differ from worker to worker."""
+    """The refusal of a call: ask again after `seconds`, which differ from worker to worker.
+
+    `epoch` is that of the breaker as this worker knew it, which may have changed meanwhile.
+    """
 
     seconds: float
     reason: str
+    epoch: int
 
 
 @dataclass(frozen=True)
