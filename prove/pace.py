@@ -10,8 +10,9 @@ from typing import Any
 from botocore import useragent
 from botocore.hooks import EventAliaser
 from botocore.loaders import JSONFileLoader, Loader
+from botocore.signers import RequestSigner
 from moto.core import responses, utils
-from moto.core.serialize import AttributePicker
+from moto.core.serialize import AttributePicker, BaseJSONSerializer
 from moto.dynamodb.parsing import ast_nodes, expressions, validators
 
 _nodes: Any = ast_nodes  # moto leaves these modules without types
@@ -27,7 +28,9 @@ def set_pace() -> None:
     _alias_events_once()
     _find_attributes_at_once()
     _read_expressions_once()
+    _check_expressions_once()
     _walk_expressions_by_kind()
+    _leave_requests_unsigned()
 
 
 @functools.cache
@@ -71,8 +74,20 @@ def _alias_events_once() -> None:
 
 
 def _find_attributes_at_once() -> None:
-    """Spare moto the search for each of the ten types of a DynamoDB value under all of its possible names."""
-    pick = AttributePicker.__call__
+    """Spare moto the search for each of the ten types of a DynamoDB value under all of its possible names.
+
+    A value of a plain type stands in a table as it stands in an answer.
+    """
+    serializer: Any = BaseJSONSerializer
+    serialize, pick = serializer._serialize_type_structure, AttributePicker.__call__
+
+    def serialized(self: Any, into: Any, value: Any, shape: Any, key: str) -> None:
+        if shape.name == "AttributeValue" and isinstance(value, dict) and value.keys() <= {"S", "N", "BOOL", "NULL"}:
+            into[key] = value
+        else:
+            serialize(self, into, value, shape, key)
+
+    serializer._serialize_type_structure = serialized
 
     def picked(picker: AttributePicker, context: Any) -> Any:
         if isinstance(context.obj, dict) and len(context.obj) == 1 and context.shape.parent.name == "AttributeValue":
@@ -102,6 +117,40 @@ def _copied(value: Any) -> Any:
             if isinstance(each, _nodes.Node):
                 each.parent = made
     return made
+
+
+def _check_expressions_once() -> None:
+    """Spare moto counting the clauses of an update, and comparing its paths, each time it meets the same one."""
+    validator = _validators.UpdateExpressionValidator
+    begin, validate = validator.__init__, validator.validate
+    passed: set[tuple[Any, ...]] = set()
+
+    def begun(self: Any, expression: Any, **given: Any) -> None:
+        begin(self, expression, **given)
+        # Expressions are kept for ever by now (`_read_expressions_once`), so no other gets the same identity.
+        self.known_as = (id(expression), *sorted((given["expression_attribute_names"] or {}).items()))
+        if self.known_as in passed:
+            ours = (_validators.ActionCountValidator, _validators.OverlappingPathsValidator)
+            self.processors = [each for each in self.processors if not isinstance(each, ours)]
+
+    def validated(self: Any) -> Any:
+        node = validate(self)
+        passed.add(self.known_as)
+        return node
+
+    validator.__init__, validator.validate = begun, validated
+
+
+def _leave_requests_unsigned() -> None:
+    """Spare requests to the tables their signature, which moto does not read; what is presigned stays signed."""
+    signer: Any = RequestSigner
+    sign = signer.sign
+
+    def signed(self: Any, operation_name: str, request: Any, *rest: Any, **named: Any) -> None:
+        if self._service_id != "DynamoDB":
+            sign(self, operation_name, request, *rest, **named)
+
+    signer.sign = signed
 
 
 def _walk_expressions_by_kind() -> None:

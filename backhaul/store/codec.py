@@ -32,7 +32,7 @@ def setting(values: Iterable[str]) -> str:
 
 def removing(names: Iterable[str]) -> str:
     """Return the end of an update expression, which removes these attributes; empty if there are none."""
-    listed = ", ".join(f"#{name}" for name in names)
+    listed = ", ".join(f"#{name}" for name in sorted(names))  # a set has another order in each process
     return f" REMOVE {listed}" if listed else ""
 
 
