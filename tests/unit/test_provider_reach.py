@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 import socket
 import ssl
 import threading
@@ -18,7 +20,12 @@ from backhaul.providers import Provider, ProviderDenied, ProviderDown, ProviderR
 
 NAME = "api.acme.example"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
-SECONDS = 0.4
+SECONDS = 0.8
+"""The time of a call that is to end by it."""
+AMPLE = 30.0
+"""The time of a call that ends before, also on a machine that is busy."""
+SLACK = 2.5
+"""How much later a busy machine may notice that a call's time is over; a server that drips goes on for longer."""
 Serve = Callable[[socket.socket], None]
 
 
@@ -58,7 +65,11 @@ class Server:
 
     def _handle(self, connection: socket.socket) -> None:
         with connection:
-            self.requests.append(connection.recv(65536))
+            request = connection.recv(65536)
+            # Whoever closes a connection before it has read the whole request breaks it.
+            while 0 < len(request) < min(_length(request), 65536) and (more := connection.recv(65536)):
+                request += more
+            self.requests.append(request)
             self.serve(connection)
 
     def close(self) -> None:
@@ -66,6 +77,13 @@ class Server:
         socket.create_connection(("127.0.0.1", self.port)).close()
         self.thread.join()
         self.listener.close()
+
+
+def _length(request: bytes) -> float:
+    """Return the length of a request of which the beginning is there, body included; infinity if it is not known yet."""
+    head, end, _ = request.partition(b"\r\n\r\n")
+    announced = re.search(rb"(?i)content-length: *(\d+)", head)
+    return len(head + end) + int(announced[1] if announced else 0) if end else math.inf
 
 
 @pytest.fixture
@@ -117,15 +135,15 @@ def certified(tmp_path, monkeypatch) -> Iterator[Callable[..., ssl.SSLContext]]:
     connection.open_pool.cache_clear()
 
 
-def call(url: str, *, is_local: bool = True, seconds: float = SECONDS, body: Any = "question") -> Any:
+def call(url: str, *, is_local: bool = True, seconds: float = AMPLE, body: Any = "question") -> Any:
     provider = Provider(name="small", kind="http", base_url=url, timeout_seconds=seconds)
     adapter = open_provider(provider, secrets=None, models=None, is_local=is_local)  # type: ignore[arg-type]
     return adapter.call(Raw(body=body)).content
 
 
-def down(url: str, **options: Any) -> ProviderDown:
+def down(url: str, *, seconds: float = SECONDS, **options: Any) -> ProviderDown:
     with pytest.raises(ProviderDown) as raised:
-        call(url, **options)
+        call(url, seconds=seconds, **options)
     return raised.value
 
 
@@ -168,7 +186,7 @@ def test_a_provider_that_drips_ends_with_the_time(serving, certified, resolving,
     resolving(["127.0.0.1"])
     began = time.monotonic()
     error = down(f"https://{NAME}:{server.port}" if is_secure else f"http://127.0.0.1:{server.port}")
-    assert time.monotonic() - began < SECONDS + 1
+    assert time.monotonic() - began < SECONDS + SLACK
     assert "the time for the call is over" in str(error)
     assert error.may_be_paid
 
@@ -180,7 +198,7 @@ def test_a_provider_that_never_stops_to_say_continue_ends_with_the_time(serving)
 
     began = time.monotonic()
     assert down(f"http://127.0.0.1:{serving(forever).port}").may_be_paid
-    assert time.monotonic() - began < SECONDS + 1
+    assert time.monotonic() - began < SECONDS + SLACK
 
 
 def test_a_provider_that_says_continue_once_is_waited_for(serving):
@@ -200,7 +218,7 @@ def test_a_provider_that_reads_slowly_ends_with_the_time(serving, certified, res
     url = f"https://{NAME}:{server.port}" if is_secure else f"http://127.0.0.1:{server.port}"
     began = time.monotonic()
     assert down(url, body="x" * 30_000_000).may_be_paid
-    assert time.monotonic() - began < SECONDS + 1.5
+    assert time.monotonic() - began < SECONDS + SLACK
 
 
 def test_a_handshake_that_drips_ends_with_the_time_and_nothing_was_sent(serving):
@@ -210,7 +228,7 @@ def test_a_handshake_that_drips_ends_with_the_time_and_nothing_was_sent(serving)
 
     began = time.monotonic()
     assert not down(f"https://127.0.0.1:{serving(handshake).port}").may_be_paid
-    assert time.monotonic() - began < SECONDS + 1
+    assert time.monotonic() - began < SECONDS + SLACK
 
 
 def test_a_resolver_that_hangs_ends_with_the_time_and_nothing_was_sent(monkeypatch):
@@ -223,7 +241,7 @@ def test_a_resolver_that_hangs_ends_with_the_time_and_nothing_was_sent(monkeypat
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     began = time.monotonic()
     error = down(f"https://{NAME}")
-    assert time.monotonic() - began < SECONDS + 1
+    assert time.monotonic() - began < SECONDS + SLACK
     assert (error.may_be_paid, "was not resolved in time" in str(error)) == (False, True)
     asked.set()
 
@@ -237,7 +255,7 @@ def test_addresses_that_do_not_answer_end_with_the_time_however_many_they_are(re
     resolving([f"8.8.8.{number}" for number in range(1, 30)])
     began = time.monotonic()
     error = down(f"https://{NAME}")
-    assert time.monotonic() - began < SECONDS + 1
+    assert time.monotonic() - began < SECONDS + SLACK
     assert (error.may_be_paid, "no connection was made in time" in str(error)) == (False, True)
 
 
@@ -259,7 +277,7 @@ def test_a_failure_of_tls_is_no_call(serving, certified, resolving, fault):
     tls = None if fault in ("no tls", "reset") else certified(names.get(fault, NAME), **strangers.get(fault, {}))
     server = serving((lambda _: None) if fault == "reset" else (lambda client: client.sendall(ANSWER)), tls)
     resolving(["127.0.0.1"])
-    error = down(f"https://{NAME}:{server.port}")
+    error = down(f"https://{NAME}:{server.port}", seconds=AMPLE)
     assert not error.may_be_paid
     assert not any(b"POST" in each for each in server.requests)
 
@@ -285,7 +303,7 @@ def test_a_provider_that_wants_a_certificate_of_ours_did_not_take_the_call(servi
 
     tls.wrap_socket = patient  # type: ignore[method-assign]
     resolving(["127.0.0.1"])
-    error = down(f"https://{NAME}:{server.port}", seconds=3)
+    error = down(f"https://{NAME}:{server.port}", seconds=AMPLE)
     assert ("no secure connection" in str(error), error.may_be_paid) == (True, False)
     assert not server.requests
 
@@ -293,7 +311,7 @@ def test_a_provider_that_wants_a_certificate_of_ours_did_not_take_the_call(servi
 def test_a_connection_that_breaks_under_tls_after_the_request_may_have_been_paid(serving, certified, resolving):
     server = serving(lambda _: None, certified())
     resolving(["127.0.0.1"])
-    assert down(f"https://{NAME}:{server.port}").may_be_paid
+    assert down(f"https://{NAME}:{server.port}", seconds=AMPLE).may_be_paid
 
 
 # Addresses.
