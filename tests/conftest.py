@@ -8,10 +8,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 from prove.affinity import keep_to_processor
 
-SHARING = ("tests/e2e/", "tests/infra/")
-"""Folders whose tests stay in one process: they share a local cloud, or what is synthesized.
+SHARING = ("tests/e2e/", "tests/emulator/", "tests/infra/")
+"""Folders whose tests stay in one process: they share a local cloud, an emulator, or what is synthesized.
 
-Not by the mark `xdist_group`: pytest 9.2 does not see the names that pytest-xdist 3.8 gives to marked tests.
+They begin first, in this order, because they take longest as a whole; all other tests run beside them. Not by the mark
+`xdist_group`: pytest 9.2 does not see the names that pytest-xdist 3.8 gives to marked tests.
 """
 
 # How long examples take to make, or to run, says something of the machine and nothing of the code.
@@ -26,8 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take longest as a whole, beside which all others run."""
-    items.sort(key=lambda item: not item.nodeid.startswith(SHARING[0]))
+    """Begin with the folders in `SHARING`, in that order."""
+
+    def place(item: pytest.Item) -> int:
+        return next((at for at, folder in enumerate(SHARING) if item.nodeid.startswith(folder)), len(SHARING))
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)
