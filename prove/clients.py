@@ -1,4 +1,4 @@
-"""AWS clients for the simulated environments: made once for the whole process, lent to one environment at a time."""
+"""AWS clients over moto: made once for the whole process, because that takes long, and lent to one user at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
@@ -47,33 +48,43 @@ class _Quotas:
         return made
 
 
+@dataclass(frozen=True)
+class Lent:
+    """A client, what it was made with, and its retry quotas."""
+
+    made_with: tuple[str, str]
+    client: Any
+    quotas: list[quota.RetryQuota]
+
+
 class Clients:
-    """Lends clients that keep nothing of their last user."""
+    """Lends clients that keep nothing of their last user but who listens to their events."""
 
     def __init__(self) -> None:
-        self._idle: dict[str, list[tuple[Any, list[quota.RetryQuota]]]] = {}
+        self._idle: dict[tuple[str, str], list[Lent]] = {}
         self._make = boto3.client
         set_pace()
 
-    def lend(self, service: str, config: Any) -> tuple[str, Any, list[quota.RetryQuota]]:
-        """Return a client with a full retry quota."""
-        idle = self._idle.setdefault(service, [])
+    def lend(self, service: str, config: Any = None) -> Lent:
+        """Return a client of this configuration with a full retry quota."""
+        made_with = (service, repr(sorted(vars(config).items())) if config else "")
+        idle = self._idle.setdefault(made_with, [])
         if idle:
-            client, quotas = idle.pop()
-            for each in quotas:
+            lent = idle.pop()
+            for each in lent.quotas:
                 each.release(_QUOTA)
-            return service, client, quotas
+            return lent
         watch = _Quotas()
         real, standard.quota = standard.quota, watch  # type: ignore[assignment]
         try:
             client = self._make(service, config=config)  # type: ignore[call-overload]
         finally:
             standard.quota = real
-        return service, client, watch.made
+        return Lent(made_with, client, watch.made)
 
-    def take_back(self, service: str, client: Any, quotas: list[quota.RetryQuota]) -> None:
+    def take_back(self, lent: Lent) -> None:
         """Keep a client for the next who wants one."""
-        self._idle[service].append((client, quotas))
+        self._idle[lent.made_with].append(lent)
 
 
 @functools.cache

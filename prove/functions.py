@@ -145,7 +145,7 @@ class Functions:
     def close(self) -> None:
         """Give every client back."""
         for each in self._lent:
-            clients().take_back(*each)
+            clients().take_back(each)
 
     def _watch(self, actor: Actor, invocation: Invocation) -> None:
         simulation = self.world.simulation
@@ -165,7 +165,7 @@ class Functions:
         def client(service: str, config: Any = None, **_: Any) -> Any:
             lent = clients().lend(service, config)
             self._lent.append(lent)
-            return lent[1]
+            return lent.client
 
         world = self.world
         clock = HostClock(world.simulation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import gc
+import io
 from typing import Any
 
 from botocore import useragent
@@ -12,8 +13,11 @@ from botocore.hooks import EventAliaser
 from botocore.loaders import JSONFileLoader, Loader
 from botocore.signers import RequestSigner
 from moto.core import responses, utils
+from moto.core.botocore_stubber import BotocoreStubber
+from moto.core.request import Request, environ_key_for_header
 from moto.core.serialize import AttributePicker, BaseJSONSerializer
 from moto.dynamodb.parsing import ast_nodes, expressions, validators
+from moto.dynamodb.responses import DynamoHandler
 
 _nodes: Any = ast_nodes  # moto leaves these modules without types
 _expressions: Any = expressions
@@ -31,6 +35,7 @@ def set_pace() -> None:
     _check_expressions_once()
     _walk_expressions_by_kind()
     _leave_requests_unsigned()
+    _find_tables_at_once()
 
 
 @functools.cache
@@ -42,8 +47,8 @@ def freeze() -> None:
 
 def _load_models_once() -> None:
     JSONFileLoader.load_file = _of_path(functools.cache(JSONFileLoader().load_file))  # type: ignore[method-assign]
-    sanitize = functools.cache(useragent.sanitize_user_agent_string_component)
-    useragent.sanitize_user_agent_string_component = sanitize
+    user_agent: Any = useragent.UserAgentString
+    user_agent.to_string = lambda _: "Backhaul"
     names = functools.cache(utils.method_names_from_class)
     responses.method_names_from_class = names  # type: ignore[attr-defined]
 
@@ -74,9 +79,9 @@ def _alias_events_once() -> None:
 
 
 def _find_attributes_at_once() -> None:
-    """Spare moto the search for each of the ten types of a DynamoDB value under all of its possible names.
+    """Spare moto the search for each attribute of an answer from DynamoDB under all names that other services use.
 
-    A value of a plain type stands in a table as it stands in an answer.
+    moto holds them under their own names; a value of a plain type stands in a table as it stands in an answer.
     """
     serializer: Any = BaseJSONSerializer
     serialize, pick = serializer._serialize_type_structure, AttributePicker.__call__
@@ -87,13 +92,12 @@ def _find_attributes_at_once() -> None:
         else:
             serialize(self, into, value, shape, key)
 
-    serializer._serialize_type_structure = serialized
-
     def picked(picker: AttributePicker, context: Any) -> Any:
-        if isinstance(context.obj, dict) and len(context.obj) == 1 and context.shape.parent.name == "AttributeValue":
+        if isinstance(context.obj, dict) and context.service_model.service_name == "dynamodb":
             return context.obj.get(context.key)
         return pick(picker, context)
 
+    serializer._serialize_type_structure = serialized
     AttributePicker.__call__ = picked  # type: ignore[method-assign, assignment]
 
 
@@ -151,6 +155,40 @@ def _leave_requests_unsigned() -> None:
             sign(self, operation_name, request, *rest, **named)
 
     signer.sign = signed
+
+
+def _find_tables_at_once() -> None:
+    """Spare requests to the tables moto's search through the addresses of two hundred services, and most of WSGI."""
+    process = BotocoreStubber.process_request
+
+    def processed(stubber: BotocoreStubber, request: Any) -> Any:
+        if not request.url.startswith("https://dynamodb."):
+            return process(stubber, request)
+        made = Request(_environ_of(request))
+        return DynamoHandler.dispatch(made, request.url, made.headers)
+
+    BotocoreStubber.process_request = processed  # type: ignore[method-assign, assignment]
+
+
+def _environ_of(request: Any) -> dict[str, Any]:
+    host = request.url.removeprefix("https://").partition("/")[0]
+    headers = {
+        environ_key_for_header(name): value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in request.headers.items()
+    }
+    return headers | {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": "/",
+        "QUERY_STRING": "",
+        "SERVER_NAME": host,
+        "SERVER_PORT": "443",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": host,
+        "CONTENT_LENGTH": str(len(request.body)),  # a fault may have changed the body
+        "wsgi.url_scheme": "https",
+        "wsgi.input": io.BytesIO(request.body),
+    }
 
 
 def _walk_expressions_by_kind() -> None:

@@ -46,10 +46,10 @@ def simulated(
     with isolated(), empty_aws():
         mock_random.seed(seed)
         world = World(seed, stale=stale, **settings)
-        lent = [lender.lend("s3", None), lender.lend("dynamodb", None)]
-        world.s3 = lent[0][1]
+        lent = [lender.lend("s3"), lender.lend("dynamodb")]
+        world.s3 = lent[0].client
         world.network.page = page
-        create_stores(lent[0][1], lent[1][1])
+        create_stores(*(each.client for each in lent))
         world.inject(*faults)
         with (
             virtual(world),
@@ -67,7 +67,7 @@ def simulated(
                 world.simulation.close()
                 world.functions.close()
                 for each in lent:
-                    lender.take_back(*each)
+                    lender.take_back(each)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -37,7 +37,7 @@ from backhaul.stages.submit import Submission, Submitted, submit
 from backhaul.stages.sweep import Swept, sweep
 from backhaul.store import Store
 from backhaul.worker.outcome import Outcome
-from prove.pace import set_pace
+from prove.clients import clients
 from tests.receipts import VALIDATOR
 from tests.tracing import foreign_code_untraced
 
@@ -319,7 +319,7 @@ class Deployment:
 @pytest.fixture(scope="session", autouse=True)
 def _aws_is_moto_throughout() -> Iterator[None]:
     """Starting moto, and letting botocore read its models, takes longer than most tests: once is enough."""
-    set_pace()
+    clients()
     with foreign_code_untraced(), mock_aws():
         yield
 
@@ -335,8 +335,8 @@ def empty_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def deployment(monkeypatch: pytest.MonkeyPatch, empty_aws: None) -> Deployment:
-    """A deployment of its own, empty."""
+def lend(monkeypatch: pytest.MonkeyPatch, empty_aws: None) -> Iterator[Callable[..., Any]]:
+    """What makes clients, `boto3.client` included: it lends those of earlier tests, as each new one takes 20 ms."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
@@ -345,6 +345,21 @@ def deployment(monkeypatch: pytest.MonkeyPatch, empty_aws: None) -> Deployment:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    lender, lent = clients(), []
+
+    def client(service: str, config: Any = None) -> Any:
+        lent.append(lender.lend(service, config))
+        return lent[-1].client
+
+    monkeypatch.setattr(boto3, "client", client)
+    yield client
+    for each in lent:
+        lender.take_back(each)
+
+
+@pytest.fixture
+def deployment(monkeypatch: pytest.MonkeyPatch, lend: Callable[..., Any]) -> Deployment:
+    """A deployment of its own, empty."""
     _serialize_writes(monkeypatch)
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="data")
@@ -361,7 +376,11 @@ def deployment(monkeypatch: pytest.MonkeyPatch, empty_aws: None) -> Deployment:
         failed_chunks_url=boto3.client("sqs").create_queue(QueueName="failed-chunks")["QueueUrl"],
     )
     clock = FakeClock()
-    return Deployment(settings, Store(settings, clock), clock, find_processors(), s3)
+    return Deployment(settings, Store(settings, clock, lend), clock, _built_in(), s3)
+
+
+# Python looks through all installed packages for those that bring processors.
+_built_in = functools.cache(find_processors)
 
 
 def _serialize_writes(monkeypatch: pytest.MonkeyPatch) -> None:
