@@ -142,11 +142,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     regular = target.is_file() or not target.exists()
     written = target.with_name(f".backhaul-{secrets.token_hex(8)}") if regular else target
-    try:
-        file = written.open("xb" if regular else "wb")
-    except OSError as error:
-        raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from None
-    try:
+    try:  # from before the file is there: a signal may come as soon as it is
+        try:
+            file = written.open("xb" if regular else "wb")
+        except OSError as error:
+            raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from None
         with file:
             yield file
         if regular:

@@ -1,6 +1,5 @@
 """Duplicates, deaths and garbage on the deployed pipeline."""
 
-import io
 import json
 import signal
 import time
@@ -14,16 +13,13 @@ from backhaul.local.folder import Folder
 from backhaul.model import keys
 from backhaul.model.clock import SystemClock
 from backhaul.model.job import JobRef, JobState
-from backhaul.plugin.registry import find_processors
-from backhaul.reading import FileSource
 from backhaul.store import ShardStore
-from backhaul.trial.trial import trial
 from scripts.subscriber import subscription
 from tests.e2e.support import admin_client, ask, eventually, output_of, run_job, wait_for
 
 MIB = 1024**2
-BUSY_SECONDS = 1.5
-"""Processor time that no worker needs only to start."""
+BUSY_SECONDS = 4.0
+"""How old a worker's process is that has something to do by now."""
 
 
 def test_an_s3_event_delivered_three_times_makes_one_run_one_result_one_end(cloud, client, tmp_path):
@@ -56,10 +52,9 @@ def test_events_repeated_while_the_job_runs_change_nothing(cloud, client, tmp_pa
 
 def test_a_worker_killed_in_mid_job_costs_nothing_but_time(cloud, cloud_home, client, tmp_path):
     path = tmp_path / "input"
-    path.write_bytes("größe 10.1.2.3 a@b.example zwölf\n".encode() * 1_000_000)
-    # Patterns that match nothing: a job that is slow enough to be killed in its middle on any machine.
-    options = {"chunk_bytes": MIB // 2, "patterns": {f"NOTHING{number}": f"x{number}y+z" for number in range(12)}}
-    submitted = client.submit(path, "redact", options)
+    text = "".join(f"record {number:04d} zwölf\n" for number in range(300))
+    path.write_text(text)
+    submitted = client.submit(path, "slow", {"chunk_bytes": 200, "seconds": 0.3})
     records = ShardStore(admin_client(cloud, "dynamodb"), cloud.outputs["JobsTableName"], SystemClock())
     killed: set[int] = set()
     while len(killed) < 3 or all(record.attempt == 1 for record in records.all(_ref(cloud, submitted))):
@@ -69,9 +64,7 @@ def test_a_worker_killed_in_mid_job_costs_nothing_but_time(cloud, cloud_home, cl
     job = wait_for(client, submitted.job_id)
     assert job.state is JobState.SUCCEEDED, job
     assert job.counts.attempts > job.counts.shards
-    expected = io.BytesIO()
-    trial(lambda: find_processors().create("redact", options), FileSource(path), expected)
-    assert output_of(client, job) == expected.getvalue()
+    assert output_of(client, job).decode() == text.upper()
 
 
 def test_a_malformed_message_goes_to_the_dead_letter_queue_and_harms_no_other(cloud, client, tmp_path):
@@ -154,11 +147,11 @@ def _repeat_s3_event(cloud, job, times: int) -> None:
 
 
 def _kill_a_busy_worker(cloud_home) -> set[int]:
-    """Kill one of this cloud's processes that is at work on a shard; returns its process ID."""
+    """Kill one of this cloud's workers; returns its process ID."""
     for process in Emulator(Folder(cloud_home)).processes():
         is_worker = "workersprocess" in process.info["environ"].get("AWS_LAMBDA_FUNCTION_NAME", "")
         with suppress(psutil.NoSuchProcess):
-            if is_worker and process.cpu_times().user > BUSY_SECONDS:
+            if is_worker and time.time() - process.create_time() > BUSY_SECONDS:
                 process.send_signal(signal.SIGKILL)
                 return {process.pid}
     return set()

@@ -107,8 +107,9 @@ def account(tmp_path: Path) -> Iterator[Account]:
         emulator.stop()
 
 
-def test_make_bootstrap_prepares_an_account_with_the_pinned_cdk(account: Account):
-    code, said = account.run("make", "bootstrap", "ARGS=aws://000000000000/us-east-1")
+def test_make_bootstrap_prepares_an_account_with_the_pinned_cdk(account: Account, tmp_path: Path):
+    # Into a folder of its own: another test may synthesize at the same time.
+    code, said = account.run("make", "bootstrap", f"ARGS=aws://000000000000/us-east-1 --output {tmp_path / 'cdk.out'}")
     assert code == 0, said
     assert account.status("CDKToolkit") == "CREATE_COMPLETE"
 

@@ -20,6 +20,7 @@ from backhaul.cli.app import app, run
 from backhaul.cli.exits import EPILOG, Exit
 from backhaul.cli.jobs import whole_file
 from backhaul.cli.processor import parse_options
+from backhaul.cli.signals import Terminated
 from backhaul.client.discovery import connect
 from backhaul.local import LocalCloudError
 from backhaul.model.api import progress_of
@@ -542,6 +543,19 @@ def test_a_command_that_is_terminated_leaves_no_file(tmp_path):
     assert running.communicate(timeout=30)[1] == ""
     assert running.returncode == Exit.TERMINATED
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "processors"]
+
+
+def test_a_command_that_is_terminated_as_soon_as_its_file_is_there_leaves_none(tmp_path, monkeypatch):
+    make = Path.open
+
+    def made(path, mode):
+        make(path, mode).close()
+        raise Terminated
+
+    monkeypatch.setattr(Path, "open", made)
+    with pytest.raises(Terminated), whole_file(tmp_path / "out"):
+        pytest.fail("there is nothing to write to")
+    assert not list(tmp_path.iterdir())
 
 
 BLOCKED = """
