@@ -24,9 +24,9 @@ demo: setup ## Start the local cloud and process a real file
 # As many processes as are told; tests/conftest.py says which tests stay together.
 PYTEST := $(BIN)/pytest --dist loadscope --numprocesses
 
-# Three processes also on two processors: the end-to-end tests mostly wait for their cloud.
+# Four processes also on two processors: two of them have end-to-end tests, which mostly wait for their cloud.
 test: setup ## Run all tests, end to end included, with coverage
-	@$(PYTEST) 3 --cov --cov-report=term $(ARGS)
+	@$(PYTEST) 4 --cov --cov-report=term $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -8,11 +8,12 @@ from xdist.scheduler import LoadScopeScheduling
 
 from prove.affinity import keep_to_processor
 
-SHARING = ("tests/e2e/", "tests/emulator/", "tests/infra/")
+SHARING = ("tests/e2e/faults/", "tests/e2e/", "tests/emulator/", "tests/infra/")
 """Folders whose tests stay in one process: they share a local cloud, an emulator, or what is synthesized.
 
-They begin first, in this order, because they take longest as a whole; all other tests run beside them. Not by the mark
-`xdist_group`: pytest 9.2 does not see the names that pytest-xdist 3.8 gives to marked tests.
+They begin first, in this order, because they take longest as a whole; all other tests run beside them. The end-to-end
+tests are two such folders, each with a local cloud, as they mostly wait. Not by the mark `xdist_group`: pytest 9.2 does
+not see the names that pytest-xdist 3.8 gives to marked tests.
 """
 
 # How long examples take to make, or to run, says something of the machine and nothing of the code.

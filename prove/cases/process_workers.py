@@ -22,15 +22,17 @@ from prove.work import RECORD_BYTES, lines
 COMMIT_SECONDS = 10.0
 
 
-@real("F1.kill-workers", "Workers are killed with signal 9 at random moments.")
+@real("F1.kill-workers", "Workers are killed with signal 9 in the middle of a record.")
 def kill_workers(trial: Trial, site: Site) -> None:
     records, kills = 64, 3
     job = site.job(lines(trial.random, records), "slow", {"chunk_bytes": 2 * RECORD_BYTES, "seconds": 0.2})
     for least in sorted(trial.random.sample(range(2, records * 3 // 4), kills)):
-        job.begun(least)
-        trial.expect(site.deployed.kill(trial.random.choice(site.deployed.workers()).pid), "there is nobody to kill")
+        (*_, last) = job.begun(least)
+        trial.expect(site.deployed.kill(last.pid), "the worker is gone already")
     settle(trial, job)
-    trial.rework = Rework(site.provider.again(job.name) / kills, 0)
+    again = site.provider.again(job.name)
+    trial.expect(again >= kills, f"{again} records were begun again: the workers were not at work")
+    trial.rework = Rework(again / kills, 0)
 
 
 @real("F1.kill-plan-and-merge", "The planner and the merger are killed with signal 9 in their middle.")

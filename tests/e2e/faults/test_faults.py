@@ -1,25 +1,14 @@
 """Duplicates, deaths and garbage on the deployed pipeline."""
 
 import json
-import signal
-import time
-from contextlib import suppress
 from datetime import UTC, datetime
 
-import psutil
-
-from backhaul.local.emulator import Emulator
-from backhaul.local.folder import Folder
 from backhaul.model import keys
-from backhaul.model.clock import SystemClock
 from backhaul.model.job import JobRef, JobState
-from backhaul.store import ShardStore
 from scripts.subscriber import subscription
 from tests.e2e.support import admin_client, ask, eventually, output_of, run_job, wait_for
 
 MIB = 1024**2
-BUSY_SECONDS = 4.0
-"""How old a worker's process is that has something to do by now."""
 
 
 def test_an_s3_event_delivered_three_times_makes_one_run_one_result_one_end(cloud, client, tmp_path):
@@ -48,23 +37,6 @@ def test_events_repeated_while_the_job_runs_change_nothing(cloud, client, tmp_pa
     assert job.state is JobState.SUCCEEDED
     assert json.loads(output_of(client, job))["lines"] == 400_000
     assert job.counts.attempts == job.counts.shards
-
-
-def test_a_worker_killed_in_mid_job_costs_nothing_but_time(cloud, cloud_home, client, tmp_path):
-    path = tmp_path / "input"
-    text = "".join(f"record {number:04d} zwölf\n" for number in range(300))
-    path.write_text(text)
-    submitted = client.submit(path, "slow", {"chunk_bytes": 200, "seconds": 0.3})
-    records = ShardStore(admin_client(cloud, "dynamodb"), cloud.outputs["JobsTableName"], SystemClock())
-    killed: set[int] = set()
-    while len(killed) < 3 or all(record.attempt == 1 for record in records.all(_ref(cloud, submitted))):
-        assert not client.job(submitted.job_id).state.is_terminal, f"the job ended after {len(killed)} kills"
-        killed |= _kill_a_busy_worker(cloud_home)
-        time.sleep(0.2)
-    job = wait_for(client, submitted.job_id)
-    assert job.state is JobState.SUCCEEDED, job
-    assert job.counts.attempts > job.counts.shards
-    assert output_of(client, job).decode() == text.upper()
 
 
 def test_a_malformed_message_goes_to_the_dead_letter_queue_and_harms_no_other(cloud, client, tmp_path):
@@ -144,14 +116,3 @@ def _repeat_s3_event(cloud, job, times: int) -> None:
     event = {"Records": [{"eventName": "ObjectCreated:Post", "s3": {"bucket": {"name": bucket}, "object": found}}]}
     for _ in range(times):
         admin_client(cloud, "sqs").send_message(QueueUrl=cloud.outputs["IntakeQueueUrl"], MessageBody=json.dumps(event))
-
-
-def _kill_a_busy_worker(cloud_home) -> set[int]:
-    """Kill one of this cloud's workers; returns its process ID."""
-    for process in Emulator(Folder(cloud_home)).processes():
-        is_worker = "workersprocess" in process.info["environ"].get("AWS_LAMBDA_FUNCTION_NAME", "")
-        with suppress(psutil.NoSuchProcess):
-            if is_worker and time.time() - process.create_time() > BUSY_SECONDS:
-                process.send_signal(signal.SIGKILL)
-                return {process.pid}
-    return set()

@@ -40,6 +40,10 @@ def test_a_step_whose_answer_was_stored_is_never_paid_again_whoever_is_killed(pr
     proved(process_workers.steps_are_paid_once, records=24, seconds=0.2, kills=2)
 
 
+def test_workers_that_are_killed_in_mid_job_cost_nothing_but_time(proved):
+    proved(process_workers.kill_workers)
+
+
 def test_a_chunk_may_take_many_times_as_long_as_its_function(proved):
     proved(process_workers.long_chunk, timeout=2, times=6)
 
