@@ -266,7 +266,9 @@ def test_nothing_is_left_of_a_cloud_of_which_one_process_is_killed(site: Site, k
     victim.send_signal(signal.SIGKILL)
     if killed == "gate.py":
         eventually(site.emulator.processes, lambda left: not left, SECONDS_UNTIL_AN_ORPHAN_IS_ENDED)
-    assert site.emulator.stop() is (killed != "gate.py")
+    was_running = site.emulator.stop()
+    if killed != "keeper.py":  # an emulator that has lost its keeper ends by itself, sooner or later than this
+        assert was_running is (killed != "gate.py")
     assert living(str(site.folder.home)) == []
     if killed != "keeper.py":  # a child without the cloud's environment is the keeper's to find
         assert living(mark) == []
