@@ -19,6 +19,7 @@ from backhaul.store.crc32 import to_text
 from backhaul.trial.trial import trial
 from scripts.subscriber import subscription
 from tests.e2e.support import PROJECT, admin_client, ask, run_job, trusted
+from tests.tracing import untraced
 
 MIB = 1024**2
 
@@ -62,6 +63,7 @@ def independent_stats(data: bytes, top: int = 20) -> dict[str, object]:
     }
 
 
+@untraced
 def in_one_process(processor: str, path) -> bytes:
     output = io.BytesIO()
     trial(partial(find_processors().create, processor), FileSource(path), output)
@@ -78,6 +80,7 @@ def test_a_small_file_is_processed_exactly(client, tmp_path, name):
     assert redacted == in_one_process("redact", path)
 
 
+@untraced
 def test_a_line_of_30_megabytes_is_processed_exactly(client, tmp_path):
     data = ("wörd a@b.example " * 1_700_000).encode()[: 30 * MIB] + b"x"
     path = tmp_path / "input"
@@ -89,6 +92,7 @@ def test_a_line_of_30_megabytes_is_processed_exactly(client, tmp_path):
 
 
 @pytest.mark.parametrize(("processor", "chunk_bytes"), [("text-stats", MIB), ("redact", 8 * MIB)])
+@untraced
 def test_100_megabytes_of_multi_byte_json_lines_are_processed_exactly(client, tmp_path, processor, chunk_bytes):
     data = jsonl(100_000_000)
     path = tmp_path / "input.jsonl"

@@ -71,6 +71,7 @@ def test_it_equals_an_independent_count_of_any_text(bom, pieces, chunk_bytes, to
     assert json.loads(stats(data, chunk_bytes=chunk_bytes, top=top)) == counted_at_once(data, top)
 
 
+@untraced
 def test_a_line_of_30_mb_is_one_line():
     data = ("wörd " * 5_000_000).encode()
     assert json.loads(stats(data, chunk_bytes=MIB)) == counted_at_once(data)
