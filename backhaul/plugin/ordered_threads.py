@@ -80,7 +80,7 @@ class OrderedThreads(Generic[Task, Result]):
             except StopIteration:
                 break
             self._jobs.append(job)
-            threading.Thread(target=self._run, args=(job,), name="crew", daemon=True).start()
+            threading.Thread(target=self._run, args=(job,), name="record", daemon=True).start()
         return bool(self._jobs)
 
     def _room(self) -> bool:

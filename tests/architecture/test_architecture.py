@@ -22,6 +22,7 @@ STAGES = {path.stem for path in (PROJECT / "backhaul/stages").glob("*.py")} - {"
 _FOLDERS = ("backhaul", "lambdas", "prove", "stacks")
 SOURCES = sorted(path for folder in _FOLDERS for path in (PROJECT / folder).rglob("*.py"))
 SCRIPTS = sorted((PROJECT / "scripts").rglob("*.py"))
+TESTS = sorted((PROJECT / "tests").rglob("*.py"))
 
 
 def name_of(path: Path) -> str:
@@ -191,7 +192,7 @@ FORMER = re.compile(
 """Names of former times, each of which had to be explained; docs/architecture.md has what each thing is called."""
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=name_of)
 def test_nothing_bears_a_name_that_had_to_be_explained(path):
     tree = ast.parse(path.read_text())
     defined = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
@@ -207,5 +208,8 @@ def test_nothing_bears_a_name_that_had_to_be_explained(path):
         if isinstance(node, ast.ClassDef)
         for each in node.body
         if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+    ]
+    fields += [
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
     ]
     assert not [name for name in (path.stem, *defined, *assigned, *fields) if FORMER.fullmatch(name.lstrip("_"))]

@@ -32,7 +32,7 @@ WHO = "arn:aws:iam::123456789012:user/operator"
 
 @dataclass
 class OperatorSeat:
-    """An operator's desk: the deployment, its queues, and what the operator does with them."""
+    """An operator's seat: the deployment, its queues, and what the operator does with them."""
 
     deployment: Any
     operations: Operations

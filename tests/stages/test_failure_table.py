@@ -27,21 +27,21 @@ HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 
 
 def http(status, code=""):
-    def fail(desk):
-        raise http_failure("acme", status, {}, b'{"error": {"code": "%s"}}' % code.encode(), desk.clock.now())
+    def fail(worker):
+        raise http_failure("acme", status, {}, b'{"error": {"code": "%s"}}' % code.encode(), worker.clock.now())
 
     return fail
 
 
 def aws(code, status=400, message=""):
-    def fail(desk):
-        raise aws_failure("acme", code, message, status, {}, desk.clock.now())
+    def fail(worker):
+        raise aws_failure("acme", code, message, status, {}, worker.clock.now())
 
     return fail
 
 
 def raised(error):
-    def fail(desk):
+    def fail(worker):
         raise error
 
     return fail
@@ -76,29 +76,29 @@ def answering(*pieces):
 
 
 def served(*pieces, scheme="http", **options):
-    def fail(desk):
+    def fail(worker):
         with answering(*pieces) as where:
             called(f"{scheme}://{where}", **options)
 
     return fail
 
 
-def unheard(desk):
+def unheard(worker):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     called(f"http://127.0.0.1:{port}")
 
 
-def unknown(desk):
+def unknown(worker):
     called("https://" + "a" * 64 + ".example")
 
 
-def near(desk):
+def near(worker):
     called("https://127.0.0.1", is_local=False)
 
 
 def vectors(*found, **wanted):
-    def fail(desk):
+    def fail(worker):
         checked_vectors("acme", Embed(texts=("one",), **wanted), list(found))
 
     return fail
@@ -163,12 +163,12 @@ def test_the_table_has_a_row_for_each_failure_that_is_tested():
 class Failing(Model):
     """An adapter that fails as it is told."""
 
-    def __init__(self, fail, desk):
+    def __init__(self, fail, worker):
         super().__init__()
-        self.fail, self.desk = fail, desk
+        self.fail, self.worker = fail, worker
 
     def call(self, request, *, key=None, timeout=None):
-        self.fail(self.desk)
+        self.fail(self.worker)
         pytest.fail("it did not fail")
 
 
@@ -177,20 +177,20 @@ class Failing(Model):
 )
 def test_what_follows_from_a_failure_is_what_the_table_says(deployment, monkeypatch, row, fail):
     _, exception, breaker, record, cost = row
-    desk, results = PaidWorker(deployment), []
+    worker, results = PaidWorker(deployment), []
     with pytest.raises(Exception) as error:  # noqa: PT011  # which one is what the table says
-        fail(desk)
+        fail(worker)
     assert f"`{type(error.value).__name__}`" in exception
 
     monkeypatch.setattr(Breaker, "report", lambda _, outcome: results.append(outcome.result))
-    channel = desk.channels.to("acme")
-    channel.adapter = Failing(fail, desk)
-    calls = desk.attempt()
+    channel = worker.channels.to("acme")
+    channel.adapter = Failing(fail, worker)
+    calls = worker.attempt()
     with pytest.raises((Exception, Interrupted)) as told:
         ask(calls)
     calls.settle_all()
     assert [BREAKER[each] for each in results] == [breaker]
     waits, again = isinstance(told.value, Interrupted), is_transient(told.value)
     assert record == ("waits" if waits else "is tried again" if again else "fails")
-    (spent, held), most = desk.books(), channel.provider.cost(max_estimate(ASK))
+    (spent, held), most = worker.books(), channel.provider.cost(max_estimate(ASK))
     assert (spent, held) == ({"nothing": 0, "the estimate": most, "what it took": COST}[cost], 0)

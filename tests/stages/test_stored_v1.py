@@ -195,12 +195,12 @@ def test_a_message_of_an_upload_that_waited_in_the_queue_is_handled(stored):
 
 def test_dead_letters_are_shown_and_redriven(stored, monkeypatch):
     monkeypatch.setattr(queues, "WAIT_SECONDS", 0)
-    desk = make_operator(stored.deployment)
-    found = desk.dead_letters(job=stored.ref("partial").job_id)
+    operator = make_operator(stored.deployment)
+    found = operator.dead_letters(job=stored.ref("partial").job_id)
     assert {dead_letter.chunk.chunk for dead_letter in found} == {1}
     assert all(dead_letter.chunk.cause.code == "processor_error" for dead_letter in found)
-    settled = desk.redrive(job=stored.ref("partial").job_id)
-    assert desk.runs_started == [stored.ref("partial")]
+    settled = operator.redrive(job=stored.ref("partial").job_id)
+    assert operator.runs_started == [stored.ref("partial")]
     assert [each.result.status for each in settled] == ["redriven"]
     for queue, messages in stored.read("messages").items():
         assert not any(isinstance(read(Queue(queue), each["body"]), Malformed) for each in messages)
