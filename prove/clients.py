@@ -58,7 +58,7 @@ class Lent:
 
 
 class Clients:
-    """Lends clients that keep nothing of their last user but who listens to their events."""
+    """Lends clients. A client keeps nothing of its last user, except the handlers registered for its events."""
 
     def __init__(self) -> None:
         self._idle: dict[tuple[str, str], list[Lent]] = {}

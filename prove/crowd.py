@@ -62,7 +62,7 @@ class Crowd:
         self._settings = settings
         self._queue: deque[tuple[Upload, int]] = deque()
         self._ends_to_announce: deque[JobRef] = deque()
-        """Ended jobs of which the bus has not told the function that hands slots on yet."""
+        """Ended jobs whose event the bus has not yet delivered to the function that hands slots on."""
         self._ended_at: dict[JobRef, datetime] = {}
         self._refs: list[JobRef] = []
 

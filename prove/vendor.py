@@ -19,7 +19,7 @@ NAME = "acme"
 MOST = Usage(20, 20)
 """What the processors say that a call takes at most."""
 LEAST = Usage(10, 5)
-"""What a call takes at least."""
+"""The fewest tokens that a call takes."""
 _REFUSAL_SECONDS = (0.02, 0.2)
 
 

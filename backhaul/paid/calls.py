@@ -231,6 +231,7 @@ class PaidCalls:
             raise
 
     def _note_wait(self, channel: Channel, permit: Permit | Probe | OpenBreaker | None) -> None:
+        """Keep the provider's breaker and settings as they were when a call first had to wait for it."""
         seen = (permit.epoch if permit else NO_BREAKER, channel.provider.fingerprint())
         self._refused_under.setdefault(channel.provider.name, seen)
 

@@ -336,7 +336,7 @@ def empty_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def lend(monkeypatch: pytest.MonkeyPatch, empty_aws: None) -> Iterator[Callable[..., Any]]:
-    """What makes clients, `boto3.client` included: it lends those of earlier tests, as each new one takes 20 ms."""
+    """Lend clients of earlier tests to this one, through `boto3.client` too: making a new one takes 20 ms."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",

@@ -80,7 +80,7 @@ class Server:
 
 
 def _length(request: bytes) -> float:
-    """Return the length of a request of which the beginning is there; infinity if it is not known yet."""
+    """Return the length of a whole request, given its beginning; infinity while its header is incomplete."""
     head, end, _ = request.partition(b"\r\n\r\n")
     announced = re.search(rb"(?i)content-length: *(\d+)", head)
     return len(head + end) + int(announced[1] if announced else 0) if end else math.inf
